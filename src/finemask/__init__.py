@@ -1,0 +1,1 @@
+"""finemask fine-tunes Mask R-CNN on your own labelled images."""

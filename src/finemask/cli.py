@@ -1,0 +1,216 @@
+"""The command line: ``finemask VERB key=value …``.
+
+A table of verbs, one late import, one call; and the place where errors become one paragraph and an exit code:
+0 done, 2 the user can mend it, 1 a defect of finemask, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from finemask.errors import ConfigError, FinemaskError
+from finemask.failures import explain
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A row of the table: what the verb does, where it lives, and the keys that bare words fill in."""
+
+    summary: str
+    module: str
+    words: tuple[str, ...] = ()
+
+
+VERBS = {
+    "train": Verb(
+        "fine-tune on a COCO dataset, evaluate the best weights, write a model file", "finemask.verbs.train"
+    ),
+    "evaluate": Verb("score a model file on a split, or a COCO results file", "finemask.verbs.evaluate"),
+    "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
+    "info": Verb(
+        "what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)
+    ),
+    "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data_synth"),
+    "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
+    "config": Verb(
+        "list, show NAME or copy NAME DEST: start from a shipped configuration",
+        "finemask.verbs.config",
+        ("action", "name", "destination"),
+    ),
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """A command line, taken apart."""
+
+    verb: str
+    overrides: list[str] = field(default_factory=list)
+    help: bool = False
+    show_config: bool = False
+    resolve: bool = False
+    multirun: bool = False
+    config_dir: str | None = None
+    config_name: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: the words after ``finemask``; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return explain(error)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        from finemask.help import overview
+
+        print(overview({name: verb.summary for name, verb in VERBS.items()}, _version()))
+        return 0
+    if words[0] in ("--version", "-V"):
+        print(f"finemask {_version()}")
+        return 0
+    request = _read(words)
+    if request.help:
+        from finemask.help import verb_page
+
+        print(verb_page(request.verb, _usage(request.verb)))
+        return 0
+    if request.multirun:
+        from finemask.multirun import run_all
+
+        return run_all(request.verb, request.overrides, request.config_dir, request.config_name)
+    from finemask.config import compose
+
+    cfg = compose(
+        request.verb,
+        request.overrides,
+        config_dir=request.config_dir,
+        config_name=request.config_name,
+        check=not request.show_config or request.resolve,
+    )
+    if request.show_config:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(cfg, resolve=request.resolve), end="")
+        return 0
+    return _entry(request.verb)(cfg)
+
+
+def _entry(verb: str) -> Callable[[DictConfig], int]:
+    from importlib import import_module
+
+    main_of_verb: Callable[[Any], int] = import_module(VERBS[verb].module).main
+    return main_of_verb
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("finemask")
+
+
+def _usage(verb: str) -> str:
+    if verb == "config":
+        return "finemask config list [GROUP] | show NAME | copy NAME DEST"
+    return f"finemask {verb} key=value …"
+
+
+def _read(words: list[str]) -> Request:
+    verb, rest = _split_verb(words)
+    request = Request(verb)
+    positions = list(VERBS[verb].words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, attached = word.partition("=") if word.startswith("--") else (word, "", "")
+        if flag in ("--help", "-h"):
+            request.help = True
+        elif flag in ("--multirun", "-m"):
+            request.multirun = True
+        elif flag == "--resolve":
+            request.resolve = True
+        elif flag in ("--cfg", "-c"):
+            what = attached if equals else _value_of(flag, rest)
+            if what != "job":
+                raise ConfigError(f"--cfg {what} is not known", remedy="There is: --cfg job.")
+            request.show_config = True
+        elif flag in ("--config-dir", "-cd"):
+            request.config_dir = attached if equals else _value_of(flag, rest)
+        elif flag in ("--config-name", "-cn"):
+            request.config_name = attached if equals else _value_of(flag, rest)
+        elif word.startswith("-"):
+            raise _unknown_flag(word, equals)
+        elif positions and "=" not in word and not word.startswith("~"):
+            request.overrides.append(f"{positions.pop(0)}={_literal(word)}")
+        else:
+            request.overrides.append(word)
+    if request.resolve and not request.show_config:
+        raise ConfigError(
+            "--resolve belongs to --cfg job", remedy=f"Type: finemask {verb} --cfg job --resolve."
+        )
+    return request
+
+
+def _split_verb(words: list[str]) -> tuple[str, list[str]]:
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in VERBS:
+            return name, words[count:]
+    family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
+    if family:
+        typed = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
+        raise FinemaskError(
+            f"'{typed}' is not a verb", remedy=f"There is: finemask {', finemask '.join(family)}."
+        )
+    from difflib import get_close_matches
+
+    close = get_close_matches(words[0], VERBS, n=1)
+    hint = f"Did you mean finemask {close[0]}? " if close else ""
+    raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{hint}finemask --help lists them.")
+
+
+def _value_of(flag: str, rest: list[str]) -> str:
+    if not rest or rest[0].startswith("-"):
+        raise ConfigError(f"{flag} needs a value", remedy="finemask VERB --help lists the flags.")
+    return rest.pop(0)
+
+
+def _unknown_flag(word: str, equals: str) -> ConfigError:
+    from difflib import get_close_matches
+
+    known = ["--help", "--cfg", "--resolve", "--config-dir", "--config-name", "--multirun"]
+    close = get_close_matches(word.partition("=")[0], known, n=1)
+    if close:
+        return ConfigError(f"unknown flag {word}", remedy=f"Did you mean {close[0]}?")
+    bare = word.lstrip("-")
+    example = bare if equals else f"{bare}=…"
+    return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes: {example}")
+
+
+def _literal(word: str) -> str:
+    """A bare word as a quoted value, so that no character of a path means anything to the grammar."""
+    return "'" + word.replace("'", "\\'") + "'"

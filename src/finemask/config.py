@@ -1,0 +1,255 @@
+"""Where configurations live, composing them, and saying what is wrong with a command line.
+
+Two kinds of primary configuration exist. One with a ``defaults`` list (``train.yaml``) is composed by Hydra
+from the groups, each a folder. One without (the other verbs, and the ``config.yaml`` that a run writes) is a
+plain tree: there a key such as ``model`` is a key, even though a group of that name exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from finemask.config_files import config_dir, examples, group_options, groups
+from finemask.errors import ConfigError
+from finemask.overrides import expand_sweeps, nearest, one_line, options_remedy, parse_override
+
+__all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "search_path"]
+
+
+def compose(
+    verb: str,
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: Path | str | None = None,
+    config_name: str | None = None,
+    check: bool = True,
+) -> DictConfig:
+    """Composes the configuration of a verb.
+
+    Args:
+        verb: as typed, for example ``"train"`` or ``"data synth"``.
+        overrides: Hydra's grammar, ``key=value``, ``+key=value``, ``~key``, ``group=option``.
+        config_dir: a folder of the user's own YAML files, searched before the shipped ones.
+        config_name: primary configuration to use instead of the verb's own, without ``.yaml``.
+        check: refuse mandatory values that are missing and references that lead nowhere.
+
+    Returns:
+        The configuration; interpolations are resolved on access, unknown keys cannot be set.
+
+    Raises:
+        ConfigError: an unknown key, group or option, a value that cannot be read, or something missing.
+    """
+    name = (config_name or verb.replace(" ", "_")).removesuffix(".yaml")
+    folders = search_path(config_dir)
+    path = _find(folders, name, verb)
+    parsed = [parse_override(override) for override in overrides]
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"'{override.input_line}' names several values",
+                remedy="A list is written key=[a,b]; add --multirun for one run a value.",
+            )
+    cfg = _compose_groups(name, folders, parsed, verb) if _has_defaults(path) else _apply(path, parsed, verb)
+    if check:
+        _check_complete(cfg, verb)
+    return cfg
+
+
+def search_path(folder: Path | str | None) -> list[Path]:
+    """The folders in which configurations are searched; the first to hold a file wins.
+
+    The user's own come first: a shipped file that was copied and edited must not be ignored without a word.
+
+    Args:
+        folder: the user's own, or None.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if folder is None:
+        return [config_dir()]
+    own = Path(folder).expanduser().absolute()
+    if not own.is_dir():
+        raise ConfigError("there is no such folder", where=f"--config-dir {folder}")
+    return [own, config_dir()]
+
+
+def _find(folders: Sequence[Path], name: str, verb: str) -> Path:
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return path
+    known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    guess = nearest(name, known)
+    raise ConfigError(
+        f"there is no configuration '{name}' for finemask {verb} in {' or '.join(map(str, folders))}",
+        remedy=f"Did you mean --config-name {guess}?" if guess else None,
+    )
+
+
+def _load(path: Path) -> DictConfig:
+    try:
+        cfg = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"not readable as YAML: {' '.join(str(error).split())}", where=path) from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError("a configuration is a mapping of keys to values; this is a list", where=path)
+    return cfg
+
+
+def _has_defaults(path: Path) -> bool:
+    return "defaults" in _load(path)
+
+
+def _apply(path: Path, overrides: Sequence[Override], verb: str) -> DictConfig:
+    """A configuration without a defaults list, with overrides applied."""
+    cfg = _load(path)
+    shipped = config_dir() / f"{verb.replace(' ', '_')}.yaml"
+    if path != shipped and shipped.is_file() and not _has_defaults(shipped):
+        cfg = _merge(_load(shipped), cfg, path)
+    OmegaConf.set_struct(cfg, True)
+    for override in overrides:
+        _check_key(override, dict(_flatten(cfg)), (), verb)
+        key, value = override.key_or_group.replace("/", "."), override.value()
+        if override.is_delete():
+            parent, _, last = key.rpartition(".")
+            with open_dict(cfg):
+                (OmegaConf.select(cfg, parent) if parent else cfg).pop(last)
+        else:
+            adds = override.is_add() or override.is_force_add()
+            OmegaConf.update(cfg, key, value, merge=True, force_add=adds)
+    return cfg
+
+
+def _merge(shipped: DictConfig, own: DictConfig, path: Path) -> DictConfig:
+    """The user's own values over the shipped ones, which also say which keys there are."""
+    known = [key for key, _ in _flatten(shipped)]
+    for key, _ in _flatten(own):
+        if key not in known:
+            guess = nearest(key, known)
+            remedy = f"Did you mean '{guess}'?" if guess else None
+            raise ConfigError(f"unknown key '{key}'", where=path, remedy=remedy)
+    merged = OmegaConf.merge(shipped, own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _check_key(override: Override, known: Mapping[str, Any], known_groups: Sequence[str], verb: str) -> None:
+    """Refuses a key that does not exist, and one value in the place of several keys."""
+    key, value = override.key_or_group, override.value()
+    if override.is_hydra_override() or override.is_add() or override.is_force_add():
+        return
+    if key not in known:
+        guess = nearest(key, [*known_groups, *known])
+        hint = f"Did you mean '{guess}'? " if guess else ""
+        raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
+    inside = [
+        name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)
+    ]
+    if (
+        override.type is OverrideType.CHANGE
+        and isinstance(known[key], dict)
+        and not isinstance(value, dict | None)
+    ):
+        shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
+        raise ConfigError(
+            f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}."
+        )
+
+
+def _compose_groups(
+    name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str
+) -> DictConfig:
+    """A configuration with a defaults list, composed by Hydra."""
+    known_groups = groups(folders)
+    for override in overrides:
+        if override.key_or_group in known_groups and not override.is_delete():
+            _check_option(override, folders)
+    chosen = [override for override in overrides if override.key_or_group in known_groups]
+    others = [override for override in overrides if override not in chosen]
+    with _hydra(folders):
+        before = _hydra_compose(name, chosen)
+        keys = dict(_flatten(before))
+        for override in others:
+            _check_key(override, keys, known_groups, verb)
+        return _hydra_compose(name, [*chosen, *others])
+
+
+def _hydra_compose(name: str, overrides: Sequence[Override]) -> DictConfig:
+    try:
+        return hydra_compose(name, [str(override.input_line) for override in overrides])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(one_line(error), where=f"{name}.yaml") from error
+
+
+@contextmanager
+def _hydra(folders: Sequence[Path]) -> Iterator[None]:
+    """Hydra initialised on these folders, and whatever was there before put back afterwards.
+
+    ``hydra.initialize_config_dir`` takes a single folder, and ``hydra.searchpath`` comes too late for the
+    primary configuration; so this is the body of the former with the user's folder in front.
+    """
+    instance = GlobalHydra.instance()
+    before = instance.hydra
+    instance.clear()
+    try:
+        version.setbase("1.3")
+        path = create_config_search_path(str(folders[-1]))
+        for folder in folders[:-1]:
+            path.prepend(provider="user", path=f"file://{folder}", anchor="main")
+        Hydra.create_main_hydra2(task_name="finemask", config_search_path=path)
+        yield
+    finally:
+        instance.hydra = before
+
+
+def _check_option(override: Override, folders: Sequence[Path]) -> None:
+    group, value = override.key_or_group, override.value()
+    if isinstance(value, dict) or value is None:
+        return
+    known = group_options(group, folders)
+    for option in value if isinstance(value, list) else [value]:
+        if str(option).removesuffix(".yaml") not in known:
+            guess = nearest(str(option), known)
+            raise ConfigError(
+                f"'{option}' is no option of the group '{group}'",
+                remedy=(f"Did you mean {group}={guess}? " if guess else "") + options_remedy(group, folders),
+            )
+
+
+def _flatten(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """All dotted keys with their unresolved values, containers included."""
+    return _walk(OmegaConf.to_container(cfg, resolve=False), "")
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield f"{prefix}{key}", value
+        yield from _walk(value, f"{prefix}{key}.")
+
+
+def _check_complete(cfg: DictConfig, verb: str) -> None:
+    missing = [key for key, value in _flatten(cfg) if isinstance(value, str) and value == "???"]
+    if missing:
+        example = next((line for line in examples(verb) if f"{missing[0]}=" in line), f"{missing[0]}=…")
+        raise ConfigError(f"{' and '.join(missing)} must be given", remedy=f"For example: {example}")
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        where = error.full_key or None
+        raise ConfigError(f"the value cannot be resolved: {one_line(error)}", where=where) from error

@@ -1,0 +1,127 @@
+"""The YAML files of the configurations, read as text: where they are, what their comments say.
+
+Help is printed from here, so that neither torch nor Hydra is imported for it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ENTRY = re.compile(
+    r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*):(?:\s+(?P<value>[^#\s].*?))?(?:\s+#\s*(?P<comment>.*))?\s*$"
+)
+_DEFAULT = re.compile(
+    r"^\s*-\s+(?:override\s+|optional\s+)?/?(?P<group>[\w/]+)(?:@[\w.]+)?:\s*(?P<option>[^#\s]+)"
+)
+_INHERITED = re.compile(r"^\s*-\s+(?P<option>[\w/]+)\s*(?:#.*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One line ``key: value  # comment`` of a configuration."""
+
+    name: str  # dotted
+    value: str  # as written; empty for a key that only holds others
+    comment: str  # the comments above it and on its line
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigText:
+    """What the text of a configuration says to a person."""
+
+    description: str  # header comment without its examples
+    examples: list[str]  # command lines
+    defaults: dict[str, str]  # group -> option chosen
+    inherited: list[str]  # options of the same group that this file builds on
+    keys: list[Key]
+    is_global: bool  # ``@package _global_``: keys stand at the root, not under the group's name
+
+
+def config_dir() -> Path:
+    """The shipped configurations: inside an installed package, at the top of a source tree."""
+    installed = Path(__file__).with_name("configs")
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+
+
+def groups(folders: Sequence[Path]) -> list[str]:
+    """All groups, ``model`` and ``model/box_loss`` alike: folders that hold YAML files."""
+    found = {
+        path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.yaml")
+    }
+    return sorted(found - {"."})
+
+
+def group_options(group: str, folders: Sequence[Path]) -> list[str]:
+    """The options of a group, by name."""
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def examples(verb: str) -> list[str]:
+    """The example command lines in the header of a verb's configuration; none when there is no such file."""
+    path = config_dir() / f"{verb.replace(' ', '_')}.yaml"
+    return read_config_text(path).examples if path.is_file() else []
+
+
+def read_config_text(path: Path) -> ConfigText:
+    """Reads header, defaults, keys and comments off a YAML file of the usual block layout."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header: list[str] = []
+    while lines and (lines[0].startswith("#") or not lines[0].strip()):
+        line = lines.pop(0)
+        if not line and header:
+            break
+        header.append(line.removeprefix("#").removeprefix(" "))
+    is_global = any(line.startswith("@package _global_") for line in header)
+    shown = [line for line in header if not line.startswith("@package")]
+    commands = [line.strip() for line in shown if re.match(r"\s*(finemask|python) ", line)]
+    prose = [line for line in shown if line.strip() not in commands]
+    return ConfigText(
+        description="\n".join(prose).strip("\n"),
+        examples=commands,
+        defaults={m["group"]: m["option"] for m in map(_DEFAULT.match, lines) if m and m["group"] != "hydra"},
+        inherited=[
+            m["option"]
+            for m in map(_INHERITED.match, _defaults_block(lines))
+            if m and m["option"] != "_self_"
+        ],
+        keys=list(_keys(lines)),
+        is_global=is_global,
+    )
+
+
+def _defaults_block(lines: Sequence[str]) -> Iterator[str]:
+    inside = False
+    for line in lines:
+        if re.match(r"^\S", line) and not line.startswith(("-", "#")):
+            inside = line.startswith("defaults:")
+        elif inside:
+            yield line
+
+
+def _keys(lines: Sequence[str]) -> Iterator[Key]:
+    parents: list[tuple[int, str]] = []
+    above: list[str] = []
+    skipped_below: int | None = None  # indentation of a key whose block is not listed
+    for line in lines:
+        stripped = line.strip()
+        if stripped.startswith("#"):
+            above.append(stripped.removeprefix("#").strip())
+            continue
+        match = _ENTRY.match(line)
+        if match is None:
+            above = []
+            continue
+        indent, value = len(match["indent"]), match["value"] or ""
+        while parents and parents[-1][0] >= indent:
+            parents.pop()
+        comment = " ".join([*above, match["comment"] or ""]).strip()
+        above = []
+        if skipped_below is not None and indent > skipped_below:
+            continue
+        skipped_below = indent if indent == 0 and match["key"] in ("defaults", "hydra") else None
+        if skipped_below is not None:
+            continue
+        parents.append((indent, match["key"]))
+        if match["key"] not in ("_target_", "_partial_", "_recursive_", "_convert_"):
+            yield Key(".".join(name for _, name in parents), value, comment)

@@ -1,0 +1,173 @@
+"""Polygons and run lengths, packed small, rasterised inside their own box.
+
+pycocotools' rasteriser, whose pixels evaluation counts, rounds every polygon coordinate to fifths of a pixel before it
+does anything else: ``(int)(5 * x + 0.5)``. That integer is therefore all that needs keeping (int32, *fifths*).
+
+Rasterising in a window must not shift the polygon: the rasteriser interpolates in floating point and truncates toward
+zero, so a shifted polygon can differ by a pixel. Instead the image is cut off right and below the polygon (its
+rasteriser simply clips there), and the empty columns to the left are taken off the first run of the resulting RLE.
+Both are exact, and the cost does not depend on the size of the image.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from finemask.types import Rle
+
+FIFTHS_LIMIT = 5_000_000
+"""Coordinates beyond a million pixels are refused: the rasteriser's memory grows with the length of the outline."""
+
+
+def to_fifths(coordinates: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Coordinates in px as the integers pycocotools makes of them (C truncation, toward zero).
+
+    Args:
+        coordinates: float64, finite, below a million px.
+    """
+    return np.trunc(5.0 * coordinates + 0.5).astype(np.int32)
+
+
+def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Coordinates in px that pycocotools rounds to exactly these fifths.
+
+    They aim at the middle of the interval that is rounded to each integer, so no floating-point error can matter;
+    below zero that interval lies on the other side, because C truncates toward zero.
+    """
+    return (fifths - (fifths < 0)) / 5.0
+
+
+def crop_of_polygons(
+    parts: Sequence[NDArray[np.int32]], window_xyxy: tuple[int, int, int, int]
+) -> NDArray[np.bool_]:
+    """Pixels of the union of polygons, as pycocotools would set them in the full image.
+
+    Args:
+        parts: fifths x0, y0, x1, y1, …; at least three points each.
+        window_xyxy: px, inside the image, from ``window_of_fifths``.
+
+    Returns:
+        bool [y1 - y0, x1 - x0].
+    """
+    x0, y0, x1, y1 = window_xyxy
+    rles = coco_mask.frPyObjects([from_fifths(part) for part in parts], y1, x1)  # type: ignore[call-overload]
+    rle: Rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)  # type: ignore[assignment]
+    counts = _shorten_first_run(bytes(rle["counts"]), x0 * y1)  # type: ignore[arg-type]
+    return crop_of_columns(counts, height=y1, window_xyxy=window_xyxy)
+
+
+def crop_of_columns(counts: bytes, height: int, window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Rows y0 to y1 of an RLE that holds only the columns x0 to x1.
+
+    Args:
+        counts: compressed runs of a mask [height, x1 - x0].
+        height: rows of that mask.
+        window_xyxy: px in the image.
+
+    Returns:
+        bool [y1 - y0, x1 - x0].
+    """
+    x0, y0, x1, y1 = window_xyxy
+    columns = coco_mask.decode({"size": [height, x1 - x0], "counts": counts})
+    crop: NDArray[np.bool_] = columns[y0:y1].view(np.bool_)
+    return crop
+
+
+def window_of_fifths(low_high: NDArray[np.int32], size_wh: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Windows that surely hold every pixel of polygons, clipped to their images.
+
+    Args:
+        low_high: [N, 4], least x and y, greatest x and y in fifths.
+        size_wh: [N, 2], width and height of the image each polygon lies in.
+
+    Returns:
+        int32 [N, 4], xyxy px; zeros where the polygon lies outside the image.
+    """
+    low = np.clip(low_high[:, :2] // 5 - 1, 0, size_wh)
+    high = np.clip(low_high[:, 2:] // 5 + 2, 0, size_wh)
+    window = np.concatenate([low, high], axis=1).astype(np.int32)
+    window[(low >= high).any(axis=1)] = 0
+    return window
+
+
+def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
+    """Decodes COCO's compressed counts: base-32 digits with a continuation bit, differences from the run before last.
+
+    Raises:
+        ValueError: not such a string.
+    """
+    digits = (
+        np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
+    )
+    if not digits.size:
+        raise ValueError("its RLE is empty")
+    if digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("its compressed RLE is damaged")
+    lasts = np.flatnonzero(digits & 32 == 0)
+    firsts = np.concatenate([[0], lasts[:-1] + 1])
+    lengths = lasts - firsts + 1
+    if lengths.max() > 8:
+        raise ValueError("its compressed RLE is damaged")
+    shifts = 5 * (np.arange(digits.size) - np.repeat(firsts, lengths))
+    runs: NDArray[np.int64] = np.add.reduceat((digits & 31) << shifts, firsts)
+    runs -= np.where(digits[lasts] & 16, np.int64(1) << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def columns_of_runs(
+    runs: NDArray[np.int64], height: int, width: int
+) -> tuple[bytes, tuple[int, int, int, int]]:
+    """Cuts the empty columns off a mask given as run lengths.
+
+    Args:
+        runs: column-major lengths, zeros first.
+        height: rows of the image.
+        width: columns of the image.
+
+    Returns:
+        Compressed counts of the columns that hold the mask, and its box xyxy px; ``b""`` and zeros for an empty mask.
+
+    Raises:
+        ValueError: the runs do not fill the image exactly.
+    """
+    if runs.size and runs.min() < 0:
+        raise ValueError("its RLE holds a negative run")
+    if int(runs.sum()) != height * width:
+        raise ValueError(
+            f"its RLE covers {int(runs.sum())} pixels, its image has {height} × {width} = {height * width}"
+        )
+    ends = np.cumsum(runs)
+    starts, stops = ends[: runs.size - 1 : 2], ends[1::2]
+    filled = np.flatnonzero(stops > starts)
+    if not filled.size:
+        return b"", (0, 0, 0, 0)
+    starts, stops = starts[filled], stops[filled]
+    x0, x1 = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
+    within_columns = bool((starts // height == (stops - 1) // height).all())
+    y0 = int((starts % height).min()) if within_columns else 0
+    y1 = int(((stops - 1) % height).max()) + 1 if within_columns else height
+    kept = runs[: 2 * int(filled[-1]) + 2].tolist()
+    kept[0] -= x0 * height
+    kept.append((x1 - x0) * height - sum(kept))
+    rle = coco_mask.frPyObjects({"size": [height, x1 - x0], "counts": kept}, height, x1 - x0)  # type: ignore[call-overload]
+    return bytes(rle["counts"]), (x0, y0, x1, y1)
+
+
+def _shorten_first_run(counts: bytes, by: int) -> bytes:
+    """Takes pixels off the first run of compressed counts, the only one that no later run is a difference from."""
+    value, digit, used = 0, 32, 0
+    while digit & 32:
+        digit = counts[used] - 48
+        value |= (digit & 31) << (5 * used)
+        used += 1
+    value -= by  # a first run is never negative, so its sign bit needs no care
+    head = bytearray()
+    while value >= 16:  # the top bit of the last digit is the sign
+        head.append((value & 31 | 32) + 48)
+        value >>= 5
+    head.append(value + 48)
+    return bytes(head) + counts[used:]

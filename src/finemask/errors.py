@@ -1,0 +1,47 @@
+"""Errors that a person can mend. The command line prints them as one paragraph and exits with code 2."""
+
+
+class FinemaskError(Exception):
+    """Something the user can put right.
+
+    Args:
+        what: what is wrong, naming the values seen.
+        where: the file, id or key it was found in.
+        remedy: what to do about it, as a sentence.
+    """
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.remedy = remedy
+        super().__init__(what, self.where, remedy)
+
+    def __str__(self) -> str:
+        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        return text if self.remedy is None else f"{text.rstrip('.')}. {self.remedy}"
+
+
+class ConfigError(FinemaskError):
+    """An unknown key, group or value in a configuration or on the command line."""
+
+
+class DataError(FinemaskError):
+    """Annotations or images that cannot be used as they are."""
+
+
+class WeightsError(FinemaskError):
+    """Pretrained weights that are missing or do not fit."""
+
+
+class ModelFileError(FinemaskError):
+    """A model file that is foreign, damaged or asks for something it may not."""
+
+
+class MissingExtraError(FinemaskError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {package}, which is not installed",
+            remedy=f"Install it with: pip install 'finemask[{extra}]'",
+        )

@@ -1,0 +1,1 @@
+"""From Detections or a results file to numbers and a report."""

@@ -1,0 +1,130 @@
+"""Precision, recall and F1 over the score threshold, and the threshold to work at."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is kept at a threshold: detections of that score or more.
+
+    Args:
+        threshold: a score; None where no detection is worth keeping.
+        true_positives: objects found.
+        false_positives: detections that found nothing.
+        false_negatives: objects missed.
+    """
+
+    threshold: float | None
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+    @property
+    def precision(self) -> float | None:
+        """Part of the detections that are right; None without detections."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float | None:
+        """Part of the objects that are found; None without objects."""
+        return _ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of the two; 0 if nothing is right, None without detections and objects."""
+        errors = self.false_positives + self.false_negatives
+        return _ratio(2 * self.true_positives, 2 * self.true_positives + errors)
+
+    def as_dict(self) -> dict[str, float | None]:
+        """``threshold``, ``precision``, ``recall`` and ``f1``."""
+        return {
+            "threshold": self.threshold,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """The three counts by name."""
+        return {
+            "true_positives": self.true_positives,
+            "false_positives": self.false_positives,
+            "false_negatives": self.false_negatives,
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Counts at every distinct score, from the highest down; S scores.
+
+    Args:
+        thresholds: float64 [S], descending.
+        true_positives: int64 [S], among the detections of that score or more.
+        false_positives: int64 [S].
+        positives: objects to find.
+    """
+
+    thresholds: NDArray[np.float64]
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    positives: int
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """[S], in [0, 1]."""
+        return self.true_positives / (self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """[S], in [0, 1]; zeros without objects."""
+        return self.true_positives / max(self.positives, 1)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """[S], in [0, 1]."""
+        # detections are at least 1, so there is always something to divide by
+        return 2 * self.true_positives / (self.true_positives + self.false_positives + self.positives)
+
+    def at(self, threshold: float) -> Point:
+        """The point at a given threshold."""
+        kept = int(np.searchsorted(-self.thresholds, -threshold, side="right"))
+        return self._point(threshold, kept - 1)
+
+    def best(self) -> Point:
+        """The point of the best F1; of several, the one with the highest threshold.
+
+        Equal ratios of whole numbers are equal doubles, so the choice does not depend on rounding.
+        """
+        if not len(self.thresholds) or not self.true_positives[-1]:
+            return self._point(None, -1)
+        position = int(np.argmax(self.f1))
+        return self._point(float(self.thresholds[position]), position)
+
+    def _point(self, threshold: float | None, position: int) -> Point:
+        if position < 0:
+            return Point(threshold, 0, 0, self.positives)
+        true, false = int(self.true_positives[position]), int(self.false_positives[position])
+        return Point(threshold, true, false, self.positives - true)
+
+
+def build_curve(score: NDArray[Any], is_true: NDArray[np.bool_], positives: int) -> Curve:
+    """Counts over the threshold.
+
+    Args:
+        score: [D], in any order.
+        is_true: bool [D].
+        positives: objects to find.
+    """
+    order = np.argsort(-score, kind="stable")
+    score, is_true = score[order], is_true[order]
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, dtype=np.int64)
+    true = np.cumsum(is_true, dtype=np.int64)[last]
+    return Curve(np.asarray(score[last], dtype=np.float64), true, last + 1 - true, int(positives))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

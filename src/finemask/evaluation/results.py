@@ -1,0 +1,105 @@
+"""COCO results files: reading, and checking against the ground truth before any number is computed."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from finemask.errors import DataError
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.read_json import read_json
+from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
+from finemask.types import CocoResult
+
+
+def read_results(path: Path | str) -> list[Any]:
+    """The list in a COCO results file; ``check_results`` looks at its entries.
+
+    Raises:
+        DataError: unreadable, or not a list.
+    """
+    results = read_json(Path(path), "a COCO results file")
+    if isinstance(results, dict) and "annotations" in results:
+        raise DataError(
+            "this is a COCO annotation file; a results file is a list of detections",
+            where=path,
+            remedy="Give the ground truth with annotations= and the results with predictions=.",
+        )
+    if not isinstance(results, list):
+        raise DataError(
+            f"this holds a {type(results).__name__}; a COCO results file is a list of detections", where=path
+        )
+    return results
+
+
+def iou_types_of(results: Sequence[Any], ground_truth: GroundTruth) -> tuple[str, ...]:
+    """What can be evaluated: boxes always, masks where results and ground truth have them."""
+    has_masks = not results or any(isinstance(r, dict) and r.get("segmentation") for r in results)
+    return ("bbox", "segm") if has_masks and ground_truth.has_masks else ("bbox",)
+
+
+def check_results(
+    results: Sequence[Any],
+    ground_truth: GroundTruth,
+    iou_types: Collection[str],
+    source: object = "results",
+) -> list[CocoResult]:
+    """Checks detections and brings them into one form, leaving the given ones as they are.
+
+    Args:
+        results: entries of a COCO results file.
+        ground_truth: what they will be compared with.
+        iou_types: ``"segm"`` among them asks for a segmentation in every entry.
+        source: the file, for messages.
+
+    Returns:
+        Plain numbers and compressed RLE. An entry without ``bbox`` stays without one: pycocotools sorts it by
+        the size of its mask, and one with a box by the size of the box.
+
+    Raises:
+        DataError: an unknown image or category, a score that is no finite number, a box or mask that is
+            missing or malformed, or a mask that is not of its image's size.
+    """
+    categories = {category.id for category in ground_truth.categories}
+    checked = []
+    for position, entry in enumerate(results):
+        try:
+            checked.append(_checked(entry, ground_truth, categories, iou_types))
+        except ValueError as error:
+            image = f" (image {entry.get('image_id')})" if isinstance(entry, dict) else ""
+            raise DataError(f"entry {position}{image}: {error}", where=source) from None
+    return checked
+
+
+def _checked(
+    entry: Any, ground_truth: GroundTruth, categories: Collection[int], iou_types: Collection[str]
+) -> CocoResult:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"a detection is an object, not a {type(entry).__name__}")
+    image_id, category_id, score = (entry.get(key) for key in ("image_id", "category_id", "score"))
+    if not isinstance(image_id, int) or image_id not in ground_truth.images:
+        raise ValueError(f"image_id {image_id!r} is not in the ground truth {ground_truth.source}")
+    if not isinstance(category_id, int) or category_id not in categories:
+        raise ValueError(
+            f"category_id {category_id!r} is not in the ground truth {ground_truth.source}; results carry "
+            "the ids of its categories"
+        )
+    if not is_number(score):
+        raise ValueError(f"score is {score!r}, not a finite number")
+    checked: dict[str, Any] = {
+        "image_id": image_id,
+        "category_id": category_id,
+        "score": float(cast(float, score)),
+    }
+    box, segmentation = entry.get("bbox"), entry.get("segmentation")
+    if box:
+        checked["bbox"] = checked_box(box)
+    if segmentation:
+        image = ground_truth.images[image_id]
+        if not image.height or not image.width:
+            raise ValueError("its image has no height and width in the ground truth, which masks need")
+        checked["segmentation"] = checked_rle(segmentation, image.height, image.width)
+    elif "segm" in iou_types:
+        raise ValueError("there is no segmentation; evaluate boxes only with iou_types=[bbox]")
+    elif not box:
+        raise ValueError("there is neither a bbox nor a segmentation")
+    return cast(CocoResult, checked)

@@ -1,0 +1,95 @@
+"""Exceptions into one paragraph on stderr and an exit code."""
+
+import errno
+import os
+import re
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from finemask.errors import FinemaskError
+
+_PATH_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+# A data-loading worker hands its exception over as text; the message proper is what follows the class name.
+_FROM_WORKER = re.compile(r"^finemask\.errors\.\w+: (?P<message>.+)", re.DOTALL | re.MULTILINE)
+
+
+def explain(error: BaseException) -> int:
+    """Prints what went wrong on stderr.
+
+    A traceback is shown for a defect of finemask, or whenever ``FINEMASK_DEBUG=1``.
+
+    Returns:
+        The exit code: 2 when the user can mend it, 1 otherwise.
+    """
+    message = user_message(error)
+    if message is None or os.environ.get("FINEMASK_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    if message is None:
+        print_error(
+            f"this is a defect of finemask ({type(error).__name__}: {_first_line(error)}). Please report it "
+            "together with the lines above and the output of: finemask doctor"
+        )
+        return 1
+    print_error(message)
+    return 2
+
+
+def print_error(message: str) -> None:
+    """Prints ``error: …``: one line into a file or pipe, a wrapped paragraph on a terminal."""
+    text = "error: " + " ".join(message.split())
+    if sys.stderr.isatty():
+        text = textwrap.fill(
+            text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False
+        )
+    print(text, file=sys.stderr)
+
+
+def user_message(error: BaseException) -> str | None:
+    """What to tell a person who can mend it; None for a defect of finemask."""
+    for cause in _chain(error):
+        if _is_disk_full(cause):
+            where = f"{name}: " if (name := getattr(cause, "filename", None)) else ""
+            return f"{where}no space left on the device. Free some, or choose another place to write to."
+    if handed_over := _FROM_WORKER.search(str(error)):
+        return handed_over["message"]
+    if isinstance(error, FinemaskError):
+        return str(error)
+    if isinstance(error, _PATH_ERRORS) and error.filename is not None and not _is_ours(error.filename):
+        return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"the GPU ran out of memory ({_first_line(error)}). Use a smaller batch (data.batch_size=1), "
+            "smaller images, trainer.precision=auto, or a smaller model."
+        )
+    if isinstance(error, MemoryError):
+        return "memory ran out. Use a smaller batch, smaller images or fewer workers."
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # Writers in C++ and Rust (checkpoints, model files) only leave the text.
+    return "No space left on device" in str(error)
+
+
+def _is_ours(filename: object) -> bool:
+    if not isinstance(filename, str | bytes | os.PathLike):
+        return False
+    return Path(os.fsdecode(filename)).absolute().is_relative_to(Path(__file__).parent)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")

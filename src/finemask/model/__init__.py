@@ -1,0 +1,1 @@
+"""From (image, Target) to losses or Detections."""

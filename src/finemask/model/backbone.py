@@ -1,0 +1,190 @@
+"""Backbones with a feature pyramid on top, from torchvision and timm.
+
+Every builder returns a module with ``body`` and ``fpn`` (torchvision's parameter names), an ``out_channels`` attribute,
+and feature maps at strides 4, 8, 16, 32 and a pooled 64.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import mobilenet, resnet
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from finemask.errors import ConfigError, MissingExtraError
+
+STAGES = 4  # strides 4, 8, 16, 32
+
+# The last block of each stride and its channels. torchvision's own mobilenet_backbone takes the first block of a
+# stride, and by default two levels of the same stride.
+_MOBILENET_STAGES: dict[str, dict[int, int]] = {
+    "mobilenet_v2": {3: 24, 6: 32, 13: 96, 17: 320},
+    "mobilenet_v3_large": {3: 24, 6: 40, 12: 112, 15: 160},
+}
+
+
+class PyramidBackbone(nn.Module):
+    """A body that gives four maps, and the feature pyramid on them (Lin et al. 2017, arXiv 1612.03144).
+
+    Args:
+        body: image batch to four maps of strides 4, 8, 16, 32.
+        in_channels: of these maps.
+        out_channels: of every pyramid level.
+        fpn_norm: ``none`` or ``bn`` (torchvision's v2 recipe).
+        stages: names of the body's children in order, split into the five parts that ``transfer`` freezes one by one.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        in_channels: list[int],
+        out_channels: int,
+        stages: list[list[str]],
+        fpn_norm: str = "none",
+    ) -> None:
+        super().__init__()
+        self.body = body
+        norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d if fpn_norm == "bn" else None
+        self.fpn = FeaturePyramidNetwork(in_channels, out_channels, LastLevelMaxPool(), norm_layer)
+        self.out_channels = out_channels
+        self.stages = stages
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images [B, 3, H, W] to maps ``0``, ``1``, ``2``, ``3`` and ``pool``, each [B, out_channels, h, w]."""
+        maps = self.body(images)
+        if not isinstance(maps, dict):
+            maps = OrderedDict((str(level), features) for level, features in enumerate(maps))
+        pyramid: dict[str, Tensor] = self.fpn(maps)
+        return pyramid
+
+
+def resnet_fpn(
+    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+) -> PyramidBackbone:
+    """A torchvision ResNet or ResNeXt: ``resnet18`` … ``resnet152``, ``resnext50_32x4d``, ``resnext101_32x8d``, …
+
+    Args:
+        name: of torchvision's builder.
+        out_channels: of the pyramid.
+        norm: ``frozen_bn`` or ``bn``.
+        norm_eps: of the frozen normalisation; torchvision's COCO_V1 weights were trained with 0.
+        fpn_norm: ``none`` or ``bn``.
+    """
+    builder = getattr(resnet, name, None)
+    if builder is None:
+        raise ConfigError(f"torchvision has no ResNet named {name!r}", where="model.backbone.name")
+    network = builder(weights=None, norm_layer=norm_layer(norm, norm_eps))
+    body = IntermediateLayerGetter(network, {f"layer{stage}": str(stage - 1) for stage in range(1, 5)})
+    channels = [network.inplanes // 2 ** (3 - stage) for stage in range(STAGES)]
+    stages = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
+    return PyramidBackbone(body, channels, out_channels, stages, fpn_norm)
+
+
+def mobilenet_fpn(
+    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+) -> PyramidBackbone:
+    """torchvision's ``mobilenet_v2`` or ``mobilenet_v3_large``; arguments as ``resnet_fpn``."""
+    if name not in _MOBILENET_STAGES:
+        known = ", ".join(_MOBILENET_STAGES)
+        raise ConfigError(f"{name!r} is not one of {known}", where="model.backbone.name")
+    features = getattr(mobilenet, name)(weights=None, norm_layer=norm_layer(norm, norm_eps)).features
+    ends = _MOBILENET_STAGES[name]
+    body = IntermediateLayerGetter(features, {str(end): str(level) for level, end in enumerate(ends)})
+    edges = [-1, 0, *ends]  # the stem alone, then up to each stride's last block
+    stages = [[str(block) for block in range(a + 1, b + 1)] for a, b in zip(edges, edges[1:], strict=False)]
+    return PyramidBackbone(body, list(ends.values()), out_channels, stages, fpn_norm)
+
+
+def timm_fpn(
+    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+) -> PyramidBackbone:
+    """Any backbone of timm that gives feature maps at strides 4, 8, 16 and 32; needs the extra ``timm``.
+
+    Batch norm layers are replaced by frozen ones where ``norm`` is ``frozen_bn``; other kinds stay as they are.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError("timm", "timm", needed_for=f"the backbone {name}") from error
+    try:
+        probe = timm.create_model(name, features_only=True, pretrained=False)
+        reductions = list(probe.feature_info.reduction())
+        wanted = [reductions.index(stride) for stride in (4, 8, 16, 32)]
+        body = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"timm cannot give feature maps at strides 4, 8, 16, 32 for {name!r} ({error})",
+            where="model.backbone.name",
+            remedy="timm.list_models() names its backbones; choose a convolutional or hierarchical one.",
+        ) from error
+    if norm == "frozen_bn":
+        body = freeze_batch_norm(body, norm_eps)
+    children = [child for child, _ in body.named_children()]
+    # timm names a stage's modules differently in every family: the stem alone is told apart, the rest is one part.
+    stages = [children[:1], [], [], [], children[1:]]
+    return PyramidBackbone(body, list(body.feature_info.channels()), out_channels, stages, fpn_norm)
+
+
+def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:
+    """The constructor of a normalisation layer by its name in a configuration."""
+    if norm == "frozen_bn":
+        return lambda channels: FrozenBatchNorm2d(channels, eps=eps)
+    if norm == "bn":
+        return nn.BatchNorm2d
+    raise ConfigError(f"{norm!r} is not one of auto, frozen_bn, bn", where="model.backbone.norm")
+
+
+def freeze_batch_norm(module: nn.Module, eps: float) -> nn.Module:
+    """Replaces each BatchNorm2d by a frozen one with the same values and whatever activation it carries."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen: nn.Module = FrozenBatchNorm2d(child.num_features, eps=eps)
+            state = {key: value for key, value in child.state_dict().items() if key in frozen.state_dict()}
+            frozen.load_state_dict(state)
+            activation = getattr(child, "act", None)  # timm's BatchNormAct2d has its activation inside
+            if activation is not None and not isinstance(activation, nn.Identity):
+                frozen = _NormThenActivation(frozen, activation)
+            setattr(module, name, frozen)
+        else:
+            freeze_batch_norm(child, eps)
+    return module
+
+
+class _NormThenActivation(nn.Module):
+    """Keeps the parameter names of the norm it wraps, so that timm's weights still load."""
+
+    def __init__(self, norm: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+        self.eps = float(norm.eps)  # type: ignore[arg-type]
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        activated: Tensor = self.act(x * scale[:, None, None] + shift[:, None, None])
+        return activated
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:
+    """Numbers in a module's parameters; only the trainable or only the frozen ones if asked."""
+    return sum(p.numel() for p in module.parameters() if trainable is None or p.requires_grad == trainable)
+
+
+def strides_of(backbone: nn.Module, size: int = 256) -> list[float]:
+    """Stride of each level, measured by running an empty image through the backbone."""
+    was_training = backbone.training
+    device = next(backbone.parameters()).device
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros(1, 3, size, size, device=device))
+    backbone.train(was_training)
+    return [size / level.shape[-1] for level in maps.values()]

@@ -1,0 +1,1 @@
+"""Losses of the box head; one file a variant."""

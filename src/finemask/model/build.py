@@ -1,0 +1,147 @@
+"""From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import MultiScaleRoIAlign
+
+from finemask.errors import ConfigError
+from finemask.model.heads import POOLED_BOX, POOLED_MASK, Float32RPNHead
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.roi_heads import CriterionRoIHeads
+from finemask.model.transform import ImageTransform
+from finemask.types import Preprocessing
+
+# What a model file may name. A file found on the internet must not choose code to run.
+BUILDERS: frozenset[str] = frozenset(
+    {
+        "finemask.model.backbone.resnet_fpn",
+        "finemask.model.backbone.mobilenet_fpn",
+        "finemask.model.backbone.timm_fpn",
+        "finemask.model.anchors.fpn_anchors",
+        "finemask.model.heads.two_mlp",
+        "finemask.model.heads.conv_fc",
+        "finemask.model.heads.mask_convs",
+        "finemask.model.box_predictor.linear.LinearBoxPredictor",
+        "finemask.model.mask_predictor.fcn.FCNMaskPredictor",
+        "finemask.model.box_loss.smooth_l1.SmoothL1BoxLoss",
+        "finemask.model.mask_loss.bce.BCEMaskLoss",
+        "finemask.model.sampler.random.RandomSampler",
+    }
+)
+
+
+def build_model(
+    config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None
+) -> MaskRCNN:
+    """Assembles Mask R-CNN with random weights from a ``model`` configuration.
+
+    Args:
+        config: the resolved group ``model`` (see configs/model/resnet50_fpn.yaml), as plain dicts and lists.
+        num_classes: K + 1.
+        allowed: dotted names that the configuration may call; ``None`` allows any, as for a user's own training run.
+
+    Returns:
+        The model, in training mode, all parameters trainable.
+
+    Raises:
+        ConfigError: a key is missing or unknown, a value does not fit, or a name is not allowed.
+    """
+
+    def part(key: str, **arguments: Any) -> Any:
+        return _instantiate(config[key], f"model.{key}", allowed, arguments)
+
+    try:
+        backbone = part("backbone")
+        channels = backbone.out_channels
+        anchors = part("anchors")
+        rpn_options, roi_options = dict(config["rpn"]), dict(config["roi_heads"])
+        per_location = anchors.num_anchors_per_location()
+        rpn = RegionProposalNetwork(
+            anchors,
+            Float32RPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),
+            pre_nms_top_n=_train_and_test(rpn_options, "pre_nms_top_n"),
+            post_nms_top_n=_train_and_test(rpn_options, "post_nms_top_n"),
+            **rpn_options,
+        )
+        box_head, box_width = part("box_head", in_channels=channels)
+        mask_head, mask_channels = part("mask_head", in_channels=channels)
+        levels = [str(level) for level in range(len(per_location) - 1)]
+        sampling_ratio = roi_options.pop("sampling_ratio")
+        roi_heads = CriterionRoIHeads(
+            num_classes=num_classes,
+            box_roi_pool=MultiScaleRoIAlign(levels, POOLED_BOX, sampling_ratio),
+            box_head=box_head,
+            box_predictor=part("box_predictor")(in_channels=box_width, num_classes=num_classes),
+            mask_roi_pool=MultiScaleRoIAlign(levels, POOLED_MASK, sampling_ratio),
+            mask_head=mask_head,
+            mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
+            box_loss=part("box_loss"),
+            mask_loss=part("mask_loss"),
+            sampler=part("sampler"),
+            **roi_options,
+        )
+        transform = ImageTransform(preprocessing_from(config))
+    except KeyError as error:
+        raise ConfigError(f"the key {error} is missing", where="model") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
+    return MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
+
+
+def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a ``model`` configuration describes.
+
+    Raises:
+        ConfigError: sizes or normalisation of the wrong kind.
+    """
+    sizes = config["min_size"]
+    sizes = tuple(int(size) for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))
+    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
+    if not sizes or min(sizes) < 32 or int(config["max_size"]) < max(sizes):
+        raise ConfigError(
+            f"min_size {list(sizes)} and max_size {config['max_size']} px do not fit",
+            where="model",
+            remedy="Sizes are at least 32 px, and max_size is at least the largest min_size.",
+        )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
+    return Preprocessing(
+        min_size=sizes,
+        max_size=int(config["max_size"]),
+        image_mean=(mean[0], mean[1], mean[2]),
+        image_std=(std[0], std[1], std[2]),
+    )
+
+
+def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
+    return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
+
+
+def _instantiate(
+    node: Mapping[str, Any], where: str, allowed: Collection[str] | None, arguments: Mapping[str, Any]
+) -> Any:
+    """Hydra's ``_target_`` and ``_partial_``, without Hydra and with an allow-list."""
+    options = dict(node)
+    target = options.pop("_target_")
+    is_partial = options.pop("_partial_", False)
+    if allowed is not None and target not in allowed:
+        raise ConfigError(
+            f"{target} is not one of finemask's own parts",
+            where=where,
+            remedy=f'If you know and trust that code, allow it by name: trust=["{target}"].',
+        )
+    module_name, _, name = target.rpartition(".")
+    try:
+        builder = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{target} cannot be imported: {error}", where=f"{where}._target_") from error
+    if is_partial:
+        return partial(builder, **options, **arguments)
+    try:
+        return builder(**options, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"{target} does not take these arguments: {error}", where=where) from error

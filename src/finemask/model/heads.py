@@ -1,0 +1,49 @@
+"""Feature extractors between RoI pooling and the predictors, from torchvision's own modules."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.rpn import RPNHead
+
+POOLED_BOX = 7  # side of a pooled box feature
+POOLED_MASK = 14  # side of a pooled mask feature; predictions are twice that
+
+
+class Float32RPNHead(RPNHead):
+    """torchvision's RPN head, answering in float32 whatever the autocast: half-precision scores tie in their ranking."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Feature maps to objectness and deltas, one tensor a level."""
+        logits, deltas = super().forward(x)
+        return [level.float() for level in logits], [level.float() for level in deltas]
+
+
+def two_mlp(in_channels: int, representation_size: int = 1024) -> tuple[nn.Module, int]:
+    """Two fully connected layers on the flattened 7 × 7 feature; returns the head and its output width."""
+    return TwoMLPHead(in_channels * POOLED_BOX**2, representation_size), representation_size
+
+
+def conv_fc(
+    in_channels: int, channels: Sequence[int] = (256, 256, 256, 256), representation_size: int = 1024
+) -> tuple[nn.Module, int]:
+    """Convolutions with batch norm, then one fully connected layer (torchvision's v2 recipe)."""
+    head = FastRCNNConvFCHead(
+        (in_channels, POOLED_BOX, POOLED_BOX), list(channels), [representation_size], norm_layer=nn.BatchNorm2d
+    )
+    return head, representation_size
+
+
+def mask_convs(
+    in_channels: int, channels: Sequence[int] = (256, 256, 256, 256), norm: str = "none"
+) -> tuple[nn.Module, int]:
+    """3 × 3 convolutions on the 14 × 14 feature; returns the head and its output channels.
+
+    Args:
+        in_channels: of the pyramid.
+        channels: of each convolution.
+        norm: ``none`` or ``bn`` (torchvision's v2 recipe).
+    """
+    norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d if norm == "bn" else None
+    return MaskRCNNHeads(in_channels, list(channels), 1, norm_layer=norm_layer), channels[-1]

@@ -1,0 +1,1 @@
+"""Losses of the mask head; one file a variant."""

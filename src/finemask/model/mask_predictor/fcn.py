@@ -1,0 +1,43 @@
+"""The plain mask predictor: one 2 × upsampling and a mask for the class that was asked for."""
+
+import torch
+from torch import Tensor, nn
+
+
+class FCNMaskPredictor(nn.Module):
+    """Upsamples by a transposed convolution and reads one class's mask, with torchvision's parameter names.
+
+    He et al. 2017, "Mask R-CNN" (arXiv 1703.06870); torchvision's ``MaskRCNNPredictor``. Only the class that each RoI
+    is asked for is computed: its cost does not grow with the number of classes. A transposed convolution whose stride
+    equals its kernel is a matrix product, and is computed as one.
+
+    Args:
+        in_channels: C, channels of the mask head's features.
+        num_classes: K + 1.
+        hidden_channels: between upsampling and logits; ``in_channels`` if not given.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, hidden_channels: int | None = None) -> None:
+        super().__init__()
+        hidden_channels = hidden_channels or in_channels
+        self.conv5_mask = nn.ConvTranspose2d(in_channels, hidden_channels, kernel_size=2, stride=2)
+        self.mask_fcn_logits = nn.Conv2d(hidden_channels, num_classes, kernel_size=1)
+        for name, parameter in self.named_parameters():
+            if "weight" in name:
+                nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Features [R, C, M / 2, M / 2] and labels int64 [R], 0..K, to logits [R, M, M] of these classes."""
+        rois, channels, height, width = features.shape
+        hidden = self.conv5_mask.out_channels
+        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
+        kernel = self.conv5_mask.weight.permute(0, 2, 3, 1).reshape(channels, 4 * hidden)
+        bias = self.conv5_mask.bias
+        assert bias is not None
+        upsampled = torch.relu(torch.addmm(bias.repeat(4), rows, kernel))
+        logit_bias = self.mask_fcn_logits.bias
+        assert logit_bias is not None
+        weight = self.mask_fcn_logits.weight[:, :, 0, 0][labels]  # [R, hidden]
+        logits = upsampled.reshape(rois, height * width * 4, hidden) @ weight[:, :, None].to(upsampled.dtype)
+        logits = logits.reshape(rois, height, width, 2, 2) + logit_bias[labels][:, None, None, None, None]
+        return logits.permute(0, 1, 3, 2, 4).reshape(rois, 2 * height, 2 * width)

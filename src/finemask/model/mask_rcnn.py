@@ -1,0 +1,93 @@
+"""The whole model: images in, losses or detections out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.rpn import RegionProposalNetwork
+
+from finemask.model.roi_heads import CriterionRoIHeads
+from finemask.model.transform import ImageTransform
+from finemask.types import Detections, Preprocessing, Target
+
+
+class MaskRCNN(nn.Module):
+    """Mask R-CNN (He et al. 2017, arXiv 1703.06870) from its four parts, with torchvision's parameter names.
+
+    Args:
+        transform: images and targets to a batch.
+        backbone: batch to feature maps.
+        rpn: feature maps to proposals.
+        roi_heads: proposals to losses or detections.
+    """
+
+    def __init__(
+        self,
+        transform: ImageTransform,
+        backbone: nn.Module,
+        rpn: RegionProposalNetwork,
+        roi_heads: CriterionRoIHeads,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.backbone = backbone
+        self.rpn = rpn
+        self.roi_heads = roi_heads
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the model does to an image before the backbone."""
+        return self.transform.preprocessing
+
+    @property
+    def num_classes(self) -> int:
+        """K + 1."""
+        return self.roi_heads.num_classes
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
+        """Losses by name in training; one ``Detections`` an image in evaluation.
+
+        Args:
+            images: uint8 RGB [3, H, W] each, any sizes.
+            targets: one an image; needed in training only.
+
+        Returns:
+            ``dict[str, Tensor]`` of scalars in training (``loss_classifier``, ``loss_box_reg``, ``loss_mask``,
+            ``loss_objectness``, ``loss_rpn_box_reg``), ``list[Detections]`` in evaluation.
+
+        Raises:
+            ValueError: training without targets.
+            TypeError: images that are not uint8.
+        """
+        if self.training:
+            if targets is None:
+                raise ValueError("training needs targets")
+            return self.losses(images, targets)
+        return self.detect(images)
+
+    def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """The five losses of a batch; the model must be in training mode."""
+        batch, resized = self.transform(images, targets)
+        features = self.backbone(batch.tensors)
+        proposals, rpn_losses = self.rpn(batch, features, resized)
+        _, roi_losses = self.roi_heads(features, proposals, batch.image_sizes, resized)
+        return {**roi_losses, **rpn_losses}
+
+    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """Detections of each image, in that image's own pixels; the model must be in evaluation mode."""
+        if not images:
+            return []
+        original = [(image.shape[-2], image.shape[-1]) for image in images]
+        batch, _ = self.transform(images)
+        features = self.backbone(batch.tensors)
+        proposals, _ = self.rpn(batch, features)
+        found, _ = self.roi_heads(features, proposals, batch.image_sizes)
+        return self.transform.postprocess(found, batch.image_sizes, original)
+
+    def use_channels_last(self) -> "MaskRCNN":
+        """Convolution weights in channels-last order: the faster layout on CPUs and on tensor cores."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)
+        return self

@@ -1,0 +1,1 @@
+"""Which proposals the box head trains on; one file a variant."""

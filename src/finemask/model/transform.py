@@ -1,0 +1,100 @@
+"""What happens to an image between the file and the backbone, and to boxes on the way back."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import resize_boxes
+
+from finemask.types import Detections, Preprocessing, Target
+
+_SIZE_DIVISIBLE = 32  # the coarsest stride of the pyramid's body
+
+
+class ImageTransform(nn.Module):
+    """uint8 images to one normalised, resized, padded batch; targets along with them.
+
+    The arithmetic is that of torchvision's ``GeneralizedRCNNTransform``: normalise, then bilinear to the size that
+    brings the shorter side to ``min_size`` unless the longer would pass ``max_size``; label maps by nearest neighbour.
+
+    Args:
+        preprocessing: sizes and normalisation.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        mean = 255.0 * torch.tensor(preprocessing.image_mean)
+        scale = 1.0 / (255.0 * torch.tensor(preprocessing.image_std))
+        # Not persistent: they are configuration, and torchvision's state_dict has no such keys.
+        self.register_buffer("_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("_scale", scale[:, None, None], persistent=False)
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> tuple[ImageList, list[Target] | None]:
+        """Images uint8 [3, H, W] and their targets to a padded float batch and resized targets."""
+        sizes = [self.resized_size((image.shape[-2], image.shape[-1])) for image in images]
+        height = math.ceil(max(size[0] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
+        width = math.ceil(max(size[1] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
+        assert isinstance(self._mean, Tensor)
+        batch = self._mean.new_zeros(len(images), 3, height, width)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        for slot, image, size in zip(batch, images, sizes, strict=True):
+            slot[:, : size[0], : size[1]] = self._normalise_and_resize(image, size)
+        resized = None if targets is None else [_resize_target(t, s) for t, s in zip(targets, sizes, strict=True)]
+        return ImageList(batch, sizes), resized
+
+    def resized_size(self, image_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width an image is brought to; in training the shorter side is drawn from ``min_size``."""
+        options = self.preprocessing.min_size
+        shorter = options[-1]
+        if self.training and len(options) > 1:
+            shorter = options[int(torch.randint(len(options), (1,)))]
+        scale = min(shorter / min(image_size_hw), self.preprocessing.max_size / max(image_size_hw))
+        return max(1, math.floor(image_size_hw[0] * scale)), max(1, math.floor(image_size_hw[1] * scale))
+
+    def postprocess(
+        self,
+        detections: list[dict[str, Tensor]],
+        sizes: Sequence[tuple[int, int]],
+        original_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        """Boxes back to the pixels of the images as they were given; masks stay M × M."""
+        return [
+            Detections(
+                boxes=resize_boxes(found["boxes"], size, original),
+                labels=found["labels"],
+                scores=found["scores"],
+                mask_probs=found["mask_probs"],
+                image_size_hw=original,
+            )
+            for found, size, original in zip(detections, sizes, original_sizes, strict=True)
+        ]
+
+    def _normalise_and_resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        assert isinstance(self._mean, Tensor)
+        assert isinstance(self._scale, Tensor)
+        if image.dtype != torch.uint8:
+            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {image.dtype})")
+        pixels = (image.to(self._mean, non_blocking=True) - self._mean) * self._scale
+        if pixels.shape[-2:] == size:
+            return pixels
+        return interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _resize_target(target: Target, size: tuple[int, int]) -> Target:
+    layers = target["layers"]
+    original = (layers.shape[-2], layers.shape[-1])
+    if original == size:
+        return target
+    return Target(
+        boxes=resize_boxes(target["boxes"], original, size),
+        labels=target["labels"],
+        layers=interpolate(layers[None], size=size, mode="nearest")[0],
+        slots=target["slots"],
+        image_id=target["image_id"],
+    )

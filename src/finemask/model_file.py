@@ -1,0 +1,212 @@
+"""The model file: one safetensors file that says itself what it is. Nothing in it is ever unpickled or executed.
+
+Its metadata holds two strings: ``finemask``, the JSON of a ``ModelHeader``, and ``finemask_checksum``, the SHA-256 of
+that JSON and of the table of tensors. The header in turn holds the SHA-256 of the tensor bytes, so that one flipped
+bit anywhere is found.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from finemask.errors import FinemaskError, ModelFileError
+from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
+from finemask.ops.files import atomic_path
+
+__all__ = ["FORMAT_VERSION", "ModelHeader", "load_model_file", "read_header", "save_model_file"]
+
+HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_DAMAGED = "Copy or download it again, or save the model anew."
+
+
+def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: ModelHeader) -> ModelHeader:
+    """Writes a model file, whole or not at all.
+
+    Args:
+        path: where to; conventionally ``model.safetensors``.
+        state_dict: the weights, on any device; tensors that share memory are written out one by one.
+        header: what the file says of itself; its ``sha256`` is filled in here.
+
+    Returns:
+        The header as written.
+
+    Raises:
+        ModelFileError: the state_dict holds something that is not a tensor.
+    """
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise ModelFileError(
+                f"the entry '{name}' is a {type(value).__name__}, not a tensor",
+                where=path,
+                remedy="A model file holds tensors and JSON only.",
+            )
+    encoded = memoryview(save({name: _plain(value) for name, value in state_dict.items()}))
+    start = 8 + int.from_bytes(encoded[:8], "little")
+    table = json.loads(bytes(encoded[8:start]))
+    table.pop("__metadata__", None)
+    written = replace(header, sha256=hashlib.sha256(encoded[start:]).hexdigest())
+    text = json.dumps(header_to_json(written), allow_nan=False, ensure_ascii=False)
+    metadata = {HEADER_KEY: text, CHECKSUM_KEY: _checksum(text, table)}
+    front = json.dumps({"__metadata__": metadata, **table}, ensure_ascii=False).encode()
+    front += b" " * (-len(front) % 8)  # the tensors stay aligned
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        file.write(len(front).to_bytes(8, "little"))
+        file.write(front)
+        file.write(encoded[start:])
+    return written
+
+
+def read_header(path: Path | str) -> ModelHeader:
+    """What a model file says of itself, without reading its tensors.
+
+    Raises:
+        ModelFileError: it is missing, foreign, truncated, or its header was altered.
+    """
+    return _open(Path(path))[0]
+
+
+def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
+    """Builds the model a file describes and gives it the file's weights.
+
+    Args:
+        path: a model file.
+        trust: dotted names of builders of your own that the file may name, besides finemask's.
+
+    Returns:
+        The model in evaluation mode on the CPU, and the header.
+
+    Raises:
+        ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its weights do
+            not fit the architecture it describes.
+    """
+    from finemask.model.build import BUILDERS, build_model
+
+    path = Path(path)
+    header, start = _open(path)
+    with path.open("rb") as file:
+        file.seek(start)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != header.sha256:
+        raise ModelFileError(
+            "the weights are damaged: their SHA-256 is not the one recorded", where=path, remedy=_DAMAGED
+        )
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelFileError(
+            f"the tensors cannot be read ({_line(error)})", where=path, remedy=_DAMAGED
+        ) from error
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial values are overwritten; the caller's random state is not
+            model = build_model(
+                header.model, num_classes=len(header.categories) + 1, allowed=BUILDERS | set(trust)
+            )
+        model.load_state_dict(weights, strict=True)
+    except FinemaskError as error:
+        raise ModelFileError(error.what, where=path, remedy=error.remedy) from error
+    except Exception as error:  # whatever a foreign configuration does to a builder, the file is at fault
+        raise ModelFileError(
+            f"the model it describes cannot be rebuilt ({_line(error)})",
+            where=path,
+            remedy=f"It was written by finemask {header.versions.get('finemask', '(unknown)')}; try that version.",
+        ) from error
+    return model.eval(), header
+
+
+def _open(path: Path) -> tuple[ModelHeader, int]:
+    """The header, checked, and the position of the first tensor byte."""
+    metadata, table, start = _read_front(path)
+    text, checksum = metadata.get(HEADER_KEY), metadata.get(CHECKSUM_KEY)
+    if not isinstance(text, str):
+        raise ModelFileError(
+            "a safetensors file, but not a finemask model file: its metadata lacks the key 'finemask'",
+            where=path,
+            remedy="Give the model.safetensors of a run. To start training from other weights use "
+            "finemask train model.weights=PATH.",
+        )
+    try:
+        content = json.loads(text)
+        version = content.get("format_version")
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise ModelFileError("its header is not JSON", where=path, remedy=_DAMAGED) from error
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"format version {version}; this finemask reads up to {FORMAT_VERSION}",
+            where=path,
+            remedy="Upgrade with: pip install --upgrade finemask",
+        )
+    if checksum != _checksum(text, table):
+        raise ModelFileError(
+            "its header was altered or damaged: the checksum does not fit", where=path, remedy=_DAMAGED
+        )
+    try:
+        return header_from_json(content), start
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"its header is not a finemask one ({_line(error)})", where=path, remedy=_DAMAGED
+        ) from error
+
+
+def _read_front(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Metadata, table of tensors and the position of the first tensor byte, with the file's length checked."""
+    if not path.is_file():
+        what = "a folder, not a model file" if path.is_dir() else "no such model file"
+        raise ModelFileError(what, where=path, remedy="Give the model.safetensors of a run.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 10 or length > MAX_HEADER_BYTES:
+            raise _foreign(path)
+        if 8 + length > size:
+            raise ModelFileError(
+                "not a safetensors file, or only the beginning of one", where=path, remedy=_DAMAGED
+            )
+        front = file.read(length)
+    try:
+        table = json.loads(front)
+        metadata = table.pop("__metadata__", {})
+        ends = [int(entry["data_offsets"][1]) for entry in table.values()]
+        metadata.get(HEADER_KEY)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError, IndexError) as error:
+        raise _foreign(path) from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        what = "truncated" if size < expected else "followed by bytes that do not belong to it"
+        raise ModelFileError(f"{what}: {size} bytes instead of {expected}", where=path, remedy=_DAMAGED)
+    return metadata, table, 8 + length
+
+
+def _foreign(path: Path) -> ModelFileError:
+    with path.open("rb") as file:
+        beginning = file.read(2)
+    kind = " but a PyTorch checkpoint or another zip file" if beginning == b"PK" else ""
+    return ModelFileError(
+        f"not a model file{kind}",
+        where=path,
+        remedy="Give the model.safetensors of a run. To start training from other weights use "
+        "finemask train model.weights=PATH.",
+    )
+
+
+def _checksum(header_text: str, table: Mapping[str, Any]) -> str:
+    canonical = json.dumps(table, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{header_text}\n{canonical}".encode()).hexdigest()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    # A copy each: safetensors refuses tensors that share memory, as tied or sliced weights do.
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _line(error: Exception) -> str:
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text[:200]}"

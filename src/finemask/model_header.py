@@ -1,0 +1,142 @@
+"""What a model file says of itself, and its JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from finemask.types import Category, Preprocessing
+
+FORMAT_VERSION = 1
+DEFAULT_THRESHOLD = 0.5
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("finemask", "torch", "torchvision")}
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Score thresholds chosen on validation data.
+
+    Args:
+        overall: for classes without one of their own, 0..1.
+        per_class: category name to threshold.
+    """
+
+    overall: float = DEFAULT_THRESHOLD
+    per_class: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> float:
+        """The threshold of a category: its own where there is one, else the overall one."""
+        return self.per_class.get(name, self.overall)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """Everything needed to rebuild and to judge a model.
+
+    Args:
+        model: configuration that ``build_model`` takes, plain JSON values only.
+        categories: in training order; the label of a category is its position plus one.
+        preprocessing: what the model does to an image.
+        thresholds: chosen on validation data.
+        metrics: the content of the run's ``metrics.json``, or as much of it as is known.
+        data_fingerprint: of the training annotations.
+        versions: package name to version, of where the model was made.
+        licenses: what the weights and data were derived from, as plain notes: name to note.
+        format_version: of the file format.
+        sha256: of the tensor bytes; filled in on saving.
+    """
+
+    model: Mapping[str, Any]
+    categories: tuple[Category, ...]
+    preprocessing: Preprocessing
+    thresholds: Thresholds = Thresholds()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    data_fingerprint: str = ""
+    versions: Mapping[str, str] = field(default_factory=_versions)
+    licenses: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+    sha256: str = ""
+
+
+def header_to_json(header: ModelHeader) -> dict[str, Any]:
+    """Plain JSON values; ``header_from_json`` gives an equal header back."""
+    preprocessing = header.preprocessing
+    return {
+        "format_version": header.format_version,
+        "model": dict(header.model),
+        "categories": [category._asdict() for category in header.categories],
+        "preprocessing": {
+            "min_size": list(preprocessing.min_size),
+            "max_size": preprocessing.max_size,
+            "image_mean": list(preprocessing.image_mean),
+            "image_std": list(preprocessing.image_std),
+        },
+        "thresholds": {
+            "global": header.thresholds.overall,
+            "per_class": dict(header.thresholds.per_class),
+        },
+        "metrics": dict(header.metrics),
+        "data_fingerprint": header.data_fingerprint,
+        "versions": dict(header.versions),
+        "licenses": dict(header.licenses),
+        "sha256": header.sha256,
+    }
+
+
+def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
+    """Reads what ``header_to_json`` gives.
+
+    Raises:
+        ValueError: a value that cannot be meant: no category, a name twice, a threshold outside 0..1.
+        KeyError: a key is missing.
+        TypeError: a value of the wrong kind.
+    """
+    categories = tuple(
+        Category(int(entry["id"]), str(entry["name"]), str(entry.get("supercategory", "")))
+        for entry in content["categories"]
+    )
+    names = [category.name for category in categories]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"categories must be named, each once, not {names}")
+    preprocessing = content["preprocessing"]
+    thresholds = content["thresholds"]
+    per_class = {str(name): _fraction(value) for name, value in thresholds["per_class"].items()}
+    return ModelHeader(
+        format_version=int(content["format_version"]),
+        model=_mapping(content["model"], "model"),
+        categories=categories,
+        preprocessing=Preprocessing(
+            min_size=tuple(int(side) for side in preprocessing["min_size"]),
+            max_size=int(preprocessing["max_size"]),
+            image_mean=_three(preprocessing["image_mean"]),
+            image_std=_three(preprocessing["image_std"]),
+        ),
+        thresholds=Thresholds(_fraction(thresholds["global"]), per_class),
+        metrics=_mapping(content["metrics"], "metrics"),
+        data_fingerprint=str(content["data_fingerprint"]),
+        versions={str(key): str(value) for key, value in content["versions"].items()},
+        licenses={str(key): str(value) for key, value in content["licenses"].items()},
+        sha256=str(content["sha256"]),
+    )
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    return value
+
+
+def _fraction(value: Any) -> float:
+    number = float(value)
+    if not (math.isfinite(number) and 0 <= number <= 1):
+        raise ValueError(f"a threshold must be within 0..1, not {value}")
+    return number
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,64 @@
+"""Colours that differ as much to the eye as their numbers do: hues of OKLCH, a golden-ratio step apart."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Colour = tuple[int, int, int]  # sRGB, 0..255
+
+GOLDEN = 0.6180339887498949  # successive multiples, taken modulo 1, fall into the widest gap left
+FIRST_HUE = 0.72  # a blue
+LIGHTNESS = (0.74, 0.66, 0.82)  # neighbours in number differ in lightness too; all stand out on black and on white
+CHROMA = 0.19
+
+
+def colours(keys: Iterable[int]) -> list[Colour]:
+    """One colour a key; equal keys give equal colours, on every machine and in every version of a picture."""
+    return [_colour(int(key)) for key in keys]
+
+
+def text_colour(plate: Colour) -> Colour:
+    """Near-black or white, whichever has the higher contrast (WCAG) on a plate of that colour."""
+    luminance = relative_luminance(plate)
+    return (255, 255, 255) if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.056 else (16, 16, 16)
+
+
+def relative_luminance(colour: Colour) -> float:
+    """Relative luminance 0..1 of an sRGB colour, as WCAG 2 defines it."""
+    value = np.asarray(colour) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def _colour(key: int) -> Colour:
+    hue = 2 * np.pi * ((FIRST_HUE + key * GOLDEN) % 1)
+    lightness = LIGHTNESS[key % len(LIGHTNESS)]
+    chroma = CHROMA
+    rgb = _oklch_to_linear_rgb(lightness, chroma, hue)
+    while rgb.min() < 0 or rgb.max() > 1:  # less colourful until a screen can show it; hue and lightness stay
+        chroma *= 0.96
+        rgb = _oklch_to_linear_rgb(lightness, chroma, hue)
+    encoded = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
+    red, green, blue = (round(float(channel) * 255) for channel in encoded)
+    return red, green, blue
+
+
+def _oklch_to_linear_rgb(lightness: float, chroma: float, hue: float) -> NDArray[np.float64]:
+    """Björn Ottosson's OKLab matrices, https://bottosson.github.io/posts/oklab/ (public domain)."""
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    cones = np.array(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ]
+    )
+    to_rgb = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    return np.asarray(to_rgb @ cones**3)

@@ -1,0 +1,155 @@
+"""Pictures of instances: coloured masks, outlines, boxes and labels that stay readable.
+
+Drawing works inside each mask's box, so its cost follows the area of the instances and not of picture × instances.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from finemask.ops.colours import Colour, colours
+from finemask.ops.labels import draw_labels
+from finemask.ops.rle_crop import rle_to_crop
+from finemask.types import Rle
+
+FILL_OPACITY = 0.42
+BOX_OPACITY = 0.75
+SMALL_PICTURE_PX = 400
+UPSCALED_TO_PX = 768
+MAX_UPSCALE = 8
+
+
+class _Crop(NamedTuple):
+    mask: NDArray[np.bool_]  # [h, w]
+    x0: int
+    y0: int
+    colour: Colour
+
+
+def upscale_factor(height: int, width: int) -> int:
+    """By how much a picture is enlarged before drawing.
+
+    1 if its longer side has at least ``SMALL_PICTURE_PX``; else the whole number that brings it near
+    ``UPSCALED_TO_PX``, at most ``MAX_UPSCALE``: a label has room only on a picture of some size.
+    """
+    longer = max(height, width)
+    if longer >= SMALL_PICTURE_PX:
+        return 1
+    return min(MAX_UPSCALE, max(1, UPSCALED_TO_PX // longer))
+
+
+def draw_instances(
+    image: NDArray[np.uint8],
+    *,
+    rles: Sequence[Rle],
+    boxes_xyxy: NDArray[np.floating],
+    captions: Sequence[str],
+    color_keys: Sequence[int] | None = None,
+) -> Image.Image:
+    """Draws instances on a copy of a picture.
+
+    Small pictures come back enlarged by ``upscale_factor``; everything is drawn at that size. Labels stay inside the
+    picture and off one another; one that finds no place is left out, and all are left out where they would bury the
+    picture (see ``finemask.ops.labels``). An empty caption draws none.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        rles: N masks of size [H, W].
+        boxes_xyxy: [N, 4], px.
+        captions: N texts, such as ``"fig 0.97"``.
+        color_keys: N whole numbers; equal keys get equal colours. Default: every instance its own.
+
+    Returns:
+        An RGB picture of [H, W] × ``upscale_factor(H, W)``.
+
+    Raises:
+        ValueError: the arguments disagree on N, or a mask's size on the picture's.
+    """
+    height, width = image.shape[:2]
+    keys = range(len(rles)) if color_keys is None else color_keys
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    if not len(rles) == len(boxes) == len(captions) == len(keys):
+        raise ValueError(
+            f"{len(rles)} masks, {len(boxes)} boxes, {len(captions)} captions and {len(keys)} colour keys"
+        )
+    for rle in rles:
+        if list(rle["size"]) != [height, width]:
+            raise ValueError(f"a mask of {rle['size']} (height, width) on a picture of {[height, width]}")
+    factor = upscale_factor(height, width)
+    canvas = _enlarged(image, factor)
+    palette = colours(keys)
+    crops = [_crop(rle, factor, colour) for rle, colour in zip(rles, palette, strict=True)]
+    crops.sort(key=lambda crop: -crop.mask.size)  # small ones last, so that none is hidden under a large one
+    line = max(1, round(max(canvas.shape[:2]) / 420))
+    for crop in crops:
+        _blend(_window(canvas, crop), crop.mask, crop.colour, FILL_OPACITY)
+    for crop in crops:
+        _blend(_window(canvas, crop), outline(crop.mask, line), crop.colour, 1.0)
+    pixel_boxes = _pixel_boxes(boxes * factor, *canvas.shape[:2])
+    for box, colour in zip(pixel_boxes, palette, strict=True):
+        _draw_box(canvas, box, colour, max(1, line // 2))
+    picture = Image.fromarray(canvas)
+    draw_labels(picture, pixel_boxes, captions, palette)
+    return picture
+
+
+def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
+    """Pixels of a mask [h, w] within ``thickness`` px of its outside; beyond the array is outside."""
+    inner = np.pad(mask, 1)
+    for step in range(thickness):
+        shrunk = inner.copy()
+        shrunk[1:] &= inner[:-1]
+        shrunk[:-1] &= inner[1:]
+        shrunk[:, 1:] &= inner[:, :-1]
+        shrunk[:, :-1] &= inner[:, 1:]
+        if step % 2:  # every other step takes the diagonals too: the outline is as thick on a slope as on a side
+            shrunk[1:, 1:] &= inner[:-1, :-1]
+            shrunk[1:, :-1] &= inner[:-1, 1:]
+            shrunk[:-1, 1:] &= inner[1:, :-1]
+            shrunk[:-1, :-1] &= inner[1:, 1:]
+        inner = shrunk
+    return mask & ~inner[1:-1, 1:-1]
+
+
+def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    if factor == 1:
+        return np.array(image, dtype=np.uint8, order="C")
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return np.array(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BICUBIC))
+
+
+def _crop(rle: Rle, factor: int, colour: Colour) -> _Crop:
+    mask, x0, y0 = rle_to_crop(rle)
+    if factor > 1:
+        mask = mask.repeat(factor, axis=0).repeat(factor, axis=1)
+    return _Crop(mask, x0 * factor, y0 * factor, colour)
+
+
+def _window(canvas: NDArray[np.uint8], crop: _Crop) -> NDArray[np.uint8]:
+    h, w = crop.mask.shape
+    return canvas[crop.y0 : crop.y0 + h, crop.x0 : crop.x0 + w]
+
+
+def _blend(window: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, opacity: float) -> None:
+    paint = np.asarray(colour, dtype=np.float32) * opacity
+    window[mask] = (window[mask] * np.float32(1 - opacity) + paint + 0.5).astype(np.uint8)
+
+
+def _pixel_boxes(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
+    """Whole-pixel boxes [N, 4] inside the picture that cover the given ones; at least 1 px a side."""
+    limits = np.array([width, height, width, height])
+    inside = np.clip(np.nan_to_num(boxes), 0, limits)
+    low = np.minimum(np.floor(inside[:, :2]).astype(np.int64), limits[:2] - 1)
+    high = np.maximum(np.ceil(inside[:, 2:]).astype(np.int64), low + 1)
+    return np.concatenate([low, high], axis=1)
+
+
+def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.int64], colour: Colour, thickness: int) -> None:
+    x0, y0, x1, y1 = box
+    window = canvas[y0:y1, x0:x1]
+    frame = np.ones(window.shape[:2], dtype=np.bool_)
+    frame[thickness : y1 - y0 - thickness, thickness : x1 - x0 - thickness] = False
+    _blend(window, frame, colour, BOX_OPACITY)

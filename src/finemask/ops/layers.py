@@ -1,0 +1,199 @@
+"""Label maps: how instances travel.
+
+N instances of an image are painted into a few uint8 maps [L, H, W]: 0 is nothing, value v is the v-th instance of
+that layer. Instances that would collide go to different layers, so overlaps and holes survive exactly, and warping
+L maps with nearest neighbour warps all instances. ``slots`` [N, 2] says where each instance is: (layer, value).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+MAX_VALUE = 255  # of uint8: a layer holds that many instances
+_CHUNK_PIXELS = 2**21  # of label map under the boxes that are projected together: bounds the memory of mask_targets
+
+
+class LayerPainter:
+    """Paints instances one by one, each into the first layer that has room for it.
+
+    Args:
+        height: of the image, px.
+        width: of the image, px.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._maps = [np.zeros((height, width), dtype=np.uint8)]
+        self._counts = [0]
+
+    def add(self, crop: NDArray[np.bool_], x0: int, y0: int) -> tuple[int, int]:
+        """Paints a mask known inside a crop [h, w] whose upper left pixel is (x0, y0).
+
+        Returns:
+            The instance's layer and its value there.
+        """
+        h, w = crop.shape
+        window = (slice(y0, y0 + h), slice(x0, x0 + w))
+        for number, layer in enumerate(self._maps):
+            if self._counts[number] < MAX_VALUE and not np.any(layer[window], where=crop):
+                break
+        else:
+            number = len(self._maps)
+            self._maps.append(np.zeros_like(self._maps[0]))
+            self._counts.append(0)
+        self._counts[number] += 1
+        value = self._counts[number]
+        np.putmask(self._maps[number][window], crop, np.uint8(value))
+        return number, value
+
+    @property
+    def layers(self) -> NDArray[np.uint8]:
+        """uint8 [L, H, W], L at least 1."""
+        return np.stack(self._maps)
+
+
+def masks_to_layers(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Dense masks [N, H, W] (bool, or non-zero is foreground), as torchvision's targets hold them, to label maps.
+
+    Returns:
+        ``layers`` uint8 [L, H, W] and ``slots`` int64 [N, 2].
+    """
+    dense = masks.to(torch.bool).cpu().numpy()
+    painter = LayerPainter(*dense.shape[1:])
+    slots = [painter.add(mask, 0, 0) for mask in dense]
+    return torch.from_numpy(painter.layers), torch.tensor(slots, dtype=torch.int64).reshape(-1, 2)
+
+
+def layers_to_masks(layers: Tensor, slots: Tensor) -> Tensor:
+    """Label maps [L, H, W] and slots [N, 2] to dense masks, bool [N, H, W]."""
+    return layers[slots[:, 0]] == slots[:, 1, None, None].to(layers.dtype)
+
+
+def boxes_and_areas_from_layers(
+    layers: NDArray[np.uint8], slots: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Reads every instance's box and area off the maps, in one pass over each.
+
+    Returns:
+        ``boxes`` float32 [N, 4], xyxy px where x2 and y2 are one past the last pixel (zeros for an instance without
+        pixels), and ``areas`` int64 [N], px.
+    """
+    boxes = np.zeros((len(slots), 4), dtype=np.float32)
+    areas = np.zeros(len(slots), dtype=np.int64)
+    for number, layer in enumerate(layers):
+        rows = np.flatnonzero(slots[:, 0] == number)
+        if rows.size == 0:
+            continue
+        pixels = np.bincount(layer.reshape(-1), minlength=MAX_VALUE + 1)
+        found = ndimage.find_objects(layer, MAX_VALUE)
+        for row in rows:
+            value = int(slots[row, 1])
+            areas[row] = pixels[value]
+            window = found[value - 1]
+            if window is not None:
+                y, x = window
+                boxes[row] = x.start, y.start, x.stop, y.stop
+    return boxes, areas
+
+
+def mask_targets(layers: Tensor, slots: Tensor, matched_idxs: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """What the mask head should answer for each box, straight from the label maps.
+
+    Equals torchvision's ``project_masks_on_boxes`` on dense masks: RoIAlign (scale 1, adaptive sampling, not aligned)
+    of the indicator ``layer == value``. RoIAlign's bilinear average over a regular grid is a row operator times a
+    column operator, so a target is ``rows @ indicator @ columns`` on the pixels under the box only.
+
+    Args:
+        layers: uint8 [L, H, W].
+        slots: int64 [N, 2], (layer, value) of each instance.
+        matched_idxs: int64 [R], the instance of each box.
+        boxes: float [R, 4], xyxy px of the maps.
+        side: M.
+
+    Returns:
+        float32 [R, M, M], 0..1.
+    """
+    targets = torch.zeros(len(boxes), side, side, device=layers.device)
+    if len(boxes) == 0:
+        return targets
+    height, width = layers.shape[-2:]
+    x1, y1, x2, y2 = boxes.detach().float().unbind(1)
+    layer, value = slots[matched_idxs].unbind(1)
+    top, rows = _pixels_under(y1, y2, height)
+    left, columns = _pixels_under(x1, x2, width)
+    for chosen, h, w in _chunks(rows.tolist(), columns.tolist()):
+        these = torch.tensor(chosen, device=layers.device)
+        crop = _crop_by_slices if layers.device.type == "cpu" else _crop_by_gather
+        indicator = crop(layers, layer[these], top[these], left[these], h, w) == value[these, None, None].to(torch.uint8)
+        row_operator = _roi_align_operator(y1[these], y2[these], side, height, top[these], h)
+        column_operator = _roi_align_operator(x1[these], x2[these], side, width, left[these], w)
+        targets[these] = row_operator @ indicator.float() @ column_operator.transpose(1, 2)
+    return targets
+
+
+def _pixels_under(lower: Tensor, upper: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """First pixel and number of pixels, int64 [R], that bilinear samples between two edges can touch on one axis."""
+    upper = torch.maximum(upper, lower + 1)  # RoIAlign widens boxes to one pixel
+    start = lower.floor().clamp(0, length - 1).long()
+    stop = (upper.floor() + 2).clamp(1, length).long()
+    return start, torch.maximum(stop - start, torch.ones_like(start))
+
+
+def _chunks(rows: list[int], columns: list[int]) -> Iterator[tuple[list[int], int, int]]:
+    """Boxes of similar size together, with the height and width that hold them all."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i] * columns[i])
+    chosen: list[int] = []
+    h = w = 0
+    for i in order:
+        taller, wider = max(h, rows[i]), max(w, columns[i])
+        if chosen and taller * wider * (len(chosen) + 1) > _CHUNK_PIXELS:
+            yield chosen, h, w
+            chosen, taller, wider = [], rows[i], columns[i]
+        chosen.append(i)
+        h, w = taller, wider
+    yield chosen, h, w
+
+
+def _crop_by_gather(layers: Tensor, layer: Tensor, top: Tensor, left: Tensor, h: int, w: int) -> Tensor:
+    """uint8 [R, h, w]; what reaches beyond the image repeats its edge, where the operators are zero."""
+    y = (top[:, None] + torch.arange(h, device=layers.device)).clamp_(max=layers.shape[-2] - 1)
+    x = (left[:, None] + torch.arange(w, device=layers.device)).clamp_(max=layers.shape[-1] - 1)
+    return layers[layer[:, None, None], y[:, :, None], x[:, None, :]]
+
+
+def _crop_by_slices(layers: Tensor, layer: Tensor, top: Tensor, left: Tensor, h: int, w: int) -> Tensor:
+    """The same with zeros beyond the image; on a CPU copying rows is several times faster than a gather."""
+    crops = np.zeros((len(layer), h, w), dtype=np.uint8)
+    source = layers.numpy()
+    for crop, number, y, x in zip(crops, layer.tolist(), top.tolist(), left.tolist(), strict=True):
+        window = source[number, y : y + h, x : x + w]
+        crop[: window.shape[0], : window.shape[1]] = window
+    return torch.from_numpy(crops)
+
+
+def _roi_align_operator(
+    lower: Tensor, upper: Tensor, side: int, length: int, crop_start: Tensor, crop_length: int
+) -> Tensor:
+    """RoIAlign along one axis as a matrix, float32 [R, M, crop_length]: bins from the pixels of a crop."""
+    extent = (upper - lower).clamp(min=1.0)
+    samples = (extent / side).ceil()
+    bin_size = extent / side
+    k = torch.arange(int(samples.max()), device=lower.device)
+    offset = (k + 0.5) * (bin_size / samples)[:, None]  # [R, G]
+    bins = torch.arange(side, device=lower.device) * bin_size[:, None] + lower[:, None]  # [R, M]
+    position = bins[:, :, None] + offset[:, None, :]  # [R, M, G]
+    counts = (position >= -1.0) & (position <= length) & (k < samples[:, None])[:, None, :]
+    position = position.clamp(min=0.0)
+    low = position.long()
+    at_end = low >= length - 1
+    low = low.clamp(max=length - 1)
+    fraction = torch.where(at_end, 0.0, position - low)
+    weight = counts / samples[:, None, None]
+    first = low - crop_start[:, None, None]
+    operator = torch.zeros(len(lower), side, crop_length, device=lower.device)
+    operator.scatter_add_(2, first.clamp(0, crop_length - 1), (1.0 - fraction) * weight)
+    operator.scatter_add_(2, (first + 1).clamp(0, crop_length - 1), fraction * weight)
+    return operator

@@ -1,0 +1,111 @@
+"""Run-length encodings as COCO writes them: column-major runs, zeros first.
+
+pycocotools is the reference throughout: its rasteriser decides which pixels a polygon covers, here and in
+evaluation alike.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from finemask.types import Rle
+
+
+def crop_to_rle(crop: NDArray[np.bool_], x0: int, y0: int, height: int, width: int) -> Rle:
+    """Encodes a mask of which only a crop is known; everything outside it is zero.
+
+    Args:
+        crop: bool [h, w], wholly inside the image.
+        x0: column of the crop's left edge in the image.
+        y0: row of the crop's upper edge in the image.
+        height: of the image, px.
+        width: of the image, px.
+
+    Returns:
+        The very string that pycocotools' ``encode`` gives for the full-size mask.
+    """
+    h, w = crop.shape
+    columns = np.zeros((w, h + 2), dtype=np.int8)
+    columns[:, 1:-1] = crop.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    edges = (column + x0) * height + (row + y0)  # a run's first pixel and the pixel after its last, in turn
+    starts, ends = edges[0::2], edges[1::2]
+    # A run that reaches the image's lower edge goes on at the top of the next column.
+    joined = ends[:-1] == starts[1:]
+    if joined.any():
+        starts = starts[np.concatenate([[True], ~joined])]
+        ends = ends[np.concatenate([~joined, [True]])]
+    runs = np.empty(2 * len(starts) + 2, dtype=np.int64)
+    runs[0], runs[-1] = 0, height * width
+    runs[1:-1:2], runs[2:-1:2] = starts, ends
+    counts = np.diff(runs)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    return _compress(counts.tolist(), height, width)
+
+
+def mask_to_rle(mask: NDArray[Any]) -> Rle:
+    """Encodes a mask [H, W]; non-zero is foreground."""
+    encoded = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return _as_text(encoded)
+
+
+def rle_to_mask(rle: Rle) -> NDArray[np.uint8]:
+    """Decodes to uint8 [H, W], 0 or 1."""
+    return np.asarray(coco_mask.decode(_as_coco(rle)), dtype=np.uint8)
+
+
+def rle_area(rle: Rle) -> int:
+    """Foreground pixels."""
+    return int(coco_mask.area(_as_coco(rle)))
+
+
+def rle_box_xywh(rle: Rle) -> list[float]:
+    """Tight box, xywh px; zeros for an empty mask."""
+    return [float(value) for value in coco_mask.toBbox(_as_coco(rle))]
+
+
+def rle_from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
+    """The union of polygons, each [x0, y0, x1, y1, …] px, rasterised by pycocotools."""
+    parts = coco_mask.frPyObjects([list(polygon) for polygon in polygons], height, width)
+    return _as_text(coco_mask.merge(parts))
+
+
+def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
+    """Whatever a COCO file holds under ``segmentation``: polygons, compressed or uncompressed RLE.
+
+    Raises:
+        ValueError: it is none of these, or its size is not [height, width].
+    """
+    if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError("an empty segmentation")
+        return rle_from_polygons(segmentation, height, width)
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError(f"a segmentation is a list of polygons or an RLE, not {type(segmentation).__name__}")
+    size = [int(side) for side in segmentation["size"]]
+    if size != [height, width]:
+        raise ValueError(f"the RLE is {size[0]} × {size[1]} (height × width), the image {height} × {width}")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        total = sum(counts)
+        if total != height * width or min(counts, default=0) < 0:
+            raise ValueError(f"the RLE's counts add up to {total}, the image has {height * width} pixels")
+        return _compress(counts, height, width)
+    return Rle(size=size, counts=counts if isinstance(counts, str) else bytes(counts).decode("ascii"))
+
+
+def _compress(counts: list[int], height: int, width: int) -> Rle:
+    return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+
+
+def _as_text(encoded: Any) -> Rle:
+    # pycocotools gives bytes; JSON and other evaluators want text. This is the one place that decodes.
+    return Rle(size=[int(side) for side in encoded["size"]], counts=encoded["counts"].decode("ascii"))
+
+
+def _as_coco(rle: Rle) -> Any:
+    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}

@@ -1,0 +1,126 @@
+"""Hydra's override grammar, read one word at a time: ``key=value``, ``+key=value``, ``~key``, ``key=a,b``."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from finemask.config_files import config_dir, group_options
+from finemask.errors import ConfigError
+
+
+def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
+    """Reads one override.
+
+    A value with characters that Hydra's grammar has no place for (é, &, #, a bracket in a file name) is taken
+    literally, and a leading ``~/`` is the home folder: shells do not expand it after ``key=``.
+
+    Args:
+        text: as typed.
+        folders: where ``glob`` looks for options.
+
+    Raises:
+        ConfigError: not of the form ``key=value``, or an unbalanced list, mapping or quote.
+    """
+    key, equals, value = text.partition("=")
+    if not (equals or text.startswith("~")) or not key.strip("+~ "):
+        raise ConfigError(
+            f"'{text}' is not of the form key=value",
+            remedy="A value that holds spaces needs quotes in the shell: key='two words'.",
+        )
+    if value == "~" or value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    parser = OverridesParser.create(config_loader=_GroupOptions(folders))  # type: ignore[arg-type]
+    try:
+        return parser.parse_overrides([f"{key}{equals}{value}"])[0]
+    except HydraException as error:
+        if value[:1] in ("[", "{", "'", '"'):
+            raise ConfigError(
+                f"the value of '{text}' cannot be read",
+                remedy="A list is [a,b], a mapping {a: 1}; text with special characters stands in quotes.",
+            ) from error
+    try:
+        return parser.parse_overrides([f"{key}={_quoted(value)}"])[0]
+    except HydraException as error:
+        raise ConfigError(f"'{text}' cannot be read: {one_line(error)}") from error
+
+
+def expand_sweeps(overrides: Sequence[str], folders: Sequence[Path] | None = None) -> list[list[str]]:
+    """The command lines of a multirun: the product of all values of all overrides, the last varying fastest.
+
+    Args:
+        overrides: Hydra's sweep grammar, ``key=a,b``, ``key=range(1,4)``, ``group=glob(*)``.
+        folders: where ``glob`` looks for options; the shipped configurations by default.
+
+    Raises:
+        ConfigError: an override that cannot be read.
+    """
+    searched = list(folders or [config_dir()])
+    runs: list[list[str]] = [[]]
+    for text in overrides:
+        override = parse_override(text, searched)
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            choices = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not choices:
+                raise ConfigError(
+                    f"'{text}' matches nothing", remedy=options_remedy(override.key_or_group, searched)
+                )
+        else:
+            choices = [str(override.input_line)]
+        runs = [[*run, choice] for run in runs for choice in choices]
+    return runs
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name in ``known`` that was probably meant, or None.
+
+    Dotted names match as a whole or by their last part, so that ``epochs`` leads to ``trainer.max_epochs``.
+    """
+    names = list(dict.fromkeys(known))
+    tail = _tail(word)
+    same_tail = [name for name in names if _tail(name) == tail]
+    close = same_tail or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    if close:
+        return max(close, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())
+    tails = {_tail(name): name for name in reversed(names)}
+    found = difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)
+    if found:
+        return tails[found[0]]
+    inside = [name for name in names if len(tail) > 2 and tail in _tail(name).split("_")]
+    return inside[0] if inside else None
+
+
+def options_remedy(group: str, folders: Sequence[Path]) -> str:
+    """A sentence with the options of a group."""
+    return f"There are: {', '.join(group_options(group, folders)) or 'none'}."
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an exception's message: Hydra's further lines are advice on its own command line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _quoted(value: str) -> str:
+    """A value as Hydra's grammar quotes it: backslashes count only before a quote, also the closing one."""
+    return re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value).join("''")
+
+
+class _GroupOptions:
+    """The one method of Hydra's configuration loader that ``glob(*)`` needs."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+
+    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
+        return group_options(group_name, self.folders)
+
+
+def _tail(name: str) -> str:
+    return re.split(r"[./]", name)[-1]

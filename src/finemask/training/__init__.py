@@ -1,0 +1,1 @@
+"""The LightningModule, its callbacks and the run."""

@@ -1,0 +1,157 @@
+"""What travels between the layers.
+
+Shape shorthand, used in every docstring of the package:
+
+    B  images in a batch             N  instances of one image
+    R  regions of interest (RoIs)    K  categories; K + 1 classes with background as 0
+    H, W  image height and width     L  layers of one image's label maps
+    C  channels                      M  side of a mask prediction (28)
+
+Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1..K.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+
+class Category(NamedTuple):
+    """A category of a COCO file. Its label is its position in the dataset's list plus one."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+class Rle(TypedDict):
+    """COCO's compressed run-length encoding: column-major runs, ``size`` is [H, W]."""
+
+    size: list[int]
+    counts: str
+
+
+class Target(TypedDict):
+    """Ground truth of one image, as the model is trained on it.
+
+    Instance ``i`` is the set of pixels where ``layers[slots[i, 0]] == slots[i, 1]``; see ``finemask.ops.layers``.
+    """
+
+    boxes: Tensor  # float32 [N, 4], xyxy px, read off the layers
+    labels: Tensor  # int64 [N], 1..K
+    layers: Tensor  # uint8 [L, H, W], 0 is nothing
+    slots: Tensor  # int64 [N, 2]: layer number, value in that layer (1..255)
+    image_id: int  # the id in the annotation file
+
+
+class Detections(TypedDict):
+    """What the model found in one image, best score first, in pixels of the image it was given."""
+
+    boxes: Tensor  # float32 [N, 4], xyxy px, inside the image
+    labels: Tensor  # int64 [N], 1..K
+    scores: Tensor  # float32 [N], 0..1
+    mask_probs: Tensor  # float32 [N, M, M], probability of the predicted class inside the box
+    image_size_hw: tuple[int, int]  # of the image as it was given
+
+
+class CocoResult(TypedDict):
+    """One entry of a COCO results file."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]  # xywh px
+    score: float
+    segmentation: NotRequired[Rle]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What the model's own transform does to a uint8 RGB image; nobody else may do it again.
+
+    Args:
+        min_size: shorter side in px after resizing; several values are drawn from in training.
+        max_size: upper bound of the longer side in px.
+        image_mean: per channel, on the 0..1 scale.
+        image_std: per channel, on the 0..1 scale.
+    """
+
+    min_size: tuple[int, ...]
+    max_size: int
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+
+
+class BoxPredictorFactory(Protocol):
+    """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)]."""
+
+    def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
+
+
+class MaskPredictorFactory(Protocol):
+    """Builds the part that turns mask features [R, C, M / 2, M / 2] into mask logits [R, K + 1, M, M]."""
+
+    def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
+
+
+class BoxLoss(Protocol):
+    """Loss of the box head.
+
+    Args:
+        class_logits: [R, K + 1].
+        box_regression: [R, 4 (K + 1)], deltas as torchvision's ``BoxCoder`` writes them.
+        labels: int64 [R], 0 is background.
+        regression_targets: [R, 4], deltas.
+        proposals: [R, 4], xyxy px, what the deltas are relative to.
+
+    Returns:
+        ``loss_classifier`` and ``loss_box_reg``, scalars, finite and differentiable for R = 0 as well.
+    """
+
+    def __call__(
+        self,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        labels: Tensor,
+        regression_targets: Tensor,
+        proposals: Tensor,
+    ) -> dict[str, Tensor]: ...
+
+
+class MaskLoss(Protocol):
+    """Loss of the mask head, on the logits of the ground-truth class only.
+
+    Args:
+        mask_logits: [R, M, M].
+        mask_targets: float [R, M, M], 0..1.
+        labels: int64 [R], 1..K.
+
+    Returns:
+        A scalar, finite and differentiable for R = 0 as well.
+    """
+
+    def __call__(self, mask_logits: Tensor, mask_targets: Tensor, labels: Tensor) -> Tensor: ...
+
+
+class ProposalSampler(Protocol):
+    """Chooses which proposals the box head trains on.
+
+    Args:
+        labels: one int64 [R] an image; -1 is ignored, 0 is background.
+
+    Returns:
+        A pair of lists of masks [R], positives and negatives, as torchvision's ``BalancedPositiveNegativeSampler``.
+    """
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]: ...
+
+
+def empty_detections(image_size_hw: tuple[int, int], mask_side: int = 28) -> Detections:
+    """Detections of an image in which nothing was found."""
+    return Detections(
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=torch.int64),
+        scores=torch.zeros(0),
+        mask_probs=torch.zeros(0, mask_side, mask_side),
+        image_size_hw=image_size_hw,
+    )

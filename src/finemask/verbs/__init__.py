@@ -1,0 +1,1 @@
+"""One file a verb: `main(cfg)` gets the composed configuration and returns the exit code."""

@@ -1,0 +1,118 @@
+"""``finemask config``: list, show and copy the shipped configurations."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from finemask.config import config_dir, nearest
+from finemask.config_files import read_config_text
+from finemask.errors import ConfigError
+from finemask.ops.files import write_text
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: ``action``, ``name`` and ``destination`` as in ``configs/config.yaml``.
+
+    Raises:
+        ConfigError: an unknown action or name, or a destination that exists.
+    """
+    name = None if cfg.name is None else str(cfg.name).removesuffix(".yaml")
+    match cfg.action:
+        case "list":
+            print("\n".join(listing(config_dir(), name)))
+        case "show":
+            print(find(config_dir(), name).read_text(encoding="utf-8"), end="")
+        case "copy":
+            written = copy(config_dir(), name, cfg.destination)
+            print(f"wrote {written}")
+        case other:
+            guess = nearest(str(other), ["list", "show", "copy"])
+            hint = f"Did you mean finemask config {guess}? " if guess else ""
+            raise ConfigError(
+                f"'{other}' is not something config does", remedy=f"{hint}It does list, show and copy."
+            )
+    return 0
+
+
+def names(folder: Path) -> list[str]:
+    """``train``, ``model/light``, …: every YAML file below the folder, those at the top first."""
+    found = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    return sorted(found, key=lambda name: ("/" in name, name))
+
+
+def listing(folder: Path, group: str | None = None) -> list[str]:
+    """One line a configuration: its name and the first line of its header.
+
+    Args:
+        folder: where configurations lie.
+        group: list this group alone.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    known = names(folder)
+    shown = [name for name in known if group is None or name.startswith(f"{group}/")]
+    if not shown:
+        groups = {name.rpartition("/")[0] for name in known} - {""}
+        guess = nearest(str(group), sorted(groups))
+        raise ConfigError(
+            f"there is no group '{group}'",
+            remedy=(f"Did you mean '{guess}'? " if guess else "")
+            + f"There are: {', '.join(sorted(groups))}.",
+        )
+    width = max(map(len, shown)) + 2
+    return [f"{name:<{width}}{_first_line(folder / f'{name}.yaml')}".rstrip() for name in shown]
+
+
+def find(folder: Path, name: str | None) -> Path:
+    """The file of a configuration.
+
+    Raises:
+        ConfigError: no name given, or none such.
+    """
+    if name is None:
+        raise ConfigError("which one?", remedy="Type: finemask config list")
+    path = folder / f"{name}.yaml"
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        known = names(folder)
+        guess = nearest(name, known)
+        hint = f"Did you mean '{guess}'? " if guess else ""
+        raise ConfigError(
+            f"there is no configuration '{name}'", remedy=f"{hint}finemask config list names them."
+        )
+    return path
+
+
+def copy(folder: Path, name: str | None, destination: str | None) -> Path:
+    """Copies a configuration, byte for byte.
+
+    Args:
+        folder: where configurations lie.
+        name: as listed.
+        destination: a new file ending in ``.yaml``, or a folder, in which the group becomes a folder too.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ConfigError: no such configuration, no destination, or one that exists.
+    """
+    source = find(folder, name)
+    if destination is None:
+        raise ConfigError("where to?", remedy=f"Type: finemask config copy {name} DEST.")
+    target = Path(destination)
+    if target.suffix not in (".yaml", ".yml") or target.is_dir():
+        target = target / source.relative_to(folder)
+    if target.exists():
+        raise ConfigError(
+            "exists already and is left as it is", where=target, remedy="Choose another destination."
+        )
+    write_text(target, source.read_text(encoding="utf-8"))
+    return target
+
+
+def _first_line(path: Path) -> str:
+    return next(iter(read_config_text(path).description.splitlines()), "")

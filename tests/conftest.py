@@ -1,0 +1,16 @@
+"""Fixtures of the whole suite."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real datasets, weights and independent expected results that lie beside a development checkout."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "datasets").is_dir():
+        pytest.skip("needs the shared development data beside the repository; a plain clone has none")
+    return folder

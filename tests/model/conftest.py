@@ -1,0 +1,51 @@
+"""Small models and targets for the model tests."""
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from finemask.config import compose
+from finemask.ops.layers import boxes_and_areas_from_layers, masks_to_layers
+from finemask.types import Target
+
+
+def model_config(name: str, *overrides: str) -> dict:
+    """The composed and resolved group ``model``, with what a run fills in."""
+    cfg = compose("train", [f"model={name}", "data.root=unused", *overrides])
+    config = OmegaConf.to_container(cfg.model, resolve=True)
+    if config["backbone"]["norm"] == "auto":
+        config["backbone"]["norm"] = "frozen_bn"
+    if config["roi_heads"]["detections_per_img"] == "auto":
+        config["roi_heads"]["detections_per_img"] = 100
+    return config
+
+
+def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: int = 1, num_categories: int = 3):
+    """A uint8 image, its target, and the same instances as dense masks [N, H, W]."""
+    rng = np.random.default_rng(seed)
+    masks = torch.zeros(count, height, width, dtype=torch.bool)
+    for mask in masks:
+        h, w = rng.integers(8, height // 2), rng.integers(8, width // 2)
+        y, x = rng.integers(0, height - h), rng.integers(0, width - w)
+        mask[y : y + h, x : x + w] = torch.from_numpy(rng.random((h, w)) < 0.8)
+    image = torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8))
+    layers, slots = masks_to_layers(masks)
+    boxes, _ = boxes_and_areas_from_layers(layers.numpy(), slots.numpy())
+    target = Target(
+        boxes=torch.from_numpy(boxes),
+        labels=torch.from_numpy(rng.integers(1, num_categories + 1, count)),
+        layers=layers,
+        slots=slots,
+        image_id=image_id,
+    )
+    return image, target, masks
+
+
+@pytest.fixture
+def single_thread():
+    """Sums in a fixed order, for comparisons to the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
