@@ -15,7 +15,7 @@ from torch import nn
 from finemask import model_file
 from finemask.errors import ModelFileError
 from finemask.model_file import load_model_file, read_header, save_model_file
-from finemask.model_header import ModelHeader, Thresholds, header_from_json, header_to_json
+from finemask.model_header import ModelHeader, header_from_json, header_to_json
 from finemask.types import Category, Preprocessing
 
 CONFIG = {"_target_": "finemask.tests.Small", "width": 3}
@@ -50,7 +50,7 @@ def make_header(**changes) -> ModelHeader:
         "model": CONFIG,
         "categories": (Category(3, "fig", "fruit"), Category(17, "müsli ☂")),
         "preprocessing": Preprocessing((320, 400), 640, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        "thresholds": Thresholds(0.6, {"fig": 0.7}),
+        "thresholds": {"global": 0.6, "per_class": {"fig": 0.7}},
         "metrics": {"segm": {"AP": 0.5, "APl": None}},
         "data_fingerprint": "abc",
         "licenses": {"backbone": "BSD-3-Clause"},
@@ -122,8 +122,10 @@ def test_loading_leaves_the_random_state_alone(saved):
 
 
 def test_thresholds_per_class_and_otherwise_overall():
-    thresholds = make_header().thresholds
-    assert (thresholds.of("fig"), thresholds.of("müsli ☂")) == (0.7, 0.6)
+    header = make_header()
+    assert (header.threshold_of("fig"), header.threshold_of("müsli ☂")) == (0.7, 0.6)
+    unknown = make_header(thresholds={"global": None, "per_class": {"fig": None}})
+    assert unknown.threshold_of("fig") == 0.5
 
 
 def test_not_a_tensor_is_refused_and_nothing_is_written(tmp_path):

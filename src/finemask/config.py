@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from finemask import config_files
 from finemask.config_files import config_dir, examples, group_options, groups
 from finemask.errors import ConfigError
 from finemask.overrides import expand_sweeps, nearest, one_line, options_remedy, parse_override
@@ -81,11 +82,11 @@ def search_path(folder: Path | str | None) -> list[Path]:
         ConfigError: there is no such folder.
     """
     if folder is None:
-        return [config_dir()]
+        return [config_files.config_dir()]
     own = Path(folder).expanduser().absolute()
     if not own.is_dir():
         raise ConfigError("there is no such folder", where=f"--config-dir {folder}")
-    return [own, config_dir()]
+    return [own, config_files.config_dir()]
 
 
 def _find(folders: Sequence[Path], name: str, verb: str) -> Path:
@@ -118,7 +119,7 @@ def _has_defaults(path: Path) -> bool:
 def _apply(path: Path, overrides: Sequence[Override], verb: str) -> DictConfig:
     """A configuration without a defaults list, with overrides applied."""
     cfg = _load(path)
-    shipped = config_dir() / f"{verb.replace(' ', '_')}.yaml"
+    shipped = config_files.config_dir() / f"{verb.replace(' ', '_')}.yaml"
     if path != shipped and shipped.is_file() and not _has_defaults(shipped):
         cfg = _merge(_load(shipped), cfg, path)
     OmegaConf.set_struct(cfg, True)
@@ -156,6 +157,9 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
     if key not in known:
         guess = nearest(key, [*known_groups, *known])
         hint = f"Did you mean '{guess}'? " if guess else ""
+        holder = known.get(key.rpartition(".")[0])
+        if isinstance(holder, dict) and "_target_" in holder:
+            hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
         raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
     inside = [
         name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)
@@ -182,10 +186,12 @@ def _compose_groups(
     chosen = [override for override in overrides if override.key_or_group in known_groups]
     others = [override for override in overrides if override not in chosen]
     with _hydra(folders):
-        before = _hydra_compose(name, chosen)
-        keys = dict(_flatten(before))
+        cfg = _hydra_compose(name, chosen)
+        if not others:
+            return cfg
+        known = dict(_flatten(cfg))
         for override in others:
-            _check_key(override, keys, known_groups, verb)
+            _check_key(override, known, known_groups, verb)
         return _hydra_compose(name, [*chosen, *others])
 
 

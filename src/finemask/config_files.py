@@ -45,11 +45,18 @@ def config_dir() -> Path:
 
 
 def groups(folders: Sequence[Path]) -> list[str]:
-    """All groups, ``model`` and ``model/box_loss`` alike: folders that hold YAML files."""
-    found = {
-        path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.yaml")
-    }
-    return sorted(found - {"."})
+    """All groups, ``model`` and ``model/box_loss`` alike: folders that hold YAML files, at most two deep.
+
+    A user's folder may hold a whole dataset besides, so it is not searched any deeper.
+    """
+    return sorted(
+        {
+            path.parent.relative_to(folder).as_posix()
+            for folder in folders
+            for depth in ("*/*.yaml", "*/*/*.yaml")
+            for path in folder.glob(depth)
+        }
+    )
 
 
 def group_options(group: str, folders: Sequence[Path]) -> list[str]:
@@ -76,15 +83,12 @@ def read_config_text(path: Path) -> ConfigText:
     shown = [line for line in header if not line.startswith("@package")]
     commands = [line.strip() for line in shown if re.match(r"\s*(finemask|python) ", line)]
     prose = [line for line in shown if line.strip() not in commands]
+    listed = list(_defaults_block(lines))
     return ConfigText(
         description="\n".join(prose).strip("\n"),
         examples=commands,
-        defaults={m["group"]: m["option"] for m in map(_DEFAULT.match, lines) if m and m["group"] != "hydra"},
-        inherited=[
-            m["option"]
-            for m in map(_INHERITED.match, _defaults_block(lines))
-            if m and m["option"] != "_self_"
-        ],
+        defaults={m["group"]: m["option"] for m in map(_DEFAULT.match, listed) if m},
+        inherited=[m["option"] for m in map(_INHERITED.match, listed) if m and m["option"] != "_self_"],
         keys=list(_keys(lines)),
         is_global=is_global,
     )
@@ -102,26 +106,27 @@ def _defaults_block(lines: Sequence[str]) -> Iterator[str]:
 def _keys(lines: Sequence[str]) -> Iterator[Key]:
     parents: list[tuple[int, str]] = []
     above: list[str] = []
-    skipped_below: int | None = None  # indentation of a key whose block is not listed
+    inside: int | None = None  # indentation of a list, or of a block that is not listed
     for line in lines:
         stripped = line.strip()
         if stripped.startswith("#"):
             above.append(stripped.removeprefix("#").strip())
             continue
-        match = _ENTRY.match(line)
-        if match is None:
-            above = []
+        comment, above = " ".join(above), []
+        indent = len(line) - len(line.lstrip())
+        if inside is not None and (indent > inside or not stripped):
             continue
-        indent, value = len(match["indent"]), match["value"] or ""
+        match = _ENTRY.match(line)
+        inside = indent if stripped.startswith("- ") else None
+        if match is None:
+            continue
+        key = match["key"]
+        if indent == 0 and key in ("defaults", "hydra"):
+            inside = indent
+            continue
         while parents and parents[-1][0] >= indent:
             parents.pop()
-        comment = " ".join([*above, match["comment"] or ""]).strip()
-        above = []
-        if skipped_below is not None and indent > skipped_below:
-            continue
-        skipped_below = indent if indent == 0 and match["key"] in ("defaults", "hydra") else None
-        if skipped_below is not None:
-            continue
-        parents.append((indent, match["key"]))
-        if match["key"] not in ("_target_", "_partial_", "_recursive_", "_convert_"):
-            yield Key(".".join(name for _, name in parents), value, comment)
+        parents.append((indent, key))
+        if key not in ("_target_", "_partial_", "_recursive_", "_convert_"):
+            name = ".".join(part for _, part in parents)
+            yield Key(name, match["value"] or "", f"{comment} {match['comment'] or ''}".strip())

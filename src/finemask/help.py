@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from finemask.config_files import ConfigText, Key, config_dir, group_options, groups, read_config_text
+from finemask import config_files
+from finemask.config_files import ConfigText, Key, group_options, groups, read_config_text
 
 _FLAGS = {
     "--help, -h": "this page",
@@ -47,7 +48,7 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
         usage: what follows ``usage:``.
         folders: where configurations are searched; the shipped ones by default.
     """
-    searched = list(folders or [config_dir()])
+    searched = list(folders or [config_files.config_dir()])
     text = read_config_text(searched[0] / f"{verb.replace(' ', '_')}.yaml")
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     parts = [f"usage: {usage}", text.description]

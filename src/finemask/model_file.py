@@ -1,8 +1,8 @@
-"""The model file: one safetensors file that says itself what it is. Nothing in it is ever unpickled or executed.
+"""The model file: one safetensors file that says itself what it is. Nothing in it is unpickled or executed.
 
-Its metadata holds two strings: ``finemask``, the JSON of a ``ModelHeader``, and ``finemask_checksum``, the SHA-256 of
-that JSON and of the table of tensors. The header in turn holds the SHA-256 of the tensor bytes, so that one flipped
-bit anywhere is found.
+Its metadata holds two strings: ``finemask``, the JSON of a ``ModelHeader``, and ``finemask_checksum``, the
+SHA-256 of that JSON and of the table of tensors. The header in turn holds the SHA-256 of the tensor bytes, so
+that one flipped bit anywhere is found.
 """
 
 import hashlib
@@ -85,8 +85,8 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
         The model in evaluation mode on the CPU, and the header.
 
     Raises:
-        ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its weights do
-            not fit the architecture it describes.
+        ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its
+            weights do not fit the architecture it describes.
     """
     from finemask.model.build import BUILDERS, build_model
 
@@ -106,7 +106,8 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
             f"the tensors cannot be read ({_line(error)})", where=path, remedy=_DAMAGED
         ) from error
     try:
-        with torch.random.fork_rng(devices=[]):  # initial values are overwritten; the caller's random state is not
+        # Initial values are drawn and overwritten; the caller's random state stays as it was.
+        with torch.random.fork_rng(devices=[]):
             model = build_model(
                 header.model, num_classes=len(header.categories) + 1, allowed=BUILDERS | set(trust)
             )
@@ -117,7 +118,7 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
         raise ModelFileError(
             f"the model it describes cannot be rebuilt ({_line(error)})",
             where=path,
-            remedy=f"It was written by finemask {header.versions.get('finemask', '(unknown)')}; try that version.",
+            remedy=f"It was written by finemask {header.versions.get('finemask', '?')}; try that version.",
         ) from error
     return model.eval(), header
 
@@ -157,7 +158,7 @@ def _open(path: Path) -> tuple[ModelHeader, int]:
 
 
 def _read_front(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Metadata, table of tensors and the position of the first tensor byte, with the file's length checked."""
+    """Metadata, table of tensors, position of the first tensor byte; the file's length is checked."""
     if not path.is_file():
         what = "a folder, not a model file" if path.is_dir() else "no such model file"
         raise ModelFileError(what, where=path, remedy="Give the model.safetensors of a run.")

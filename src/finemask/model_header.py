@@ -1,7 +1,7 @@
 """What a model file says of itself, and its JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -17,23 +17,6 @@ def _versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Score thresholds chosen on validation data.
-
-    Args:
-        overall: for classes without one of their own, 0..1.
-        per_class: category name to threshold.
-    """
-
-    overall: float = DEFAULT_THRESHOLD
-    per_class: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, name: str) -> float:
-        """The threshold of a category: its own where there is one, else the overall one."""
-        return self.per_class.get(name, self.overall)
-
-
-@dataclass(frozen=True, slots=True)
 class ModelHeader:
     """Everything needed to rebuild and to judge a model.
 
@@ -41,7 +24,8 @@ class ModelHeader:
         model: configuration that ``build_model`` takes, plain JSON values only.
         categories: in training order; the label of a category is its position plus one.
         preprocessing: what the model does to an image.
-        thresholds: chosen on validation data.
+        thresholds: score thresholds 0..1 chosen on validation data,
+            ``{"global": t, "per_class": {NAME: t}}``; None stands for unknown and is dropped.
         metrics: the content of the run's ``metrics.json``, or as much of it as is known.
         data_fingerprint: of the training annotations.
         versions: package name to version, of where the model was made.
@@ -51,15 +35,31 @@ class ModelHeader:
     """
 
     model: Mapping[str, Any]
-    categories: tuple[Category, ...]
+    categories: Sequence[Category]
     preprocessing: Preprocessing
-    thresholds: Thresholds = Thresholds()
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
     licenses: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        overall = self.thresholds.get("global")
+        per_class = self.thresholds.get("per_class") or {}
+        thresholds = {
+            "global": DEFAULT_THRESHOLD if overall is None else _fraction(overall),
+            "per_class": {
+                str(name): _fraction(value) for name, value in per_class.items() if value is not None
+            },
+        }
+        object.__setattr__(self, "thresholds", thresholds)
+        object.__setattr__(self, "categories", tuple(self.categories))
+
+    def threshold_of(self, name: str) -> float:
+        """The threshold of a category: its own where there is one, else the global one."""
+        return float(self.thresholds["per_class"].get(name, self.thresholds["global"]))
 
 
 def header_to_json(header: ModelHeader) -> dict[str, Any]:
@@ -75,10 +75,7 @@ def header_to_json(header: ModelHeader) -> dict[str, Any]:
             "image_mean": list(preprocessing.image_mean),
             "image_std": list(preprocessing.image_std),
         },
-        "thresholds": {
-            "global": header.thresholds.overall,
-            "per_class": dict(header.thresholds.per_class),
-        },
+        "thresholds": dict(header.thresholds),
         "metrics": dict(header.metrics),
         "data_fingerprint": header.data_fingerprint,
         "versions": dict(header.versions),
@@ -103,8 +100,6 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"categories must be named, each once, not {names}")
     preprocessing = content["preprocessing"]
-    thresholds = content["thresholds"]
-    per_class = {str(name): _fraction(value) for name, value in thresholds["per_class"].items()}
     return ModelHeader(
         format_version=int(content["format_version"]),
         model=_mapping(content["model"], "model"),
@@ -115,7 +110,7 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
             image_mean=_three(preprocessing["image_mean"]),
             image_std=_three(preprocessing["image_std"]),
         ),
-        thresholds=Thresholds(_fraction(thresholds["global"]), per_class),
+        thresholds=_mapping(content["thresholds"], "thresholds"),
         metrics=_mapping(content["metrics"], "metrics"),
         data_fingerprint=str(content["data_fingerprint"]),
         versions={str(key): str(value) for key, value in content["versions"].items()},

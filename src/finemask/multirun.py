@@ -4,6 +4,7 @@ A fresh process a run gives back all memory, and a run that dies takes no other 
 """
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -36,14 +37,35 @@ def run_all(verb: str, overrides: Sequence[str], config_dir: str | None, config_
     for number, run in enumerate(runs, 1):
         print(f"== run {number} of {len(runs)}: {varying[number - 1]}", flush=True)
         start = time.monotonic()
-        command = [sys.executable, "-m", "finemask", *verb.split(), *flags, *run]
-        outcomes.append((subprocess.run(command, check=False).returncode, time.monotonic() - start))
-        if outcomes[-1][0] in (130, -2):
+        code = run_to_the_end([sys.executable, "-m", "finemask", *verb.split(), *flags, *run])
+        outcomes.append((code, time.monotonic() - start))
+        if code in (130, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
     print(f"== {len(runs)} runs")
     for text, (code, seconds) in zip(varying, outcomes, strict=True):
         print(f"  {'ok' if code == 0 else f'exit {code}':<9}{seconds:8.1f} s  {text}")
     return next((abs(code) for code, _ in outcomes if code != 0), 0)
+
+
+def run_to_the_end(command: Sequence[str]) -> int:
+    """Runs a command and waits until it has ended by itself, even when interrupted.
+
+    Ctrl-C reaches the whole group of processes: the run saves what it has, and must not be killed meanwhile,
+    as ``subprocess.run`` would. SIGTERM comes to us alone and is passed on.
+
+    Returns:
+        The exit code, negative when a signal ended the process.
+    """
+    process = subprocess.Popen(command)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _varying(run: Sequence[str], runs: Sequence[Sequence[str]]) -> str:

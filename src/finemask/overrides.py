@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from finemask.config_files import config_dir, group_options
+from finemask import config_files
+from finemask.config_files import group_options
 from finemask.errors import ConfigError
 
 
@@ -60,7 +61,7 @@ def expand_sweeps(overrides: Sequence[str], folders: Sequence[Path] | None = Non
     Raises:
         ConfigError: an override that cannot be read.
     """
-    searched = list(folders or [config_dir()])
+    searched = list(folders or [config_files.config_dir()])
     runs: list[list[str]] = [[]]
     for text in overrides:
         override = parse_override(text, searched)

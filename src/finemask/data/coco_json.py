@@ -1,7 +1,7 @@
 """Reads a COCO annotation file and checks what everything else relies on.
 
-Outlines are turned into plain arrays while the JSON is being parsed, so that a file of a million polygons never
-exists as millions of Python floats.
+Outlines are turned into plain arrays while the JSON is being parsed, so that a file of a million polygons
+never exists as millions of Python floats.
 """
 
 import json
@@ -33,8 +33,8 @@ class CocoFile:
     """A parsed annotation file: its own lists, checked as far as entries refer to one another.
 
     ``annotations`` are the file's dictionaries, each with integer ``id``, ``image_id``, ``category_id`` and
-    ``iscrowd``; a list of polygons in ``segmentation`` has become an ``Outline`` or the ``ValueError`` that says why
-    it is none.
+    ``iscrowd``; a list of polygons in ``segmentation`` has become an ``Outline`` or the ``ValueError`` that
+    says why it is none.
     """
 
     images: list[ImageEntry]
@@ -69,10 +69,10 @@ def read_coco_json(path: Path, content: bytes) -> CocoFile:
                 remedy="Nothing can be learned or measured without it. Is this the file you meant?",
             )
     images = [_image_entry(path, entry) for entry in document["images"]]
+    _refuse_repeats(path, "image id", (image.id for image in images))
     categories = _categories(path, document["categories"])
     annotations: list[dict[str, Any]] = document["annotations"]
     _check_annotations(path, annotations, {image.id for image in images}, {c.id for c in categories})
-    _refuse_repeats(path, "image id", (image.id for image in images))
     return CocoFile(images, annotations, categories)
 
 

@@ -1,4 +1,4 @@
-"""Are the images there? Asked once, before anything long starts, with one listing a folder instead of a call a file."""
+"""Are the images there? Asked once, before anything long starts, by one listing of each folder."""
 
 import os
 from collections.abc import Sequence

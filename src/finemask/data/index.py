@@ -1,10 +1,11 @@
 """The packed COCO index: an annotation file as a few numpy arrays.
 
-No Python object per annotation survives reading, so memory does not grow with the number of worker processes (there
-are no reference counts to touch, hence nothing to copy), and 860,000 annotations fit in a few hundred megabytes.
+No Python object per annotation survives reading, so memory does not grow with the number of worker processes
+(there are no reference counts to touch, hence nothing to copy), and 860,000 annotations fit in a few hundred
+megabytes.
 
-Labels are positions: label ``k`` is ``categories[k - 1]``, and ``category_ids[k - 1]`` is its id in this very file.
-Categories are ordered by their id in the training file; other files are matched to it by name.
+Labels are positions: label ``k`` is ``categories[k - 1]``, and ``category_ids[k - 1]`` is its id in this very
+file. Categories are ordered by their id in the training file; other files are matched to it by name.
 """
 
 import hashlib
@@ -35,7 +36,8 @@ class CocoIndex:
         image_ids: int64 [n].
         heights: int32 [n], px, as the file states them.
         widths: int32 [n], px.
-        first_annotation: int64 [n + 1]; annotations of image ``i`` are ``first_annotation[i]:first_annotation[i + 1]``.
+        first_annotation: int64 [n + 1]; annotations of image ``i`` are
+            ``first_annotation[i]:first_annotation[i + 1]``.
         annotation_ids: int64 [A].
         labels: int64 [A], 1..K.
         iscrowd: bool [A].
@@ -190,11 +192,11 @@ class ImageInstances:
         """Pixels of instance ``k``, the very ones pycocotools sets.
 
         Returns:
-            bool [h, w] and the x and y of its upper left pixel in the image. h or w is 0 where nothing lies inside
-            the image; all may be False for an outline between pixel centres.
+            bool [h, w] and the x and y of its upper left pixel in the image. h or w is 0 where nothing lies
+            inside the image; all may be False for an outline between pixel centres.
         """
         segments, row = self._segments, self._first + k
-        x0, y0, x1, y1 = window = segments.window(row)
+        x0, y0, x1, _ = window = segments.window(row)
         if x0 >= x1:
             return np.zeros((0, 0), dtype=np.bool_), 0, 0
         if parts := segments.polygons(row):

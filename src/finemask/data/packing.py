@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class PackedSegments:
     def polygons(self, row: int) -> list[NDArray[np.int32]]:
         """Polygons of annotation ``row`` in fifths; empty when it is stored as run lengths."""
         bounds = self.first_point[self.first_part[row] : self.first_part[row + 1] + 1].tolist()
-        return [self.points[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [self.points[a:b] for a, b in pairwise(bounds)]
 
     def counts(self, row: int) -> bytes:
         """Compressed counts of annotation ``row``: columns x0 to x1 of its window, all rows of the image."""
@@ -80,7 +81,7 @@ class PackedSegments:
 def pack_segments(
     path: Path, annotations: list[dict[str, Any]], heights: NDArray[np.int32], widths: NDArray[np.int32]
 ) -> PackedSegments:
-    """Packs the ``segmentation`` of every annotation. Takes it out of the dictionaries, to free memory on the way.
+    """Packs the ``segmentation`` of every annotation, taking it out of the dictionaries to free memory.
 
     Args:
         path: the annotation file, for messages.
@@ -178,7 +179,8 @@ def _columns_of_box(bbox: Any, height: int, width: int) -> tuple[bytes, tuple[in
         return b"", (0, 0, 0, 0)
     mask = np.zeros((height, x1 - x0), dtype=np.uint8, order="F")
     mask[y0:y1] = 1
-    return bytes(coco_mask.encode(mask)["counts"]), (x0, y0, x1, y1)  # type: ignore[arg-type]
+    rle: Any = coco_mask.encode(mask)
+    return bytes(rle["counts"]), (x0, y0, x1, y1)
 
 
 def _unusable(path: Path, annotation: dict[str, Any], reason: str) -> DataError:

@@ -1,24 +1,24 @@
 """Polygons and run lengths, packed small, rasterised inside their own box.
 
-pycocotools' rasteriser, whose pixels evaluation counts, rounds every polygon coordinate to fifths of a pixel before it
-does anything else: ``(int)(5 * x + 0.5)``. That integer is therefore all that needs keeping (int32, *fifths*).
+pycocotools' rasteriser, whose pixels evaluation counts, rounds every polygon coordinate to fifths of a pixel
+before it does anything else: ``(int)(5 * x + 0.5)``. That integer is therefore all that needs keeping (int32,
+*fifths*).
 
-Rasterising in a window must not shift the polygon: the rasteriser interpolates in floating point and truncates toward
-zero, so a shifted polygon can differ by a pixel. Instead the image is cut off right and below the polygon (its
-rasteriser simply clips there), and the empty columns to the left are taken off the first run of the resulting RLE.
-Both are exact, and the cost does not depend on the size of the image.
+Rasterising in a window must not shift the polygon: the rasteriser interpolates in floating point and
+truncates toward zero, so a shifted polygon can differ by a pixel. Instead the image is cut off right and
+below the polygon (its rasteriser simply clips there), and the empty columns to the left are taken off the
+first run of the resulting RLE. Both are exact, and the cost does not depend on the size of the image.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.types import Rle
-
 FIFTHS_LIMIT = 5_000_000
-"""Coordinates beyond a million pixels are refused: the rasteriser's memory grows with the length of the outline."""
+"""Coordinates beyond a million px are refused: the rasteriser's memory grows with the outline's length."""
 
 
 def to_fifths(coordinates: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -33,8 +33,8 @@ def to_fifths(coordinates: NDArray[np.float64]) -> NDArray[np.int32]:
 def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:
     """Coordinates in px that pycocotools rounds to exactly these fifths.
 
-    They aim at the middle of the interval that is rounded to each integer, so no floating-point error can matter;
-    below zero that interval lies on the other side, because C truncates toward zero.
+    They aim at the middle of the interval that is rounded to each integer, so no floating-point error can
+    matter; below zero that interval lies on the other side, because C truncates toward zero.
     """
     return (fifths - (fifths < 0)) / 5.0
 
@@ -51,10 +51,11 @@ def crop_of_polygons(
     Returns:
         bool [y1 - y0, x1 - x0].
     """
-    x0, y0, x1, y1 = window_xyxy
-    rles = coco_mask.frPyObjects([from_fifths(part) for part in parts], y1, x1)  # type: ignore[call-overload]
-    rle: Rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)  # type: ignore[assignment]
-    counts = _shorten_first_run(bytes(rle["counts"]), x0 * y1)  # type: ignore[arg-type]
+    x0, _, x1, y1 = window_xyxy
+    outlines: Any = [from_fifths(part) for part in parts]  # the stubs know lists of floats only
+    rles: Any = coco_mask.frPyObjects(outlines, y1, x1)
+    rle: Any = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+    counts = _shorten_first_run(bytes(rle["counts"]), x0 * y1)
     return crop_of_columns(counts, height=y1, window_xyxy=window_xyxy)
 
 
@@ -93,7 +94,9 @@ def window_of_fifths(low_high: NDArray[np.int32], size_wh: NDArray[np.int32]) ->
 
 
 def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
-    """Decodes COCO's compressed counts: base-32 digits with a continuation bit, differences from the run before last.
+    """Decodes COCO's compressed counts.
+
+    They are base-32 digits with a continuation bit, from the fourth on differences from the run before last.
 
     Raises:
         ValueError: not such a string.
@@ -129,7 +132,8 @@ def columns_of_runs(
         width: columns of the image.
 
     Returns:
-        Compressed counts of the columns that hold the mask, and its box xyxy px; ``b""`` and zeros for an empty mask.
+        Compressed counts of the columns that hold the mask, and its box xyxy px; ``b""`` and zeros for an
+        empty mask.
 
     Raises:
         ValueError: the runs do not fill the image exactly.
@@ -150,15 +154,15 @@ def columns_of_runs(
     within_columns = bool((starts // height == (stops - 1) // height).all())
     y0 = int((starts % height).min()) if within_columns else 0
     y1 = int(((stops - 1) % height).max()) + 1 if within_columns else height
-    kept = runs[: 2 * int(filled[-1]) + 2].tolist()
-    kept[0] -= x0 * height
-    kept.append((x1 - x0) * height - sum(kept))
-    rle = coco_mask.frPyObjects({"size": [height, x1 - x0], "counts": kept}, height, x1 - x0)  # type: ignore[call-overload]
+    # from the intervals, not the runs: a file may cut a run in two by an empty one
+    edges = np.stack([starts, stops], axis=1).ravel() - x0 * height
+    kept = np.diff(edges, prepend=0, append=(x1 - x0) * height).tolist()
+    rle: Any = coco_mask.frPyObjects({"size": [height, x1 - x0], "counts": kept}, height, x1 - x0)
     return bytes(rle["counts"]), (x0, y0, x1, y1)
 
 
 def _shorten_first_run(counts: bytes, by: int) -> bytes:
-    """Takes pixels off the first run of compressed counts, the only one that no later run is a difference from."""
+    """Takes pixels off the first of compressed counts, the only one no other is a difference from."""
     value, digit, used = 0, 32, 0
     while digit & 32:
         digit = counts[used] - 48

@@ -188,8 +188,8 @@ class CocoEvaluator:
             raise DataError(f"image id {image_id} is not in the ground truth", where=self.ground_truth.source)
         if image.height and (image.height, image.width) != tuple(size_hw):
             raise DataError(
-                f"image {image_id} ({image.file_name}) is {image.height} × {image.width} px (height × width) in "
-                f"the annotations, but {size_hw[0]} × {size_hw[1]} px as it was read",
+                f"image {image_id} ({image.file_name}) is {image.height} × {image.width} px (height × width) "
+                f"in the annotations, but {size_hw[0]} × {size_hw[1]} px as it was read",
                 where=self.ground_truth.source,
                 remedy="The annotations may belong to a rotated or resized copy of it.",
             )

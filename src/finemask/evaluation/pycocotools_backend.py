@@ -57,8 +57,8 @@ def evaluate(
 def _detection(result: CocoResult, number: int) -> dict[str, Any]:
     """What ``COCO.loadRes`` makes of an entry, which decides which sizes it counts for."""
     detection: dict[str, Any] = {**result, "id": number, "iscrowd": 0}
-    if "bbox" in result:
-        detection["area"] = result["bbox"][2] * result["bbox"][3]
+    if "bbox" in detection:
+        detection["area"] = detection["bbox"][2] * detection["bbox"][3]
     else:
         detection["area"] = rle_area(result["segmentation"])
         detection["bbox"] = rle_box_xywh(result["segmentation"])

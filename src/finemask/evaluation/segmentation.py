@@ -15,7 +15,8 @@ def checked_rle(segmentation: Any, height: int, width: int) -> Rle:
 
     Raises:
         ValueError: a polygon of fewer than three points (pycocotools takes four numbers for a box), an odd
-            count or something that is not a number in it, or an RLE that does not describe height × width pixels.
+            count or something that is not a number in it, or an RLE that does not describe height × width
+            pixels.
     """
     if isinstance(segmentation, list):
         for polygon in segmentation:

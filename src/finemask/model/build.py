@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import Any
 
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.errors import ConfigError
 from finemask.model.heads import POOLED_BOX, POOLED_MASK, Float32RPNHead
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
+from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.transform import ImageTransform
 from finemask.types import Preprocessing
 
@@ -73,10 +73,10 @@ def build_model(
         sampling_ratio = roi_options.pop("sampling_ratio")
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
-            box_roi_pool=MultiScaleRoIAlign(levels, POOLED_BOX, sampling_ratio),
+            box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio),
             box_head=box_head,
             box_predictor=part("box_predictor")(in_channels=box_width, num_classes=num_classes),
-            mask_roi_pool=MultiScaleRoIAlign(levels, POOLED_MASK, sampling_ratio),
+            mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
             box_loss=part("box_loss"),

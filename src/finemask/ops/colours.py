@@ -9,7 +9,7 @@ Colour = tuple[int, int, int]  # sRGB, 0..255
 
 GOLDEN = 0.6180339887498949  # successive multiples, taken modulo 1, fall into the widest gap left
 FIRST_HUE = 0.72  # a blue
-LIGHTNESS = (0.74, 0.66, 0.82)  # neighbours in number differ in lightness too; all stand out on black and on white
+LIGHTNESS = (0.74, 0.66, 0.82)  # neighbours in number differ in lightness too; all show on black and on white
 CHROMA = 0.19
 
 

@@ -1,22 +1,23 @@
 """The one image decoder: whatever comes in, uint8 RGB goes out.
 
-Training, evaluation, prediction and serving all read images here, so a model sees at prediction exactly what it was
-trained on. The rules depend on the *type* of a file and never on its content:
+Training, evaluation, prediction and serving all read images here, so a model sees at prediction exactly what
+it was trained on. The rules depend on the *type* of a file and never on its content:
 
 * 8-bit grey, palette, CMYK, YCbCr: converted to RGB.
-* Alpha is dropped, not composited, as OpenCV and torchvision do: the colour stored under a transparent pixel counts.
-* 16-bit integers are divided by 257 (65535 -> 255), rounded. An image that uses a small part of that range (12-bit
-  cameras, much microscopy) therefore stays dark. It is not stretched: a stretch by content would give the same object
-  another brightness in every image, and another one again in a crop or a tile. Stretch such files once, all by the
-  same factor, before training, and do the same before prediction. (Pillow reads 16-bit *RGB* by its high byte, which
-  differs from the division by at most one level.)
+* Alpha is dropped, not composited, as OpenCV and torchvision do: the colour stored under a transparent pixel
+  counts.
+* 16-bit integers are divided by 257 (65535 -> 255), rounded. An image that uses a small part of that range
+  (12-bit cameras, much microscopy) therefore stays dark. It is not stretched: a stretch by content would give
+  the same object another brightness in every image, and another one again in a crop or a tile. Stretch such
+  files once, all by the same factor, before training, and do the same before prediction. (Pillow reads 16-bit
+  *RGB* by its high byte, which differs from the division by at most one level.)
 * Floats are taken to be 0..1 and multiplied by 255. Anything outside that range is refused.
 * Of a file with several frames the first is read.
-* EXIF orientation is applied, unless the annotations were evidently made on the unrotated pixels (see ``size_hw``).
+* EXIF orientation is applied, unless the annotations were evidently made on the unrotated pixels (see
+  ``size_hw``).
 """
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,46 +38,40 @@ def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) ->
 
     Args:
         source: path, encoded bytes, PIL image, or a uint8 array: RGB [H, W, 3] or grey [H, W].
-        size_hw: height and width that the annotations state. When the file carries an EXIF orientation, this decides
-            whether the annotations were made on the rotated or on the raw pixels; rotated wins when both fit.
+        size_hw: height and width that the annotations state. When the file carries an EXIF orientation, this
+            decides whether the annotations were made on the rotated or on the raw pixels; rotated wins when
+            both fit.
 
     Returns:
         uint8 [H, W, 3], RGB, C-contiguous, 0..255.
 
     Raises:
-        DataError: the image cannot be read, holds values without a range rule, or has another size than ``size_hw``.
+        DataError: the image cannot be read, holds values without a range rule, or has another size than
+            ``size_hw``.
     """
     name = _name_of(source)
     if isinstance(source, np.ndarray):
         rgb = _rgb_of_array(source, name)
         _check_size(name, size_hw, rgb.shape[:2], rgb.shape[:2])
         return rgb
-    if isinstance(source, Image.Image):
-        return _rgb_of_image(source, size_hw, name)
     if isinstance(source, bytes) and not source:
         raise DataError("the image is empty (0 bytes)", where=name, remedy=_REMEDY)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # large is normal here; far too large raises
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return _rgb_of_image(image, size_hw, name)
+        if isinstance(source, Image.Image):
+            return _rgb_of_image(source, size_hw, name)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _rgb_of_image(image, size_hw, name)
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
         raise DataError("there is no such image", where=name, remedy="Check the path") from None
     except Image.DecompressionBombError as error:
-        raise DataError(
-            f"the image is too large: {error}", where=name, remedy="Cut it into tiles first"
-        ) from None
+        raise DataError(f"the image is too large: {error}", where=name, remedy="Tile it first") from None
     except UnidentifiedImageError:
-        what = (
-            "the file is empty (0 bytes)"
-            if _is_empty(source)
-            else "not an image in a format that can be read"
-        )
+        empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0
+        what = "the file is empty (0 bytes)" if empty else "not an image in a format that can be read"
         raise DataError(what, where=name, remedy=_REMEDY) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        # Pillow's format plugins raise all of these on damaged files
+    except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
         raise DataError(f"the image cannot be read ({error})", where=name, remedy=_REMEDY) from error
 
 
@@ -86,10 +81,6 @@ def _name_of(source: ImageSource) -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     return "encoded image" if isinstance(source, bytes) else "image array"
-
-
-def _is_empty(source: ImageSource) -> bool:
-    return isinstance(source, str | Path) and Path(source).stat().st_size == 0
 
 
 def _check_size(
@@ -128,7 +119,7 @@ def _rgb_of_image(image: Image.Image, size_hw: tuple[int, int] | None, name: str
 
 def _rgb_of_integers(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Grey integers of more than 8 bits, taken as 16-bit."""
-    if values.size and not (0 <= values.min() and values.max() <= 65535):
+    if values.size and not (values.min() >= 0 and values.max() <= 65535):
         raise DataError(
             f"32-bit values from {values.min()} to {values.max()} do not fit 16 bits",
             where=name,
@@ -152,7 +143,8 @@ def _rgb_of_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     fits = values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3))
     if not fits or 0 in values.shape:
         raise DataError(
-            f"an image array must be uint8, RGB [H, W, 3] or grey [H, W]; this is {values.dtype} {list(values.shape)}",
+            f"an image array must be uint8, RGB [H, W, 3] or grey [H, W]; "
+            f"this is {values.dtype} {list(values.shape)}",
             where=name,
             remedy="Convert it, for example a tensor [3, H, W] with .permute(1, 2, 0).numpy()",
         )

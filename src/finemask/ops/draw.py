@@ -1,6 +1,6 @@
 """Pictures of instances: coloured masks, outlines, boxes and labels that stay readable.
 
-Drawing works inside each mask's box, so its cost follows the area of the instances and not of picture × instances.
+Drawing works inside each mask's box: its cost follows the area of the instances, not picture × instances.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,9 @@ def draw_instances(
 ) -> Image.Image:
     """Draws instances on a copy of a picture.
 
-    Small pictures come back enlarged by ``upscale_factor``; everything is drawn at that size. Labels stay inside the
-    picture and off one another; one that finds no place is left out, and all are left out where they would bury the
-    picture (see ``finemask.ops.labels``). An empty caption draws none.
+    Small pictures come back enlarged by ``upscale_factor``; everything is drawn at that size. Labels stay
+    inside the picture and off one another; one that finds no place is left out, and all are left out where
+    they would bury the picture (see ``finemask.ops.labels``). An empty caption draws none.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -105,7 +105,7 @@ def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
         shrunk[:-1] &= inner[1:]
         shrunk[:, 1:] &= inner[:, :-1]
         shrunk[:, :-1] &= inner[:, 1:]
-        if step % 2:  # every other step takes the diagonals too: the outline is as thick on a slope as on a side
+        if step % 2:  # every other step takes the diagonals too: as thick on a slope as on a side
             shrunk[1:, 1:] &= inner[:-1, :-1]
             shrunk[1:, :-1] &= inner[:-1, 1:]
             shrunk[:-1, 1:] &= inner[1:, :-1]

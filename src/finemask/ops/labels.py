@@ -1,8 +1,8 @@
 """Labels on a picture: inside it, off one another, and none at all where they would bury it.
 
-Two rules keep crowded pictures readable. A label whose plate is much larger than its instance's box is left out. If
-the remaining plates would take more than ``MAX_COVER`` of the picture, scores are dropped from the captions; if that
-is not enough, all labels are left out and colours speak alone.
+Two rules keep crowded pictures readable. A label whose plate is much larger than its instance's box is left
+out. If the remaining plates would take more than ``MAX_COVER`` of the picture, scores are dropped from the
+captions; if that is not enough, all labels are left out and colours speak alone.
 """
 
 import re
@@ -40,7 +40,7 @@ def draw_labels(
 
     Args:
         picture: RGB, drawn on.
-        boxes: int64 [N, 4], xyxy px inside the picture; captions are placed in this order, so put what matters first.
+        boxes: int64 [N, 4], xyxy px inside the picture; labels are placed in this order.
         captions: N texts; an empty one draws nothing.
         palette: N plate colours; the text is dark or white, whichever reads better on it.
 
@@ -68,7 +68,7 @@ def draw_labels(
 
 
 class _Measure:
-    """Turns a text into the plate it needs, cutting what is wider than the picture; texts repeat, so it remembers."""
+    """The plate a text needs, cut where wider than the picture; texts repeat, so it remembers."""
 
     def __init__(self, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, pad: int, max_width: int) -> None:
         self._font, self._pad, self._max_width = font, pad, max_width
@@ -120,7 +120,7 @@ def _free_spot(
 
 
 def _candidates(plate: _Plate, box: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Upper left corners in order of liking: above the box, in its upper edge, below, then along and into the box."""
+    """Upper left corners in order of liking: above the box, in its upper edge, below, then into it."""
     x0, y0, x1, y1 = (int(side) for side in box)
     columns = (x0, x1 - plate.w, (x0 + x1 - plate.w) // 2)
     for x in columns:

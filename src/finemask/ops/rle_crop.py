@@ -13,8 +13,8 @@ def rle_to_crop(rle: Rle) -> tuple[NDArray[np.bool_], int, int]:
         rle: compressed, ``size`` [H, W].
 
     Returns:
-        ``(crop, x0, y0)``: bool [h, w] and the px position of its upper left corner; a crop of [0, 0] at (0, 0)
-        for an empty mask.
+        ``(crop, x0, y0)``: bool [h, w] and the px position of its upper left corner; a crop of [0, 0] at
+        (0, 0) for an empty mask.
 
     Raises:
         ValueError: the counts do not fit the size.
@@ -41,8 +41,8 @@ def rle_to_crop(rle: Rle) -> tuple[NDArray[np.bool_], int, int]:
 def run_lengths(counts: str) -> NDArray[np.int64]:
     """Run lengths int64 [runs] of COCO's compressed string, zeros first.
 
-    Each number is groups of five bits, lowest first, plus 48: bit 5 says that another group follows, bit 4 of the
-    last group is the sign. From the fourth number on it is the difference from the number two places before.
+    Each number is groups of five bits, lowest first, plus 48: bit 5 says that another group follows, bit 4
+    of the last group is the sign. From the fourth number on it is the difference from the number two before.
     """
     groups = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     if not len(groups):

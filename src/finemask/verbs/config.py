@@ -31,9 +31,7 @@ def main(cfg: DictConfig) -> int:
         case other:
             guess = nearest(str(other), ["list", "show", "copy"])
             hint = f"Did you mean finemask config {guess}? " if guess else ""
-            raise ConfigError(
-                f"'{other}' is not something config does", remedy=f"{hint}It does list, show and copy."
-            )
+            raise ConfigError(f"config does not know '{other}'", remedy=f"{hint}It does list, show and copy.")
     return 0
 
 
@@ -80,9 +78,7 @@ def find(folder: Path, name: str | None) -> Path:
         known = names(folder)
         guess = nearest(name, known)
         hint = f"Did you mean '{guess}'? " if guess else ""
-        raise ConfigError(
-            f"there is no configuration '{name}'", remedy=f"{hint}finemask config list names them."
-        )
+        raise ConfigError(f"there is no configuration '{name}'", remedy=f"{hint}Type: finemask config list")
     return path
 
 
@@ -108,7 +104,7 @@ def copy(folder: Path, name: str | None, destination: str | None) -> Path:
         target = target / source.relative_to(folder)
     if target.exists():
         raise ConfigError(
-            "exists already and is left as it is", where=target, remedy="Choose another destination."
+            "exists already, and is left alone", where=target, remedy="Choose another destination."
         )
     write_text(target, source.read_text(encoding="utf-8"))
     return target

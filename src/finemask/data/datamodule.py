@@ -1,0 +1,230 @@
+"""From a folder of images and COCO files to loaders."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from finemask.data.augment import Augmentation
+from finemask.data.dataset import InstanceDataset, Sample
+from finemask.data.index import CocoIndex
+from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
+from finemask.errors import ConfigError
+from finemask.types import Category, Target
+
+Batch: TypeAlias = tuple[list[Tensor], list[Target]]
+_MOST_WORKERS = 8
+
+
+class CocoDataModule(pl.LightningDataModule):
+    """Loads a dataset of COCO files; batches are ``(images, targets)``, lists of one entry an image.
+
+    Images are uint8 [3, H, W], RGB; targets are ``finemask.types.Target``. The trainer must be told
+    ``use_distributed_sampler=False``: the samplers here know ranks themselves.
+
+    Args:
+        root: folder that all other paths are relative to.
+        train: COCO file.
+        val: COCO file, or None.
+        test: COCO file, or None.
+        images: folder that the file names in the COCO files are relative to.
+        batch_size: images in a training batch, for each process.
+        eval_batch_size: images in a validation or test batch; ``batch_size`` if None.
+        num_workers: processes that load, for each training process; ``auto``: one less than the cores, at
+            most 8.
+        pin_memory: ``auto``: when there is a GPU.
+        augment: applied to training images only.
+        seed: of shuffling and augmentation.
+        min_visible_px: least area in px, after augmentation, of an instance that is trained on.
+        allow_missing_categories: accept validation and test files that lack categories of training.
+
+    Attributes:
+        train_index: packed annotations of the training split, after ``setup``; ``val_index``, ``test_index``
+            likewise, None where there is no such file or it was not needed yet.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        train: str = "annotations/train.json",
+        val: str | None = "annotations/val.json",
+        test: str | None = None,
+        images: str = "images",
+        batch_size: int = 2,
+        eval_batch_size: int | None = None,
+        num_workers: int | Literal["auto"] = "auto",
+        pin_memory: bool | Literal["auto"] = "auto",
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        min_visible_px: int = 4,
+        allow_missing_categories: bool = False,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.files: dict[str, str | None] = {"train": train, "val": val, "test": test}
+        self.images_dir = self.root / images
+        self.batch_size = _at_least(1, batch_size, "data.batch_size")
+        self.eval_batch_size = _at_least(1, eval_batch_size or batch_size, "data.eval_batch_size")
+        self.num_workers = _workers(num_workers)
+        self.pin_memory = torch.cuda.is_available() if pin_memory == "auto" else pin_memory
+        self.augment = augment
+        self.seed = seed
+        self.min_visible_px = min_visible_px
+        self.allow_missing_categories = allow_missing_categories
+        self.train_index: CocoIndex | None = None
+        self.val_index: CocoIndex | None = None
+        self.test_index: CocoIndex | None = None
+        self.train_dataset: InstanceDataset | None = None
+        self._train_batches: AspectRatioBatchSampler | None = None
+
+    @property
+    def categories(self) -> list[Category]:
+        """Categories of the training file; label = position + 1."""
+        return self._need_train().categories
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the annotation files that a stage needs; each is read once.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or None for all. Every stage needs the training file, since
+                it defines the labels.
+
+        Raises:
+            DataError: an annotation file is unusable; see ``CocoIndex.read``.
+        """
+        self._need_train()
+        if stage in ("fit", "validate", None) and self.val_index is None:
+            self.val_index = self._read("val")
+        if stage in ("test", None) and self.test_index is None:
+            self.test_index = self._read("test")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch that shuffling and augmentation depend on; before the epoch's loader is iterated.
+
+        Lightning does the same by itself through the batch sampler.
+        """
+        if self._train_batches is not None:
+            self._train_batches.set_epoch(epoch)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, augmented, batches of similar shapes."""
+        index = self._need_train()
+        self.train_dataset = InstanceDataset(index, self.augment, self.seed, self.min_visible_px)
+        rank, world_size = _rank_and_world_size()
+        self._train_batches = AspectRatioBatchSampler(
+            (index.widths / index.heights).tolist(),
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        if self.trainer is not None:
+            # a resumed run begins at a later epoch, and loaders prefetch before any hook is called
+            self.set_epoch(self.trainer.current_epoch)
+        return self._loader(self.train_dataset, self._train_batches)
+
+    def val_dataloader(self) -> DataLoader[Sample] | list[Any]:
+        """In the order of the file, not augmented; an empty list without a validation file."""
+        return self._eval_loader(self.val_index)
+
+    def test_dataloader(self) -> DataLoader[Sample] | list[Any]:
+        """As ``val_dataloader``, of the test file."""
+        return self._eval_loader(self.test_index)
+
+    def _need_train(self) -> CocoIndex:
+        if self.train_index is None:
+            self.train_index = self._read("train")
+        if self.train_index is None:
+            raise ConfigError("data.train is null", where=self.root, remedy="Name the training annotations")
+        return self.train_index
+
+    def _read(self, split: str) -> CocoIndex | None:
+        file = self.files[split]
+        if file is None:
+            return None
+        categories = None if split == "train" else self.categories
+        return CocoIndex.read(
+            self.root / file,
+            self.images_dir,
+            categories,
+            allow_missing_categories=self.allow_missing_categories,
+        )
+
+    def _eval_loader(self, index: CocoIndex | None) -> DataLoader[Sample] | list[Any]:
+        if index is None:
+            return []
+        dataset = InstanceDataset(index, seed=self.seed, min_visible_px=self.min_visible_px)
+        rank, world_size = _rank_and_world_size()
+        batches = ShardBatchSampler(len(dataset), self.eval_batch_size, rank=rank, world_size=world_size)
+        return self._loader(dataset, batches)
+
+    def _loader(self, dataset: InstanceDataset, batches: Sampler[Any]) -> DataLoader[Sample]:
+        if self.num_workers > 0:
+            raise_open_file_limit()
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=start_worker if self.num_workers > 0 else None,
+        )
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Lists instead of stacks: images of a batch differ in size."""
+    return [image for image, _ in samples], [target for _, target in samples]
+
+
+def start_worker(worker: int) -> None:
+    """One thread a worker: OpenCV would start one for every core in each of them."""
+    if (cv2 := sys.modules.get("cv2")) is not None:
+        cv2.setNumThreads(0)
+
+
+def raise_open_file_limit() -> None:
+    """Allows as many open files as the system permits, up to 65536.
+
+    Every tensor that waits in a worker's queue holds one: five an image, which with 8 workers, 2 batches each
+    and 16 images a batch is more than the customary 1024. The other way of sharing tensors leaves memory
+    behind when a run is killed.
+    """
+    try:
+        import resource  # not on Windows, which shares tensors otherwise
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def available_cores() -> int:
+    """Cores this process may use, which on shared machines are fewer than there are."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _workers(num_workers: int | Literal["auto"]) -> int:
+    if num_workers == "auto":
+        return max(0, min(available_cores() - 1, _MOST_WORKERS))
+    return _at_least(0, num_workers, "data.num_workers")
+
+
+def _at_least(least: int, value: int, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{key} is {value!r}", where=key, remedy=f"Set a whole number of at least {least}")
+    return value
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

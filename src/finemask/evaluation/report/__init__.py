@@ -1,0 +1,1 @@
+"""One self-contained page: numbers, curves and example pictures of an evaluation."""

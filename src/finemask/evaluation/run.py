@@ -1,0 +1,80 @@
+"""An evaluation on disk: ``metrics.json``, ``predictions.json``, ``per_class.csv``, ``report/index.html``."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.report.page import write_report
+from finemask.ops.files import atomic_path, write_json
+
+
+@dataclass(frozen=True)
+class WrittenEvaluation:
+    """What was written.
+
+    Args:
+        metrics: content of the metrics file.
+        paths: of the files, in the order in which they were written.
+    """
+
+    metrics: dict[str, Any]
+    paths: list[Path]
+
+
+def write_evaluation(
+    output: Path,
+    evaluator: CocoEvaluator,
+    *,
+    suffix: str = "",
+    images_dir: Path | None = None,
+    title: str = "Evaluation",
+    subtitle: str = "",
+    provenance: Mapping[str, str] | None = None,
+    training_curves: Sequence[Mapping[str, Any]] | None = None,
+) -> WrittenEvaluation:
+    """Evaluates what the evaluator has collected and writes everything, each file whole or not at all.
+
+    Args:
+        output: folder; made if it does not exist.
+        evaluator: with all detections added.
+        suffix: put behind the names: ``"_test"`` gives ``metrics_test.json``, ``report_test/index.html``, ….
+        images_dir: for the pictures of the report, see ``write_report``.
+        title: of the report.
+        subtitle: of the report.
+        provenance: for the foot of the report.
+        training_curves: for the report, rows of a run's ``metrics.csv``.
+    """
+    output = Path(output)
+    predictions = output / f"predictions{suffix}.json"
+    write_json(
+        predictions, evaluator.results, indent=None
+    )  # first: it is what cannot be computed again quickly
+    evaluation = evaluator.evaluate()
+    metrics = output / f"metrics{suffix}.json"
+    write_json(metrics, evaluation.metrics)
+    table = output / f"per_class{suffix}.csv"
+    _write_per_class(table, evaluation.metrics["per_class"])
+    report = write_report(
+        output / f"report{suffix}",
+        metrics=evaluation.metrics,
+        curves=evaluation.curves,
+        ground_truth=evaluator.ground_truth,
+        results=evaluator.results,
+        images_dir=images_dir,
+        title=title,
+        subtitle=subtitle,
+        provenance=provenance,
+        training_curves=training_curves,
+    )
+    return WrittenEvaluation(evaluation.metrics, [metrics, predictions, table, report])
+
+
+def _write_per_class(path: Path, per_class: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [{"class": name, **values} for name, values in per_class.items()]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

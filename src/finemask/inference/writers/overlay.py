@@ -1,0 +1,30 @@
+"""``overlay/NAME.png``: the image with coloured masks, boxes, class names and scores."""
+
+from pathlib import Path
+
+from finemask.inference.instances import Instances
+from finemask.inference.writers.naming import output_stem
+from finemask.ops.files import atomic_path
+
+
+class OverlayWriter:
+    """Draws each image.
+
+    Args:
+        output: folder of the run.
+        color_by: ``instance`` or ``class``.
+    """
+
+    def __init__(self, output: Path, color_by: str = "instance") -> None:
+        self._folder = output / "overlay"
+        self._color_by = color_by
+
+    def add(self, instances: Instances, image_id: int) -> None:
+        """Draws one image."""
+        picture = instances.draw(color_by=self._color_by)
+        with atomic_path(self._folder / f"{output_stem(instances)}.png") as path:
+            picture.save(path, compress_level=1)  # a third of the time of the default, a tenth larger
+
+    def finish(self) -> list[Path]:
+        """The folder of pictures."""
+        return [self._folder]

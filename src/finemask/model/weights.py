@@ -1,0 +1,209 @@
+"""Pretrained weights: where they come from, what of them fits, and a report of both."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
+
+from finemask.errors import WeightsError
+
+_COCO = {
+    "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+}
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")  # what trainers nest a state_dict under
+_STRIP = ("", "model.", "module.", "module.model.", "net.", "encoder.", "features.", "backbone.", "backbone.body.")
+_ADD = ("", "backbone.", "backbone.body.")
+_LEAST_SHARE_OF_BODY = 0.75  # of the backbone's numbers; below that a file is of another architecture
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What came of loading weights into a model.
+
+    Args:
+        source: what was loaded.
+        loaded: names of the model's tensors that were filled.
+        reinitialised: names of those that were not, each with its shape and the shape found in the file, if any.
+        skipped: names in the file that the model has no place for, with shapes.
+        share_of_body: share of the backbone body's numbers that were filled, 0..1.
+    """
+
+    source: str
+    loaded: list[str]
+    reinitialised: list[tuple[str, tuple[int, ...], tuple[int, ...] | None]]
+    skipped: list[tuple[str, tuple[int, ...]]]
+    share_of_body: float
+
+
+def load_weights(model: nn.Module, config: Mapping[str, Any]) -> LoadReport | None:
+    """Loads what ``model.weights`` names into a freshly built model.
+
+    Args:
+        model: as ``build_model`` gives it; changed in place.
+        config: the resolved group ``model``; ``weights`` is ``coco``, ``imagenet``, ``none`` or a path.
+
+    Returns:
+        The report, or ``None`` for ``none``.
+
+    Raises:
+        WeightsError: the weights cannot be had, cannot be read, or are of another architecture.
+    """
+    weights = str(config["weights"])
+    if weights == "none":
+        return None
+    if weights == "coco":
+        if config["name"] not in _COCO:
+            raise WeightsError(
+                f"there are no COCO weights for {config['name']} (only for {', '.join(_COCO)})",
+                where="model.weights=coco",
+                remedy="Use model.weights=imagenet, none, or the path of a file of your own.",
+            )
+        chosen = _COCO[config["name"]]
+        return fit_state_dict(model, _download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})")
+    if weights == "imagenet":
+        name = config["backbone"]["name"]
+        if config["backbone"]["_target_"].endswith("timm_fpn"):
+            return fit_state_dict(model, _timm_state_dict(name), f"timm's weights of {name}")
+        chosen = get_model_weights(name)["IMAGENET1K_V1"]
+        return fit_state_dict(model, _download(chosen), f"IMAGENET1K_V1 of torchvision ({_file_name(chosen)})")
+    return fit_state_dict(model, read_state_dict(Path(weights)), weights)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a ``.safetensors``, ``.pth``, ``.pt`` or Lightning ``.ckpt`` file, without unpickling code.
+
+    Raises:
+        WeightsError: no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise WeightsError("no such file", where=path, remedy="model.weights is coco, imagenet, none or a file.")
+    try:
+        if path.suffix == ".safetensors":
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"not a file of weights that can be read safely ({reason})",
+            where=path,
+            remedy="Wanted: a state_dict saved with torch.save, a .safetensors file or a Lightning checkpoint.",
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+            break
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
+    if not tensors:
+        raise WeightsError("the file holds no tensors", where=path)
+    return tensors
+
+
+def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> LoadReport:
+    """Copies every tensor whose name and shape fit, under whichever prefix most of them do.
+
+    Raises:
+        WeightsError: less than three quarters of the backbone's numbers would be filled.
+    """
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if _counts(name)}
+    named = {_modern_name(name): tensor for name, tensor in state_dict.items() if _counts(name)}
+    candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
+    best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
+    fitting = _fitting(best, wanted)
+    body = {name: tensor.numel() for name, tensor in wanted.items() if name.startswith("backbone.body.")}
+    share = sum(size for name, size in body.items() if name in fitting) / max(1, sum(body.values()))
+    if share < _LEAST_SHARE_OF_BODY:
+        raise WeightsError(
+            f"only {share:.0%} of the backbone's weights are in it: the file has names like "
+            f"{_examples(state_dict)}, the model's backbone like {_examples(body, strip='backbone.body.')}",
+            where=source,
+            remedy="These weights belong to another architecture, or to another key naming of the same one.",
+        )
+    model.load_state_dict(fitting, strict=False)
+    return LoadReport(
+        source=source,
+        loaded=sorted(fitting),
+        reinitialised=[
+            (name, tuple(tensor.shape), tuple(best[name].shape) if name in best else None)
+            for name, tensor in wanted.items()
+            if name not in fitting
+        ],
+        skipped=[(name, tuple(tensor.shape)) for name, tensor in best.items() if name not in wanted],
+        share_of_body=share,
+    )
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
+
+
+def _with_prefix(named: Mapping[str, Tensor], strip: str, add: str) -> dict[str, Tensor]:
+    return {add + name.removeprefix(strip): tensor for name, tensor in named.items()}
+
+
+def _fitting(renamed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for name, tensor in renamed.items()
+        if name in wanted and wanted[name].shape == tensor.shape
+    }
+
+
+def _modern_name(name: str) -> str:
+    """torchvision renamed parameters of its detection heads since it published their weights."""
+    name = name.removeprefix("_orig_mod.")
+    name = re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", name)
+    name = re.sub(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", name)
+    return re.sub(
+        r"(mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", name
+    )
+
+
+def _examples(names: Mapping[str, Any], strip: str = "") -> str:
+    shown = [name.removeprefix(strip) for name in names]
+    return ", ".join(shown[:: max(1, len(shown) // 3)][:3])
+
+
+def _file_name(weights: Any) -> str:
+    return Path(urlparse(weights.url).path).name
+
+
+def _download(weights: Any) -> dict[str, Tensor]:
+    try:
+        state_dict: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise WeightsError(
+            f"{_file_name(weights)} is neither in {folder} nor can it be downloaded ({error})",
+            where="model.weights",
+            remedy=f"Put that file (from {weights.url}) into the folder, or name a file of your own with "
+            "model.weights=PATH, or start from nothing with model.weights=none.",
+        ) from error
+    return state_dict
+
+
+def _timm_state_dict(name: str) -> dict[str, Tensor]:
+    import timm  # the backbone was built with it
+
+    try:
+        state_dict: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError, ImportError) as error:
+        raise WeightsError(
+            f"timm's weights of {name} are neither cached nor can they be downloaded "
+            f"({str(error).splitlines()[0]})",
+            where="model.weights=imagenet",
+            remedy="Fetch them on a machine with a network and name the file with model.weights=PATH, or start from "
+            "nothing with model.weights=none.",
+        ) from error
+    return state_dict

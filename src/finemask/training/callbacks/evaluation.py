@@ -1,0 +1,63 @@
+"""COCO evaluation of the validation split, once an epoch, each image exactly once."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from finemask.evaluation.coco import CocoEvaluator, Evaluation
+from finemask.types import Detections
+
+LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+class CocoEvaluation(pl.Callback):
+    """Feeds the evaluator with what ``validation_step`` returns and logs ``val/segm_AP`` and its kin.
+
+    Args:
+        evaluator: of the split that is validated on.
+        prefix: of the logged names.
+    """
+
+    def __init__(self, evaluator: CocoEvaluator, prefix: str = "val") -> None:
+        self.evaluator = evaluator
+        self.evaluation: Evaluation | None = None
+        self._prefix = prefix
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets the last epoch's detections."""
+        self.evaluator.reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Detections to RLE at once; no mask is kept."""
+        found: list[Detections] = outputs
+        for target, detections in zip(batch[1], found, strict=True):
+            self.evaluator.add(target["image_id"], detections)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gathers from all processes, computes, logs. What cannot be computed is logged as NaN, never left out."""
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, self.evaluator.results)
+            self.evaluator.reset()
+            for results in gathered:
+                self.evaluator.add_results(results)
+        self.evaluation = self.evaluator.evaluate()
+        metrics = self.evaluation.metrics
+        logged = {}
+        for iou_type in self.evaluator.iou_types:
+            for name in LOGGED:
+                value = metrics[iou_type][name]
+                logged[f"{self._prefix}/{iou_type}_{name}"] = float("nan") if value is None else value
+        for name in ("precision", "recall", "f1"):
+            value = metrics["operating_point"][name]
+            logged[f"{self._prefix}/{name}"] = float("nan") if value is None else value
+        pl_module.log_dict(logged)

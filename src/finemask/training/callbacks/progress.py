@@ -1,0 +1,73 @@
+"""What a person sees while it trains: a bar on a terminal, one line an epoch in a log."""
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+
+from finemask.training.callbacks.speed import spell_duration
+
+log = logging.getLogger(__name__)
+
+_SHOWN = ("train/loss", "train/images_per_s", "val/segm_AP")
+
+
+class TerminalProgress(RichProgressBar):
+    """Lightning's Rich bar with the few numbers that fit beside it."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Loss, speed and the metric that is optimised."""
+        metrics = trainer.callback_metrics
+        return {name.split("/")[-1]: f"{float(metrics[name]):.3g}" for name in _SHOWN if name in metrics}
+
+
+class EpochLines(pl.Callback):
+    """One line an epoch: losses, validation AP, images a second, time taken and time left."""
+
+    def __init__(self) -> None:
+        self._fit_start = 0.0
+        self._first_epoch = 0
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._fit_start, self._first_epoch = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the means."""
+        self._sums, self._steps = {}, 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Adds to the means."""
+        self._steps += 1
+        for name in ("train/loss", "train/images_per_s"):
+            if name in trainer.callback_metrics:
+                self._sums[name] = self._sums.get(name, 0.0) + float(trainer.callback_metrics[name])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints the line, after validation."""
+        done = trainer.current_epoch + 1 - self._first_epoch
+        total = (trainer.max_epochs or 0) - self._first_epoch
+        elapsed = time.monotonic() - self._fit_start
+        means = {name: value / max(1, self._steps) for name, value in self._sums.items()}
+        metrics = trainer.callback_metrics
+        validation = "".join(
+            f"  {name.split('/')[1]} {float(metrics[name]):.3f}"
+            for name in ("val/segm_AP", "val/segm_AP50", "val/bbox_AP")
+            if name in metrics
+        )
+        log.info(
+            "epoch %d/%s  loss %.3f%s  %.1f img/s  %s, %s left",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            means.get("train/loss", float("nan")),
+            validation,
+            means.get("train/images_per_s", float("nan")),
+            spell_duration(elapsed),
+            spell_duration(elapsed / done * max(0, total - done)),
+        )

@@ -1,0 +1,97 @@
+"""One CSV file with everything that was logged, a row a step."""
+
+import csv
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+
+from finemask.ops.files import atomic_path
+
+_FIRST_COLUMNS = ("epoch", "step")
+
+
+class CsvLogger(Logger):
+    """Appends to ``metrics.csv`` as numbers come, and goes on in it after a resume.
+
+    Lightning's own CSVLogger deletes what an earlier part of the run wrote.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self._path = Path(path)
+        self._rows: list[dict[str, Any]] = []
+        self._columns: list[str] = list(_FIRST_COLUMNS)
+        self._written = 0
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or _FIRST_COLUMNS)
+                self._rows = [{k: v for k, v in row.items() if v} for row in reader]
+            self._written = len(self._rows)
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """A run directory has one."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "CsvLogger":
+        """Itself."""
+        return self
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run's config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Takes values of a step; those of one step share a row."""
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        row = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
+        row.update(step=step if step is not None else -1, **{k: f"{v:.6g}" for k, v in values.items()})
+        last = self._rows[-1] if self._rows else None
+        if last is not None and last.get("step") == row["step"] and len(self._rows) > self._written:
+            last.update(row)
+        else:
+            self._rows.append(row)
+
+    @rank_zero_only
+    def drop_after(self, step: int) -> None:
+        """Forgets rows of later steps: a resumed run takes these steps again."""
+        self._rows = [row for row in self._rows if int(row["step"]) < step]
+        self._written = 0
+        self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what has come; the whole file only when a new column appeared."""
+        if len(self._rows) == self._written and self._path.is_file():
+            return
+        columns = list(dict.fromkeys([*self._columns, *(name for row in self._rows for name in row)]))
+        if columns == self._columns and self._written and self._path.is_file():
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns).writerows(self._rows[self._written :])
+        else:
+            self._columns = columns
+            with atomic_path(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(self._rows)
+        self._written = len(self._rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes the rest."""
+        self.save()

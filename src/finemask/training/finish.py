@@ -1,0 +1,135 @@
+"""What a run makes of its best weights: numbers, predictions, a report, a model file."""
+
+import csv
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.run import write_evaluation
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model_file import save_model_file
+from finemask.model_header import ModelHeader
+from finemask.training.callbacks.checkpoints import BEST, LAST
+from finemask.training.callbacks.evaluation import CocoEvaluation
+from finemask.training.console import show_table
+from finemask.training.module import MaskRCNNModule
+from finemask.training.tables import results_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to.
+
+    Args:
+        metrics: of the best weights on the validation split, as in ``metrics.json``.
+        model_file: the best weights, self-describing.
+        paths: everything written for people to open.
+    """
+
+    metrics: Mapping[str, Any]
+    model_file: Path
+    paths: list[Path]
+
+
+def finish(
+    trainer: pl.Trainer,
+    module: MaskRCNNModule,
+    datamodule: Any,
+    evaluation: CocoEvaluation,
+    evaluators: Mapping[str, CocoEvaluator],
+    model_config: Mapping[str, Any],
+    run_dir: Path,
+) -> Finished:
+    """Evaluates the best weights on every split but training, writes all results and the model file.
+
+    Args:
+        trainer: after ``fit``.
+        module: whose weights are replaced by the best ones.
+        datamodule: the one that was trained on.
+        evaluation: the trainer's callback.
+        evaluators: by split; ``val`` and perhaps ``test``.
+        model_config: resolved; it goes into the model file.
+        run_dir: of the run.
+    """
+    checkpoint = _best_checkpoint(run_dir)
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    module.load_state_dict(content["state_dict"])
+    log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)
+
+    loaders = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}
+    metrics: dict[str, Any] = {}
+    paths: list[Path] = []
+    for split, evaluator in evaluators.items():
+        evaluation.evaluator = evaluator
+        trainer.validate(module, dataloaders=loaders[split](), verbose=False)
+        if not trainer.is_global_zero:
+            continue
+        written = write_evaluation(
+            run_dir,
+            evaluator,
+            suffix="" if split == "val" else f"_{split}",
+            images_dir=datamodule.images_dir,
+            title=f"{run_dir.parent.name}: {split}",
+            subtitle=f"{model_config['name']}, epoch {content['epoch'] + 1}",
+            provenance={"run": run_dir.name, "data": str(datamodule.root), "model": str(model_config["name"])},
+            training_curves=_metrics_rows(run_dir / "metrics.csv"),
+        )
+        metrics[split] = written.metrics
+        paths += written.paths
+        show_table(results_table(written.metrics, title=f"Best weights on {split}, {written.metrics['images']} images"))
+    if not trainer.is_global_zero:
+        return Finished({}, run_dir / "model.safetensors", [])
+
+    assert isinstance(module.model, MaskRCNN)
+    model_file = run_dir / "model.safetensors"
+    save_model_file(
+        model_file,
+        module.model.state_dict(),
+        ModelHeader(
+            model=model_config,
+            categories=datamodule.categories,
+            preprocessing=module.model.preprocessing,
+            thresholds=_thresholds(metrics["val"]),
+            metrics=metrics["val"],
+            data_fingerprint=datamodule.train_index.fingerprint,
+            licenses=_licences(str(model_config["weights"])),
+        ),
+    )
+    return Finished(metrics["val"], model_file, [model_file, *paths])
+
+
+def _best_checkpoint(run_dir: Path) -> Path:
+    """The best weights; the last ones where no validation told which are best."""
+    best = run_dir / "checkpoints" / BEST
+    return best if best.is_file() else run_dir / "checkpoints" / LAST
+
+
+def _thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "global": metrics["operating_point"]["threshold"],
+        "per_class": {name: values["threshold"] for name, values in metrics["per_class"].items()},
+    }
+
+
+def _licences(weights: str) -> dict[str, str]:
+    notes = {
+        "coco": "torchvision's COCO weights (BSD-3-Clause; trained on COCO images, CC BY 4.0 annotations)",
+        "imagenet": "ImageNet-1k weights of torchvision or timm; ImageNet's terms allow research use",
+        "none": "trained from random weights",
+    }
+    return {"pretrained weights": notes.get(weights, f"from the file {Path(weights).name}: see its licence")}
+
+
+def _metrics_rows(path: Path) -> list[dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,105 @@
+"""The LightningModule: it trains, and nothing else."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+
+from finemask.errors import FinemaskError
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.transfer import set_train_mode
+from finemask.training.optim import SchedulerFactory, parameter_groups
+from finemask.types import Detections, Target
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[list[Tensor], list[Target]]
+_MAX_NON_FINITE_STEPS = 10  # in a row: a training that cannot recover
+
+
+class MaskRCNNModule(pl.LightningModule):
+    """Trains a Mask R-CNN that was built and loaded elsewhere.
+
+    Args:
+        model: in any mode; parameters that are not to be trained have ``requires_grad`` off.
+        optimizer: called with parameter groups; its ``lr`` and ``weight_decay`` are given apart.
+        scheduler: called with the optimiser and ``total_steps``.
+        lr: learning rate of everything but the backbone's body.
+        weight_decay: of weights of two and more dimensions.
+        backbone_lr_scale: factor of ``lr`` for the body.
+        seed: with the epoch, decides every random number that the model draws.
+    """
+
+    def __init__(
+        self,
+        model: MaskRCNN,
+        optimizer: Callable[..., Optimizer],
+        scheduler: SchedulerFactory,
+        lr: float,
+        weight_decay: float = 0.0,
+        backbone_lr_scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._lr = lr
+        self._weight_decay = weight_decay
+        self._backbone_lr_scale = backbone_lr_scale
+        self._seed = seed
+        self._non_finite_steps = 0
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimiser over the trainable parameters, schedule stepped with it."""
+        groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale)
+        optimizer = self._optimizer(groups, lr=self._lr)
+        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = self._scheduler(optimizer, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Random numbers follow from (seed, epoch, rank), so that a resumed run draws what an undisturbed one would."""
+        set_train_mode(self.model)
+        text = f"{self._seed}/{self.current_epoch}/{self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The sum of the losses; ``None``, which skips the step, if it is not finite."""
+        images, targets = batch
+        losses: dict[str, Tensor] = self.model(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            return self._skip(losses, targets)
+        self._non_finite_steps = 0
+        logged = {"train/loss": total, **{f"train/{name}": value for name, value in losses.items()}}
+        self.log_dict({name: value.detach() for name, value in logged.items()}, batch_size=len(images))
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of the batch; the evaluation callback takes them from here."""
+        detections: list[Detections] = self.model(batch[0])
+        return detections
+
+    def _skip(self, losses: dict[str, Tensor], targets: Sequence[Target]) -> None:
+        self._non_finite_steps += 1
+        bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+        images = [target["image_id"] for target in targets]
+        log.warning("step %d skipped: %s not finite on images %s", self.global_step, ", ".join(bad), images)
+        if self._non_finite_steps >= _MAX_NON_FINITE_STEPS:
+            raise FinemaskError(
+                f"{', '.join(bad)} not finite for {_MAX_NON_FINITE_STEPS} steps in a row: the training has diverged",
+                where=f"epoch {self.current_epoch}, step {self.global_step}",
+                remedy="Lower optimizer.lr (a tenth is a good first try), or set trainer.gradient_clip_val=1; with "
+                "trainer.precision=16-mixed try bf16-mixed or 32-true.",
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
+        checkpoint["finemask_version"] = 1

@@ -1,0 +1,223 @@
+"""One training run, top to bottom: data, model, weights, trainer, fit, and what is made of the best weights."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from finemask.errors import ConfigError, FinemaskError
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.model.build import build_model
+from finemask.model.resolve import resolve_model
+from finemask.model.transfer import Transfer, apply_transfer
+from finemask.model.weights import load_weights
+from finemask.training.callbacks.checkpoints import FirstCheckpoint, best_and_last
+from finemask.training.callbacks.evaluation import CocoEvaluation
+from finemask.training.callbacks.progress import EpochLines, TerminalProgress
+from finemask.training.callbacks.speed import Speed, pl_is_cpu
+from finemask.training.console import is_terminal, logging_to, show_table
+from finemask.training.csv_logger import CsvLogger
+from finemask.training.finish import Finished, finish
+from finemask.training.module import MaskRCNNModule
+from finemask.training.run_dir import close_run, open_run, write_origin
+from finemask.training.tables import data_table, model_table, weights_table
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # exit code, as of a shell
+_MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
+
+
+def train(cfg: DictConfig) -> Finished | None:
+    """Trains as configured.
+
+    Args:
+        cfg: the composed configuration of the verb ``train``; see configs/train.yaml.
+
+    Returns:
+        The results and the paths written; ``None`` when the run was interrupted, after saving.
+
+    Raises:
+        FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
+    """
+    if cfg.prepare is not None and not Path(cfg.data.root).exists():
+        _instantiate(cfg.prepare, "prepare")
+    datamodule = _instantiate(cfg.data, "data")
+    datamodule.setup()
+    if datamodule.val_index is None:
+        raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")
+    run_dir, checkpoint = open_run(Path(cfg.output), str(cfg.name), cfg.resume)
+    cfg.run_dir = str(run_dir)
+    is_main = rank_zero_only.rank == 0
+    try:
+        with logging_to(run_dir / "train.log", is_main=is_main):
+            return _train(cfg, datamodule, checkpoint)
+    finally:
+        close_run()
+
+
+def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finished | None:
+    run_dir = Path(cfg.run_dir)
+    splits = {
+        name: index
+        for name in ("train", "val", "test")
+        if (index := getattr(datamodule, f"{name}_index")) is not None
+    }
+    log.info("Run: %s%s", run_dir, f", resumed from {checkpoint}" if checkpoint else "")
+    show_table(data_table(splits, len(datamodule.categories)))
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    model_config = resolve_model(
+        OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
+        max(index.max_instances_per_image for index in splits.values()),
+    )
+    model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
+    apply_transfer(model, Transfer(**OmegaConf.to_container(cfg.transfer)))  # type: ignore[arg-type]
+    show_table(model_table(model, model_config))
+    report = None if checkpoint else load_weights(model, model_config)
+    if report is not None:
+        show_table(weights_table(report))
+
+    evaluators = {name: _evaluator(cfg, index) for name, index in splits.items() if name != "train"}
+    _check_evaluator(evaluators["val"], cfg)
+    module = MaskRCNNModule(
+        model,
+        optimizer=_instantiate(_without(cfg.optimizer, "lr", "weight_decay"), "optimizer"),
+        scheduler=_instantiate(cfg.scheduler, "scheduler"),
+        lr=cfg.optimizer.lr,
+        weight_decay=cfg.optimizer.weight_decay,
+        backbone_lr_scale=cfg.transfer.backbone_lr_scale,
+        seed=cfg.seed,
+    )
+    evaluation = CocoEvaluation(evaluators["val"])
+    trainer = _build_trainer(cfg, evaluation)
+    if pl_is_cpu(trainer):
+        model.use_channels_last()
+    if trainer.is_global_zero:
+        write_origin(run_dir, cfg, {name: index.fingerprint for name, index in splits.items()})
+        _forget_repeated_steps(trainer, checkpoint)
+
+    if not _fit(trainer, module, datamodule, checkpoint):
+        log.warning("Interrupted. Go on with: finemask train … name=%s resume=auto", cfg.name)
+        return None
+    return finish(trainer, module, datamodule, evaluation, evaluators, model_config, run_dir)
+
+
+def _fit(trainer: pl.Trainer, module: MaskRCNNModule, datamodule: Any, checkpoint: Path | None) -> bool:
+    """Whether the training came to its end; if not, it was interrupted and its last checkpoint stands."""
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:
+        return False
+    except SystemExit:
+        if trainer.interrupted:
+            return False
+        raise
+    except torch.OutOfMemoryError as error:
+        raise FinemaskError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]})",
+            where=f"epoch {trainer.current_epoch}, step {trainer.global_step}",
+            remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size and "
+            "model.max_size, or use trainer.precision=bf16-mixed.",
+        ) from error
+    return True
+
+
+def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
+    run_dir = Path(cfg.run_dir)
+    callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node]
+    loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
+    precision = _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
+    own = [
+        evaluation,
+        Speed(quicker),
+        EpochLines() if not is_terminal() else TerminalProgress(),
+        FirstCheckpoint(run_dir / "checkpoints"),
+    ]
+    try:
+        trainer: pl.Trainer = _instantiate(
+            cfg.trainer,
+            "trainer",
+            precision=precision,
+            # Evaluation first: the others read what it logs. Checkpoints come last of themselves.
+            callbacks=[*own, *callbacks, best_and_last(run_dir / "checkpoints", cfg.monitor, cfg.mode)],
+            logger=loggers,
+            default_root_dir=str(run_dir),
+            use_distributed_sampler=False,
+            enable_progress_bar=is_terminal(),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise ConfigError(str(error), where="trainer") from error
+    return trainer
+
+
+def _forget_repeated_steps(trainer: pl.Trainer, checkpoint: Path | None) -> None:
+    """A resumed run takes again the steps after its checkpoint: the metrics of their first time go."""
+    if checkpoint is None:
+        return
+    step = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    for logger in trainer.loggers:
+        if isinstance(logger, CsvLogger):
+            logger.drop_after(step)
+
+
+def _evaluator(cfg: DictConfig, index: Any) -> CocoEvaluator:
+    return CocoEvaluator(
+        load_ground_truth(index.annotations_path),
+        category_ids=index.category_ids,
+        max_detections=cfg.max_detections,
+        threshold=cfg.threshold,
+    )
+
+
+def _check_evaluator(evaluator: CocoEvaluator, cfg: DictConfig) -> None:
+    """Ground truth as predictions must score 1.0: otherwise every number of the run would be wrong."""
+    ground_truth = evaluator.ground_truth
+    if len(ground_truth.images) > _MOST_SELF_CHECKED:
+        return
+    evaluator.add_results(ground_truth_as_predictions(ground_truth))
+    metrics: Mapping[str, Any] = evaluator.compute()
+    evaluator.reset()
+    for iou_type in evaluator.iou_types:
+        score = metrics[iou_type]["AP"]
+        if score is not None and score < 1.0 - 1e-6:
+            log.warning(
+                "The validation labels fed back as predictions score %s AP %.4f instead of 1: some boxes or masks in "
+                "%s are empty or contradict each other.",
+                iou_type,
+                score,
+                cfg.data.val,
+            )
+
+
+def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, FinemaskError):
+            raise cause from error
+        raise ConfigError(str(cause or error).splitlines()[0], where=where) from error
+
+
+def _without(node: DictConfig, *keys: str) -> dict[str, Any]:
+    return {str(key): value for key, value in node.items() if key not in keys}
+
+
+def _best_precision() -> str:
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -1,0 +1,155 @@
+"""``finemask evaluate``: a model file on a split, or a COCO results file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.errors import ConfigError
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.results import iou_types_of, read_results
+from finemask.evaluation.run import WrittenEvaluation, write_evaluation
+
+_SPLITS = ("train", "val", "test")
+_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: as in ``configs/evaluate.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        FinemaskError: settings that contradict each other, or files that cannot be used.
+    """
+    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    if (options["model"] is None) == (options["predictions"] is None):
+        raise ConfigError(
+            "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
+            remedy="finemask evaluate --help shows an example of each.",
+        )
+    run = _evaluate_results if options["model"] is None else _evaluate_model
+    written = run(options)
+    show(Console(), written)
+    return 0
+
+
+def show(console: Console, written: WrittenEvaluation) -> None:
+    """Prints the main numbers and the paths."""
+    metrics = written.metrics
+    console.print(f"{metrics['ground_truths']} objects in {metrics['images']} images", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for key in _SHOWN:
+        table.add_column(key, justify="right")
+    for kind, label in (("segm", "masks"), ("bbox", "boxes")):
+        if kind in metrics["iou_types"]:
+            table.add_row(label, *(_number(metrics[kind][key]) for key in _SHOWN))
+    console.print(table)
+    point = metrics["operating_point"]
+    console.print(
+        f"at score {_number(point['threshold'])}: precision {_number(point['precision'])}, "
+        f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} "
+        f"({point['true_positives']} found, {point['false_negatives']} missed, "
+        f"{point['false_positives']} false)",
+        highlight=False,
+    )
+    for path in written.paths:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
+    if options["annotations"] is None:
+        raise ConfigError(
+            "predictions= needs annotations=", remedy="Give the COCO annotation file to compare with."
+        )
+    if options["threshold"] == "model":
+        raise ConfigError("threshold=model needs model=", remedy="Give a score from 0 to 1, or auto.")
+    predictions = Path(options["predictions"])
+    ground_truth = load_ground_truth(options["annotations"])
+    results = read_results(predictions)
+    iou_types = options["iou_types"]
+    evaluator = CocoEvaluator(
+        ground_truth,
+        iou_types=iou_types_of(results, ground_truth) if iou_types == "auto" else iou_types,
+        max_detections=options["max_detections"],
+        threshold=options["threshold"],
+        backend=options["backend"],
+    )
+    evaluator.add_results(results, source=predictions)
+    return write_evaluation(
+        Path(options["output"]),
+        evaluator,
+        images_dir=_images_dir(options["images"]),
+        title=predictions.stem,
+        subtitle=f"compared with {Path(options['annotations']).name}",
+        provenance={"Predictions": str(predictions)},
+    )
+
+
+def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
+    annotations, images_dir = _split_paths(options["data"], options["split"])
+    # Only this route needs torch's models; scoring a results file should not wait for them.
+    from finemask.data.index import CocoIndex
+    from finemask.model_file import load_model_file
+    from finemask.verbs.detect_split import choose_device, detect_split
+
+    device = choose_device(options["device"])
+    model, header = load_model_file(options["model"])
+    index = CocoIndex.read(annotations, images_dir, categories=header.categories)
+    ground_truth = load_ground_truth(annotations)
+    threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
+    iou_types = options["iou_types"]
+    evaluator = CocoEvaluator(
+        ground_truth,
+        index.category_ids,
+        iou_types=iou_types_of([], ground_truth) if iou_types == "auto" else iou_types,
+        max_detections=options["max_detections"],
+        threshold=threshold,
+        backend=options["backend"],
+    )
+    Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+    detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"])
+    return write_evaluation(
+        Path(options["output"]),
+        evaluator,
+        images_dir=_images_dir(options["images"]) or images_dir,
+        title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
+        subtitle=f"{Path(options['model']).name} on {len(index)} images",
+        provenance={"Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"},
+    )
+
+
+def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
+    if data["root"] is None:
+        raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
+    if split not in _SPLITS:
+        raise ConfigError(f"there is no split {split!r}", remedy=f"Choose from: {', '.join(_SPLITS)}.")
+    if data[split] is None:
+        raise ConfigError(
+            f"data.{split} is not set",
+            remedy=f"Give the annotation file, relative to data.root: data.{split}=FILE.",
+        )
+    root = Path(data["root"])
+    return root / data[split], root / data["images"]
+
+
+def _images_dir(images: str | None) -> Path | None:
+    if images is None:
+        return None
+    if not Path(images).is_dir():
+        raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
+    return Path(images)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

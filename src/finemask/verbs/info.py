@@ -1,0 +1,129 @@
+"""``finemask info``: what a model file is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from safetensors import safe_open
+
+from finemask.model_file import ModelHeader, read_header
+from finemask.model_header import header_to_json
+
+_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: ``model`` and ``json`` as in ``configs/info.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        ModelFileError: the file is missing, foreign or damaged.
+    """
+    path = Path(cfg.model)
+    header = read_header(path)
+    size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
+    if cfg.json:
+        content = header_to_json(header) | {"file": {"path": str(path), **size}}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        show(Console(), path, header, size)
+    return 0
+
+
+def count_numbers(path: Path) -> int:
+    """How many numbers the tensors of a file hold, read off its table alone."""
+    total = 0
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict: it cannot be iterated)
+            count = 1
+            for side in file.get_slice(name).get_shape():
+                count *= side
+            total += count
+    return total
+
+
+def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, int]) -> None:
+    """Prints everything as tables."""
+    console.print(f"{path}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    classes = Table("label", "class", "category id", "supercategory", "threshold", box=box.SIMPLE_HEAD)
+    for label, category in enumerate(header.categories, start=1):
+        threshold = f"{header.threshold_of(category.name):.2f}"
+        classes.add_row(str(label), category.name, str(category.id), category.supercategory, threshold)
+    console.print(classes)
+    metrics = metrics_table(header.metrics)
+    if metrics is not None:
+        console.print(metrics)
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in rows(header, size):
+        facts.add_row(name, value)
+    console.print(facts, highlight=False)
+
+
+def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The facts that are no tables of their own, in words."""
+    preprocessing = header.preprocessing
+    sides = ", ".join(str(side) for side in preprocessing.min_size)
+    found = [
+        ("architecture", architecture(header.model)),
+        ("size", f"{size['numbers'] / 1e6:.1f} million numbers, {size['bytes'] / 2**20:.1f} MiB"),
+        (
+            "input",
+            f"uint8 RGB; resized to a shorter side of {sides} px, longer at most {preprocessing.max_size} px",
+        ),
+        (
+            "normalised by",
+            f"mean {list(preprocessing.image_mean)}, deviation {list(preprocessing.image_std)}",
+        ),
+        ("threshold", f"{header.thresholds['global']:.2f} for classes without one of their own"),
+    ]
+    point = header.metrics.get("operating_point")
+    if isinstance(point, Mapping) and point.get("f1") is not None:
+        numbers = (f"{key} {_number(point.get(key))}" for key in ("precision", "recall", "f1"))
+        found.append(("at threshold", f"{_number(point.get('threshold'))}: {', '.join(numbers)}"))
+    found.append(("training data", header.data_fingerprint or "not recorded"))
+    found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))
+    found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
+    found.append(("weights SHA-256", header.sha256))
+    return found
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """The parts that a configuration names: ``tiny: backbone mobilenet_fpn(mobilenet_v2), …``."""
+    parts = []
+    for key, part in config.items():
+        if not isinstance(part, Mapping) or "_target_" not in part:
+            continue
+        text = f"{key} {str(part['_target_']).rpartition('.')[2]}"
+        parts.append(f"{text}({part['name']})" if "name" in part else text)
+    name = config.get("name")
+    listed = ", ".join(parts) or "not described"
+    return f"{name}: {listed}" if name else listed
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table | None:
+    """COCO's numbers for masks and boxes; None if there are none."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("validation")
+    for key in _SHOWN:
+        table.add_column(key, justify="right")
+    for kind, label in (("segm", "masks"), ("bbox", "boxes")):
+        numbers = metrics.get(kind)
+        if isinstance(numbers, Mapping):
+            table.add_row(label, *(_number(numbers.get(key)) for key in _SHOWN))
+    return table if table.row_count else None
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"

@@ -1,0 +1,143 @@
+"""``finemask predict``: images, folders, videos, URLs in; overlays, COCO JSON, masks and tables out."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.errors import ConfigError, DataError
+from finemask.inference.instances import Instances
+from finemask.inference.predictor import load
+from finemask.inference.sources import Item, NamedImage, list_items
+from finemask.inference.writers import Writer, open_writers
+from finemask.verbs.predict_progress import PredictProgress
+
+_LISTED = 20  # failures named in the closing error; all were reported as they happened
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has done so far."""
+
+    images: int = 0
+    empty: int = 0
+    instances: Counter[str] = field(default_factory=Counter)
+    failures: list[DataError] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: as in ``configs/predict.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files
+            that could not be read.
+    """
+    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    save = [options["save"]] if isinstance(options["save"], str) else options["save"]
+    if not save:
+        raise ConfigError("save= is empty: nothing would be written", remedy="The default is [overlay,coco].")
+    if options["color_by"] not in ("instance", "class"):
+        raise ConfigError(f"color_by={options['color_by']}", remedy="It is instance or class.")
+    output = Path(options["output"])
+    writers = open_writers(save, output, color_by=options["color_by"])
+    items = list_items(options["source"])
+    predictor = load(options["model"], options["device"])
+    output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+    tally = Tally()
+    with PredictProgress(sum(len(item) for item in items)) as progress:
+        images = readable(items, tally.failures, progress)
+        found = predictor.stream(images, options["threshold"], options["batch_size"])
+        record(found, writers, tally, progress)
+    show(Console(), tally)
+    if tally.failures:
+        raise unreadable(tally.failures, len(items))
+    return 0
+
+
+def readable(
+    items: Iterable[Item], failures: list[DataError], progress: PredictProgress
+) -> Iterator[NamedImage]:
+    """The images of all items; one that cannot be read is reported, remembered and left out."""
+    for item in items:
+        try:
+            yield from item.read()
+        except DataError as error:
+            failures.append(error)
+            progress.say(f"skipped {error}")
+            progress.advance("")
+
+
+def record(
+    found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: PredictProgress
+) -> None:
+    """Hands each image's instances to all writers. However it ends, what was found so far is written."""
+    start = time.perf_counter()
+    try:
+        for instances in found:
+            tally.images += 1
+            tally.empty += not len(instances)
+            tally.instances.update(instances.class_names)
+            for writer in writers:
+                writer.add(instances, tally.images)
+            progress.advance(f"{instances.name}: {_summary(instances)}")
+    finally:
+        tally.seconds = time.perf_counter() - start
+        if tally.images:
+            tally.paths = [path for writer in writers for path in writer.finish() if path.exists()]
+
+
+def show(console: Console, tally: Tally) -> None:
+    """Prints how much was found, how fast, and the paths."""
+    if not tally.images:
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    table.add_column("instances", justify="right")
+    for name, count in tally.instances.most_common():
+        table.add_row(name, str(count))
+    if len(tally.instances) != 1:
+        table.add_row("all", str(tally.instances.total()))
+    console.print(table)
+    without = f", {tally.empty} of them without instances" if tally.empty else ""
+    pace = tally.seconds / tally.images * 1000
+    console.print(
+        f"{_count(tally.images, 'image')}{without}; {pace:.0f} ms an image, reading and writing included",
+        highlight=False,
+    )
+    for path in tally.paths:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def unreadable(failures: Sequence[DataError], total: int) -> DataError:
+    """The closing error: what was skipped, and why."""
+    listed = "; ".join(
+        f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED]
+    )
+    more = f"; and {len(failures) - _LISTED} more, reported above" if len(failures) > _LISTED else ""
+    return DataError(
+        f"{len(failures)} of {_count(total, 'source')} could not be read and were skipped: {listed}{more}"
+    )
+
+
+def _summary(instances: Instances) -> str:
+    counts = Counter(instances.class_names)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,166 @@
+"""Augmentations move image and label maps alike, never invent values, and are seeded by the generator they get."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import albumentations as A  # noqa: N812
+import hydra
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torchvision.transforms import v2
+
+from finemask.data.augment_albumentations import AlbumentationsAugmentation
+from finemask.data.augment_torch import TorchAugmentation
+from finemask.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "augment"
+SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def shipped(name):
+    return hydra.utils.instantiate(OmegaConf.load(CONFIGS / f"{name}.yaml"))
+
+
+def picture(num_layers=2, height=40, width=60):
+    """An image that is bright exactly where layer 0 has something, and layers of several values."""
+    layers = np.zeros((num_layers, height, width), np.uint8)
+    for number in range(num_layers):
+        layers[number, 5 + number : 20, 10:30] = 1 + number
+        layers[number, 22:38, 20 + number : 58] = 255 - number
+    image = np.where(layers[0][:, :, None] > 0, 230, 20).astype(np.uint8).repeat(3, axis=2)
+    return image, layers
+
+
+def test_every_shipped_name_is_there():
+    assert {"light", "none", "strong", "topdown", "torch"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations(name):
+    augment = shipped(name)
+    image, layers = picture(6)
+    before = image.copy(), layers.copy()
+    seen = set()
+    for seed in range(25):
+        out, maps = augment(image, layers, np.random.default_rng(seed))
+        again, maps_again = augment(image, layers, np.random.default_rng(seed))
+        np.testing.assert_array_equal(out, again)
+        np.testing.assert_array_equal(maps, maps_again)
+        assert out.dtype == maps.dtype == np.uint8
+        assert out.shape == (*maps.shape[1:], 3)
+        assert out.flags.c_contiguous
+        assert maps.flags.c_contiguous
+        for number in range(6):
+            assert set(np.unique(maps[number])) <= {0, 1 + number, 255 - number}
+        seen.add(out.tobytes())
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(layers, before[1])
+    assert len(seen) == {"none": 1, "flip": 2}.get(name, len(seen))
+    assert name in ("none", "flip") or len(seen) > 20
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_maps_stay_on_their_objects(name):
+    """The image is bright where layer 0 is set; after any geometry it must still be, up to blurred edges."""
+    augment = shipped(name)
+    image, layers = picture(1, 160, 240)
+    layers = layers.copy()
+    layers[0, 50:150, 80:200] = 77
+    image = np.where(layers[0][:, :, None] > 0, 230, 20).astype(np.uint8).repeat(3, axis=2)
+    for seed in range(15):
+        out, maps = augment(image, layers, np.random.default_rng(seed))
+        inside, outside = out[maps[0] > 0].mean(), np.median(out[maps[0] == 0])
+        assert inside > outside + 40, seed
+
+
+def test_topdown_knows_all_eight_positions():
+    augment = AlbumentationsAugmentation([A.D4(p=1.0)])
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    layers = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
+    seen = {augment(image, layers, np.random.default_rng(s))[1].tobytes() for s in range(80)}
+    assert len(seen) == 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                A.HorizontalFlip(p=0.7),
+                A.Affine(rotate=(-180, 180), scale=(0.4, 2), shear=(-20, 20), p=0.9, mask_interpolation=1),
+                A.ElasticTransform(alpha=60, sigma=6, p=0.9),
+                A.GridDistortion(p=0.9),
+                A.Perspective(p=0.9),
+                A.RandomCropFromBorders(p=0.9),
+                A.PadIfNeeded(min_height=100, min_width=90, p=1.0),
+                A.RandomScale(p=0.9),
+                A.Transpose(p=0.5),
+                A.CoarseDropout(p=0.9),
+                A.OneOf([A.RandomRotate90(p=1.0), A.SafeRotate(p=1.0)]),
+            ]
+        ),
+        max_size=5,
+    ),
+    st.integers(1, 7),
+    st.integers(0, 2**32),
+)
+def test_random_pipelines_invent_no_value(transforms, num_layers, seed):
+    augment = AlbumentationsAugmentation(transforms)
+    image, layers = picture(num_layers)
+    out, maps = augment(image, layers, np.random.default_rng(seed))
+    assert out.shape == (*maps.shape[1:], 3)
+    assert len(maps) == num_layers
+    for number in range(num_layers):
+        assert set(np.unique(maps[number])) <= {0, 1 + number, 255 - number}
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [A.Normalize()],
+        [A.ToFloat()],
+        [A.HorizontalFlip(), A.OneOf([A.Blur(), A.Sequential([A.Normalize()])])],
+        [A.pytorch.ToTensorV2()],
+    ],
+)
+def test_normalising_is_refused(transforms):
+    with pytest.raises(ConfigError, match="normalises and resizes the uint8 image itself"):
+        AlbumentationsAugmentation(transforms)
+
+
+def test_other_misuse_is_refused():
+    with pytest.raises(ConfigError, match="fill_mask"):
+        AlbumentationsAugmentation([A.Affine(fill_mask=255)])
+    with pytest.raises(ConfigError, match="augment=torch"):
+        AlbumentationsAugmentation([v2.RandomHorizontalFlip()])
+    for transform in (v2.Normalize([0.5], [0.5]), v2.ToDtype(torch.float32)):
+        with pytest.raises(ConfigError, match="normalises"):
+            TorchAugmentation([v2.Compose([transform])])
+    with pytest.raises(ConfigError, match="float"):
+        TorchAugmentation([v2.Lambda(lambda x: x.float())])(*picture(), np.random.default_rng(0))
+
+
+def test_torch_leaves_the_global_generator_alone():
+    augment = TorchAugmentation([v2.RandomHorizontalFlip(), v2.ColorJitter(0.3)])
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    augment(*picture(), np.random.default_rng(0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_albumentations_asks_no_server():
+    code = (
+        "import socket\n"
+        "def refuse(*a, **k): raise SystemExit('network')\n"
+        "socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import finemask.data.augment_albumentations, finemask.data.augment, sys\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

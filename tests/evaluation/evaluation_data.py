@@ -1,0 +1,87 @@
+"""Random COCO datasets made by code, and what plain pycocotools says about them."""
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from finemask.ops.rle import mask_to_rle, rle_box_xywh
+
+
+def square(x: float, y: float, side: float) -> list[list[float]]:
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+def random_dataset(seed: int, images: int = 6, categories: int = 3, objects: int = 8) -> dict[str, Any]:
+    """Ellipses of many sizes in images of many sizes and both orientations; RLE, some of it crowd."""
+    random = np.random.default_rng(seed)
+    dataset: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    dataset["categories"] = [{"id": 7 * k + 2, "name": f"class {k}"} for k in range(categories)]
+    for image_id in range(1, images + 1):
+        height, width = (int(side) for side in random.integers(20, 260, 2))
+        dataset["images"].append(
+            {"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width}
+        )
+        for _ in range(random.integers(0, objects + 1)):
+            mask = ellipse(random, height, width)
+            dataset["annotations"].append(
+                {
+                    "id": len(dataset["annotations"]) + 1,
+                    "image_id": image_id,
+                    "category_id": int(random.choice([c["id"] for c in dataset["categories"]])),
+                    "segmentation": dict(mask_to_rle(mask)),
+                    "bbox": rle_box_xywh(mask_to_rle(mask)),
+                    "area": int(mask.sum()),
+                    "iscrowd": int(random.random() < 0.1),
+                }
+            )
+    return dataset
+
+
+def ellipse(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    center_y, center_x = random.uniform(0, height), random.uniform(0, width)
+    radius_y, radius_x = random.uniform(1, height / 2), random.uniform(1, width / 2)
+    mask = ((y - center_y) / radius_y) ** 2 + ((x - center_x) / radius_x) ** 2 <= 1
+    mask[int(center_y), int(center_x)] = True
+    return mask
+
+
+def random_results(dataset: dict[str, Any], seed: int, with_boxes: bool = True) -> list[dict[str, Any]]:
+    """Objects moved, lost, doubled and mislabelled; scores with ties."""
+    random = np.random.default_rng(seed)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in dataset["images"]}
+    results = []
+    for annotation in dataset["annotations"]:
+        for _ in range(random.integers(0, 3)):
+            height, width = sizes[annotation["image_id"]]
+            mask = ellipse(random, height, width)
+            rle = mask_to_rle(mask) if random.random() < 0.4 else annotation["segmentation"]
+            result = {
+                "image_id": annotation["image_id"],
+                "category_id": annotation["category_id"]
+                if random.random() < 0.8
+                else int(random.choice([c["id"] for c in dataset["categories"]])),
+                "segmentation": dict(rle),
+                "score": round(float(random.random()), 1),
+            }
+            results.append(result | {"bbox": rle_box_xywh(rle)} if with_boxes else result)
+    return results
+
+
+def plain_coco_eval(dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: str) -> list[float]:
+    """The 12 numbers of pycocotools, used as its own documentation says."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = json.loads(json.dumps(dataset))
+        truth.createIndex()
+        found = truth.loadRes(json.loads(json.dumps(results)))
+        evaluation = COCOeval(truth, found, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]

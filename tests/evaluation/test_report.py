@@ -1,0 +1,290 @@
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from evaluation_data import random_dataset, random_results
+from PIL import Image
+
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import ground_truth_from_dict
+from finemask.evaluation.operating_point import build_curve
+from finemask.evaluation.report.charts import Line, line_chart, nice_limit
+from finemask.evaluation.report.examples import Outcome, choose, image_outcomes
+from finemask.evaluation.report.figures import training_figures
+from finemask.evaluation.report.page import write_report
+from finemask.evaluation.run import write_evaluation
+from finemask.evaluation.self_check import ground_truth_as_predictions
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and collects what a browser would fetch and what it would show."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.addresses, self.tags, self.text = [], [], [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not set(self.open) & {"style", "script"}:
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def evaluated(dataset, results=None):
+    truth = ground_truth_from_dict(dataset)
+    evaluator = CocoEvaluator(truth)
+    evaluator.add_results(ground_truth_as_predictions(truth) if results is None else results)
+    return evaluator
+
+
+def report(tmp_path, evaluator, **options):
+    evaluation = evaluator.evaluate()
+    path = write_report(
+        tmp_path / "report",
+        metrics=evaluation.metrics,
+        curves=evaluation.curves,
+        ground_truth=evaluator.ground_truth,
+        results=evaluator.results,
+        **options,
+    )
+    return path, Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def images_dir(dataset, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for image in dataset["images"]:
+        Image.new("RGB", (image["width"], image["height"]), (90, 120, 160)).save(folder / image["file_name"])
+    return folder
+
+
+def test_the_page_is_one_file_that_fetches_nothing(dataset, images_dir, tmp_path):
+    path, page = report(tmp_path, evaluated(dataset), images_dir=images_dir, title="nuts")
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    assert page.addresses
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    html = path.read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", html)
+
+
+def test_the_pictures_show_labels_and_predictions(dataset, images_dir, tmp_path):
+    results = ground_truth_as_predictions(ground_truth_from_dict(dataset))[:1]  # the rest is missed
+    _, page = report(tmp_path, evaluated(dataset, results), images_dir=images_dir)
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))), dtype=int)
+        for address in page.addresses
+    ]
+    assert len(pictures) == 6  # three images, each twice
+    assert "could be read" not in page.words
+    plain = (90, 120, 160)
+    changed = [int((abs(picture - plain).max(axis=-1) > 24).sum()) for picture in pictures]
+    by_image = {(truth, prediction) for truth, prediction in zip(changed[::2], changed[1::2], strict=True)}
+    assert (0, 0) in by_image  # the image without objects
+    assert any(truth and not prediction for truth, prediction in by_image)  # all missed
+    assert any(truth > prediction > 0 for truth, prediction in by_image)
+
+
+def test_class_names_and_titles_are_escaped(dataset, tmp_path):
+    html = report(
+        tmp_path,
+        evaluated(dataset),
+        title="<script>alert(1)</script>",
+        provenance={"Model": "<b>x</b>"},
+    )[0].read_text(encoding="utf-8")
+    assert "<fig>" not in html
+    assert "&lt;fig&gt; &amp; co" in html
+    assert "<script>alert" not in html
+    assert "<b>x</b>" not in html
+
+
+def test_the_numbers_on_the_page_are_those_of_the_metrics(tmp_path):
+    dataset = random_dataset(5)
+    evaluator = evaluated(dataset, random_results(dataset, 6))
+    metrics = evaluator.compute()
+    _, page = report(tmp_path, evaluator, provenance={"Model": "model.safetensors"})
+    assert f"{metrics['segm']['AP']:.3f}" in page.words
+    for key in ("precision", "recall", "f1"):
+        assert f"{100 * metrics['operating_point'][key]:.1f} %" in page.words
+    for name, row in metrics["per_class"].items():
+        assert name in page.words
+        assert f"{row['bbox_AP']:.3f}" in page.words
+    assert "model.safetensors" in page.words
+    assert f"finemask {metrics['version']}" in page.words
+
+
+def test_without_images_the_page_says_so(dataset, tmp_path):
+    _, page = report(tmp_path, evaluated(dataset))
+    assert "No folder of images was given" in page.words
+    assert page.addresses == []
+
+
+def test_images_that_cannot_be_read_are_named(dataset, images_dir, tmp_path):
+    (images_dir / "b.png").unlink()
+    _, page = report(tmp_path, evaluated(dataset), images_dir=images_dir)
+    assert "1 of the example pictures could not be read" in page.words
+    assert "(b.png)" in page.words
+    assert len(page.addresses) == 4
+    _, page = report(tmp_path, evaluated(dataset), images_dir=tmp_path / "nowhere")
+    assert "The example pictures could not be read" in page.words
+
+
+def test_a_page_of_nothing_found_and_of_nothing_to_find(dataset, tmp_path, images_dir):
+    _, page = report(tmp_path, evaluated(dataset, []), images_dir=images_dir)
+    assert "nothing was detected" in page.words
+    assert "svg" not in page.tags
+    dataset["annotations"] = []
+    results = [{"image_id": 5, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.5}]
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset), iou_types=["bbox"])
+    evaluator.add_results(results)
+    _, page = report(tmp_path, evaluator, images_dir=images_dir)
+    assert "0 objects" in page.words
+    assert "Box AP –" in page.words
+
+
+def test_training_curves_leave_gaps_out():
+    rows = [
+        {"epoch": "0", "step": "3", "train/loss": "2.0", "val/segm_AP": ""},
+        {"epoch": "0", "step": "5", "train/loss": "1.0", "val/segm_AP": ""},
+        {"epoch": "0", "step": "5", "train/loss": "", "val/segm_AP": "0.25"},
+        {"epoch": "1", "step": "9", "train/loss": "nan", "val/segm_AP": "0.5"},
+        {"epoch": "1", "step": "9", "train/loss": None, "train/loss_mask_step": 1},
+    ]
+    losses, precisions = training_figures(rows)
+    assert [label for _, label in losses.legend] == ["train/loss"]
+    assert losses.svg.count("<circle") == 1  # the mean of epoch 0 alone
+    assert precisions.svg.count("<polyline") == 1
+    assert training_figures([]) == []
+    assert training_figures([{"epoch": 0, "lr": 0.1}]) == []
+
+
+def points_of(svg):
+    return [
+        tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', svg).group(1).split()
+    ]
+
+
+def test_a_chart_keeps_its_proportions_and_its_ends():
+    x = np.linspace(0, 1, 5001)
+    svg = line_chart(
+        [Line("a < b", x, x**2, "s0")], name="n & m", x_label="x", y_label="y", marker=(0.5, 0.25)
+    )
+    points = points_of(svg)
+    assert len(points) <= 400
+    (left, bottom), (right, top) = points[0], points[-1]
+    assert left < right
+    assert top < bottom  # up is up
+    middle = min(points, key=lambda point: abs(point[0] - (left + right) / 2))
+    assert (bottom - middle[1]) / (bottom - top) == pytest.approx(0.25, abs=0.01)
+    assert "a &lt; b" in svg
+    assert "n &amp; m" in svg
+
+
+def test_a_chart_stays_inside_its_frame():
+    line = Line("wild", np.array([-1.0, 0.5, 9.0]), np.array([5.0, 0.5, -5.0]), "s0")
+    points = points_of(line_chart([line], name="n", x_label="x", y_label="y"))
+    assert all(0 <= x <= 520 and 0 <= y <= 340 for x, y in points)
+
+
+@pytest.mark.parametrize(("value", "limit"), [(0.7, 1), (1, 1), (1.3, 2), (2.2, 2.5), (30, 50), (0, 1)])
+def test_axis_limits(value, limit):
+    assert nice_limit(value) == pytest.approx(limit)
+
+
+def test_outcomes_add_up(tmp_path):
+    dataset = random_dataset(11, images=8)
+    evaluation = evaluated(dataset, random_results(dataset, 12)).evaluate()
+    point = evaluation.metrics["operating_point"]
+    truth = ground_truth_from_dict(dataset)
+    outcomes = image_outcomes(truth, evaluation.curves, point["threshold"])
+    assert [outcome.image_id for outcome in outcomes] == list(truth.images)
+    assert sum(outcome.found for outcome in outcomes) == point["true_positives"]
+    assert sum(outcome.false for outcome in outcomes) == point["false_positives"]
+    assert sum(outcome.missed for outcome in outcomes) == point["false_negatives"]
+
+
+def test_worst_best_and_random_never_repeat_an_image():
+    outcomes = [Outcome(i, found=i % 7, false=i % 3, missed=i % 4) for i in range(60)]
+    chosen = choose(outcomes, 4)
+    ids = [outcome.image_id for group in chosen.values() for outcome in group]
+    assert len(ids) == len(set(ids)) == 12
+    assert max(o.f1 for o in chosen["worst"]) <= min(o.f1 for o in outcomes if o not in chosen["worst"])
+    assert all(outcome.f1 == 1 for outcome in chosen["best"])
+    assert choose(outcomes, 4) == chosen
+
+
+def test_perfect_images_are_not_called_hard():
+    outcomes = [Outcome(1, 3, 0, 0), Outcome(2, 0, 0, 0), Outcome(3, 5, 0, 0)]
+    chosen = choose(outcomes)
+    assert chosen["worst"] == []
+    assert [outcome.image_id for outcome in chosen["best"]] == [3, 1]
+    assert [outcome.image_id for outcome in chosen["random"]] == [2]
+
+
+def test_everything_is_written_beside_each_other(dataset, tmp_path):
+    evaluator = evaluated(dataset)
+    written = write_evaluation(tmp_path / "out", evaluator)
+    names = ["metrics.json", "predictions.json", "per_class.csv", "index.html"]
+    assert [path.name for path in written.paths] == names
+    assert written.paths[-1].parent == tmp_path / "out" / "report"
+    assert json.loads(written.paths[0].read_text()) == written.metrics == evaluator.compute()
+    predictions = json.loads(written.paths[1].read_text())
+    assert predictions == evaluator.results
+    assert predictions[0].keys() == {"image_id", "category_id", "bbox", "segmentation", "score"}
+    header, *rows = written.paths[2].read_text().splitlines()
+    assert header.split(",") == ["class", *written.metrics["per_class"]["nut"]]
+    assert len(rows) == 2
+
+
+def test_a_suffix_keeps_splits_apart(dataset, tmp_path):
+    write_evaluation(tmp_path, evaluated(dataset))
+    written = write_evaluation(tmp_path, evaluated(dataset), suffix="_test")
+    assert [path.relative_to(tmp_path).as_posix() for path in written.paths] == [
+        "metrics_test.json",
+        "predictions_test.json",
+        "per_class_test.csv",
+        "report_test/index.html",
+    ]
+    assert (tmp_path / "metrics.json").is_file()
+    assert not [path for path in tmp_path.rglob(".*")]  # nothing temporary stays
+
+
+def test_predictions_read_back_give_the_same_numbers(tmp_path):
+    dataset = random_dataset(21)
+    written = write_evaluation(tmp_path, evaluated(dataset, random_results(dataset, 22)))
+    again = evaluated(dataset, json.loads((tmp_path / "predictions.json").read_text()))
+    assert again.compute() == written.metrics
+
+
+def test_long_curves_begin_where_precision_has_settled(dataset, tmp_path):
+    from finemask.evaluation.report.figures import _settled
+
+    scores = np.linspace(1, 0, 300)
+    right = np.arange(300) > 0  # the best scored one is wrong
+    curve = build_curve(scores, right, 400)
+    assert curve.precision[0] == 0
+    assert curve.precision[_settled(curve)][0] == 0.9
+    short = build_curve(scores[:50], right[:50], 400)
+    assert short.precision[_settled(short)][0] == 0

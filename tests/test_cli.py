@@ -1,0 +1,321 @@
+"""The command line as a person meets it: words in, lines and an exit code out."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import DictConfig
+
+from finemask import cli
+from finemask.errors import ConfigError, DataError, FinemaskError, MissingExtraError
+from finemask.failures import explain, print_error
+from finemask.multirun import run_to_the_end
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
+    """``finemask doctor`` with its work replaced: collects the configurations it is called with."""
+    seen: list[DictConfig] = []
+
+    def work(cfg: DictConfig) -> int:
+        seen.append(cfg)
+        return 0
+
+    monkeypatch.setitem(sys.modules, "finemask.verbs.doctor", SimpleNamespace(main=work))
+    return seen
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def work(cfg: DictConfig) -> int:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "finemask.verbs.doctor", SimpleNamespace(main=work))
+
+
+def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from finemask.cli import main; main(['--help']); main(['config', '--help']); "
+        "print(sorted({'torch', 'hydra', 'omegaconf', 'numpy', 'yaml', 'rich'} & set(sys.modules)))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2, "half a second is the promise; a loaded machine gets some more"
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[]"
+    for name, row in cli.VERBS.items():
+        assert any(
+            line.split(maxsplit=len(name.split()))[:-1] == name.split() and row.summary in line
+            for line in lines
+        )
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_every_listed_verb_exists(name: str) -> None:
+    spec = find_spec(cli.VERBS[name].module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert "\ndef main(cfg: DictConfig) -> int:\n" in Path(spec.origin).read_text(encoding="utf-8")
+
+
+def test_every_verb_that_exists_is_listed() -> None:
+    folder = Path(cli.__file__).parent / "verbs"
+    files = {path.stem for path in folder.glob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8")}
+    assert files == {row.module.rpartition(".")[2] for row in cli.VERBS.values()}
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_the_page_of_a_verb(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*name.split(), "--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"usage: finemask {name} ")
+    assert "examples:\n  finemask " in page
+    assert "keys:\n" in page
+
+
+def test_the_page_of_train_lists_groups_their_options_and_their_keys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["train", "-h"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "model=resnet50_fpn or light, mobilenet_v2_fpn" in page
+    assert "experiment=null or " in page
+    assert "data.root=… " in page
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"finemask {version('finemask')}\n"
+
+
+def test_a_verb_gets_its_configuration(verb: list[DictConfig]) -> None:
+    assert cli.main(["doctor", "json=true"]) == 0
+    assert verb == [{"json": True}]
+
+
+def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "finemask.verbs.doctor", SimpleNamespace(main=lambda cfg: 2))
+    assert cli.main(["doctor"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["docter"], "'docter' is not a verb. Did you mean finemask doctor? finemask --help lists them."),
+        (["data"], "'data' is not a verb. There is: finemask data synth."),
+        (["data", "synt"], "'data synt' is not a verb. There is: finemask data synth."),
+        (
+            ["doctor", "jsn=true"],
+            "unknown key 'jsn'. Did you mean 'json'? finemask doctor --help lists the keys.",
+        ),
+        (["doctor", "--json=true"], "unknown flag --json=true. Keys are written without dashes: json=true"),
+        (["doctor", "--json"], "unknown flag --json. Keys are written without dashes: json=…"),
+        (["doctor", "--multrun"], "unknown flag --multrun. Did you mean --multirun?"),
+        (["doctor", "--cfg", "all"], "--cfg all is not known. There is: --cfg job."),
+        (["doctor", "--config-dir"], "--config-dir needs a value. finemask VERB --help lists the flags."),
+        (
+            ["doctor", "--resolve"],
+            "--resolve belongs to --cfg job. Type: finemask doctor --cfg job --resolve.",
+        ),
+        (["doctor", "true"], "'true' is not of the form key=value."),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    verb: list[DictConfig], capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: {message}")
+    assert captured.err.count("\n") == 1
+    assert verb == []
+
+
+def test_cfg_job_prints_yaml_and_runs_nothing(
+    verb: list[DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["doctor", "--cfg", "job", "json=true"]) == 0
+    assert cli.main(["doctor", "--cfg=job", "--resolve"]) == 0
+    assert capsys.readouterr().out == "json: true\njson: false\n"
+    assert verb == []
+
+
+def test_config_dir_and_name_reach_composition(verb: list[DictConfig], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("json: true\n")
+    assert cli.main(["doctor", "--config-dir", str(tmp_path), "--config-name=mine"]) == 0
+    assert verb == [{"json": True}]
+
+
+def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[DictConfig] = []
+    monkeypatch.setitem(
+        sys.modules, "finemask.verbs.config", SimpleNamespace(main=lambda cfg: seen.append(cfg) or 0)
+    )
+    assert cli.main(["config", "copy", "experiment/quickstart", "it's here/été (1).yaml"]) == 0
+    assert seen == [
+        {"action": "copy", "name": "experiment/quickstart", "destination": "it's here/été (1).yaml"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            DataError("no annotations", where="train.json", remedy="Draw some."),
+            "train.json: no annotations. Draw some.",
+        ),
+        (
+            MissingExtraError("timm", "timm", needed_for="This"),
+            "This needs the package timm, which is not installed.",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "x.ckpt"), "x.ckpt: no space left on the device."),
+        (
+            RuntimeError("SafetensorError: No space left on device (os error 28)"),
+            "no space left on the device.",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
+            "a.jpg: no such file or directory",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: permission denied"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "the GPU ran out of memory"),
+        (MemoryError(), "memory ran out."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_person_can_mend_has_exit_code_2_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, message: str
+) -> None:
+    failing(monkeypatch, error)
+    assert cli.main(["doctor"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {message}")
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_is_found_behind_another_error(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("could not save")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(error) == 2
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_an_error_of_a_loading_worker_is_shown_without_its_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (
+        "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "x.py", line 1, in f\nfinemask.errors.DataError: a.jpg: cannot be read. Remove it.\n'
+    )
+    assert explain(DataError(text)) == 2
+    assert explain(RuntimeError(text)) == 2
+    assert capsys.readouterr().err == "error: a.jpg: cannot be read. Remove it.\n" * 2
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("x"), FileNotFoundError("no name"), KeyError("k")], ids=repr
+)
+def test_a_defect_has_exit_code_1_and_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    failing(monkeypatch, error)
+    assert cli.main(["doctor"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert f"error: this is a defect of finemask ({type(error).__name__}: " in err
+
+
+def test_a_file_missing_inside_the_package_is_a_defect() -> None:
+    inside = str(Path(cli.__file__).parent / "lost.html")
+    assert explain(FileNotFoundError(errno.ENOENT, "No such file or directory", inside)) == 1
+
+
+def test_debugging_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FINEMASK_DEBUG", "1")
+    failing(monkeypatch, FinemaskError("wrong"))
+    assert cli.main(["doctor"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_has_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["doctor"]) == 130
+
+
+def test_an_error_is_wrapped_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "a sentence of some words. " * 8
+    print_error(message)
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    print_error(message)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 60
+
+
+def finemask(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "finemask", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_a_reader_who_leaves_early_sees_no_complaint() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "finemask", "config", "list"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_multirun_runs_each_combination_and_sums_up(tmp_path: Path) -> None:
+    done = finemask("config", "action=show", "name=config,doctor,nothing", "-m", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "== run 1 of 3: name=config" in done.stdout
+    summary = done.stdout.partition("== 3 runs\n")[2].splitlines()
+    assert [line.split()[0] for line in summary] == ["ok", "ok", "exit"]
+    assert done.stderr == "error: there is no configuration 'nothing'. Type: finemask config list\n"
+
+
+def test_multirun_refuses_a_bad_value_before_the_first_run(tmp_path: Path) -> None:
+    done = finemask("config", "nme=config,doctor", "--multirun", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown key 'nme'" in done.stderr
+
+
+def test_an_interrupted_run_may_save_before_it_ends(tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    code = (
+        "import signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(2); "
+        f"open({str(saved)!r}, 'w').close(); sys.exit(130)"
+    )
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert run_to_the_end([sys.executable, "-c", code]) == 130
+    assert saved.exists()
+
+
+def test_the_doors_in_scripts_open_the_same_verbs() -> None:
+    scripts = Path(__file__).resolve().parents[1] / "scripts"
+    for verb in ("train", "evaluate", "predict"):
+        done = subprocess.run(
+            [sys.executable, scripts / f"{verb}.py", "--help"], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(f"usage: finemask {verb} ")
+
+
+def test_errors_name_what_where_and_remedy() -> None:
+    assert str(ConfigError("wrong.", where="a.yaml", remedy="Mend it.")) == "a.yaml: wrong. Mend it."
+    assert str(FinemaskError("wrong")) == "wrong"
