@@ -48,7 +48,12 @@ def document():
         "categories": [{"id": 9, "name": "leaf"}, {"id": 4, "name": "nut", "supercategory": "food"}],
         "annotations": [
             {"id": 100, "image_id": 3, "category_id": 9, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]]},
-            {"id": 20, "image_id": 7, "category_id": 4, "segmentation": {"size": [10, 12], "counts": [25, 3, 92]}},
+            {
+                "id": 20,
+                "image_id": 7,
+                "category_id": 4,
+                "segmentation": {"size": [10, 12], "counts": [25, 3, 92]},
+            },
             {"id": 30, "image_id": 7, "category_id": 9, "iscrowd": 1, "bbox": [8.5, 2, 2, 3.2]},
             {
                 "id": 40,

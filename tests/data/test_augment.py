@@ -1,4 +1,4 @@
-"""Augmentations move image and label maps alike, never invent values, and are seeded by the generator they get."""
+"""Augmentations move image and maps alike, invent no values, and take all chance from their generator."""
 
 import os
 import subprocess

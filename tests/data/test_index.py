@@ -66,7 +66,7 @@ def test_real_datasets(shared_dir, dataset, split, images, annotations, categori
     root = shared_dir / "datasets" / dataset
     index = CocoIndex.read(root / "annotations" / f"{split}.json", root / "images")
     assert (len(index), index.num_annotations, len(index.categories)) == (images, annotations, categories)
-    assert_equals_pycocotools(index, range(0, len(index), max(1, len(index) // 20)))
+    assert_equals_pycocotools(index, range(0, len(index), max(1, len(index) // 12)))
 
 
 def test_reads_what_the_file_says(write_dataset, document):

@@ -1,4 +1,4 @@
-"""Batches: every image once, alike in shape, the same for the same seed and epoch, fairly shared between ranks."""
+"""Batches: every image once, alike in shape, the same for the same seed and epoch, shared between ranks."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -59,7 +59,9 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert indices(first) == indices(first)
     companions = {tuple(sorted(i for _, i in batch)) for batch in first}
     first.set_epoch(1)
-    assert companions != {tuple(sorted(i for _, i in batch)) for batch in first}  # not only the order of batches
+    assert companions != {
+        tuple(sorted(i for _, i in batch)) for batch in first
+    }  # not only the order of batches
 
 
 def test_the_epoch_is_fixed_when_iteration_begins():
@@ -75,7 +77,8 @@ def test_the_epoch_is_fixed_when_iteration_begins():
 @given(st.integers(0, 40), st.integers(1, 6), st.integers(1, 5))
 def test_shards_hold_each_image_exactly_once(num_images, batch_size, world_size):
     shards = [
-        ShardBatchSampler(num_images, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)
+        ShardBatchSampler(num_images, batch_size, rank=rank, world_size=world_size)
+        for rank in range(world_size)
     ]
     seen = [i for shard in shards for batch in shard for i in batch]
     assert sorted(seen) == list(range(num_images))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from finemask.data.segments import (
-    columns_of_runs,
-    crop_of_columns,
+    window_of_runs,
+    crop_of_counts,
     crop_of_polygons,
     from_fifths,
     runs_of_counts,
@@ -65,17 +65,31 @@ def test_fifths_survive_the_way_back(values):
 
 
 def test_fifths_truncate_toward_zero():
-    assert to_fifths(np.array([0.0, 0.1, 0.09, -0.1, -0.3, -0.31, -0.5, 1.3])).tolist() == [0, 1, 0, 0, -1, -1, -2, 7]
+    assert to_fifths(np.array([0.0, 0.1, 0.09, -0.1, -0.3, -0.31, -0.5, 1.3])).tolist() == [
+        0,
+        1,
+        0,
+        0,
+        -1,
+        -1,
+        -2,
+        7,
+    ]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5, 0.95, 1.0]))
+@given(
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.1, 0.5, 0.95, 1.0]),
+)
 def test_run_lengths_are_decoded_and_cropped(height, width, seed, density):
     mask = np.random.default_rng(seed).random((height, width)) < density
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     runs = runs_of_counts(rle["counts"])
     np.testing.assert_array_equal(np.repeat(np.arange(runs.size) % 2, runs), mask.ravel(order="F"))
-    counts, (x0, y0, x1, y1) = columns_of_runs(runs, height, width)
+    counts, (x0, y0, x1, y1) = window_of_runs(runs, height, width)
     if not mask.any():
         assert (counts, x0, y0, x1, y1) == (b"", 0, 0, 0, 0)
         return
@@ -84,7 +98,7 @@ def test_run_lengths_are_decoded_and_cropped(height, width, seed, density):
     assert y0 <= ys.min()
     assert y1 > ys.max()
     out = np.zeros_like(mask)
-    out[y0:y1, x0:x1] = crop_of_columns(counts, height, (x0, y0, x1, y1))
+    out[y0:y1, x0:x1] = crop_of_counts(counts, (x0, y0, x1, y1))
     np.testing.assert_array_equal(out, mask)
 
 
@@ -93,15 +107,14 @@ def test_long_runs_and_zero_length_runs():
     mask[1234:2345, 1999:3003] = 1
     runs = runs_of_counts(coco_mask.encode(mask)["counts"].decode())
     assert runs.sum() == mask.size
-    assert columns_of_runs(runs, 3000, 4000)[1] == (1999, 1234, 3003, 2345)
+    assert window_of_runs(runs, 3000, 4000)[1] == (1999, 1234, 3003, 2345)
     zero_runs = np.array([0, 0, 4, 2, 0, 1, 2, 0])  # 4 zeros, 2 + 1 ones, 2 zeros
-    counts, window = columns_of_runs(zero_runs, 3, 3)
+    counts, window = window_of_runs(zero_runs, 3, 3)
     assert window == (1, 0, 3, 3)
-    assert crop_of_columns(counts, 3, window).tolist() == [[False, True], [True, False], [True, False]]
+    assert crop_of_counts(counts, window).tolist() == [[False, True], [True, False], [True, False]]
 
 
 @pytest.mark.parametrize("counts", ["", "\x00", "zz", b"o", "oooooooooooooo0"])
 def test_damaged_counts(counts):
     with pytest.raises(ValueError, match="RLE"):
-        runs = runs_of_counts(counts)
-        columns_of_runs(runs, 3, 3)
+        window_of_runs(runs_of_counts(counts), 3, 3)

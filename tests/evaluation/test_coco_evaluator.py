@@ -250,7 +250,7 @@ def test_foreign_detections_are_refused(dataset):
         evaluator.add(6, empty_detections((64, 80)))
     with pytest.raises(DataError, match=r"image 5 \(a.png\) is 64 × 80 px .* but 80 × 64"):
         evaluator.add(5, empty_detections((80, 64)))
-    with pytest.raises(ValueError, match="labels 0..0"):
+    with pytest.raises(ValueError, match=r"labels 0..0"):
         evaluator.add(5, detections((64, 80), [[2, 3, 12, 13]], [0], [0.75]))
 
 

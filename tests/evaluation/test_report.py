@@ -14,7 +14,7 @@ from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.operating_point import build_curve
 from finemask.evaluation.report.charts import Line, line_chart, nice_limit
 from finemask.evaluation.report.examples import Outcome, choose, image_outcomes
-from finemask.evaluation.report.figures import training_figures
+from finemask.evaluation.report.figures import _settled, training_figures
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.run import write_evaluation
 from finemask.evaluation.self_check import ground_truth_as_predictions
@@ -208,9 +208,27 @@ def test_a_chart_stays_inside_its_frame():
     assert all(0 <= x <= 520 and 0 <= y <= 340 for x, y in points)
 
 
-@pytest.mark.parametrize(("value", "limit"), [(0.7, 1), (1, 1), (1.3, 2), (2.2, 2.5), (30, 50), (0, 1)])
+@pytest.mark.parametrize(("value", "limit"), [(0.7, 0.8), (1, 1), (1.3, 1.5), (2.7, 3), (30, 30), (0, 1)])
 def test_axis_limits(value, limit):
     assert nice_limit(value) == pytest.approx(limit)
+
+
+def test_epochs_are_whole_numbers():
+    for last in range(1, 60):
+        svg = line_chart([], name="n", x_label="epoch", y_label="y", x_range=(0.0, float(last)))
+        ticks = re.findall(r'text-anchor="middle">([^<]+)</text>', svg)
+        numbers = [float(tick) for tick in ticks if tick not in ("epoch", "y")]
+        whole = numbers if last >= 5 else [n for n in numbers if n == int(n)]
+        assert whole == sorted({int(n) for n in whole})
+        assert 3 <= len(numbers) <= 6
+        assert numbers[-1] <= last
+
+
+def test_classes_without_objects_and_detections_are_only_counted(dataset, tmp_path):
+    dataset["categories"].append({"id": 4, "name": "walnut"})
+    _, page = report(tmp_path, evaluated(dataset))
+    assert "walnut" not in page.words
+    assert "1 of 3 classes are not listed" in page.words
 
 
 def test_outcomes_add_up(tmp_path):
@@ -268,7 +286,7 @@ def test_a_suffix_keeps_splits_apart(dataset, tmp_path):
         "report_test/index.html",
     ]
     assert (tmp_path / "metrics.json").is_file()
-    assert not [path for path in tmp_path.rglob(".*")]  # nothing temporary stays
+    assert not list(tmp_path.rglob(".*"))  # nothing temporary stays
 
 
 def test_predictions_read_back_give_the_same_numbers(tmp_path):
@@ -278,9 +296,7 @@ def test_predictions_read_back_give_the_same_numbers(tmp_path):
     assert again.compute() == written.metrics
 
 
-def test_long_curves_begin_where_precision_has_settled(dataset, tmp_path):
-    from finemask.evaluation.report.figures import _settled
-
+def test_long_curves_begin_where_precision_has_settled():
     scores = np.linspace(1, 0, 300)
     right = np.arange(300) > 0  # the best scored one is wrong
     curve = build_curve(scores, right, 400)

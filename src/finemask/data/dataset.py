@@ -1,6 +1,6 @@
 """An index row becomes an image with a few label maps."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,14 @@ from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
 from finemask.types import Target
 
 Sample: TypeAlias = tuple[Tensor, Target]
+
+
+class _Painted(NamedTuple):
+    layers: NDArray[np.uint8]  # [L, H, W]
+    slots: NDArray[np.int64]  # [N, 2]
+    labels: NDArray[np.int64]  # [N]
+    boxes: NDArray[np.float32]  # [N, 4], xyxy px; read off the crops here, which is quicker than off the maps
+    areas: NDArray[np.int64]  # [N], px
 
 
 class InstanceDataset(Dataset[Sample]):
@@ -71,11 +79,11 @@ class InstanceDataset(Dataset[Sample]):
         """
         epoch, i = item if isinstance(item, tuple) else (self.epoch, item)
         image = decode_image(self.index.image_path(i), self.index.size_hw(i))
-        layers, slots, labels = self._paint(i)
+        layers, slots, labels, boxes, areas = self._paint(i)
         if self.augment is not None:
             rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, i]))
             image, layers = self.augment(image, layers, rng)
-        boxes, areas = boxes_and_areas_from_layers(layers, slots)
+            boxes, areas = boxes_and_areas_from_layers(layers, slots)
         visible = areas >= self.min_visible_px
         self.num_lost[i] = int((~visible).sum())
         if not visible.all():
@@ -90,23 +98,29 @@ class InstanceDataset(Dataset[Sample]):
         )
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
-    def _paint(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Label maps [L, H, W], slots [N, 2] and labels [N] of the instances that have pixels."""
+    def _paint(self, i: int) -> _Painted:
+        """What the annotations of image ``i`` say, without crowds and without instances that have no pixels."""
         painter = LayerPainter(*self.index.size_hw(i))
         instances = self.index.instances(i)
-        slots, labels, empty = [], [], 0
+        slots, labels, boxes, areas, empty = [], [], [], [], 0
         for k in np.flatnonzero(~instances.iscrowd).tolist():
             crop, x0, y0 = instances.crop(k)
-            if not crop.any():
+            columns = np.flatnonzero(crop.any(axis=0))
+            if not columns.size:
                 empty += 1
                 continue
+            rows = np.flatnonzero(crop.any(axis=1))
+            boxes.append((x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1))
+            areas.append(np.count_nonzero(crop))
             slots.append(painter.add(crop, x0, y0))
             labels.append(instances.labels[k])
         self.num_empty[i] = empty
-        return (
+        return _Painted(
             painter.layers,
             np.array(slots, dtype=np.int64).reshape(-1, 2),
             np.array(labels, dtype=np.int64),
+            np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            np.array(areas, dtype=np.int64),
         )
 
 

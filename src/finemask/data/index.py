@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finemask.data.coco_json import CocoFile, read_coco_json
 from finemask.data.image_files import check_images_exist
 from finemask.data.packing import PackedSegments, PackedStrings, pack_segments
-from finemask.data.segments import crop_of_columns, crop_of_polygons
+from finemask.data.segments import crop_of_counts, crop_of_polygons
 from finemask.errors import DataError
 from finemask.types import Category
 
@@ -201,8 +201,7 @@ class ImageInstances:
             return np.zeros((0, 0), dtype=np.bool_), 0, 0
         if parts := segments.polygons(row):
             return crop_of_polygons(parts, window), x0, y0
-        counts = segments.counts(row)
-        return crop_of_columns(counts, int(segments.rle_heights[row]), window), x0, y0
+        return crop_of_counts(segments.counts(row), window), x0, y0
 
 
 def _match_categories(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.segments import FIFTHS_LIMIT, columns_of_runs, runs_of_counts, to_fifths, window_of_fifths
+from finemask.data.segments import FIFTHS_LIMIT, window_of_runs, runs_of_counts, to_fifths, window_of_fifths
 from finemask.errors import DataError
 
 
@@ -41,7 +41,7 @@ class PackedStrings:
 
 @dataclass(frozen=True)
 class PackedSegments:
-    """The masks of A annotations, as polygons in fifths of a pixel or as run lengths of their own columns.
+    """The masks of A annotations, as polygons in fifths of a pixel or as run lengths of their windows.
 
     Args:
         windows: int32 [A, 4], xyxy px: holds every pixel of the mask; zeros for a mask without pixels.
@@ -50,8 +50,7 @@ class PackedSegments:
         first_point: int64 [P + 1], where each polygon starts in ``points``.
         points: int32, x0, y0, x1, y1, … in fifths.
         first_byte: int64 [A + 1], where each annotation's counts start in ``rle_bytes``.
-        rle_bytes: uint8, compressed counts of the columns inside ``windows``.
-        rle_heights: int32 [A], rows of the image each annotation lies in.
+        rle_bytes: uint8, compressed counts of the masks inside their windows.
     """
 
     windows: NDArray[np.int32]
@@ -61,7 +60,6 @@ class PackedSegments:
     points: NDArray[np.int32]
     first_byte: NDArray[np.int64]
     rle_bytes: NDArray[np.uint8]
-    rle_heights: NDArray[np.int32]
 
     def window(self, row: int) -> tuple[int, int, int, int]:
         """Where the pixels of annotation ``row`` lie, xyxy px."""
@@ -74,7 +72,7 @@ class PackedSegments:
         return [self.points[a:b] for a, b in pairwise(bounds)]
 
     def counts(self, row: int) -> bytes:
-        """Compressed counts of annotation ``row``: columns x0 to x1 of its window, all rows of the image."""
+        """Compressed counts of annotation ``row``, of its window."""
         return self.rle_bytes[self.first_byte[row] : self.first_byte[row + 1]].tobytes()
 
 
@@ -106,7 +104,9 @@ def pack_segments(
             num_parts[row] = len(segmentation)
             continue
         try:
-            counts, windows[row] = _columns(segmentation, annotation, int(heights[row]), int(widths[row]))
+            counts, windows[row] = _window_of_mask(
+                segmentation, annotation, int(heights[row]), int(widths[row])
+            )
         except ValueError as error:
             raise _unusable(path, annotation, str(error)) from None
         boxes[row] = windows[row]
@@ -139,11 +139,10 @@ def pack_segments(
         points=to_fifths(coordinates),
         first_byte=_offsets(rle_lengths),
         rle_bytes=np.frombuffer(b"".join(rles), np.uint8),
-        rle_heights=np.asarray(heights, dtype=np.int32),
     )
 
 
-def _columns(
+def _window_of_mask(
     segmentation: Any, annotation: dict[str, Any], height: int, width: int
 ) -> tuple[bytes, tuple[int, int, int, int]]:
     """Compressed counts and window of an annotation that has no polygons."""
@@ -151,7 +150,7 @@ def _columns(
         raise segmentation
     if not segmentation:
         if annotation["iscrowd"]:
-            return _columns_of_box(annotation.get("bbox"), height, width)
+            return _window_of_box(annotation.get("bbox"), height, width)
         raise ValueError("it has no segmentation; a box alone is not enough, masks are needed")
     if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), str | list):
         raise ValueError("its segmentation is neither a list of polygons nor an RLE with size and counts")
@@ -164,10 +163,10 @@ def _columns(
         if not all(type(count) is int and abs(count) < 2**40 for count in counts):
             raise ValueError("its RLE counts are not whole numbers")
         runs = np.array(counts, dtype=np.int64)
-    return columns_of_runs(runs, height, width)
+    return window_of_runs(runs, height, width)
 
 
-def _columns_of_box(bbox: Any, height: int, width: int) -> tuple[bytes, tuple[int, int, int, int]]:
+def _window_of_box(bbox: Any, height: int, width: int) -> tuple[bytes, tuple[int, int, int, int]]:
     """A crowd region without a mask: its box, rounded outward."""
     try:
         x, y, w, h = (float(value) for value in bbox)
@@ -177,9 +176,7 @@ def _columns_of_box(bbox: Any, height: int, width: int) -> tuple[bytes, tuple[in
         raise ValueError(f"it has no segmentation, and its bbox is {bbox!r}") from None
     if x0 >= x1 or y0 >= y1:
         return b"", (0, 0, 0, 0)
-    mask = np.zeros((height, x1 - x0), dtype=np.uint8, order="F")
-    mask[y0:y1] = 1
-    rle: Any = coco_mask.encode(mask)
+    rle: Any = coco_mask.encode(np.ones((y1 - y0, x1 - x0), dtype=np.uint8, order="F"))
     return bytes(rle["counts"]), (x0, y0, x1, y1)
 
 

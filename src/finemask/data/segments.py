@@ -1,4 +1,4 @@
-"""Polygons and run lengths, packed small, rasterised inside their own box.
+"""Polygons and run lengths, packed small, rasterised inside their own window.
 
 pycocotools' rasteriser, whose pixels evaluation counts, rounds every polygon coordinate to fifths of a pixel
 before it does anything else: ``(int)(5 * x + 0.5)``. That integer is therefore all that needs keeping (int32,
@@ -6,8 +6,8 @@ before it does anything else: ``(int)(5 * x + 0.5)``. That integer is therefore 
 
 Rasterising in a window must not shift the polygon: the rasteriser interpolates in floating point and
 truncates toward zero, so a shifted polygon can differ by a pixel. Instead the image is cut off right and
-below the polygon (its rasteriser simply clips there), and the empty columns to the left are taken off the
-first run of the resulting RLE. Both are exact, and the cost does not depend on the size of the image.
+below the polygon (the rasteriser simply clips there), and the empty columns to the left are taken off the
+first run of what it returns. Both are exact, and cost hardly depends on the size of the image.
 """
 
 from collections.abc import Sequence
@@ -51,29 +51,26 @@ def crop_of_polygons(
     Returns:
         bool [y1 - y0, x1 - x0].
     """
-    x0, _, x1, y1 = window_xyxy
+    x0, y0, x1, y1 = window_xyxy
     outlines: Any = [from_fifths(part) for part in parts]  # the stubs know lists of floats only
     rles: Any = coco_mask.frPyObjects(outlines, y1, x1)
     rle: Any = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
-    counts = _shorten_first_run(bytes(rle["counts"]), x0 * y1)
-    return crop_of_columns(counts, height=y1, window_xyxy=window_xyxy)
+    counts = _shorten_first_run(rle["counts"], x0 * y1)
+    return coco_mask.decode({"size": [y1, x1 - x0], "counts": counts})[y0:].view(np.bool_)
 
 
-def crop_of_columns(counts: bytes, height: int, window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Rows y0 to y1 of an RLE that holds only the columns x0 to x1.
+def crop_of_counts(counts: bytes, window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Pixels of a mask stored as the compressed counts of its window.
 
     Args:
-        counts: compressed runs of a mask [height, x1 - x0].
-        height: rows of that mask.
-        window_xyxy: px in the image.
+        counts: from ``window_of_runs``.
+        window_xyxy: px, likewise.
 
     Returns:
         bool [y1 - y0, x1 - x0].
     """
     x0, y0, x1, y1 = window_xyxy
-    columns = coco_mask.decode({"size": [height, x1 - x0], "counts": counts})
-    crop: NDArray[np.bool_] = columns[y0:y1].view(np.bool_)
-    return crop
+    return coco_mask.decode({"size": [y1 - y0, x1 - x0], "counts": counts}).view(np.bool_)
 
 
 def window_of_fifths(low_high: NDArray[np.int32], size_wh: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -121,10 +118,10 @@ def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
     return runs
 
 
-def columns_of_runs(
+def window_of_runs(
     runs: NDArray[np.int64], height: int, width: int
 ) -> tuple[bytes, tuple[int, int, int, int]]:
-    """Cuts the empty columns off a mask given as run lengths.
+    """Cuts a mask given as run lengths down to a window that holds it.
 
     Args:
         runs: column-major lengths, zeros first.
@@ -132,8 +129,7 @@ def columns_of_runs(
         width: columns of the image.
 
     Returns:
-        Compressed counts of the columns that hold the mask, and its box xyxy px; ``b""`` and zeros for an
-        empty mask.
+        Compressed counts of the window, and the window xyxy px; ``b""`` and zeros for an empty mask.
 
     Raises:
         ValueError: the runs do not fill the image exactly.
@@ -144,21 +140,42 @@ def columns_of_runs(
         raise ValueError(
             f"its RLE covers {int(runs.sum())} pixels, its image has {height} × {width} = {height * width}"
         )
-    ends = np.cumsum(runs)
-    starts, stops = ends[: runs.size - 1 : 2], ends[1::2]
-    filled = np.flatnonzero(stops > starts)
-    if not filled.size:
+    starts, stops = _intervals(runs)
+    if not starts.size:
         return b"", (0, 0, 0, 0)
-    starts, stops = starts[filled], stops[filled]
     x0, x1 = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
     within_columns = bool((starts // height == (stops - 1) // height).all())
     y0 = int((starts % height).min()) if within_columns else 0
     y1 = int(((stops - 1) % height).max()) + 1 if within_columns else height
-    # from the intervals, not the runs: a file may cut a run in two by an empty one
-    edges = np.stack([starts, stops], axis=1).ravel() - x0 * height
-    kept = np.diff(edges, prepend=0, append=(x1 - x0) * height).tolist()
-    rle: Any = coco_mask.frPyObjects({"size": [height, x1 - x0], "counts": kept}, height, x1 - x0)
+    kept = _runs_in_window(starts, stops, height, (x0, y0, x1, y1)).tolist()
+    rle: Any = coco_mask.frPyObjects({"size": [y1 - y0, x1 - x0], "counts": kept}, y1 - y0, x1 - x0)
     return bytes(rle["counts"]), (x0, y0, x1, y1)
+
+
+def _intervals(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel of each run of ones, and the one after its last; empty runs left out."""
+    ends = np.cumsum(runs)
+    starts, stops = ends[: runs.size - 1 : 2], ends[1::2]
+    filled = stops > starts
+    return (starts, stops) if filled.all() else (starts[filled], stops[filled])
+
+
+def _runs_in_window(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], height: int, window_xyxy: tuple[int, int, int, int]
+) -> NDArray[np.int64]:
+    """Run lengths of a window that holds the whole mask, from its intervals in an image of some height.
+
+    A run that goes on into the next column is the same in the window only if that has the full height, y0 = 0
+    and y1 = height; every window here is either that or encloses runs that stay within their columns.
+    """
+    x0, y0, x1, y1 = window_xyxy
+    columns, rows = np.divmod(starts, height)
+    moved = (columns - x0) * (y1 - y0) + (rows - y0)
+    edges = np.empty(2 * starts.size + 2, dtype=np.int64)
+    edges[0], edges[-1] = 0, (x1 - x0) * (y1 - y0)
+    edges[1:-1:2] = moved
+    edges[2:-1:2] = moved + (stops - starts)
+    return np.diff(edges)
 
 
 def _shorten_first_run(counts: bytes, by: int) -> bytes:

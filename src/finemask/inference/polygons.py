@@ -81,14 +81,15 @@ def _trace(mask: NDArray[np.bool_]) -> list[tuple[tuple[int, int], Ring]]:
 def _without_straights(ring: Ring) -> Ring:
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     corners = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    return ring[corners]
+    kept: Ring = ring[corners]
+    return kept
 
 
 def _thin(ring: Ring, tolerance_px: float) -> Ring:
     if tolerance_px <= 0 or len(ring) <= 4:
         return ring
     thinned = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, closed=True)
-    points = np.asarray(thinned, dtype=np.float64).reshape(-1, 2)
+    points: Ring = np.asarray(thinned, dtype=np.float64).reshape(-1, 2)
     return points if len(points) >= 3 else ring
 
 

@@ -56,13 +56,18 @@ def show(console: Console, written: WrittenEvaluation) -> None:
             table.add_row(label, *(_number(metrics[kind][key]) for key in _SHOWN))
     console.print(table)
     point = metrics["operating_point"]
-    console.print(
-        f"at score {_number(point['threshold'])}: precision {_number(point['precision'])}, "
-        f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} "
-        f"({point['true_positives']} found, {point['false_negatives']} missed, "
-        f"{point['false_positives']} false)",
-        highlight=False,
+    found, missed, false = (
+        point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive")
     )
+    counts = f"{found} found, {missed} missed, {false} false"
+    if point["threshold"] is None:
+        sentence = f"no detection matches an object ({metrics['detections']} detections; {counts})"
+    else:
+        sentence = (
+            f"at score {point['threshold']:.3f}: precision {_number(point['precision'])}, "
+            f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} ({counts})"
+        )
+    console.print(sentence, highlight=False, soft_wrap=True)
     for path in written.paths:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
 

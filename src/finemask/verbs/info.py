@@ -100,13 +100,14 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def architecture(config: Mapping[str, Any]) -> str:
-    """The parts that a configuration names: ``tiny: backbone mobilenet_fpn(mobilenet_v2), …``."""
+    """The parts that a configuration names: ``tiny: mobilenet_fpn (mobilenet_v2), two_mlp, …``."""
     parts = []
-    for key, part in config.items():
+    for key in ("backbone", "box_head", "box_predictor", "mask_head", "mask_predictor"):
+        part = config.get(key)
         if not isinstance(part, Mapping) or "_target_" not in part:
             continue
-        text = f"{key} {str(part['_target_']).rpartition('.')[2]}"
-        parts.append(f"{text}({part['name']})" if "name" in part else text)
+        text = str(part["_target_"]).rpartition(".")[2]
+        parts.append(f"{text} ({part['name']})" if "name" in part else text)
     name = config.get("name")
     listed = ", ".join(parts) or "not described"
     return f"{name}: {listed}" if name else listed

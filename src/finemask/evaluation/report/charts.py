@@ -100,11 +100,11 @@ def line_chart(
 
 
 def nice_limit(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 × a power of ten that is not below a positive value; 1 for anything else."""
+    """Where an axis from 0 ends so that it holds a positive value: at a tick; at 1 for anything else."""
     if not value > 0:
         return 1.0
-    power = 10.0 ** np.floor(np.log10(value))
-    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9)))
+    step = _step(value)
+    return float(np.ceil(value / step - 1e-9) * step)
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,16 @@ class _Scale:
         return self.pixels[0] + part * (self.pixels[1] - self.pixels[0])
 
 
+def _step(span: float) -> float:
+    """1, 2 or 5 × a power of ten, for at most ``_TICKS`` steps."""
+    power = 10.0 ** np.floor(np.log10(span / _TICKS))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power * _TICKS >= span * (1 - 1e-9)))
+
+
 def _ticks(limits: tuple[float, float]) -> list[float]:
-    return [float(tick) for tick in np.linspace(*limits, _TICKS + 1)]
+    low, high = limits
+    step = _step(high - low)
+    return [float(low + n * step) for n in range(int((high - low) / step + 1e-9) + 1)]
 
 
 def _thinned(count: int) -> NDArray[np.int64]:

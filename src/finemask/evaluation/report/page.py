@@ -72,6 +72,11 @@ def write_report(
     )
     environment.filters |= {"fraction": _fraction, "percent": _percent, "count": _count}
     point = metrics["operating_point"]
+    absent = [
+        name
+        for name, row in metrics["per_class"].items()
+        if not row["ground_truths"] and not row["detections"]
+    ]
     html = environment.from_string(template).render(
         title=title,
         subtitle=subtitle,
@@ -80,6 +85,8 @@ def write_report(
         kind="masks" if point["iou_type"] == "segm" else "boxes",
         main=metrics[point["iou_type"]],
         rows=[(key, _EXPLANATIONS[key], metrics["bbox"][key], metrics["segm"][key]) for key in COCO_KEYS],
+        classes={name: row for name, row in metrics["per_class"].items() if name not in absent},
+        absent=absent,
         figures=evaluation_figures(curves, point),
         training=training_figures(training_curves or []),
         galleries=galleries,

@@ -1,11 +1,12 @@
 """Small models and targets for the model tests."""
 
 import numpy as np
-import pytest
 import torch
+from torch import nn
 from omegaconf import OmegaConf
 
 from finemask.config import compose
+from finemask.model.resolve import resolve_model
 from finemask.ops.layers import boxes_and_areas_from_layers, masks_to_layers
 from finemask.types import Target
 
@@ -13,11 +14,7 @@ from finemask.types import Target
 def model_config(name: str, *overrides: str) -> dict:
     """The composed and resolved group ``model``, with what a run fills in."""
     cfg = compose("train", [f"model={name}", "data.root=unused", *overrides])
-    config = OmegaConf.to_container(cfg.model, resolve=True)
-    if config["backbone"]["norm"] == "auto":
-        config["backbone"]["norm"] = "frozen_bn"
-    if config["roi_heads"]["detections_per_img"] == "auto":
-        config["roi_heads"]["detections_per_img"] = 100
+    config = resolve_model(OmegaConf.to_container(cfg.model, resolve=True), max_instances_per_image=1)
     return config
 
 
@@ -42,10 +39,14 @@ def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: i
     return image, target, masks
 
 
-@pytest.fixture
-def single_thread():
-    """Sums in a fixed order, for comparisons to the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+
+class ConstantMaskPredictor(nn.Module):
+    """A part that is not finemask's."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, features, labels):
+        rois, _, height, width = features.shape
+        return self.logit[labels][:, None, None].expand(rois, 2 * height, 2 * width)

@@ -1,0 +1,166 @@
+"""Assembling models from configurations."""
+
+import pytest
+import torch
+from model_cases import model_config, random_scene
+from torch import nn
+
+from finemask.config import config_dir
+from finemask.errors import ConfigError
+from finemask.model.backbone import strides_of
+from finemask.model.build import BUILDERS, build_model
+from finemask.model.resolve import resolve_model
+from finemask.model.transfer import Transfer, apply_transfer, set_train_mode
+
+MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_shipped_model_is_built_of_allowed_parts_with_the_right_strides(name):
+    with torch.device("meta") if name.startswith(("resnet101", "resnext")) else torch.device("cpu"):
+        model = build_model(model_config(name), num_classes=3, allowed=BUILDERS)
+    assert model.num_classes == 3
+    if not next(model.parameters()).is_meta:
+        assert strides_of(model.backbone, 128) == [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize("name", ["tiny", "light", "mobilenet_v3_fpn"])
+def test_losses_reach_every_trainable_parameter(name):
+    model = build_model(model_config(name, "model.min_size=96"), num_classes=4).train()
+    scenes = [random_scene(90, 110, 6, 0), random_scene(80, 80, 0, 1)]
+    losses = model([image for image, _, _ in scenes], [target for _, target, _ in scenes])
+    torch.stack(list(losses.values())).sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_a_batch_without_any_object_has_finite_losses_and_gradients_everywhere():
+    model = build_model(model_config("tiny"), num_classes=4).train()
+    image, target, _ = random_scene(70, 90, 0)
+    losses = model([image], [target])
+    total = torch.stack(list(losses.values())).sum()
+    assert torch.isfinite(total)
+    total.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_same_seed_gives_the_same_losses():
+    image, target, _ = random_scene(80, 90, 5)
+    values = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        model = build_model(model_config("tiny"), num_classes=4).train()
+        values.append({name: value.item() for name, value in model([image], [target]).items()})
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 400), (40, 40), (300, 200)])
+def test_any_image_size_is_accepted(shape):
+    model = build_model(model_config("tiny"), num_classes=2).eval()
+    model.roi_heads.score_thresh = 0.0
+    with torch.inference_mode():
+        (found,) = model([torch.randint(0, 255, (3, *shape), dtype=torch.uint8)])
+    assert found["image_size_hw"] == shape
+    assert found["mask_probs"].shape[1:] == (28, 28)
+    assert found["boxes"].shape == (len(found["scores"]), 4)
+    assert (found["boxes"][:, 2] <= shape[1] + 1e-3).all()
+    assert (found["boxes"][:, 3] <= shape[0] + 1e-3).all()
+
+
+def test_float_images_are_refused_because_the_model_normalises_itself():
+    model = build_model(model_config("tiny"), num_classes=2).eval()
+    with pytest.raises(TypeError, match="uint8"):
+        model([torch.rand(3, 32, 32)])
+
+
+@pytest.mark.parametrize("label", [0, 4])
+def test_labels_outside_the_classes_are_refused_with_the_image(label):
+    model = build_model(model_config("tiny"), num_classes=4).train()
+    image, target, _ = random_scene(70, 90, 3, image_id=77)
+    target["labels"][1] = label
+    with pytest.raises(ValueError, match=r"image 77: labels are 1\.\.3"):
+        model([image], [target])
+
+
+def test_parts_of_others_are_used_in_training_and_refused_from_a_file():
+    config = model_config("tiny")
+    config["mask_predictor"] = {"_target_": "model_cases.ConstantMaskPredictor", "_partial_": True}
+    model = build_model(config, num_classes=2)
+    assert type(model.roi_heads.mask_predictor).__name__ == "ConstantMaskPredictor"
+    with pytest.raises(ConfigError, match=r"ConstantMaskPredictor is not one of finemask's own parts"):
+        build_model(config, num_classes=2, allowed=BUILDERS)
+    build_model(config, num_classes=2, allowed=BUILDERS | {"model_cases.ConstantMaskPredictor"})
+
+
+def test_a_loss_of_ones_own_is_what_the_model_reports():
+    model = build_model(model_config("tiny"), num_classes=4).train()
+    model.roi_heads.mask_loss = lambda logits, targets, labels: logits.sum() * 0 + 42.0
+    image, target, _ = random_scene(70, 90, 3)
+    assert model([image], [target])["loss_mask"].item() == 42.0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"min_size": 8}, "at least 32"),
+        ({"min_size": 800, "max_size": 500}, "do not fit"),
+        ({"image_std": [1.0, 0.0, 1.0]}, "three numbers"),
+        ({"box_loss": {"_target_": "finemask.nowhere.Loss"}}, "cannot be imported"),
+        ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "name": "resnet7"}}, "resnet7"),
+        ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "colour": 1}}, "does not take"),
+    ],
+)
+def test_configurations_that_cannot_work_name_the_key(change, reason):
+    with pytest.raises(ConfigError, match=reason):
+        build_model({**model_config("tiny"), **change}, num_classes=2)
+
+
+def test_what_is_automatic_follows_weights_and_data():
+    config = model_config("resnet50_fpn")
+    config["backbone"]["norm_eps"] = 1e-5
+    config["backbone"]["norm"] = config["roi_heads"]["detections_per_img"] = "auto"
+    assert resolve_model(config, 20)["roi_heads"]["detections_per_img"] == 100
+    assert resolve_model(config, 375)["roi_heads"]["detections_per_img"] == 563
+    assert resolve_model(config, 1)["backbone"] == {**config["backbone"], "norm": "frozen_bn", "norm_eps": 0.0}
+    scratch = resolve_model({**config, "weights": "none"}, 1)
+    assert scratch["backbone"]["norm"] == "bn"
+    assert config["backbone"]["norm"] == "auto"  # the configuration itself is left alone
+
+
+@pytest.mark.parametrize("name", ["tiny", "light", "resnet18_fpn"])
+@pytest.mark.parametrize("stages", [0, 1, 3, 5])
+def test_freezing_leaves_exactly_the_last_stages_trainable(name, stages):
+    model = build_model(model_config(name), num_classes=2)
+    apply_transfer(model, Transfer(trainable_stages=stages))
+    trained = {n for n, p in model.backbone.body.named_parameters() if p.requires_grad}
+    kept = [child for stage in model.backbone.stages[5 - stages :] for child in stage]
+    assert {n.split(".")[0] for n in trained} <= set(kept)
+    everything = {n for n, _ in model.backbone.body.named_parameters()}
+    assert trained == {n for n in everything if n.split(".")[0] in kept}
+    assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone.body."))
+
+
+def test_freezing_by_name_and_its_mistakes():
+    model = build_model(model_config("tiny"), num_classes=2)
+    apply_transfer(model, Transfer(freeze=[r"rpn\.", r"roi_heads\.box_head"]))
+    frozen = {n.split(".")[0] + "." + n.split(".")[1] for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"rpn.head", "roi_heads.box_head"}
+    with pytest.raises(ConfigError, match="matches no parameter"):
+        apply_transfer(model, Transfer(freeze=["nothing"]))
+    with pytest.raises(ConfigError, match="everything is frozen"):
+        apply_transfer(model, Transfer(freeze=[""]))
+    with pytest.raises(ConfigError, match="between 0 and 5"):
+        apply_transfer(model, Transfer(trainable_stages=6))
+
+
+def test_frozen_batch_norm_layers_keep_their_statistics_in_training():
+    model = build_model(model_config("tiny"), num_classes=2)
+    apply_transfer(model, Transfer(trainable_stages=2))
+    set_train_mode(model)
+    image, target, _ = random_scene(70, 90, 3, num_categories=1)
+    before = {n: b.clone() for n, b in model.backbone.body.named_buffers() if "running_mean" in n}
+    model([image], [target])
+    moved = {n.split(".")[0] for n, b in model.backbone.body.named_buffers() if n in before and not torch.equal(b, before[n])}
+    assert moved == {"stage2", "stage3"}
+    assert model.training
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

@@ -1,0 +1,168 @@
+"""Pretrained weights from files with the right keys, the wrong keys, and no keys at all."""
+
+import pytest
+import torch
+from model_cases import model_config
+from safetensors.torch import save_file
+from torchvision.models import mobilenet_v2, resnet18
+
+from finemask.errors import WeightsError
+from finemask.model.build import build_model
+from finemask.model.weights import fit_state_dict, load_weights, read_state_dict
+
+
+@pytest.fixture
+def light():
+    return build_model(model_config("light"), num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def features():
+    """A classifier's weights without its head, in torchvision's key names."""
+    state = mobilenet_v2(weights=None).state_dict()
+    return {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in state.items() if "classifier" not in name}
+
+
+def body_of(model):
+    return {name: t for name, t in model.state_dict().items() if name.startswith("backbone.body.")}
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+def test_a_backbone_loads_whatever_it_is_wrapped_in(light, features, tmp_path, wrap, prefix):
+    path = tmp_path / "weights.pth"
+    stripped = {name.removeprefix("features."): tensor for name, tensor in features.items()}
+    torch.save(wrap({prefix + (name if prefix != "backbone." else name): t for name, t in (stripped if prefix == "backbone." else features).items()}), path)
+    report = load_weights(light, {**model_config("light"), "weights": str(path)})
+    assert report.share_of_body == 1.0
+    for name, tensor in body_of(light).items():
+        assert torch.equal(tensor, features["features." + name.removeprefix("backbone.body.")])
+
+
+def test_what_a_backbone_lacks_is_reported_as_reinitialised_and_its_rest_as_skipped(light, features):
+    report = fit_state_dict(light, features, "here")
+    assert {name.split(".")[0] for name, _, _ in report.reinitialised} == {"backbone", "rpn", "roi_heads"}
+    assert all(not name.startswith("backbone.body.") for name, _, _ in report.reinitialised)
+    skipped = dict(report.skipped)
+    assert any(shape == (1280, 320, 1, 1) for shape in skipped.values())  # the last 1 × 1 convolution is not needed
+
+
+def test_safetensors_and_lightning_checkpoints_are_read_too(light, tmp_path):
+    state = {name: torch.randn_like(t) for name, t in light.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 1}, tmp_path / "b.ckpt")
+    for name in ("a.safetensors", "b.ckpt"):
+        model = build_model(model_config("light"), num_classes=3)
+        report = fit_state_dict(model, read_state_dict(tmp_path / name), name)
+        assert report.reinitialised == []
+        assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+
+
+def test_other_classes_reinitialise_only_the_predictors(light):
+    state = {name: torch.randn_like(t) for name, t in light.state_dict().items()}
+    model = build_model(model_config("light"), num_classes=8)
+    report = fit_state_dict(model, state, "here")
+    changed = {name: (shape, found) for name, shape, found in report.reinitialised}
+    assert changed["roi_heads.box_predictor.cls_score.weight"] == ((8, 256), (3, 256))
+    assert {name.split(".")[1] for name in changed} == {"box_predictor", "mask_predictor"}
+
+
+def test_torchvisions_old_parameter_names_still_load():
+    model = build_model(model_config("resnet50_fpn"), num_classes=91)
+    old = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("rpn.head.conv.", "backbone.fpn.")):
+            name = name.replace(".0.0.", ".").replace("_blocks.", "_blocks#").replace(".0.", ".").replace("#", ".")
+        if name.startswith("roi_heads.mask_head."):
+            block = int(name.split(".")[2])
+            name = f"roi_heads.mask_head.mask_fcn{block + 1}.{name.split('.')[-1]}"
+        old[name] = tensor + 1
+    assert "rpn.head.conv.weight" in old
+    assert "backbone.fpn.inner_blocks.0.weight" in old
+    assert "roi_heads.mask_head.mask_fcn1.weight" in old
+    assert fit_state_dict(model, old, "published").reinitialised == []
+
+
+def test_the_weights_of_another_architecture_are_refused_with_examples_of_both(light):
+    with pytest.raises(WeightsError, match=r"only \d+% of the backbone.*layer"):
+        fit_state_dict(light, resnet18(weights=None).state_dict(), "resnet18.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("absent.pth", None, "no such file"),
+        ("text.pth", b"hello, I am no checkpoint", "not a file of weights"),
+        ("empty.pth", b"", "not a file of weights"),
+        ("text.safetensors", b"neither am I", "not a file of weights"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, name, content, reason):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=reason):
+        read_state_dict(path)
+
+
+def test_a_file_that_would_run_code_is_not_unpickled(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (print, ("unpickled",))
+
+    torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match="read safely"):
+        read_state_dict(tmp_path / "evil.pth")
+
+
+def test_a_file_without_tensors(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "numbers.pth")
+    with pytest.raises(WeightsError, match="no tensors"):
+        read_state_dict(tmp_path / "numbers.pth")
+
+
+def test_no_network_and_no_cached_file_says_what_to_put_where(monkeypatch, tmp_path):
+    def unreachable(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config = model_config("resnet50_fpn")
+    with pytest.raises(WeightsError, match=r"maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth") as caught:
+        load_weights(build_model(config, 2), config)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_cached_file_is_used_without_a_network(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model = build_model(model_config("resnet18_fpn"), 2)
+    path = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(resnet18(weights=None).state_dict(), path)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *a, **k: torch.load(path, weights_only=True))
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: torch.load(path, weights_only=True))
+    report = load_weights(model, model_config("resnet18_fpn"))
+    assert report.share_of_body == 1.0
+
+
+def test_architectures_without_coco_weights_say_so():
+    config = {**model_config("light"), "weights": "coco"}
+    with pytest.raises(WeightsError, match="no COCO weights for light"):
+        load_weights(build_model(config, 2), config)
+
+
+def test_real_weights_fill_the_whole_backbone(light, shared_dir):
+    path = shared_dir / "weights" / "mobilenet_v2" / "mobilenet_v2_torchvision_features.pth"
+    report = fit_state_dict(light, read_state_dict(path), str(path))
+    assert report.share_of_body == 1.0
+
+
+def test_real_weights_under_foreign_names_are_refused(shared_dir):
+    """They load into timm without an error and leave the whole backbone random."""
+    folder = shared_dir / "weights" / "efficientnet_lite0"
+    config = model_config("timm_fpn", "model.backbone.name=tf_efficientnet_lite0")
+    model = build_model(config, 2)
+    report = fit_state_dict(model, read_state_dict(folder / "tf_efficientnet_lite0_timm.pth"), "timm")
+    assert report.share_of_body == 1.0
+    with pytest.raises(WeightsError, match="another key naming"):
+        fit_state_dict(model, read_state_dict(folder / "other_key_names.pth"), "other")
