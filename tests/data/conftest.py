@@ -1,12 +1,15 @@
 """Small COCO datasets written on the spot."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from finemask.data.shapes import draw_shapes
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # test files import it before the adapter does
 
 
 @pytest.fixture(scope="session")

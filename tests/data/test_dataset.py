@@ -1,4 +1,4 @@
-"""Samples: masks, boxes and labels belong together, whatever is done to them; what is random is repeatable."""
+"""Samples: masks, boxes and labels belong together, and what is random is repeatable."""
 
 import numpy as np
 import pytest

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from finemask.data.segments import (
-    window_of_runs,
     crop_of_counts,
     crop_of_polygons,
     from_fifths,
     runs_of_counts,
     to_fifths,
     window_of_fifths,
+    window_of_runs,
 )
 
 # decimals as tools write them, halves where rounding ties, and whatever a float can be
@@ -47,7 +47,7 @@ def full_raster(parts, height, width):
     return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(polygon, min_size=1, max_size=3), st.integers(1, 70), st.integers(1, 70))
 @example([np.array([-0.3, -0.3, 5.1, -0.1, 2.0, 7.7])], 6, 6)
 @example([np.array([-50.0, -50, 200, -50, 200, 200, -50, 200])], 9, 5)

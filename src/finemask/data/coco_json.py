@@ -42,17 +42,17 @@ class CocoFile:
     categories: list[Category]
 
 
-def read_coco_json(path: Path, content: bytes) -> CocoFile:
+def read_coco_json(path: Path, text: str) -> CocoFile:
     """Parses and checks an annotation file.
 
     Args:
-        path: where ``content`` comes from, for messages.
-        content: the bytes of the file.
+        path: where ``text`` comes from, for messages.
+        text: content of the file.
 
     Raises:
         DataError: broken JSON, not a COCO file, nothing in it, or entries that contradict one another.
     """
-    document = _parse(path, content)
+    document = _parse(path, text)
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(
@@ -76,23 +76,25 @@ def read_coco_json(path: Path, content: bytes) -> CocoFile:
     return CocoFile(images, annotations, categories)
 
 
-def _parse(path: Path, content: bytes) -> Any:
+def _parse(path: Path, text: str) -> Any:
     try:
-        return json.loads(content, object_hook=_pack_outline)
+        return json.loads(text, object_hook=_pack_outline)
     except json.JSONDecodeError as error:
         raise DataError(
             f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}",
             where=path,
             remedy="The file may be cut off or edited by hand. Write it again with the tool it came from",
         ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"this is not a JSON text file ({error})", where=path) from None
+    except RecursionError:
+        raise DataError("this JSON is nested too deeply for a COCO file", where=path) from None
 
 
 def _pack_outline(entry: dict[str, Any]) -> dict[str, Any]:
     """Called by the parser with every JSON object as soon as it is complete."""
     parts = entry.get("segmentation")
     if isinstance(parts, list) and parts:
+        # only what is needed later: a million dictionaries with a box each take hundreds of megabytes
+        entry = {key: entry[key] for key in ("id", "image_id", "category_id", "iscrowd") if key in entry}
         try:
             entry["segmentation"] = [_polygon(part) for part in parts]
         except ValueError as error:

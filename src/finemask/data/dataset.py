@@ -99,7 +99,7 @@ class InstanceDataset(Dataset[Sample]):
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
     def _paint(self, i: int) -> _Painted:
-        """What the annotations of image ``i`` say, without crowds and without instances that have no pixels."""
+        """What is annotated in image ``i``, without crowds and without instances that have no pixels."""
         painter = LayerPainter(*self.index.size_hw(i))
         instances = self.index.instances(i)
         slots, labels, boxes, areas, empty = [], [], [], [], 0

@@ -90,8 +90,13 @@ class CocoIndex:
                 remedy="Check data.root and the path of the file, which is relative to it",
             ) from None
         fingerprint = hashlib.sha256(content).hexdigest()
-        coco = read_coco_json(annotations, content)
-        del content
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"this is not a JSON text file ({error})", where=annotations) from None
+        del content  # a copy less while the text is parsed
+        coco = read_coco_json(annotations, text)
+        del text
         if categories is None:
             categories = coco.categories
         ids_here = _match_categories(annotations, coco.categories, categories, allow_missing_categories)

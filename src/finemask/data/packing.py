@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.segments import FIFTHS_LIMIT, window_of_runs, runs_of_counts, to_fifths, window_of_fifths
+from finemask.data.coco_json import Outline
+from finemask.data.segments import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
 from finemask.errors import DataError
 
 
@@ -95,12 +96,12 @@ def pack_segments(
     boxes = np.zeros((total, 4), dtype=np.float32)
     num_parts = np.zeros(total, dtype=np.int64)
     rle_lengths = np.zeros(total, dtype=np.int64)
-    parts: list[bytes] = []
+    parts: Outline = []
     rles: list[bytes] = []
     for row, annotation in enumerate(annotations):
         segmentation = annotation.pop("segmentation", None)
         if isinstance(segmentation, list) and segmentation:
-            parts.extend(part.tobytes() for part in segmentation)
+            parts.extend(segmentation)
             num_parts[row] = len(segmentation)
             continue
         try:
@@ -113,30 +114,29 @@ def pack_segments(
         rle_lengths[row] = len(counts)
         rles.append(counts)
     first_part = _offsets(num_parts)
-    first_point = _offsets([len(part) // 8 for part in parts])
+    first_point = _offsets([len(part) for part in parts])
     coordinates = np.frombuffer(b"".join(parts), np.float64)
     del parts
+    limit = FIFTHS_LIMIT / 5
+    if not (coordinates.max(initial=0) < limit and coordinates.min(initial=0) > -limit):  # NaN fails both
+        first = np.flatnonzero(~(np.abs(coordinates) < limit))[0]
+        row = int(np.searchsorted(first_point[first_part], first, side="right")) - 1
+        reason = "a polygon has a coordinate that is not finite, or beyond a million px"
+        raise _unusable(path, annotations[row], reason)
+    points = to_fifths(coordinates)
     outlined = np.flatnonzero(num_parts)
     if outlined.size:
-        bad = ~(np.abs(coordinates) < FIFTHS_LIMIT / 5)  # true for NaN as well
-        if bad.any():
-            row = int(np.searchsorted(first_point[first_part], np.flatnonzero(bad)[0], side="right")) - 1
-            raise _unusable(
-                path,
-                annotations[row],
-                "a polygon has a coordinate that is not finite, or beyond a million px",
-            )
+        starts = first_point[first_part[outlined]]
         size_wh = np.stack([widths[outlined], heights[outlined]], axis=1)
-        low_high = _extents(to_fifths(coordinates), first_point[first_part[outlined]])
-        windows[outlined] = window_of_fifths(low_high, size_wh)
-        extents = _extents(coordinates, first_point[first_part[outlined]])
-        boxes[outlined] = np.clip(extents, 0, np.concatenate([size_wh, size_wh], axis=1))
+        windows[outlined] = window_of_fifths(_extents(points, starts), size_wh)
+        size_whwh = np.concatenate([size_wh, size_wh], axis=1)
+        boxes[outlined] = np.clip(_extents(coordinates, starts), 0, size_whwh)
     return PackedSegments(
         windows=windows,
         boxes_xyxy=boxes,
         first_part=first_part,
         first_point=first_point,
-        points=to_fifths(coordinates),
+        points=points,
         first_byte=_offsets(rle_lengths),
         rle_bytes=np.frombuffer(b"".join(rles), np.uint8),
     )

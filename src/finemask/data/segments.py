@@ -27,7 +27,9 @@ def to_fifths(coordinates: NDArray[np.float64]) -> NDArray[np.int32]:
     Args:
         coordinates: float64, finite, below a million px.
     """
-    return np.trunc(5.0 * coordinates + 0.5).astype(np.int32)
+    scaled = 5.0 * coordinates
+    scaled += 0.5
+    return scaled.astype(np.int32)  # which truncates as C does
 
 
 def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -53,7 +53,8 @@ class Instances:
 
     def __getitem__(self, which: int | slice | Sequence[int] | NDArray[Any]) -> "Instances":
         """The chosen instances: by number, slice, list of numbers or bool array [N]."""
-        numbers = np.atleast_1d(np.arange(len(self))[which])
+        chosen = np.asarray([], dtype=np.int64) if isinstance(which, list) and not which else which
+        numbers = np.atleast_1d(np.arange(len(self))[chosen])
         return replace(
             self,
             boxes=self.boxes[numbers],
@@ -78,7 +79,7 @@ class Instances:
     def above(self, threshold: float | Mapping[str, float]) -> "Instances":
         """The instances that score at least ``threshold``, one number or one by class name (others: 0)."""
         if isinstance(threshold, Mapping):
-            limits = np.array([threshold.get(name, 0.0) for name in self.class_names], dtype=np.float64)
+            limits = np.array([threshold.get(name, 0.0) for name in self.class_names], dtype=np.float32)
             return self[self.scores >= limits]
         return self[self.scores >= threshold]
 
@@ -178,7 +179,7 @@ def instances_from_detections(
         path: see ``Instances``.
     """
     labels, scores = detections["labels"].cpu(), detections["scores"].float().cpu()
-    limits = np.array([threshold_of(category.name) for category in categories], dtype=np.float64)
+    limits = np.array([threshold_of(category.name) for category in categories], dtype=np.float32)
     kept = np.flatnonzero(scores.numpy() >= limits[labels.numpy() - 1])
     boxes = detections["boxes"].float().cpu()[kept]
     mask_probs = detections["mask_probs"].cpu()[kept]

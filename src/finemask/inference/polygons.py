@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Ring = NDArray[np.float64]  # [P, 2], x and y px, not repeating its first point
 
-TOLERANCE_PX = 0.75  # thinning that takes the stairs off a slope and keeps what a person would have clicked
+TOLERANCE_PX = 1.0  # the least that takes the stairs off a slope: their corners lie within 1 px of a line
 
 
 class Polygon(NamedTuple):

@@ -130,6 +130,10 @@ def _fit(trainer: pl.Trainer, module: MaskRCNNModule, datamodule: Any, checkpoin
             remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size and "
             "model.max_size, or use trainer.precision=bf16-mixed.",
         ) from error
+    except RuntimeError:
+        if trainer.received_sigterm:  # whoever stopped the run stopped its workers too, and a loader found out first
+            return False
+        raise
     return True
 
 

@@ -31,6 +31,7 @@ class EpochLines(pl.Callback):
         self._first_epoch = 0
         self._sums: dict[str, float] = {}
         self._steps = 0
+        self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -39,6 +40,11 @@ class EpochLines(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the means."""
         self._sums, self._steps = {}, 0
+        self._validated = False
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Not every epoch is validated, and the numbers of an earlier one would mislead."""
+        self._validated = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,7 +65,7 @@ class EpochLines(pl.Callback):
         validation = "".join(
             f"  {name.split('/')[1]} {float(metrics[name]):.3f}"
             for name in ("val/segm_AP", "val/segm_AP50", "val/bbox_AP")
-            if name in metrics
+            if name in metrics and self._validated
         )
         log.info(
             "epoch %d/%s  loss %.3f%s  %.1f img/s  %s, %s left",

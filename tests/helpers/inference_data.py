@@ -1,4 +1,4 @@
-"""A model that finds coloured rectangles, so that what it must answer is known; and a real one with random weights."""
+"""A model that finds coloured rectangles, so that its answer is known, and instances made by hand."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ SCORES = {1: 0.9, 2: 0.6, 3: 0.3}
 
 
 class ColourModel(nn.Module):
-    """Finds, for each of red, green and blue, the box of the pixels in which that channel alone is above 200."""
+    """Finds, for each of red, green and blue, the box of pixels in which that channel alone is above 200."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,155 @@
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from finemask.errors import DataError
+from finemask.inference import sources
+from finemask.inference.sources import list_items
+
+
+def save(path: Path, colour=(255, 0, 0), size=(8, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def names(source) -> list[str]:
+    return [item.name for item in list_items(source)]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in ("img10.png", "img2.png", "IMG1.PNG", "b/img2.jpg", ".hidden/x.png", "._img3.png"):
+        save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "notes.md").write_text("no image")
+    return tmp_path / "photos"
+
+
+def test_a_folder_is_searched_in_natural_order_and_keeps_its_structure(folder):
+    assert names(folder) == names(str(folder)) == ["b/img2.jpg", "IMG1.PNG", "img2.png", "img10.png"]
+    images = [named for item in list_items(folder) for named in item.read()]
+    assert images[1].image.shape == (6, 8, 3)
+    assert images[1].image[0, 0].tolist() == [255, 0, 0]  # RGB
+    assert images[1].path == folder / "IMG1.PNG"
+
+
+def test_globs(folder, monkeypatch):
+    assert names(f"{folder}/*.png") == ["img2.png", "img10.png"]
+    assert names(f"{folder}/**/*.jpg") == ["b/img2.jpg"]
+    monkeypatch.chdir(folder)
+    assert names("*/*.jpg") == ["b/img2.jpg"]
+    assert names("img[12]*.png") == ["img2.png", "img10.png"]
+    odd = save(folder / "odd[1].png")
+    assert names(odd) == ["odd[1].png"]  # a file of that name goes before the pattern
+
+
+def test_a_text_file_of_paths(folder, monkeypatch, tmp_path):
+    listing = tmp_path / "list.txt"
+    absolute = folder / "img10.png"
+    listing.write_text(
+        f"\ufeff# chosen\n\n{absolute}\nphotos/b/img2.jpg\nhttp://localhost/c.png\nmissing.png\n"
+    )
+    items = list_items(listing)
+    assert [item.name for item in items] == ["img10.png", "photos/b/img2.jpg", "c.png", "missing.png"]
+    assert items[1].content == tmp_path / "photos/b/img2.jpg"  # found beside the list
+    elsewhere = save(tmp_path / "elsewhere" / "photos" / "b" / "img2.jpg", (0, 255, 0))
+    monkeypatch.chdir(elsewhere.parents[2])
+    (named,) = list_items(listing)[1].read()
+    assert named.image[0, 0, 1] > 250  # from where one stands, first
+
+
+def test_lists_and_names_that_would_meet(folder):
+    array = np.zeros((4, 5), np.uint8)
+    found = names([folder / "img2.png", folder / "b" / "img2.jpg", str(folder / "img2.png"), array, array])
+    assert found == ["img2.png", "img2_jpg.jpg", "img2_png.png", "image", "image_2"]
+    assert names(Image.open(folder / "img2.png")) == ["img2.png"]
+    (named,) = list_items(array)[0].read()
+    assert named.image.shape == (4, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "b" / "nothing", None),
+        (lambda folder: [], "source is empty"),
+        (lambda folder: f"{folder}/*.bmp", "nothing matches"),
+        (lambda folder: folder.parent / "list.txt", "no such file"),
+        (lambda folder: 7, "a int"),
+        (lambda folder: (folder / "empty").mkdir() or folder / "empty", "no images"),
+    ],
+)
+def test_what_cannot_be_a_source(folder, make, message):
+    if message is None:  # a single missing file is listed, so that the others of a list are still done
+        with pytest.raises(DataError, match="no such image"):
+            list(list_items(make(folder))[0].read())
+        return
+    with pytest.raises(DataError, match=message):
+        list_items(make(folder))
+
+
+def test_a_damaged_image_raises_when_read(folder):
+    (folder / "bad.jpg").write_bytes(b"junk")
+    (item,) = list_items(folder / "bad.jpg")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        list(item.read())
+
+
+@pytest.fixture
+def server(folder):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+def test_urls(server, monkeypatch):
+    (item,) = list_items(f"{server}/b/img2.jpg?size=large")
+    assert item.name == "img2.jpg"
+    (named,) = item.read()
+    assert (named.image.shape, named.path) == ((6, 8, 3), None)
+    with pytest.raises(DataError, match=r"nothing\.png: cannot be downloaded.*not found"):
+        list(list_items(f"{server}/nothing.png")[0].read())
+    with pytest.raises(DataError, match="not an image"):
+        list(list_items(f"{server}/notes.md")[0].read())
+    monkeypatch.setattr(sources, "MAX_URL_BYTES", 20)
+    with pytest.raises(DataError, match="larger than"):
+        list(item.read())
+
+
+def test_an_unreachable_host_is_an_error_of_the_user():
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        list(list_items("http://127.0.0.1:9/a.png")[0].read())
+
+
+def test_videos_give_rgb_frames_with_names(tmp_path):
+    path = tmp_path / "clip.v2.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for _ in range(3):
+        frame = np.zeros((48, 64, 3), np.uint8)
+        frame[:, :, 2] = 255  # red, in OpenCV's BGR
+        writer.write(frame)
+    writer.release()
+    (item,) = list_items(path)
+    assert (item.is_video, len(item)) == (True, 3)
+    frames = list(item.read())
+    assert [frame.name for frame in frames] == [f"clip.v2/clip.v2_00000{n}" for n in (1, 2, 3)]
+    assert frames[0].image.shape == (48, 64, 3)
+    assert np.abs(frames[0].image.mean(axis=(0, 1)) - [255, 0, 0]).max() < 12
+    path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="not a video"):
+        list(item.read())
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        list(item.read())

@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+from inference_data import colour_header, rectangles
+from PIL import Image
+
+from finemask import cli
+from finemask.inference.predictor import Predictor
+from finemask.verbs import predict as verb
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    Image.fromarray(rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36))).save(folder / "a.png")
+    Image.fromarray(rectangles(red=(1, 2, 9, 9))).save(folder / "b" / "a.png")
+    Image.fromarray(rectangles()).save(folder / "c.png")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def colours_for_a_model(monkeypatch, predictor):
+    monkeypatch.setattr(verb, "load", lambda path, device: predictor)
+    return predictor
+
+
+def test_a_folder_in_overlays_and_coco_out(photos, colours_for_a_model, capsys):
+    assert cli.main(["predict", "model=m", "source=photos", "output=out"]) == 0
+    printed = capsys.readouterr()
+    overlays = sorted(
+        p.relative_to(photos.parent / "out").as_posix() for p in (photos.parent / "out").rglob("*.png")
+    )
+    assert overlays == ["overlay/a.png", "overlay/b/a.png", "overlay/c.png"]
+    results = json.loads((photos.parent / "out" / "predictions.json").read_text())
+    assert sorted((entry["image_id"], entry["category_id"]) for entry in results) == [(1, 3), (2, 3), (2, 70)]
+    for text in (
+        "red fig",
+        "2",
+        "3 images, 1 of them without instances",
+        "wrote out/overlay",
+        "wrote out/predictions",
+    ):
+        assert text in printed.out
+    assert "[2/3] a.png: 1 red fig, 1 green/date" in printed.err
+
+
+def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colours_for_a_model, capsys):
+    (photos / "bad.jpg").write_bytes(b"junk")
+    code = cli.main(
+        ["predict", "model=m", "source=[photos,gone.png]", "output=out", "save=csv", "batch_size=2"]
+    )
+    printed = capsys.readouterr()
+    assert code == 2
+    assert (photos.parent / "out" / "predictions.csv").read_text().count("\n") == 1 + 3
+    assert "skipped photos/bad.jpg" in printed.err
+    assert "error: 2 of 5 sources could not be read and were skipped: photos/bad.jpg" in printed.err
+    assert "gone.png: there is no such image" in printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_nothing_readable_writes_nothing(photos, colours_for_a_model, capsys):
+    assert cli.main(["predict", "model=m", "source=gone.png", "output=out"]) == 2
+    assert "error: 1 of 1 source could not be read" in capsys.readouterr().err
+    assert list((photos.parent / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["save=[overlay,maskz]"], "Did you mean masks?"),
+        (["save=[]"], "save= is empty"),
+        (["threshold=2"], "threshold=2"),
+        (["batch_size=0"], "batch_size=0"),
+        (["color_by=score"], "color_by=score"),
+        (["source=nowhere/"], "nowhere"),
+        (["device=abacus"], "device=abacus"),
+    ],
+)
+def test_settings_that_cannot_be_used(photos, tiny_model_file, words, message, capsys):
+    words = ["predict", f"model={tiny_model_file}", "source=photos", "output=out", *words]
+    assert cli.main(words) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_what_was_found_before_an_interruption_is_kept(photos, monkeypatch, capsys):
+    class Interrupted(Predictor):
+        def stream(self, *args):
+            yield from list(super().stream(*args))[:2]
+            raise KeyboardInterrupt
+
+    from inference_data import ColourModel
+
+    monkeypatch.setattr(verb, "load", lambda path, device: Interrupted(ColourModel(), colour_header()))
+    assert cli.main(["predict", "model=m", "source=photos", "output=out", "save=coco"]) == 130
+    assert len(json.loads((photos.parent / "out" / "images.json").read_text())["images"]) == 2
+
+
+def test_a_real_model_file_from_the_command_line(photos, tiny_model_file):
+    words = [
+        "predict",
+        f"model={tiny_model_file}",
+        "source=photos/c.png",
+        "output=out",
+        "threshold=0",
+        "save=masks",
+    ]
+    assert cli.main(words) == 0
+    files = list((photos.parent / "out" / "masks" / "c").iterdir())
+    assert files
+    assert np.asarray(Image.open(files[0])).shape == (40, 60)

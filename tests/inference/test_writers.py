@@ -1,0 +1,160 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from inference_data import CATEGORIES, make_instances
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from finemask.errors import ConfigError
+from finemask.inference.writers import WRITERS, open_writers
+
+
+def write(name, images, output):
+    (writer,) = open_writers([name], output)
+    for image_id, instances in enumerate(images, start=1):
+        writer.add(instances, image_id)
+    paths = writer.finish()
+    assert all(path.is_relative_to(output) for path in paths)
+    return paths
+
+
+def rasterised(points, height, width):
+    rle = coco_mask.frPyObjects([np.array(points, dtype=float).reshape(-1).tolist()], height, width)
+    return coco_mask.decode(rle)[:, :, 0].astype(bool)
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_every_writer_takes_anything_and_leaves_no_temporary_file(name, three_instances, tmp_path):
+    nothing = make_instances(np.zeros((0, 5, 7), bool), [], image=np.zeros((5, 7, 3), np.uint8), name="e.png")
+    twin = three_instances[:1]
+    paths = write(name, [three_instances, nothing, twin], tmp_path)
+    assert paths
+    assert all(path.exists() for path in paths)
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert open_writers([name, name], tmp_path)[1:] == []
+
+
+def test_equal_names_in_two_folders_stay_apart_and_none_leads_out(tmp_path):
+    mask = np.ones((1, 4, 4), bool)
+    image = np.zeros((4, 4, 3), np.uint8)
+    named = [
+        make_instances(mask, [1], image=image, name=name)
+        for name in ("a/x.png", "b/x.png", "/etc/x.png", "../../up.png", "video/video.v1_000001")
+    ]
+    write("overlay", named, tmp_path / "out")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    names = ["a/x", "b/x", "etc/x", "up", "video/video.v1_000001"]
+    assert found == [f"out/overlay/{name}.png" for name in names]
+
+
+def test_overlay_is_the_drawing(three_instances, tmp_path):
+    write("overlay", [three_instances], tmp_path)
+    written = Image.open(tmp_path / "overlay" / "sub" / "a photo.png")
+    assert np.array_equal(np.asarray(written), np.asarray(three_instances.draw()))
+    (by_class,) = open_writers(["overlay"], tmp_path / "c", color_by="class")
+    by_class.add(three_instances, 1)
+    written = Image.open(tmp_path / "c" / "overlay" / "sub" / "a photo.png")
+    assert np.array_equal(np.asarray(written), np.asarray(three_instances.draw(color_by="class")))
+
+
+def test_coco_results_and_the_images_they_speak_of(three_instances, tmp_path):
+    write("coco", [three_instances, three_instances[:1]], tmp_path)
+    results = json.loads((tmp_path / "predictions.json").read_text())
+    assert results == three_instances.to_coco(1) + three_instances[:1].to_coco(2)
+    side = json.loads((tmp_path / "images.json").read_text())
+    assert side["images"][1] == {"id": 2, "file_name": "sub/a photo.jpg", "height": 20, "width": 30}
+    assert side["categories"] == [category._asdict() for category in CATEGORIES]
+
+
+def test_masks_are_one_picture_an_instance(three_instances, tmp_path):
+    write("masks", [three_instances], tmp_path)
+    files = sorted((tmp_path / "masks" / "sub" / "a photo").iterdir())
+    assert [file.name for file in files] == ["0001_red-fig.png", "0002_green-date.png", "0003_blue.png"]
+    for file, mask in zip(files, three_instances.masks, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file)), mask * np.uint8(255))
+
+
+def test_label_map_is_16_bit_with_the_best_score_on_top(three_instances, tmp_path):
+    write("label_map", [three_instances], tmp_path)
+    picture = Image.open(tmp_path / "label_map" / "sub" / "a photo.png")
+    assert picture.mode.startswith("I;16")
+    values = np.asarray(picture)
+    first, second, _ = three_instances.masks
+    assert (first & second).any()
+    assert np.array_equal(values == 1, first)
+    assert np.array_equal(values == 2, second & ~first)
+    assert values.max() == 2
+
+
+def test_more_instances_than_a_byte_holds(tmp_path):
+    masks = np.eye(300, dtype=bool).reshape(300, 15, 20)
+    many = make_instances(masks, [1] * 300, name="many.png")
+    write("label_map", [many], tmp_path)
+    values = np.asarray(Image.open(tmp_path / "label_map" / "many.png"))
+    assert values.reshape(-1).tolist() == list(range(1, 301))
+
+
+def test_crops_are_cut_from_the_image_with_the_mask_as_alpha(three_instances, tmp_path):
+    write("crops", [three_instances], tmp_path)
+    files = sorted((tmp_path / "crops" / "sub" / "a photo").iterdir())
+    assert len(files) == 2  # the third has no pixels
+    crop = np.asarray(Image.open(files[0]))
+    assert np.array_equal(crop[:, :, :3], three_instances.image[2:14, 3:15])
+    assert np.array_equal(crop[:, :, 3] > 0, three_instances.masks[0, 2:14, 3:15])
+
+
+def test_csv_gathers_all_images_under_one_header(three_instances, tmp_path):
+    write("csv", [three_instances, three_instances[:1]], tmp_path)
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["instance"] for line in lines] == ["1", "2", "3", "1"]
+    assert {line["image"] for line in lines} == {"sub/a photo.jpg"}
+
+
+def test_labelme_polygons_cover_the_mask_with_holes_filled(three_instances, tmp_path):
+    write("labelme", [three_instances], tmp_path)
+    document = json.loads((tmp_path / "labelme" / "sub" / "a photo.json").read_text())
+    assert (document["imageHeight"], document["imageWidth"], document["imageData"]) == (20, 30, None)
+    assert [(shape["label"], shape["group_id"]) for shape in document["shapes"]] == [
+        ("red fig", 1),
+        ("green/date", 2),
+        ("green/date", 2),
+    ]
+    covered = np.zeros((20, 30), bool)
+    for shape in document["shapes"][1:]:
+        assert shape["shape_type"] == "polygon"
+        covered |= rasterised(shape["points"], 20, 30)
+    assert np.array_equal(covered, three_instances.masks[1])
+    filled = three_instances.masks[0].copy()
+    filled[6:9, 7:10] = True
+    assert np.array_equal(rasterised(document["shapes"][0]["points"], 20, 30), filled)
+
+
+def test_labelme_names_the_image_relative_to_itself(tmp_path):
+    image = tmp_path / "photos" / "x.png"
+    one = make_instances(np.ones((1, 4, 4), bool), [1], name="x.png", path=image)
+    write("labelme", [one], tmp_path / "out")
+    document = tmp_path / "out" / "labelme" / "x.json"
+    relative = json.loads(document.read_text())["imagePath"]
+    assert (document.parent / relative).resolve() == image.resolve()
+
+
+def test_geojson_keeps_holes_and_parts(three_instances, tmp_path):
+    write("geojson", [three_instances], tmp_path)
+    document = json.loads((tmp_path / "geojson" / "sub" / "a photo.geojson").read_text())
+    ring, blob = (feature["geometry"] for feature in document["features"])
+    assert (ring["type"], len(ring["coordinates"])) == ("Polygon", 2)
+    assert (blob["type"], len(blob["coordinates"])) == ("MultiPolygon", 2)
+    outer, hole = ring["coordinates"]
+    assert outer[0] == outer[-1]
+    rebuilt = rasterised(outer, 20, 30) & ~rasterised(hole, 20, 30)
+    assert np.array_equal(rebuilt, three_instances.masks[0])
+    assert document["features"][0]["properties"]["classification"]["name"] == "red fig"
+    assert document["features"][0]["properties"]["measurements"] == {"score": 0.875}
+
+
+def test_an_unknown_format_names_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match=r"save=overlays.*Did you mean overlay\?"):
+        open_writers(["coco", "overlays"], tmp_path)
