@@ -65,13 +65,12 @@ class MaskRCNNModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Random numbers follow from (seed, epoch, rank), so that a resumed run draws what an undisturbed one would."""
+        """Training mode, but for batch norm layers that are frozen."""
         set_train_mode(self.model)
-        text = f"{self._seed}/{self.current_epoch}/{self.global_rank}"
-        torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The sum of the losses; ``None``, which skips the step, if it is not finite."""
+        self._seed_step(batch_idx)
         images, targets = batch
         losses: dict[str, Tensor] = self.model(images, targets)
         total = torch.stack(list(losses.values())).sum()
@@ -86,6 +85,14 @@ class MaskRCNNModule(pl.LightningModule):
         """Detections of the batch; the evaluation callback takes them from here."""
         detections: list[Detections] = self.model(batch[0])
         return detections
+
+    def _seed_step(self, batch_idx: int) -> None:
+        """The model's random choices follow from (seed, epoch, batch, rank), so that a resumed run makes the same.
+
+        Seeding an epoch is not enough: when a loader draws its own seed differs between a fresh and a resumed run.
+        """
+        text = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
     def _skip(self, losses: dict[str, Tensor], targets: Sequence[Target]) -> None:
         self._non_finite_steps += 1

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
-from finemask.evaluation.coco import CocoEvaluator, Evaluation
+from finemask.evaluation.coco import CocoEvaluator
 from finemask.types import Detections
 
 LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -21,7 +22,6 @@ class CocoEvaluation(pl.Callback):
 
     def __init__(self, evaluator: CocoEvaluator, prefix: str = "val") -> None:
         self.evaluator = evaluator
-        self.evaluation: Evaluation | None = None
         self._prefix = prefix
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -43,15 +43,16 @@ class CocoEvaluation(pl.Callback):
             self.evaluator.add(target["image_id"], detections)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers from all processes, computes, logs. What cannot be computed is logged as NaN, never left out."""
+        """Gathers from all processes; computes and logs while training. What cannot be computed is logged as NaN, never left out."""
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, self.evaluator.results)
             self.evaluator.reset()
             for results in gathered:
                 self.evaluator.add_results(results)
-        self.evaluation = self.evaluator.evaluate()
-        metrics = self.evaluation.metrics
+        if trainer.state.fn != TrainerFn.FITTING:
+            return  # the best weights after training: their numbers go into files, not into the training's curves
+        metrics = self.evaluator.compute()
         logged = {}
         for iou_type in self.evaluator.iou_types:
             for name in LOGGED:

@@ -86,8 +86,7 @@ def spell_duration(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3 h 20 min`` or ``4 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours == 0:
         return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours / 24:.0f} days"
+    return f"{hours} h {minutes} min" if hours < 48 else f"{seconds / 86400:.0f} days"

@@ -1,0 +1,181 @@
+"""Whole training runs on drawn shapes: what they write, how they end, how they go on."""
+
+import csv
+import json
+import signal
+
+import pytest
+import torch
+from run_cases import small_run
+
+import finemask
+from finemask.cli import main as cli
+from finemask.config import compose
+from finemask.data.shapes import draw_shapes
+from finemask.errors import ConfigError, DataError, FinemaskError
+from finemask.model.build import build_model
+from finemask.ops.decode import decode_image
+from finemask.training.run import train
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return draw_shapes(tmp_path_factory.mktemp("shapes") / "data", images=20, size=64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    """One undisturbed run."""
+    output = tmp_path_factory.mktemp("runs")
+    result = train(small_run(shapes, output))
+    return result, output / "small" / "latest"
+
+
+def weights_of(run_dir, name="last.ckpt"):
+    return torch.load(run_dir / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert different == []
+
+
+def test_a_run_writes_what_it_promises(finished):
+    _, run_dir = finished
+    for name in (
+        "config.yaml", "environment.json", "train.log", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+        "model.safetensors", "metrics.json", "predictions.json", "report/index.html",
+    ):  # fmt: skip
+        assert (run_dir / name).stat().st_size > 0, name
+    assert not [path for path in run_dir.rglob("*") if path.name.startswith(".")]
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert len(environment["data"]["train"]) == 64
+    assert environment["seed"] == 0
+
+
+def test_losses_rates_and_metrics_are_in_the_csv(finished):
+    _, run_dir = finished
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert len(losses) == 12  # 16 training images, batches of 4, 3 epochs
+    parts = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
+    first = rows[0]
+    assert sum(float(first[f"train/{name}"]) for name in parts) == pytest.approx(float(first["train/loss"]), rel=1e-4)
+    assert len([row for row in rows if row["val/segm_AP"]]) == 3
+
+
+def test_the_metrics_file_has_the_agreed_keys(finished):
+    result, run_dir = finished
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics == json.loads(json.dumps(result.metrics))
+    names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+    assert names <= metrics["bbox"].keys()
+    assert names <= metrics["segm"].keys()
+    assert metrics["images"] == 4
+    assert set(metrics["per_class"]) == {"circle", "rectangle", "triangle", "star"}
+
+
+def test_the_model_file_predicts_bit_for_bit_as_the_best_checkpoint(finished, shapes):
+    _, run_dir = finished
+    predictor = finemask.load(run_dir / "model.safetensors", device="cpu")
+    model = build_model(dict(predictor.header.model), num_classes=5).eval()
+    best = weights_of(run_dir, "best.ckpt")
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in best.items()})
+    image = torch.from_numpy(decode_image(next((shapes / "images").iterdir()))).permute(2, 0, 1)
+    with torch.inference_mode():
+        (expected,), (found,) = model([image]), predictor.model([image])
+    for key in ("boxes", "labels", "scores", "mask_probs"):
+        assert torch.equal(expected[key], found[key])
+
+
+def test_the_saved_configuration_repeats_the_run(finished, tmp_path):
+    _, run_dir = finished
+    cfg = compose("train", [f"output={tmp_path}"], config_dir=run_dir, config_name="config")
+    train(cfg)
+    assert_same_weights(weights_of(run_dir), weights_of(tmp_path / "small" / "latest"))
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(
+    finished, shapes, tmp_path, signal_name
+):
+    handler = signal.getsignal(signal.SIGINT)
+    stop = f"+callbacks.stop={{_target_: run_cases.StopAt, epoch: 1, batch: 1, signal_name: {signal_name}}}"
+    assert train(small_run(shapes, tmp_path, stop)) is None
+    signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored: the process was about to end
+    killed = tmp_path / "small" / "latest"
+    assert (killed / "metrics.csv").is_file()
+    assert not (killed / "metrics.json").exists()
+    resumed = train(small_run(shapes, tmp_path, "resume=auto"))
+    assert resumed.model_file.parent == killed.resolve()
+    assert_same_weights(weights_of(finished[1]), weights_of(killed))
+    with (killed / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == sorted(set(steps)), "steps that were taken again are there once"
+    assert len(steps) == 12
+
+
+def test_a_run_killed_in_its_first_epoch_can_go_on(finished, shapes, tmp_path):
+    assert train(small_run(shapes, tmp_path, "+callbacks.stop={_target_: run_cases.StopAt, epoch: 0, batch: 1}")) is None
+    train(small_run(shapes, tmp_path, "resume=auto"))
+    assert_same_weights(weights_of(finished[1]), weights_of(tmp_path / "small" / "latest"))
+
+
+def test_two_runs_of_one_name_get_a_folder_each(shapes, tmp_path):
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
+    first, second = (train(small_run(shapes, tmp_path, *short)) for _ in range(2))
+    assert first.model_file.parent != second.model_file.parent
+    assert (tmp_path / "small" / "latest").resolve() == second.model_file.parent
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_named(shapes, tmp_path):
+    poison = "+callbacks.poison={_target_: run_cases.PoisonLosses, first: 2, last: 3}"
+    assert train(small_run(shapes, tmp_path, poison)) is not None
+    log = (tmp_path / "small" / "latest" / "train.log").read_text()
+    assert log.count("loss_mask not finite on images") == 2
+
+
+def test_a_diverged_training_stops_with_a_remedy_and_keeps_its_checkpoint(shapes, tmp_path):
+    poison = "+callbacks.poison={_target_: run_cases.PoisonLosses, first: 1, last: 1000}"
+    with pytest.raises(FinemaskError, match=r"loss_mask not finite for 10 steps in a row.*optimizer\.lr"):
+        train(small_run(shapes, tmp_path, poison))
+    assert (tmp_path / "small" / "latest" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_test_split_is_measured_with_the_best_weights(shapes, tmp_path):
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    result = train(small_run(shapes, tmp_path, *short, "data.test=annotations/val.json"))
+    run_dir = tmp_path / "small" / "latest"
+    of_test = json.loads((run_dir / "metrics_test.json").read_text())
+    assert of_test["segm"] == result.metrics["segm"]
+    assert (run_dir / "report_test" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "reason"),
+    [
+        ("data.val=null", ConfigError, "validation"),
+        ("data.train=annotations/nothing.json", DataError, "nothing.json"),
+        ("resume=nowhere/last.ckpt", ConfigError, "no such checkpoint"),
+        ("model.weights=nowhere.pth", FinemaskError, "nowhere.pth"),
+        ("trainer.precision=7-bit", ConfigError, "precision"),
+        ("transfer.trainable_stages=9", ConfigError, "trainable_stages"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(shapes, tmp_path, override, error, reason):
+    with pytest.raises(error, match=reason):
+        train(small_run(shapes, tmp_path, override))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_from_the_command_line_a_missing_dataset_is_one_line_and_code_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli(["train", "data.root=nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "nowhere" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "runs").exists()

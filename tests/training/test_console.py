@@ -1,0 +1,56 @@
+"""What a run says, and durations in words."""
+
+import logging
+import warnings
+
+import pytest
+from rich.table import Table
+
+from finemask.training.callbacks.speed import spell_duration
+from finemask.training.console import logging_to, say_next_steps, show_table
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3599, "1 h 0 min"), (7500, "2 h 5 min"), (400_000, "5 days")],
+)
+def test_durations_in_words(seconds, words):
+    assert spell_duration(seconds) == words
+
+
+def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, capsys):
+    table = Table(title="Weights")
+    table.add_column("part")
+    table.add_row("backbone")
+    before = logging.getLogger("finemask").handlers[:]
+    with logging_to(tmp_path / "train.log", is_main=True):
+        logging.getLogger("finemask.training").info("epoch 1")
+        show_table(table)
+        warnings.warn("few workers", stacklevel=1)
+    text = (tmp_path / "train.log").read_text()
+    assert "INFO epoch 1" in text
+    assert "backbone" in text
+    assert "few workers" in text
+    shown = capsys.readouterr()
+    assert "epoch 1" in shown.err + shown.out
+    assert "few workers" not in shown.err + shown.out
+    assert logging.getLogger("finemask").handlers == before
+
+
+def test_other_processes_of_a_run_write_no_log(tmp_path):
+    with logging_to(tmp_path / "train.log", is_main=False):
+        logging.getLogger("finemask.training").info("epoch 1")
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_the_last_lines_survive_numbers_that_do_not_exist(tmp_path, capsys):
+    metrics = {
+        "images": 3,
+        "segm": {"AP50": None},
+        "per_class": {"cell": {}},
+        "operating_point": {"recall": None, "precision": None, "threshold": None},
+    }
+    say_next_steps(metrics, tmp_path / "model.safetensors", [tmp_path / "metrics.json"], str(tmp_path))
+    shown = capsys.readouterr().out
+    assert "Learned 1 class: cell" in shown
+    assert "finemask predict model=" in shown

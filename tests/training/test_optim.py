@@ -1,0 +1,56 @@
+"""Parameter groups and schedules."""
+
+import math
+
+import pytest
+import torch
+from model_cases import model_config
+
+from finemask.model.build import build_model
+from finemask.model.transfer import Transfer, apply_transfer
+from finemask.training.optim import cosine, multistep, parameter_groups
+
+
+def rates(schedule, total, lr=1.0):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = schedule(optimizer)
+    seen = []
+    for _ in range(total):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_cosine_warms_up_peaks_and_ends_at_its_fraction():
+    seen = rates(lambda o: cosine(o, total_steps=100, warmup=0.1, final=0.05), 101)
+    assert seen[0] == pytest.approx(0.01)
+    assert seen[5] == pytest.approx(0.01 + 0.99 * 0.5)
+    assert seen[10] == pytest.approx(1.0)
+    assert seen[55] == pytest.approx(0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert seen[100] == pytest.approx(0.05)
+    assert all(a >= b for a, b in zip(seen[10:], seen[11:], strict=False))
+
+
+def test_warm_up_has_an_upper_bound_and_may_be_absent():
+    assert rates(lambda o: cosine(o, total_steps=100_000, warmup=0.5, max_warmup_steps=4), 6)[4] == pytest.approx(1.0)
+    assert rates(lambda o: cosine(o, total_steps=10, warmup=0.0), 1) == [1.0]
+
+
+def test_multistep_drops_at_its_milestones():
+    seen = rates(lambda o: multistep(o, total_steps=20, warmup=0.0, milestones=[0.9, 0.5], gamma=0.1), 20, lr=2.0)
+    assert seen == pytest.approx([2.0] * 10 + [0.2] * 8 + [0.02] * 2)
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group_with_its_rate_and_decay():
+    model = build_model(model_config("tiny"), num_classes=3)
+    apply_transfer(model, Transfer(trainable_stages=2))
+    groups = parameter_groups(model, lr=0.1, weight_decay=0.01, backbone_lr_scale=0.5)
+    found = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert found.keys() == {id(p) for p in trainable.values()}
+    for name, parameter in trainable.items():
+        in_body = name.startswith("backbone.body.")
+        assert found[id(parameter)]["lr"] == (0.05 if in_body else 0.1), name
+        assert found[id(parameter)]["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0), name
