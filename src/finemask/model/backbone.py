@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet, resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from finemask.errors import ConfigError, MissingExtraError
+from finemask.model.frozen_norm import FrozenNorm, freeze_batch_norm
 
 STAGES = 4  # strides 4, 8, 16, 32
 
@@ -131,48 +131,10 @@ def timm_fpn(
 def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:
     """The constructor of a normalisation layer by its name in a configuration."""
     if norm == "frozen_bn":
-        return lambda channels: FrozenBatchNorm2d(channels, eps=eps)
+        return lambda channels: FrozenNorm(channels, eps=eps)
     if norm == "bn":
         return nn.BatchNorm2d
     raise ConfigError(f"{norm!r} is not one of auto, frozen_bn, bn", where="model.backbone.norm")
-
-
-def freeze_batch_norm(module: nn.Module, eps: float) -> nn.Module:
-    """Replaces each BatchNorm2d by a frozen one with the same values and whatever activation it carries."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen: nn.Module = FrozenBatchNorm2d(child.num_features, eps=eps)
-            state = {key: value for key, value in child.state_dict().items() if key in frozen.state_dict()}
-            frozen.load_state_dict(state)
-            activation = getattr(child, "act", None)  # timm's BatchNormAct2d has its activation inside
-            if activation is not None and not isinstance(activation, nn.Identity):
-                frozen = _NormThenActivation(frozen, activation)
-            setattr(module, name, frozen)
-        else:
-            freeze_batch_norm(child, eps)
-    return module
-
-
-class _NormThenActivation(nn.Module):
-    """Keeps the parameter names of the norm it wraps, so that timm's weights still load."""
-
-    def __init__(self, norm: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        for name, buffer in norm.named_buffers():
-            self.register_buffer(name, buffer)
-        self.eps = float(norm.eps)  # type: ignore[arg-type]
-        self.act = activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        activated: Tensor = self.act(x * scale[:, None, None] + shift[:, None, None])
-        return activated
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
 
 
 def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:

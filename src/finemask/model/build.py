@@ -13,6 +13,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.transform import ImageTransform
+from finemask.ops.boxes import pairwise_iou
 from finemask.types import Preprocessing
 
 # What a model file may name. A file found on the internet must not choose code to run.
@@ -68,6 +69,7 @@ def build_model(
             post_nms_top_n=_train_and_test(rpn_options, "post_nms_top_n"),
             **rpn_options,
         )
+        rpn.box_similarity = pairwise_iou
         box_head, box_width = part("box_head", in_channels=channels)
         mask_head, mask_channels = part("mask_head", in_channels=channels)
         levels = [str(level) for level in range(len(per_location) - 1)]
@@ -85,6 +87,7 @@ def build_model(
             sampler=part("sampler"),
             **roi_options,
         )
+        roi_heads.box_similarity = pairwise_iou
         transform = ImageTransform(preprocessing_from(config))
     except KeyError as error:
         raise ConfigError(f"the key {error} is missing", where="model") from error
