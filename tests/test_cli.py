@@ -52,8 +52,7 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
     assert lines[-1] == "[]"
     for name, row in cli.VERBS.items():
         assert any(
-            line.split(maxsplit=len(name.split()))[:-1] == name.split() and row.summary in line
-            for line in lines
+            line.split(maxsplit=len(name.split()))[:-1] == name.split() and row.summary in line for line in lines
         )
 
 
@@ -140,9 +139,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert verb == []
 
 
-def test_cfg_job_prints_yaml_and_runs_nothing(
-    verb: list[DictConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cfg_job_prints_yaml_and_runs_nothing(verb: list[DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--cfg", "job", "json=true"]) == 0
     assert cli.main(["doctor", "--cfg=job", "--resolve"]) == 0
     assert capsys.readouterr().out == "json: true\njson: false\n"
@@ -157,13 +154,9 @@ def test_config_dir_and_name_reach_composition(verb: list[DictConfig], tmp_path:
 
 def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[DictConfig] = []
-    monkeypatch.setitem(
-        sys.modules, "finemask.verbs.config", SimpleNamespace(main=lambda cfg: seen.append(cfg) or 0)
-    )
+    monkeypatch.setitem(sys.modules, "finemask.verbs.config", SimpleNamespace(main=lambda cfg: seen.append(cfg) or 0))
     assert cli.main(["config", "copy", "experiment/quickstart", "it's here/été (1).yaml"]) == 0
-    assert seen == [
-        {"action": "copy", "name": "experiment/quickstart", "destination": "it's here/été (1).yaml"}
-    ]
+    assert seen == [{"action": "copy", "name": "experiment/quickstart", "destination": "it's here/été (1).yaml"}]
 
 
 @pytest.mark.parametrize(
@@ -221,9 +214,7 @@ def test_an_error_of_a_loading_worker_is_shown_without_its_traceback(
     assert capsys.readouterr().err == "error: a.jpg: cannot be read. Remove it.\n" * 2
 
 
-@pytest.mark.parametrize(
-    "error", [ZeroDivisionError("x"), FileNotFoundError("no name"), KeyError("k")], ids=repr
-)
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), FileNotFoundError("no name"), KeyError("k")], ids=repr)
 def test_a_defect_has_exit_code_1_and_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
@@ -239,9 +230,7 @@ def test_a_file_missing_inside_the_package_is_a_defect() -> None:
     assert explain(FileNotFoundError(errno.ENOENT, "No such file or directory", inside)) == 1
 
 
-def test_debugging_shows_the_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FINEMASK_DEBUG", "1")
     failing(monkeypatch, FinemaskError("wrong"))
     assert cli.main(["doctor"]) == 2

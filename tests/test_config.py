@@ -181,9 +181,7 @@ def test_a_users_folder_adds_options_and_comes_before_the_shipped(tree: Path, tm
     assert compose("train", ["experiment=quick"], config_dir=own).data.root == "edited"
     assert compose("train", config_dir=own, config_name="all_mine").output == "runs/inherited"
     gentle = compose("predict", config_dir=own, config_name="gentle.yaml")
-    assert (gentle.threshold, gentle.data.split) == (0.1, "val"), (
-        "shipped values stay where the user's file is silent"
-    )
+    assert (gentle.threshold, gentle.data.split) == (0.1, "val"), "shipped values stay where the user's file is silent"
     with pytest.raises(ConfigError, match=r"wrong\.yaml: unknown key 'treshold'\. Did you mean 'threshold'"):
         compose("predict", config_dir=own, config_name="wrong")
     with pytest.raises(ConfigError, match=r"broken\.yaml: not readable as YAML"):
@@ -224,10 +222,7 @@ def test_the_home_folder_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sweeps_become_their_product(tree: Path) -> None:
     assert expand_sweeps(["a=1,2", "name=x", "model=glob(*)", "b=range(0,2)"]) == [
-        [f"a={a}", "name=x", f"model={model}", f"b={b}"]
-        for a in (1, 2)
-        for model in ("big", "small")
-        for b in (0, 1)
+        [f"a={a}", "name=x", f"model={model}", f"b={b}"] for a in (1, 2) for model in ("big", "small") for b in (0, 1)
     ]
     assert expand_sweeps([]) == [[]]
     assert expand_sweeps(["a=[1,2]"]) == [["a=[1,2]"]]
@@ -310,9 +305,7 @@ OPTIONS = [path for path in SHIPPED if len(path.parts) > 1]
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
 def test_a_shipped_file_says_what_it_is(path: Path) -> None:
     OmegaConf.load(config_dir() / path)
-    assert config_files.read_config_text(config_dir() / path).description, (
-        "the header comment is its documentation"
-    )
+    assert config_files.read_config_text(config_dir() / path).description, "the header comment is its documentation"
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=str)
@@ -359,9 +352,7 @@ def test_every_example_in_a_header_composes(verb: str) -> None:
         name, words = take_verb(shlex.split(example)[1:])
         if "--config-dir" not in words:
             positional = [
-                f"{key}='{word}'"
-                for key, word in zip(VERBS[name].words, words, strict=False)
-                if "=" not in word
+                f"{key}='{word}'" for key, word in zip(VERBS[name].words, words, strict=False) if "=" not in word
             ]
             compose(name, positional or words, check=False)
 

@@ -25,16 +25,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_configurations_travel_byte_for_byte(wheel: zipfile.ZipFile) -> None:
     prefix = "finemask/configs/"
-    packed = {
-        name.removeprefix(prefix): wheel.read(name) for name in wheel.namelist() if name.startswith(prefix)
-    }
+    packed = {name.removeprefix(prefix): wheel.read(name) for name in wheel.namelist() if name.startswith(prefix)}
     assert packed == files_below(REPOSITORY / "configs")
     assert packed, "an empty tree would make this test worth nothing"
 
@@ -45,9 +41,7 @@ def test_every_file_of_the_package_travels(wheel: zipfile.ZipFile) -> None:
     assert wanted <= set(wheel.namelist())
     assert "finemask/py.typed" in wanted
     assert wanted == {
-        name
-        for name in wheel.namelist()
-        if name.startswith("finemask/") and not name.startswith("finemask/configs/")
+        name for name in wheel.namelist() if name.startswith("finemask/") and not name.startswith("finemask/configs/")
     }
 
 
@@ -120,9 +114,7 @@ def test_every_finemask_command_in_the_documents_composes() -> None:
     documents = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     seen = 0
     for path in documents:
-        for block in re.findall(
-            r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-        ):
+        for block in re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] != ["finemask"] or any(word.startswith("-") for word in words):

@@ -29,14 +29,10 @@ class Verb:
 
 
 VERBS = {
-    "train": Verb(
-        "fine-tune on a COCO dataset, evaluate the best weights, write a model file", "finemask.verbs.train"
-    ),
+    "train": Verb("fine-tune on a COCO dataset, evaluate the best weights, write a model file", "finemask.verbs.train"),
     "evaluate": Verb("score a model file on a split, or a COCO results file", "finemask.verbs.evaluate"),
     "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
-    "info": Verb(
-        "what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)
-    ),
+    "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
     "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data_synth"),
     "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
     "config": Verb(
@@ -169,9 +165,7 @@ def _read(words: list[str]) -> Request:
         else:
             request.overrides.append(word)
     if request.resolve and not request.show_config:
-        raise ConfigError(
-            "--resolve belongs to --cfg job", remedy=f"Type: finemask {verb} --cfg job --resolve."
-        )
+        raise ConfigError("--resolve belongs to --cfg job", remedy=f"Type: finemask {verb} --cfg job --resolve.")
     return request
 
 
@@ -183,9 +177,7 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
     family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
     if family:
         typed = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
-        raise FinemaskError(
-            f"'{typed}' is not a verb", remedy=f"There is: finemask {', finemask '.join(family)}."
-        )
+        raise FinemaskError(f"'{typed}' is not a verb", remedy=f"There is: finemask {', finemask '.join(family)}.")
     from difflib import get_close_matches
 
     close = get_close_matches(words[0], VERBS, n=1)

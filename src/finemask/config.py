@@ -161,23 +161,13 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
         raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
-    inside = [
-        name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)
-    ]
-    if (
-        override.type is OverrideType.CHANGE
-        and isinstance(known[key], dict)
-        and not isinstance(value, dict | None)
-    ):
+    inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
+    if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
         shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
-        raise ConfigError(
-            f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}."
-        )
+        raise ConfigError(f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}.")
 
 
-def _compose_groups(
-    name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str
-) -> DictConfig:
+def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str) -> DictConfig:
     """A configuration with a defaults list, composed by Hydra."""
     known_groups = groups(folders)
     for override in overrides:

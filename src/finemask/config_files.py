@@ -11,9 +11,7 @@ from pathlib import Path
 _ENTRY = re.compile(
     r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*):(?:\s+(?P<value>[^#\s].*?))?(?:\s+#\s*(?P<comment>.*))?\s*$"
 )
-_DEFAULT = re.compile(
-    r"^\s*-\s+(?:override\s+|optional\s+)?/?(?P<group>[\w/]+)(?:@[\w.]+)?:\s*(?P<option>[^#\s]+)"
-)
+_DEFAULT = re.compile(r"^\s*-\s+(?:override\s+|optional\s+)?/?(?P<group>[\w/]+)(?:@[\w.]+)?:\s*(?P<option>[^#\s]+)")
 _INHERITED = re.compile(r"^\s*-\s+(?P<option>[\w/]+)\s*(?:#.*)?$")
 
 

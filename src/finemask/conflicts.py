@@ -33,11 +33,7 @@ def own_requirements() -> list[Requirement]:
 
 def dependency_names(requirements: Iterable[Requirement]) -> list[str]:
     """Names of the requirements that always apply, in the order of the project file."""
-    return [
-        canonicalize_name(r.name)
-        for r in requirements
-        if r.marker is None or r.marker.evaluate({"extra": ""})
-    ]
+    return [canonicalize_name(r.name) for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
 def check_requirements(requirements: Iterable[Requirement], installed: Mapping[str, str]) -> list[Problem]:

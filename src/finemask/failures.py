@@ -42,9 +42,7 @@ def print_error(message: str) -> None:
     """Prints ``error: …``: one line into a file or pipe, a wrapped paragraph on a terminal."""
     text = "error: " + " ".join(message.split())
     if sys.stderr.isatty():
-        text = textwrap.fill(
-            text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False
-        )
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
     print(text, file=sys.stderr)
 
 

@@ -90,9 +90,7 @@ def _nested_defaults(text: ConfigText, folders: Sequence[Path]) -> dict[str, str
     found: dict[str, str] = {}
     for group, option in text.defaults.items():
         for inner in _chain(group, option, folders):
-            found |= {
-                name if "/" in name else f"{group}/{name}": value for name, value in inner.defaults.items()
-            }
+            found |= {name if "/" in name else f"{group}/{name}": value for name, value in inner.defaults.items()}
     return found
 
 

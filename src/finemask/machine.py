@@ -99,11 +99,7 @@ def memory_gib() -> tuple[float, float] | None:
 
 def parse_meminfo(text: str) -> tuple[float, float] | None:
     """Total and available GiB off ``/proc/meminfo``; None when it does not say."""
-    kib = {
-        name: int(rest.split()[0])
-        for name, _, rest in (line.partition(":") for line in text.splitlines())
-        if rest
-    }
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in text.splitlines()) if rest}
     if "MemTotal" not in kib:
         return None
     return kib["MemTotal"] / 1024**2, kib.get("MemAvailable", kib["MemTotal"]) / 1024**2
@@ -125,9 +121,7 @@ def gpus() -> list[Gpu]:
         properties = torch.cuda.get_device_properties(index)
         capability = (properties.major, properties.minor)
         # Compute capability 8.0 is where bfloat16 has matrix units; below it is emulated.
-        found.append(
-            Gpu(properties.name, properties.total_memory / GIB, capability, bf16=capability >= (8, 0))
-        )
+        found.append(Gpu(properties.name, properties.total_memory / GIB, capability, bf16=capability >= (8, 0)))
     return found
 
 
@@ -135,9 +129,7 @@ def nvidia_driver() -> str | None:
     """Version of the NVIDIA driver; None when there is none or it does not answer."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=20, check=True
-        ).stdout.split()
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
     return answer[0] if answer else None

@@ -102,15 +102,11 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelFileError(
-            f"the tensors cannot be read ({_line(error)})", where=path, remedy=_DAMAGED
-        ) from error
+        raise ModelFileError(f"the tensors cannot be read ({_line(error)})", where=path, remedy=_DAMAGED) from error
     try:
         # Initial values are drawn and overwritten; the caller's random state stays as it was.
         with torch.random.fork_rng(devices=[]):
-            model = build_model(
-                header.model, num_classes=len(header.categories) + 1, allowed=BUILDERS | set(trust)
-            )
+            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=BUILDERS | set(trust))
         model.load_state_dict(weights, strict=True)
     except FinemaskError as error:
         raise ModelFileError(error.what, where=path, remedy=error.remedy) from error
@@ -168,9 +164,7 @@ def _read_front(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
         if size < 10 or length > MAX_HEADER_BYTES:
             raise _foreign(path)
         if 8 + length > size:
-            raise ModelFileError(
-                "not a safetensors file, or only the beginning of one", where=path, remedy=_DAMAGED
-            )
+            raise ModelFileError("not a safetensors file, or only the beginning of one", where=path, remedy=_DAMAGED)
         front = file.read(length)
     try:
         table = json.loads(front)

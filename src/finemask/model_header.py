@@ -50,9 +50,7 @@ class ModelHeader:
         per_class = self.thresholds.get("per_class") or {}
         thresholds = {
             "global": DEFAULT_THRESHOLD if overall is None else _fraction(overall),
-            "per_class": {
-                str(name): _fraction(value) for name, value in per_class.items() if value is not None
-            },
+            "per_class": {str(name): _fraction(value) for name, value in per_class.items() if value is not None},
         }
         object.__setattr__(self, "thresholds", thresholds)
         object.__setattr__(self, "categories", tuple(self.categories))

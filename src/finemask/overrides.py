@@ -69,9 +69,7 @@ def expand_sweeps(overrides: Sequence[str], folders: Sequence[Path] | None = Non
             key = override.get_key_element()
             choices = [f"{key}={value}" for value in override.sweep_string_iterator()]
             if not choices:
-                raise ConfigError(
-                    f"'{text}' matches nothing", remedy=options_remedy(override.key_or_group, searched)
-                )
+                raise ConfigError(f"'{text}' matches nothing", remedy=options_remedy(override.key_or_group, searched))
         else:
             choices = [str(override.input_line)]
         runs = [[*run, choice] for run in runs for choice in choices]

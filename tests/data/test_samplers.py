@@ -18,9 +18,7 @@ def indices(batches):
 def test_every_image_once_over_all_ranks(aspect_ratios, batch_size, world_size, seed, epoch):
     shards = []
     for rank in range(world_size):
-        sampler = AspectRatioBatchSampler(
-            aspect_ratios, batch_size, seed=seed, rank=rank, world_size=world_size
-        )
+        sampler = AspectRatioBatchSampler(aspect_ratios, batch_size, seed=seed, rank=rank, world_size=world_size)
         sampler.set_epoch(epoch)
         shards.append(list(sampler))
         assert len(shards[-1]) == len(sampler)
@@ -59,9 +57,7 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert indices(first) == indices(first)
     companions = {tuple(sorted(i for _, i in batch)) for batch in first}
     first.set_epoch(1)
-    assert companions != {
-        tuple(sorted(i for _, i in batch)) for batch in first
-    }  # not only the order of batches
+    assert companions != {tuple(sorted(i for _, i in batch)) for batch in first}  # not only the order of batches
 
 
 def test_the_epoch_is_fixed_when_iteration_begins():
@@ -76,10 +72,7 @@ def test_the_epoch_is_fixed_when_iteration_begins():
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 40), st.integers(1, 6), st.integers(1, 5))
 def test_shards_hold_each_image_exactly_once(num_images, batch_size, world_size):
-    shards = [
-        ShardBatchSampler(num_images, batch_size, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
+    shards = [ShardBatchSampler(num_images, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
     seen = [i for shard in shards for batch in shard for i in batch]
     assert sorted(seen) == list(range(num_images))
     assert len(seen) == num_images

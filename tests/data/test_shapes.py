@@ -26,11 +26,7 @@ def documents(folder):
 
 
 def to_mask(segmentation, height, width):
-    rle = (
-        coco_mask.frPyObjects(segmentation, height, width)
-        if not is_compressed(segmentation)
-        else segmentation
-    )
+    rle = coco_mask.frPyObjects(segmentation, height, width) if not is_compressed(segmentation) else segmentation
     return coco_mask.decode(coco_mask.merge(rle) if isinstance(rle, list) else rle).astype(bool)
 
 

@@ -60,9 +60,7 @@ def test_a_cap_above_100_counts_what_100_cut_off():
     dataset = {
         "images": [{"id": 1, "height": 50, "width": 1400}],
         "categories": [{"id": 1, "name": "dot"}],
-        "annotations": [
-            {"id": i + 1, "image_id": 1, "category_id": 1, "bbox": [10 * i, 5, 8, 8]} for i in range(130)
-        ],
+        "annotations": [{"id": i + 1, "image_id": 1, "category_id": 1, "bbox": [10 * i, 5, 8, 8]} for i in range(130)],
     }
     truth = ground_truth_from_dict(dataset)
     evaluator = CocoEvaluator(truth, iou_types=["bbox"])

@@ -181,16 +181,12 @@ def test_training_curves_leave_gaps_out():
 
 
 def points_of(svg):
-    return [
-        tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', svg).group(1).split()
-    ]
+    return [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', svg).group(1).split()]
 
 
 def test_a_chart_keeps_its_proportions_and_its_ends():
     x = np.linspace(0, 1, 5001)
-    svg = line_chart(
-        [Line("a < b", x, x**2, "s0")], name="n & m", x_label="x", y_label="y", marker=(0.5, 0.25)
-    )
+    svg = line_chart([Line("a < b", x, x**2, "s0")], name="n & m", x_label="x", y_label="y", marker=(0.5, 0.25))
     points = points_of(svg)
     assert len(points) <= 400
     (left, bottom), (right, top) = points[0], points[-1]

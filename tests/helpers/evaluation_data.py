@@ -23,9 +23,7 @@ def random_dataset(seed: int, images: int = 6, categories: int = 3, objects: int
     dataset["categories"] = [{"id": 7 * k + 2, "name": f"class {k}"} for k in range(categories)]
     for image_id in range(1, images + 1):
         height, width = (int(side) for side in random.integers(20, 260, 2))
-        dataset["images"].append(
-            {"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width}
-        )
+        dataset["images"].append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
         for _ in range(random.integers(0, objects + 1)):
             mask = ellipse(random, height, width)
             dataset["annotations"].append(

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from torch import nn
 from omegaconf import OmegaConf
+from torch import nn
 
 from finemask.config import compose
 from finemask.model.resolve import resolve_model
@@ -14,8 +14,7 @@ from finemask.types import Target
 def model_config(name: str, *overrides: str) -> dict:
     """The composed and resolved group ``model``, with what a run fills in."""
     cfg = compose("train", [f"model={name}", "data.root=unused", *overrides])
-    config = resolve_model(OmegaConf.to_container(cfg.model, resolve=True), max_instances_per_image=1)
-    return config
+    return resolve_model(OmegaConf.to_container(cfg.model, resolve=True), max_instances_per_image=1)
 
 
 def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: int = 1, num_categories: int = 3):
@@ -37,7 +36,6 @@ def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: i
         image_id=image_id,
     )
     return image, target, masks
-
 
 
 class ConstantMaskPredictor(nn.Module):

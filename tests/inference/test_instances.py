@@ -20,9 +20,7 @@ def test_masks_and_names_agree_with_what_went_in(three_instances):
     for mask, rle in zip(masks, three_instances.rles, strict=True):
         assert np.array_equal(mask, coco_mask.decode({**rle, "counts": rle["counts"].encode()}).astype(bool))
     assert three_instances.class_names == ["red fig", "green/date", "blue"]
-    assert repr(three_instances) == (
-        "Instances(3 in sub/a photo.jpg, 20 × 30 px: 1 red fig, 1 green/date, 1 blue)"
-    )
+    assert repr(three_instances) == ("Instances(3 in sub/a photo.jpg, 20 × 30 px: 1 red fig, 1 green/date, 1 blue)")
 
 
 @pytest.mark.parametrize(
@@ -59,9 +57,7 @@ def test_csv_reads_back(three_instances, tmp_path):
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [line["class"] for line in lines] == three_instances.class_names
     assert [int(line["area_px"]) for line in lines] == three_instances.masks.sum(axis=(1, 2)).tolist()
-    assert (
-        lines[0] | {"x_min_px": "3.0", "y_max_px": "14.0", "score": "0.875", "category_id": "3"} == lines[0]
-    )
+    assert lines[0] | {"x_min_px": "3.0", "y_max_px": "14.0", "score": "0.875", "category_id": "3"} == lines[0]
 
 
 def test_labelme_and_geojson_write_what_they_return(three_instances, tmp_path):

@@ -52,9 +52,7 @@ def test_globs(folder, monkeypatch):
 def test_a_text_file_of_paths(folder, monkeypatch, tmp_path):
     listing = tmp_path / "list.txt"
     absolute = folder / "img10.png"
-    listing.write_text(
-        f"\ufeff# chosen\n\n{absolute}\nphotos/b/img2.jpg\nhttp://localhost/c.png\nmissing.png\n"
-    )
+    listing.write_text(f"\ufeff# chosen\n\n{absolute}\nphotos/b/img2.jpg\nhttp://localhost/c.png\nmissing.png\n")
     items = list_items(listing)
     assert [item.name for item in items] == ["img10.png", "photos/b/img2.jpg", "c.png", "missing.png"]
     assert items[1].content == tmp_path / "photos/b/img2.jpg"  # found beside the list

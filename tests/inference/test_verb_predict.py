@@ -30,9 +30,7 @@ def colours_for_a_model(monkeypatch, predictor):
 def test_a_folder_in_overlays_and_coco_out(photos, colours_for_a_model, capsys):
     assert cli.main(["predict", "model=m", "source=photos", "output=out"]) == 0
     printed = capsys.readouterr()
-    overlays = sorted(
-        p.relative_to(photos.parent / "out").as_posix() for p in (photos.parent / "out").rglob("*.png")
-    )
+    overlays = sorted(p.relative_to(photos.parent / "out").as_posix() for p in (photos.parent / "out").rglob("*.png"))
     assert overlays == ["overlay/a.png", "overlay/b/a.png", "overlay/c.png"]
     results = json.loads((photos.parent / "out" / "predictions.json").read_text())
     assert sorted((entry["image_id"], entry["category_id"]) for entry in results) == [(1, 3), (1, 70), (2, 3)]
@@ -49,9 +47,7 @@ def test_a_folder_in_overlays_and_coco_out(photos, colours_for_a_model, capsys):
 
 def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colours_for_a_model, capsys):
     (photos / "bad.jpg").write_bytes(b"junk")
-    code = cli.main(
-        ["predict", "model=m", "source=[photos,gone.png]", "output=out", "save=csv", "batch_size=2"]
-    )
+    code = cli.main(["predict", "model=m", "source=[photos,gone.png]", "output=out", "save=csv", "batch_size=2"])
     printed = capsys.readouterr()
     assert code == 2
     assert (photos.parent / "out" / "predictions.csv").read_text().count("\n") == 1 + 3

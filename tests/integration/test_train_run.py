@@ -99,9 +99,7 @@ def test_the_saved_configuration_repeats_the_run(finished, tmp_path):
 
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
-def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(
-    finished, shapes, tmp_path, signal_name
-):
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(finished, shapes, tmp_path, signal_name):
     handler = signal.getsignal(signal.SIGINT)
     stop = f"+callbacks.stop={{_target_: run_cases.StopAt, epoch: 1, batch: 1, signal_name: {signal_name}}}"
     assert train(small_run(shapes, tmp_path, stop)) is None
@@ -119,7 +117,9 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_a_run_killed_in_its_first_epoch_can_go_on(finished, shapes, tmp_path):
-    assert train(small_run(shapes, tmp_path, "+callbacks.stop={_target_: run_cases.StopAt, epoch: 0, batch: 1}")) is None
+    assert (
+        train(small_run(shapes, tmp_path, "+callbacks.stop={_target_: run_cases.StopAt, epoch: 0, batch: 1}")) is None
+    )
     train(small_run(shapes, tmp_path, "resume=auto"))
     assert_same_weights(weights_of(finished[1]), weights_of(tmp_path / "small" / "latest"))
 

@@ -121,7 +121,11 @@ def test_what_is_automatic_follows_weights_and_data():
     config["backbone"]["norm"] = config["roi_heads"]["detections_per_img"] = "auto"
     assert resolve_model(config, 20)["roi_heads"]["detections_per_img"] == 100
     assert resolve_model(config, 375)["roi_heads"]["detections_per_img"] == 563
-    assert resolve_model(config, 1)["backbone"] == {**config["backbone"], "norm": "frozen_bn", "norm_eps": 0.0}
+    assert resolve_model(config, 1)["backbone"] == {
+        **config["backbone"],
+        "norm": "frozen_bn",
+        "norm_eps": 0.0,
+    }
     scratch = resolve_model({**config, "weights": "none"}, 1)
     assert scratch["backbone"]["norm"] == "bn"
     assert config["backbone"]["norm"] == "auto"  # the configuration itself is left alone
@@ -160,7 +164,9 @@ def test_frozen_batch_norm_layers_keep_their_statistics_in_training():
     image, target, _ = random_scene(70, 90, 3, num_categories=1)
     before = {n: b.clone() for n, b in model.backbone.body.named_buffers() if "running_mean" in n}
     model([image], [target])
-    moved = {n.split(".")[0] for n, b in model.backbone.body.named_buffers() if n in before and not torch.equal(b, before[n])}
+    moved = {
+        n.split(".")[0] for n, b in model.backbone.body.named_buffers() if n in before and not torch.equal(b, before[n])
+    }
     assert moved == {"stage2", "stage3"}
     assert model.training
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

@@ -10,7 +10,6 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from finemask.model.build import build_model
 from finemask.model.frozen_norm import freeze_batch_norm
 
-
 MIN_SIZE, MAX_SIZE = 128, 240
 NUM_CLASSES = 4
 

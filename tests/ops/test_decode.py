@@ -22,9 +22,7 @@ def encoded(image: Image.Image, suffix: str, **options) -> bytes:
 @pytest.mark.parametrize("suffix", ["PNG", "TIFF", "BMP", "WEBP"])
 def test_rgb_is_exact_in_lossless_containers(tmp_path, suffix):
     path = tmp_path / f"a.{suffix.lower()}"
-    path.write_bytes(
-        encoded(Image.fromarray(RGB), suffix, **({"lossless": True} if suffix == "WEBP" else {}))
-    )
+    path.write_bytes(encoded(Image.fromarray(RGB), suffix, **({"lossless": True} if suffix == "WEBP" else {})))
     for source in (path, str(path), path.read_bytes(), Image.open(path)):
         out = decode_image(source)
         assert out.dtype == np.uint8
@@ -45,13 +43,9 @@ def test_grey_alpha_palette_and_one_bit(suffix):
     grey = np.repeat(GREY[:, :, None], 3, axis=2)
     alpha = np.arange(35, dtype=np.uint8).reshape(5, 7)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(GREY), suffix)), grey)
-    np.testing.assert_array_equal(
-        decode_image(encoded(Image.fromarray(np.dstack([GREY, alpha])), suffix)), grey
-    )
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(np.dstack([GREY, alpha])), suffix)), grey)
     # the colour under transparent pixels counts: alpha is dropped, not composited
-    np.testing.assert_array_equal(
-        decode_image(encoded(Image.fromarray(np.dstack([RGB, alpha])), suffix)), RGB
-    )
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(np.dstack([RGB, alpha])), suffix)), RGB)
     palette = Image.fromarray(GREY % 4).convert("P")
     palette.putpalette([10, 20, 30, 200, 100, 50, 0, 0, 0, 255, 255, 255])
     table = np.array([[10, 20, 30], [200, 100, 50], [0, 0, 0], [255, 255, 255]], np.uint8)

@@ -87,9 +87,7 @@ def test_colours_are_stable_distinct_and_carry_readable_text():
 )
 def test_only_small_pictures_are_enlarged(size, factor):
     assert upscale_factor(*size) == factor
-    picture = draw_instances(
-        np.zeros((*size, 3), np.uint8), rles=[], boxes_xyxy=np.zeros((0, 4)), captions=[]
-    )
+    picture = draw_instances(np.zeros((*size, 3), np.uint8), rles=[], boxes_xyxy=np.zeros((0, 4)), captions=[])
     assert picture.size == (size[1] * factor, size[0] * factor)
 
 
@@ -130,9 +128,7 @@ def test_equal_keys_draw_equal_colours_on_black():
     image = np.zeros((400, 400, 3), np.uint8)
     boxes = np.array([[10, 10, 60, 60], [110, 10, 160, 60], [210, 10, 260, 60.0]])
     rles = [encode(rectangle(400, 400, *map(int, box))) for box in boxes]
-    drawn = np.asarray(
-        draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=[""] * 3, color_keys=[1, 2, 1])
-    )
+    drawn = np.asarray(draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=[""] * 3, color_keys=[1, 2, 1]))
     assert np.array_equal(drawn[10:60, 10:60], drawn[10:60, 210:260])
     assert not np.array_equal(drawn[10:60, 10:60], drawn[10:60, 110:160])
 
@@ -142,14 +138,12 @@ def test_equal_keys_draw_equal_colours_on_black():
     st.integers(1, 500),
     st.integers(1, 500),
     st.lists(st.tuples(*[st.floats(-50, 550)] * 4), max_size=12),
-    st.sampled_from(
-        ["fig 0.97", "a very long category name that no plate can hold 0.50", "x", "", "日本 \n 0.1"]
-    ),
+    st.sampled_from(["fig 0.97", "a very long category name that no plate can hold 0.50", "x", "", "日本 \n 0.1"]),
 )
 def test_labels_stay_inside_and_off_one_another(height, width, corners, caption):
-    boxes = np.array(
-        [[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners], dtype=float
-    ).reshape(-1, 4)
+    boxes = np.array([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners], dtype=float).reshape(
+        -1, 4
+    )
     limits = np.array([width, height, width, height])
     low = np.clip(boxes, 0, limits).astype(int)[:, :2].clip(max=limits[:2] - 1)
     high = np.maximum(np.clip(boxes, 0, limits).astype(int)[:, 2:], low + 1)
@@ -169,9 +163,7 @@ def test_labels_stay_inside_and_off_one_another(height, width, corners, caption)
 def test_wild_boxes_and_empty_masks_do_not_crash():
     image = np.zeros((30, 20, 3), np.uint8)
     boxes = np.array([[-9, -9, 99, 99], [5, 5, 5, 5], [20, 30, 20, 30], [np.nan] * 4], dtype=float)
-    picture = draw_instances(
-        image, rles=[encode(np.zeros((30, 20)))] * 4, boxes_xyxy=boxes, captions=["a"] * 4
-    )
+    picture = draw_instances(image, rles=[encode(np.zeros((30, 20)))] * 4, boxes_xyxy=boxes, captions=["a"] * 4)
     assert picture.size == (160, 240)
 
 
@@ -209,9 +201,7 @@ def test_dense_pictures_lose_scores_first_then_all_labels():
 def test_arguments_that_disagree_are_refused():
     image = np.zeros((10, 10, 3), np.uint8)
     with pytest.raises(ValueError, match="1 masks, 1 boxes, 2 captions"):
-        draw_instances(
-            image, rles=[encode(np.ones((10, 10)))], boxes_xyxy=np.zeros((1, 4)), captions=["", ""]
-        )
+        draw_instances(image, rles=[encode(np.ones((10, 10)))], boxes_xyxy=np.zeros((1, 4)), captions=["", ""])
     with pytest.raises(ValueError, match=re.escape("[9, 10]")):
         draw_instances(image, rles=[encode(np.ones((9, 10)))], boxes_xyxy=np.zeros((1, 4)), captions=[""])
 
@@ -232,9 +222,7 @@ def test_the_most_crowded_real_picture_keeps_its_pixels_visible(shared_dir):
     boxes = np.array([annotation["bbox"] for annotation in found])
     boxes[:, 2:] += boxes[:, :2]
     image = np.asarray(Image.open(folder / "images" / crowded["file_name"]).convert("RGB"))
-    drawn = np.asarray(
-        draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=["nucleus 0.99"] * len(found))
-    )
+    drawn = np.asarray(draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=["nucleus 0.99"] * len(found)))
     covered = np.zeros((height, width), bool)
     for x0, y0, x1, y1 in np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).astype(int):
         covered[y0:y1, x0:x1] = True

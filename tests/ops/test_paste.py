@@ -40,8 +40,7 @@ def test_no_detections_are_no_masks():
 def test_the_threshold_is_the_callers():
     boxes = torch.tensor([[2.0, 2.0, 8.0, 8.0]])
     areas = [
-        rle_area(masks_to_rles(torch.full((1, 28, 28), 0.6), boxes, (10, 10), threshold)[0])
-        for threshold in (0.5, 0.7)
+        rle_area(masks_to_rles(torch.full((1, 28, 28), 0.6), boxes, (10, 10), threshold)[0]) for threshold in (0.5, 0.7)
     ]
     assert areas[0] > 0
     assert areas[1] == 0

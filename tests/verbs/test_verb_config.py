@@ -80,7 +80,5 @@ def test_the_verb_on_the_shipped_files(capsys: pytest.CaptureFixture[str]) -> No
     assert verb.main(cfg) == 0
     assert capsys.readouterr().out == (config_dir() / "config.yaml").read_text()
     cfg.action = "lst"
-    with pytest.raises(
-        ConfigError, match=r"config does not know 'lst'\. Did you mean finemask config list\?"
-    ):
+    with pytest.raises(ConfigError, match=r"config does not know 'lst'\. Did you mean finemask config list\?"):
         verb.main(cfg)

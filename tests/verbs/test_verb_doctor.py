@@ -55,9 +55,7 @@ def test_excluded_versions_are_found() -> None:
 
 def test_dependencies_are_those_without_a_condition() -> None:
     assert conflicts.dependency_names(WANTED) == ["torch", "numpy"]
-    assert {"torch", "hydra-core", "albumentations"} <= set(
-        conflicts.dependency_names(conflicts.own_requirements())
-    )
+    assert {"torch", "hydra-core", "albumentations"} <= set(conflicts.dependency_names(conflicts.own_requirements()))
 
 
 @pytest.mark.parametrize(
@@ -164,9 +162,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Problem:
     return problem
 
 
-def test_problems_give_exit_code_2_and_their_remedies(
-    broken: Problem, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_problems_give_exit_code_2_and_their_remedies(broken: Problem, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(OmegaConf.create({"json": True})) == 2
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == [{"what": broken.what, "remedy": broken.remedy}]
@@ -195,6 +191,4 @@ def test_the_page_names_each_gpu_and_what_to_type() -> None:
     assert "T4, 15.0 GiB, compute capability 7.5" in page
     assert "missing" in page
     assert "nothing wrong was found" in page
-    assert (
-        "finemask train data.root=DIR model=resnet50_fpn trainer.precision=16-mixed data.batch_size=4" in page
-    )
+    assert "finemask train data.root=DIR model=resnet50_fpn trainer.precision=16-mixed data.batch_size=4" in page

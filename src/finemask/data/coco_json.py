@@ -131,9 +131,7 @@ def _image_entry(path: Path, entry: dict[str, Any]) -> ImageEntry:
         raise DataError(f"{what}: 'file_name' is missing", where=path)
     height, width = _integer(path, entry, "height", what), _integer(path, entry, "width", what)
     if height < 1 or width < 1:
-        raise DataError(
-            f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size"
-        )
+        raise DataError(f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size")
     posix = PurePosixPath(file_name)
     if posix.is_absolute() or PureWindowsPath(file_name).drive or ".." in posix.parts or "\0" in file_name:
         raise DataError(

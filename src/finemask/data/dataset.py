@@ -59,7 +59,7 @@ class InstanceDataset(Dataset[Sample]):
         self.num_empty = torch.zeros(len(index), dtype=torch.int32)
         self.num_lost = torch.zeros(len(index), dtype=torch.int32)
         for counter in (self.num_empty, self.num_lost):
-            counter.share_memory_()  # type: ignore[no-untyped-call]
+            counter.share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Epoch of items that are asked for without one; see the class for why loaders send their own."""

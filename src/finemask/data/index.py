@@ -118,9 +118,7 @@ class CocoIndex:
         position = {image.id: i for i, image in enumerate(coco.images)}
         label = {category_id: k + 1 for k, category_id in enumerate(category_ids)}
         annotations = coco.annotations
-        annotations.sort(
-            key=lambda annotation: position[annotation["image_id"]]
-        )  # stable: file order within an image
+        annotations.sort(key=lambda annotation: position[annotation["image_id"]])  # stable: file order within an image
         image_of = np.array([position[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
         counts = np.bincount(image_of, minlength=len(coco.images))
         return cls(

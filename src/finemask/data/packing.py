@@ -105,9 +105,7 @@ def pack_segments(
             num_parts[row] = len(segmentation)
             continue
         try:
-            counts, windows[row] = _window_of_mask(
-                segmentation, annotation, int(heights[row]), int(widths[row])
-            )
+            counts, windows[row] = _window_of_mask(segmentation, annotation, int(heights[row]), int(widths[row]))
         except ValueError as error:
             raise _unusable(path, annotation, str(error)) from None
         boxes[row] = windows[row]

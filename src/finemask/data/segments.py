@@ -41,9 +41,7 @@ def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:
     return (fifths - (fifths < 0)) / 5.0
 
 
-def crop_of_polygons(
-    parts: Sequence[NDArray[np.int32]], window_xyxy: tuple[int, int, int, int]
-) -> NDArray[np.bool_]:
+def crop_of_polygons(parts: Sequence[NDArray[np.int32]], window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """Pixels of the union of polygons, as pycocotools would set them in the full image.
 
     Args:
@@ -100,9 +98,7 @@ def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
     Raises:
         ValueError: not such a string.
     """
-    digits = (
-        np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    )
+    digits = np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
     if not digits.size:
         raise ValueError("its RLE is empty")
     if digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
@@ -120,9 +116,7 @@ def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
     return runs
 
 
-def window_of_runs(
-    runs: NDArray[np.int64], height: int, width: int
-) -> tuple[bytes, tuple[int, int, int, int]]:
+def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[bytes, tuple[int, int, int, int]]:
     """Cuts a mask given as run lengths down to a window that holds it.
 
     Args:

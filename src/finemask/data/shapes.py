@@ -34,9 +34,7 @@ class _Shape:
     area: int  # px inside the image, were nothing in front
 
 
-def draw_shapes(
-    output: Path, images: int = 200, size: int = 256, seed: int = 0, val_fraction: float = 0.2
-) -> Path:
+def draw_shapes(output: Path, images: int = 200, size: int = 256, seed: int = 0, val_fraction: float = 0.2) -> Path:
     """Draws a dataset: ``images/*.jpg``, ``annotations/train.json`` and ``annotations/val.json``.
 
     The same arguments give the same dataset.
@@ -82,8 +80,7 @@ def draw_shapes(
                 annotation_id += 1
                 annotations.append({"id": annotation_id, "image_id": number + 1, **annotation})
         categories = [
-            {"id": category_id, "name": name, "supercategory": "shape"}
-            for name, category_id in CATEGORY_IDS.items()
+            {"id": category_id, "name": name, "supercategory": "shape"} for name, category_id in CATEGORY_IDS.items()
         ]
         document = {"info": info, "images": entries, "annotations": annotations, "categories": categories}
         write_json(output / "annotations" / f"{split}.json", document, indent=None)
@@ -113,9 +110,7 @@ def _refuse_foreign(output: Path, splits: dict[str, range]) -> None:
             )
 
 
-def _draw_image(
-    number: int, size: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+def _draw_image(number: int, size: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     """The picture [H, W, 3] and its annotations, without ids."""
     canvas = background(size, rng)
     if number % 33 == 17:  # 3 % of the images have no objects
@@ -143,13 +138,11 @@ def _try_shape(
     """Puts one more shape in front, unless it hid too much of another or lay mostly outside."""
     size = len(canvas)
     name = str(rng.choice(list(CATEGORY_IDS)))
-    points = _outline(name, size * rng.uniform(0.09, 0.2), rng) + rng.uniform(0.04, 0.96, 2) * size
+    points = _outline(name, size * rng.uniform(0.11, 0.22), rng) + rng.uniform(0.04, 0.96, 2) * size
     points = np.round(points, 2)
     mask = _raster(points, size)
     area = int(mask.sum())
-    if area < 0.5 * _polygon_area(points) or any(
-        (s.visible & ~mask).sum() < _LEAST_VISIBLE * s.area for s in shapes
-    ):
+    if area < 0.5 * _polygon_area(points) or any((s.visible & ~mask).sum() < _LEAST_VISIBLE * s.area for s in shapes):
         return
     paint_shape(canvas, *_coverage(points, size), rng)
     for shape in shapes:

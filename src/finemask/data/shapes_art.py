@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+_TEXTURE_STRENGTH = 0.5  # of the second colour: patterns are to decorate a shape, not to hide its outline
+
 
 def background(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """A pale or dark gradient of little colour with soft blotches and grain, [H, W, 3]."""
@@ -47,7 +49,8 @@ def paint_shape(
     colour = _colour(hue, rng.uniform(0.55, 0.95), rng.uniform(0.6, 1.0))
     second = _colour(hue + rng.uniform(-0.06, 0.06), rng.uniform(0.4, 0.9), rng.uniform(0.45, 0.95))
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    mixed = colour + _texture(x, y, len(canvas) / 256, rng)[:, :, None] * (second - colour)
+    texture = _TEXTURE_STRENGTH * _texture(x, y, len(canvas) / 256, rng)
+    mixed = colour + texture[:, :, None] * (second - colour)
     angle = rng.uniform(0, 2 * np.pi)
     light = np.cos(angle) * (x / max(width - 1, 1) - 0.5) + np.sin(angle) * (y / max(height - 1, 1) - 0.5)
     mixed = mixed * (1 + 0.25 * light[:, :, None])

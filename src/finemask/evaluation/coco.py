@@ -80,16 +80,12 @@ class CocoEvaluator:
         backend: str = "pycocotools",
     ) -> None:
         self.ground_truth = ground_truth
-        self.category_ids = (
-            [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
-        )
+        self.category_ids = [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
         self.iou_types = _checked_iou_types(iou_types)
         self.max_detections = _resolved_cap(max_detections, ground_truth)
         self.threshold = _checked_threshold(threshold)
         if backend not in BACKENDS:
-            raise ConfigError(
-                f"there is no backend {backend!r}", remedy=f"Choose from: {', '.join(BACKENDS)}."
-            )
+            raise ConfigError(f"there is no backend {backend!r}", remedy=f"Choose from: {', '.join(BACKENDS)}.")
         self.backend = backend
         if "segm" in self.iou_types:
             ground_truth.check_masks()
@@ -121,9 +117,7 @@ class CocoEvaluator:
             labels, detections["boxes"].tolist(), detections["scores"].tolist(), strict=True
         ):
             box = [x0, y0, x1 - x0, y1 - y0]
-            found.append(
-                CocoResult(image_id=image_id, category_id=self.category_ids[label - 1], bbox=box, score=score)
-            )
+            found.append(CocoResult(image_id=image_id, category_id=self.category_ids[label - 1], bbox=box, score=score))
         if "segm" in self.iou_types:
             from finemask.ops.paste import masks_to_rles
 
@@ -233,9 +227,7 @@ class CocoEvaluator:
 
 def _checked_iou_types(iou_types: Sequence[str]) -> tuple[str, ...]:
     if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(IOU_TYPES):
-        raise ConfigError(
-            f"iou_types is {iou_types!r}", remedy="Write iou_types=[bbox,segm], [bbox] or [segm]."
-        )
+        raise ConfigError(f"iou_types is {iou_types!r}", remedy="Write iou_types=[bbox,segm], [bbox] or [segm].")
     return tuple(kind for kind in IOU_TYPES if kind in iou_types)
 
 
@@ -244,9 +236,7 @@ def _resolved_cap(max_detections: int | str, ground_truth: GroundTruth) -> int:
         return max(_STANDARD_CAP, math.ceil(_HEADROOM * ground_truth.max_per_image))
     if isinstance(max_detections, int) and not isinstance(max_detections, bool) and max_detections > 0:
         return max_detections
-    raise ConfigError(
-        f"max_detections is {max_detections!r}", remedy="Give a whole number of at least 1, or auto."
-    )
+    raise ConfigError(f"max_detections is {max_detections!r}", remedy="Give a whole number of at least 1, or auto.")
 
 
 def _checked_threshold(threshold: float | str) -> float | Literal["auto"]:

@@ -82,12 +82,9 @@ def coco_object(ground_truth: GroundTruth, annotations: list[dict[str, Any]]) ->
         coco = COCO()
         dataset: Any = {
             "images": [
-                {"id": id_, "height": image.height, "width": image.width}
-                for id_, image in ground_truth.images.items()
+                {"id": id_, "height": image.height, "width": image.width} for id_, image in ground_truth.images.items()
             ],
-            "categories": [
-                {"id": category.id, "name": category.name} for category in ground_truth.categories
-            ],
+            "categories": [{"id": category.id, "name": category.name} for category in ground_truth.categories],
             "annotations": annotations,
         }
         coco.dataset = dataset
@@ -187,9 +184,7 @@ def _check_unique(values: list[Any], what: str, source: str, kind: str = "id") -
         )
 
 
-def _complete(
-    annotation: Mapping[str, Any], images: Mapping[int, ImageInfo], categories: set[int]
-) -> dict[str, Any]:
+def _complete(annotation: Mapping[str, Any], images: Mapping[int, ImageInfo], categories: set[int]) -> dict[str, Any]:
     image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
     if not isinstance(image_id, int) or image_id not in images:
         raise ValueError(f"image_id {image_id!r} is not among the images")

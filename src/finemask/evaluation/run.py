@@ -49,9 +49,7 @@ def write_evaluation(
     """
     output = Path(output)
     predictions = output / f"predictions{suffix}.json"
-    write_json(
-        predictions, evaluator.results, indent=None
-    )  # first: it is what cannot be computed again quickly
+    write_json(predictions, evaluator.results, indent=None)  # first: it is what cannot be computed again quickly
     evaluation = evaluator.evaluate()
     metrics = output / f"metrics{suffix}.json"
     write_json(metrics, evaluation.metrics)

@@ -25,9 +25,7 @@ def checked_rle(segmentation: Any, height: int, width: int) -> Rle:
     if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
         runs = run_lengths(rle["counts"])
         if int(runs.sum()) != height * width or (runs < 0).any():
-            raise ValueError(
-                f"the RLE's counts add up to {int(runs.sum())}, the image has {height * width} pixels"
-            )
+            raise ValueError(f"the RLE's counts add up to {int(runs.sum())}, the image has {height * width} pixels")
     return rle
 
 
@@ -35,9 +33,7 @@ def _check_polygon(polygon: Any) -> None:
     if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
         raise ValueError("a polygon must be a list of finite numbers [x0, y0, x1, y1, …]")
     if len(polygon) < MIN_POLYGON_NUMBERS or len(polygon) % 2:
-        raise ValueError(
-            f"a polygon of {len(polygon)} numbers; it takes pairs of x and y, and at least three of them"
-        )
+        raise ValueError(f"a polygon of {len(polygon)} numbers; it takes pairs of x and y, and at least three of them")
 
 
 def is_number(value: Any) -> bool:

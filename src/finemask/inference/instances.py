@@ -83,9 +83,7 @@ class Instances:
             return self[self.scores >= limits]
         return self[self.scores >= threshold]
 
-    def draw(
-        self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance"
-    ) -> Image.Image:
+    def draw(self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance") -> Image.Image:
         """Masks, boxes, names and scores over the image.
 
         Args:
@@ -105,9 +103,7 @@ class Instances:
             raise ValueError(f"color_by is 'instance' or 'class', not {color_by!r}")
         captions = [f"{name} {score:.2f}" for name, score in zip(self.class_names, self.scores, strict=True)]
         keys = None if color_by == "instance" else [int(label) - 1 for label in self.labels]
-        return draw_instances(
-            ground, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, color_keys=keys
-        )
+        return draw_instances(ground, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, color_keys=keys)
 
     def to_coco(self, image_id: int = 1) -> list[CocoResult]:
         """Entries of a COCO results file; category ids are those of the training annotations."""

@@ -176,9 +176,7 @@ def _under_own_names(items: list[Item]) -> list[Item]:
 
 
 def _download(url: str) -> bytes:
-    request = urllib.request.Request(
-        url, headers={"User-Agent": "finemask"}
-    )  # some hosts refuse urllib's own
+    request = urllib.request.Request(url, headers={"User-Agent": "finemask"})  # some hosts refuse urllib's own
     try:
         with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
             content: bytes = response.read(MAX_URL_BYTES + 1)

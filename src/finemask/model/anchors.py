@@ -12,6 +12,4 @@ def fpn_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Ancho
         sizes: side of a square anchor at each level, px of the resized image, finest level first.
         aspect_ratios: height over width, the same at every level.
     """
-    return AnchorGenerator(
-        sizes=tuple((size,) for size in sizes), aspect_ratios=(tuple(aspect_ratios),) * len(sizes)
-    )
+    return AnchorGenerator(sizes=tuple((size,) for size in sizes), aspect_ratios=(tuple(aspect_ratios),) * len(sizes))

@@ -4,8 +4,10 @@ Every builder returns a module with ``body`` and ``fpn`` (torchvision's paramete
 and feature maps at strides 4, 8, 16, 32 and a pooled 64.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +64,13 @@ class PyramidBackbone(nn.Module):
 
 
 def resnet_fpn(
-    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+    name: str,
+    out_channels: int = 256,
+    norm: str = "frozen_bn",
+    norm_eps: float = 1e-5,
+    fpn_norm: str = "none",
 ) -> PyramidBackbone:
-    """A torchvision ResNet or ResNeXt: ``resnet18`` … ``resnet152``, ``resnext50_32x4d``, ``resnext101_32x8d``, …
+    """A torchvision ResNet or ResNeXt: ``resnet18`` … ``resnet152``, ``resnext50_32x4d``, ``resnext101_32x8d``, ….
 
     Args:
         name: of torchvision's builder.
@@ -84,9 +90,13 @@ def resnet_fpn(
 
 
 def mobilenet_fpn(
-    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+    name: str,
+    out_channels: int = 256,
+    norm: str = "frozen_bn",
+    norm_eps: float = 1e-5,
+    fpn_norm: str = "none",
 ) -> PyramidBackbone:
-    """torchvision's ``mobilenet_v2`` or ``mobilenet_v3_large``; arguments as ``resnet_fpn``."""
+    """A MobileNet of torchvision, ``mobilenet_v2`` or ``mobilenet_v3_large``; arguments as ``resnet_fpn``."""
     if name not in _MOBILENET_STAGES:
         known = ", ".join(_MOBILENET_STAGES)
         raise ConfigError(f"{name!r} is not one of {known}", where="model.backbone.name")
@@ -94,12 +104,16 @@ def mobilenet_fpn(
     ends = _MOBILENET_STAGES[name]
     body = IntermediateLayerGetter(features, {str(end): str(level) for level, end in enumerate(ends)})
     edges = [-1, 0, *ends]  # the stem alone, then up to each stride's last block
-    stages = [[str(block) for block in range(a + 1, b + 1)] for a, b in zip(edges, edges[1:], strict=False)]
+    stages = [[str(block) for block in range(a + 1, b + 1)] for a, b in itertools.pairwise(edges)]
     return PyramidBackbone(body, list(ends.values()), out_channels, stages, fpn_norm)
 
 
 def timm_fpn(
-    name: str, out_channels: int = 256, norm: str = "frozen_bn", norm_eps: float = 1e-5, fpn_norm: str = "none"
+    name: str,
+    out_channels: int = 256,
+    norm: str = "frozen_bn",
+    norm_eps: float = 1e-5,
+    fpn_norm: str = "none",
 ) -> PyramidBackbone:
     """Any backbone of timm that gives feature maps at strides 4, 8, 16 and 32; needs the extra ``timm``.
 
@@ -111,7 +125,7 @@ def timm_fpn(
         raise MissingExtraError("timm", "timm", needed_for=f"the backbone {name}") from error
     try:
         probe = timm.create_model(name, features_only=True, pretrained=False)
-        reductions = list(probe.feature_info.reduction())
+        reductions = list(_feature_info(probe).reduction())
         wanted = [reductions.index(stride) for stride in (4, 8, 16, 32)]
         body = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
     except (RuntimeError, ValueError, AttributeError) as error:
@@ -125,7 +139,11 @@ def timm_fpn(
     children = [child for child, _ in body.named_children()]
     # timm names a stage's modules differently in every family: the stem alone is told apart, the rest is one part.
     stages = [children[:1], [], [], [], children[1:]]
-    return PyramidBackbone(body, list(body.feature_info.channels()), out_channels, stages, fpn_norm)
+    return PyramidBackbone(body, list(_feature_info(body).channels()), out_channels, stages, fpn_norm)
+
+
+def _feature_info(body: nn.Module) -> Any:
+    return body.feature_info  # timm's own description of its maps
 
 
 def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:

@@ -36,9 +36,7 @@ BUILDERS: frozenset[str] = frozenset(
 )
 
 
-def build_model(
-    config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None
-) -> MaskRCNN:
+def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None) -> MaskRCNN:
     """Assembles Mask R-CNN with random weights from a ``model`` configuration.
 
     Args:

@@ -12,7 +12,7 @@ POOLED_MASK = 14  # side of a pooled mask feature; predictions are twice that
 
 
 class Float32RPNHead(RPNHead):
-    """torchvision's RPN head, answering in float32 whatever the autocast: half-precision scores tie in their ranking."""
+    """torchvision's RPN head, answering in float32 under autocast too: half-precision scores tie in their ranking."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Feature maps to objectness and deltas, one tensor a level."""
@@ -30,7 +30,10 @@ def conv_fc(
 ) -> tuple[nn.Module, int]:
     """Convolutions with batch norm, then one fully connected layer (torchvision's v2 recipe)."""
     head = FastRCNNConvFCHead(
-        (in_channels, POOLED_BOX, POOLED_BOX), list(channels), [representation_size], norm_layer=nn.BatchNorm2d
+        (in_channels, POOLED_BOX, POOLED_BOX),
+        list(channels),
+        [representation_size],
+        norm_layer=nn.BatchNorm2d,
     )
     return head, representation_size
 

@@ -76,7 +76,7 @@ class CriterionRoIHeads(RoIHeads):
         self.box_loss = box_loss
         self.mask_loss = mask_loss
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         features: dict[str, Tensor],
         proposals: list[Tensor],
@@ -90,7 +90,7 @@ class CriterionRoIHeads(RoIHeads):
             return [], self._losses(features, proposals, image_shapes, targets)
         return self._detections(features, proposals, image_shapes), {}
 
-    def check_targets(self, targets: list[Target] | None) -> None:  # type: ignore[override]
+    def check_targets(self, targets: list[Target] | None) -> None:
         """Refuses labels that are not 1..K: class 0 is background, and a silent 0 trains objects away.
 
         Only on the CPU, where looking costs nothing; finemask's own dataset cannot make such labels.
@@ -114,7 +114,11 @@ class CriterionRoIHeads(RoIHeads):
         proposals, matched_idxs, labels, regression_targets = self.select_training_samples(proposals, targets)
         class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
         losses = self.box_loss(
-            class_logits, box_regression, torch.cat(labels), torch.cat(regression_targets), torch.cat(proposals)
+            class_logits,
+            box_regression,
+            torch.cat(labels),
+            torch.cat(regression_targets),
+            torch.cat(proposals),
         )
 
         positives = [torch.where(image_labels > 0)[0] for image_labels in labels]
@@ -145,7 +149,10 @@ class CriterionRoIHeads(RoIHeads):
     ) -> tuple[Tensor, Tensor]:
         pooled = self.box_roi_pool(features, proposals, image_shapes)
         class_logits, box_regression = self.box_predictor(self.box_head(pooled))
-        return class_logits.float(), box_regression.float()  # box coding and softmax are float32 under autocast too
+        return (
+            class_logits.float(),
+            box_regression.float(),
+        )  # box coding and softmax are float32 under autocast too
 
     def _predict_masks(
         self,

@@ -6,6 +6,7 @@ one thread; its CUDA kernels are parallel and are used as they are.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ class PyramidRoIAlign(MultiScaleRoIAlign):
     RoIAlign. ``sampling_ratio`` must be positive: the adaptive grid differs from box to box.
     """
 
-    def forward(
-        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
+    scales: list[float] | None
+    map_levels: Callable[[list[Tensor]], Tensor] | None
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Feature maps by name and boxes [R, 4] of each image to [sum of R, C, P, P]."""
         levels = _filter_input(x, self.featmap_names)
         if levels[0].device.type != "cpu" or self.sampling_ratio <= 0:
@@ -37,7 +39,12 @@ class PyramidRoIAlign(MultiScaleRoIAlign):
                 levels, image_shapes, self.canonical_scale, self.canonical_level
             )
         matrix = _pooling_matrix(
-            levels, boxes, self.map_levels(boxes).numpy(), self.scales, self.output_size[0], self.sampling_ratio
+            levels,
+            boxes,
+            self.map_levels(boxes).numpy(),
+            self.scales,
+            self.output_size[0],
+            self.sampling_ratio,
         )
         channels = levels[0].shape[1]
         rows = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, channels) for level in levels])

@@ -53,7 +53,8 @@ class SmallBody(nn.Module):
         for number, width in enumerate(channels):
             residual = _Residual(nn.Sequential(*conv(width, width), nn.ReLU(inplace=True), *conv(width, width)))
             self.add_module(
-                f"stage{number}", nn.Sequential(*conv(before, width, stride=2), nn.ReLU(inplace=True), residual)
+                f"stage{number}",
+                nn.Sequential(*conv(before, width, stride=2), nn.ReLU(inplace=True), residual),
             )
             before = width
         self._names = [f"stage{number}" for number in range(len(channels))]

@@ -21,8 +21,23 @@ _COCO = {
     "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
     "resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")  # what trainers nest a state_dict under
-_STRIP = ("", "model.", "module.", "module.model.", "net.", "encoder.", "features.", "backbone.", "backbone.body.")
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+)  # what trainers nest a state_dict under
+_STRIP = (
+    "",
+    "model.",
+    "module.",
+    "module.model.",
+    "net.",
+    "encoder.",
+    "features.",
+    "backbone.",
+    "backbone.body.",
+)
 _ADD = ("", "backbone.", "backbone.body.")
 _LEAST_SHARE_OF_BODY = 0.75  # of the backbone's numbers; below that a file is of another architecture
 
@@ -104,7 +119,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
             break
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
+    tensors = (
+        {name: value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
+    )
     if not tensors:
         raise WeightsError("the file holds no tensors", where=path)
     return tensors
@@ -153,21 +170,15 @@ def _with_prefix(named: Mapping[str, Tensor], strip: str, add: str) -> dict[str,
 
 
 def _fitting(renamed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: tensor
-        for name, tensor in renamed.items()
-        if name in wanted and wanted[name].shape == tensor.shape
-    }
+    return {name: tensor for name, tensor in renamed.items() if name in wanted and wanted[name].shape == tensor.shape}
 
 
 def _modern_name(name: str) -> str:
-    """torchvision renamed parameters of its detection heads since it published their weights."""
+    """Torchvision renamed parameters of its detection heads since it published their weights."""
     name = name.removeprefix("_orig_mod.")
     name = re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", name)
     name = re.sub(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", name)
-    return re.sub(
-        r"(mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", name
-    )
+    return re.sub(r"(mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", name)
 
 
 def _examples(names: Mapping[str, Any], strip: str = "") -> str:
@@ -200,8 +211,7 @@ def _timm_state_dict(name: str) -> dict[str, Tensor]:
         state_dict: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError, ImportError) as error:
         raise WeightsError(
-            f"timm's weights of {name} are neither cached nor can they be downloaded "
-            f"({str(error).splitlines()[0]})",
+            f"timm's weights of {name} are neither cached nor can they be downloaded ({str(error).splitlines()[0]})",
             where="model.weights=imagenet",
             remedy="Fetch them on a machine with a network and name the file with model.weights=PATH, or start from "
             "nothing with model.weights=none.",

@@ -111,9 +111,7 @@ def _rgb_of_image(image: Image.Image, size_hw: tuple[int, int] | None, name: str
     if image.mode == "F":
         return _rgb_of_floats(np.asarray(image), name)
     if image.mode in ("LA", "La"):
-        image = image.convert("LA").convert(
-            "L"
-        )  # L, not RGB, so that alpha is dropped and nothing else happens
+        image = image.convert("LA").convert("L")  # L, not RGB, so that alpha is dropped and nothing else happens
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -143,8 +141,7 @@ def _rgb_of_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     fits = values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3))
     if not fits or 0 in values.shape:
         raise DataError(
-            f"an image array must be uint8, RGB [H, W, 3] or grey [H, W]; "
-            f"this is {values.dtype} {list(values.shape)}",
+            f"an image array must be uint8, RGB [H, W, 3] or grey [H, W]; this is {values.dtype} {list(values.shape)}",
             where=name,
             remedy="Convert it, for example a tensor [3, H, W] with .permute(1, 2, 0).numpy()",
         )

@@ -72,9 +72,7 @@ def draw_instances(
     keys = range(len(rles)) if color_keys is None else color_keys
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     if not len(rles) == len(boxes) == len(captions) == len(keys):
-        raise ValueError(
-            f"{len(rles)} masks, {len(boxes)} boxes, {len(captions)} captions and {len(keys)} colour keys"
-        )
+        raise ValueError(f"{len(rles)} masks, {len(boxes)} boxes, {len(captions)} captions and {len(keys)} colour keys")
     for rle in rles:
         if list(rle["size"]) != [height, width]:
             raise ValueError(f"a mask of {rle['size']} (height, width) on a picture of {[height, width]}")

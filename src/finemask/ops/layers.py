@@ -127,7 +127,9 @@ def mask_targets(layers: Tensor, slots: Tensor, matched_idxs: Tensor, boxes: Ten
     for chosen, h, w in _chunks(rows.tolist(), columns.tolist()):
         these = torch.tensor(chosen, device=layers.device)
         crop = _crop_by_slices if layers.device.type == "cpu" else _crop_by_gather
-        indicator = crop(layers, layer[these], top[these], left[these], h, w) == value[these, None, None].to(torch.uint8)
+        indicator = crop(layers, layer[these], top[these], left[these], h, w) == value[these, None, None].to(
+            torch.uint8
+        )
         row_operator = _roi_align_operator(y1[these], y2[these], side, height, top[these], h)
         column_operator = _roi_align_operator(x1[these], x2[these], side, width, left[these], w)
         targets[these] = row_operator @ indicator.float() @ column_operator.transpose(1, 2)

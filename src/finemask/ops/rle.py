@@ -70,7 +70,8 @@ def rle_box_xywh(rle: Rle) -> list[float]:
 
 def rle_from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
     """The union of polygons, each [x0, y0, x1, y1, …] px, rasterised by pycocotools."""
-    parts = coco_mask.frPyObjects([list(polygon) for polygon in polygons], height, width)
+    outlines: Any = [list(polygon) for polygon in polygons]  # the stubs know whole numbers only
+    parts = coco_mask.frPyObjects(outlines, height, width)
     return _as_text(coco_mask.merge(parts))
 
 
@@ -99,7 +100,8 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
 
 
 def _compress(counts: list[int], height: int, width: int) -> Rle:
-    return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+    uncompressed: Any = {"size": [height, width], "counts": counts}
+    return _as_text(coco_mask.frPyObjects(uncompressed, height, width))
 
 
 def _as_text(encoded: Any) -> Rle:

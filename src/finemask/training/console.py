@@ -56,7 +56,7 @@ def show_table(table: Table) -> None:
     plain = io.StringIO()
     Console(file=plain, width=_LOG_WIDTH, no_color=True).print(table)
     for handler in logging.getLogger("finemask").handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
             handler.stream.write(plain.getvalue())
             handler.flush()
 
@@ -73,9 +73,10 @@ def say_next_steps(metrics: Mapping[str, Any], model_file: Path, paths: Sequence
     print(f"\nLearned {len(classes)} {'class' if len(classes) == 1 else 'classes'}: {', '.join(list(classes)[:8])}")
     if point["recall"] is not None and ap50 is not None:
         precision = "n/a" if point["precision"] is None else f"{point['precision']:.0%}"
+        print(f"On {metrics['images']} images it had not seen: mask AP50 {ap50:.3f}.")
         print(
-            f"On {metrics['images']} images it had not seen: mask AP50 {ap50:.3f}; at score {point['threshold']:.2f} it "
-            f"finds {point['recall']:.0%} of the objects, and {precision} of what it finds is right."
+            f"At score {point['threshold']:.2f} it finds {point['recall']:.0%} of the objects, and {precision} of what "
+            "it finds is right."
         )
     print("\nWritten:")
     for path in paths:

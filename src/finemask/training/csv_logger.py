@@ -5,7 +5,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from finemask.ops.files import atomic_path
@@ -59,7 +60,7 @@ class CsvLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Takes values of a step; those of one step share a row."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
-        row = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
+        row: dict[str, Any] = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
         row.update(step=step if step is not None else -1, **{k: f"{v:.6g}" for k, v in values.items()})
         last = self._rows[-1] if self._rows else None
         if last is not None and last.get("step") == row["step"] and len(self._rows) > self._written:
@@ -85,7 +86,10 @@ class CsvLogger(Logger):
                 csv.DictWriter(file, columns).writerows(self._rows[self._written :])
         else:
             self._columns = columns
-            with atomic_path(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            with (
+                atomic_path(self._path) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(self._rows)

@@ -79,7 +79,11 @@ def finish(
             images_dir=datamodule.images_dir,
             title=f"{run_dir.parent.name}: {split}",
             subtitle=f"{model_config['name']}, epoch {content['epoch'] + 1}",
-            provenance={"run": run_dir.name, "data": str(datamodule.root), "model": str(model_config["name"])},
+            provenance={
+                "run": run_dir.name,
+                "data": str(datamodule.root),
+                "model": str(model_config["name"]),
+            },
             training_curves=_metrics_rows(run_dir / "metrics.csv"),
         )
         metrics[split] = written.metrics

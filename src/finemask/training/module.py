@@ -75,13 +75,15 @@ class MaskRCNNModule(pl.LightningModule):
         losses: dict[str, Tensor] = self.model(images, targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            return self._skip(losses, targets)
+            self._note_skipped(losses, targets)
+            return None
         self._non_finite_steps = 0
-        logged = {"train/loss": total, **{f"train/{name}": value for name, value in losses.items()}}
-        self.log_dict({name: value.detach() for name, value in logged.items()}, batch_size=len(images))
+        if logs_this_step(self.trainer):
+            logged = {"train/loss": total, **{f"train/{name}": value for name, value in losses.items()}}
+            self.log_dict({name: value.detach() for name, value in logged.items()}, batch_size=len(images))
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Detections of the batch; the evaluation callback takes them from here."""
         detections: list[Detections] = self.model(batch[0])
         return detections
@@ -94,7 +96,7 @@ class MaskRCNNModule(pl.LightningModule):
         text = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
-    def _skip(self, losses: dict[str, Tensor], targets: Sequence[Target]) -> None:
+    def _note_skipped(self, losses: dict[str, Tensor], targets: Sequence[Target]) -> None:
         self._non_finite_steps += 1
         bad = [name for name, value in losses.items() if not torch.isfinite(value)]
         images = [target["image_id"] for target in targets]
@@ -110,3 +112,9 @@ class MaskRCNNModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
         checkpoint["finemask_version"] = 1
+
+
+def logs_this_step(trainer: pl.Trainer) -> bool:
+    """Whether this step's numbers will reach a logger. Lightning takes milliseconds to note what it then drops."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return (trainer.global_step + 1) % every == 0

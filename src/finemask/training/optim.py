@@ -42,7 +42,11 @@ def parameter_groups(
 
 
 def cosine(
-    optimizer: Optimizer, total_steps: int, warmup: float = 0.05, max_warmup_steps: int = 1000, final: float = 0.01
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup: float = 0.05,
+    max_warmup_steps: int = 1000,
+    final: float = 0.01,
 ) -> LambdaLR:
     """Linear warm-up, then half a cosine down to a fraction of the learning rate.
 

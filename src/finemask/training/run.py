@@ -1,6 +1,7 @@
 """One training run, top to bottom: data, model, weights, trainer, fit, and what is made of the best weights."""
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from finemask.errors import ConfigError, FinemaskError
 from finemask.evaluation.coco import CocoEvaluator
@@ -58,7 +59,7 @@ def train(cfg: DictConfig) -> Finished | None:
         raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")
     run_dir, checkpoint = open_run(Path(cfg.output), str(cfg.name), cfg.resume)
     cfg.run_dir = str(run_dir)
-    is_main = rank_zero_only.rank == 0
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
     try:
         with logging_to(run_dir / "train.log", is_main=is_main):
             return _train(cfg, datamodule, checkpoint)
@@ -69,9 +70,7 @@ def train(cfg: DictConfig) -> Finished | None:
 def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finished | None:
     run_dir = Path(cfg.run_dir)
     splits = {
-        name: index
-        for name in ("train", "val", "test")
-        if (index := getattr(datamodule, f"{name}_index")) is not None
+        name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
     }
     log.info("Run: %s%s", run_dir, f", resumed from {checkpoint}" if checkpoint else "")
     show_table(data_table(splits, len(datamodule.categories)))
@@ -127,8 +126,8 @@ def _fit(trainer: pl.Trainer, module: MaskRCNNModule, datamodule: Any, checkpoin
         raise FinemaskError(
             f"the GPU's memory is full ({str(error).splitlines()[0]})",
             where=f"epoch {trainer.current_epoch}, step {trainer.global_step}",
-            remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size and "
-            "model.max_size, or use trainer.precision=bf16-mixed.",
+            remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size "
+            "and model.max_size, or use trainer.precision=bf16-mixed.",
         ) from error
     except RuntimeError:
         if trainer.received_sigterm:  # whoever stopped the run stopped its workers too, and a loader found out first

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -41,7 +40,9 @@ def open_run(output: Path, name: str, resume: str | None) -> tuple[Path, Path | 
         if checkpoint.is_dir():
             checkpoint = checkpoint / "checkpoints" / LAST
         if not checkpoint.is_file():
-            raise ConfigError("no such checkpoint", where=checkpoint, remedy="resume is auto, a run's folder or a file.")
+            raise ConfigError(
+                "no such checkpoint", where=checkpoint, remedy="resume is auto, a run's folder or a file."
+            )
         return checkpoint.resolve().parent.parent, checkpoint.resolve()
     of_name = output / name
     if resume == "auto":

@@ -11,7 +11,8 @@ from finemask.model.backbone import count_parameters
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.weights import LoadReport
 
-_PARTS = ("backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
+_PARTS = (
+    "backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
           "roi_heads.mask_predictor")  # fmt: skip
 _SHOWN_SHAPES = 6
 

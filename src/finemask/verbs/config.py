@@ -58,8 +58,7 @@ def listing(folder: Path, group: str | None = None) -> list[str]:
         guess = nearest(str(group), sorted(groups))
         raise ConfigError(
             f"there is no group '{group}'",
-            remedy=(f"Did you mean '{guess}'? " if guess else "")
-            + f"There are: {', '.join(sorted(groups))}.",
+            remedy=(f"Did you mean '{guess}'? " if guess else "") + f"There are: {', '.join(sorted(groups))}.",
         )
     width = max(map(len, shown)) + 2
     return [f"{name:<{width}}{_first_line(folder / f'{name}.yaml')}".rstrip() for name in shown]
@@ -103,9 +102,7 @@ def copy(folder: Path, name: str | None, destination: str | None) -> Path:
     if target.suffix not in (".yaml", ".yml") or target.is_dir():
         target = target / source.relative_to(folder)
     if target.exists():
-        raise ConfigError(
-            "exists already, and is left alone", where=target, remedy="Choose another destination."
-        )
+        raise ConfigError("exists already, and is left alone", where=target, remedy="Choose another destination.")
     write_text(target, source.read_text(encoding="utf-8"))
     return target
 

@@ -56,9 +56,7 @@ def show(console: Console, written: WrittenEvaluation) -> None:
             table.add_row(label, *(_number(metrics[kind][key]) for key in _SHOWN))
     console.print(table)
     point = metrics["operating_point"]
-    found, missed, false = (
-        point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive")
-    )
+    found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
     counts = f"{found} found, {missed} missed, {false} false"
     if point["threshold"] is None:
         sentence = f"no detection matches an object ({metrics['detections']} detections; {counts})"
@@ -74,9 +72,7 @@ def show(console: Console, written: WrittenEvaluation) -> None:
 
 def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
     if options["annotations"] is None:
-        raise ConfigError(
-            "predictions= needs annotations=", remedy="Give the COCO annotation file to compare with."
-        )
+        raise ConfigError("predictions= needs annotations=", remedy="Give the COCO annotation file to compare with.")
     if options["threshold"] == "model":
         raise ConfigError("threshold=model needs model=", remedy="Give a score from 0 to 1, or auto.")
     predictions = Path(options["predictions"])

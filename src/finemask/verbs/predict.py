@@ -69,9 +69,7 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def readable(
-    items: Iterable[Item], failures: list[DataError], progress: PredictProgress
-) -> Iterator[NamedImage]:
+def readable(items: Iterable[Item], failures: list[DataError], progress: PredictProgress) -> Iterator[NamedImage]:
     """The images of all items; one that cannot be read is reported, remembered and left out."""
     for item in items:
         try:
@@ -82,9 +80,7 @@ def readable(
             progress.advance("")
 
 
-def record(
-    found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: PredictProgress
-) -> None:
+def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: PredictProgress) -> None:
     """Hands each image's instances to all writers. However it ends, what was found so far is written."""
     start = time.perf_counter()
     try:
@@ -125,13 +121,9 @@ def show(console: Console, tally: Tally) -> None:
 
 def unreadable(failures: Sequence[DataError], total: int) -> DataError:
     """The closing error: what was skipped, and why."""
-    listed = "; ".join(
-        f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED]
-    )
+    listed = "; ".join(f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED])
     more = f"; and {len(failures) - _LISTED} more, reported above" if len(failures) > _LISTED else ""
-    return DataError(
-        f"{len(failures)} of {_count(total, 'source')} could not be read and were skipped: {listed}{more}"
-    )
+    return DataError(f"{len(failures)} of {_count(total, 'source')} could not be read and were skipped: {listed}{more}")
 
 
 def _summary(instances: Instances) -> str:

@@ -62,14 +62,11 @@ def line_chart(
     for tick in _ticks(y_range):
         y = y_scale(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
-        )
+        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
     for tick in _ticks(x_range):
         x = x_scale(tick)
         parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">'
-            f"{tick:.4g}</text>"
+            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:.4g}</text>'
         )
     middle_x, middle_y = (_LEFT + WIDTH - _RIGHT) / 2, (_TOP + HEIGHT - _BOTTOM) / 2
     parts.append(
@@ -82,9 +79,7 @@ def line_chart(
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     for line in lines:
         kept = _thinned(len(line.x))
-        points = " ".join(
-            f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in zip(line.x[kept], line.y[kept], strict=True)
-        )
+        points = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in zip(line.x[kept], line.y[kept], strict=True))
         title = f"<title>{escape(line.label)}</title>"
         if len(kept) == 1:
             left, top = points.split(",")
@@ -92,9 +87,7 @@ def line_chart(
         elif len(kept):
             parts.append(f'<polyline class="line {line.css}" points="{points}">{title}</polyline>')
     if marker is not None:
-        parts.append(
-            f'<circle class="marker" cx="{x_scale(marker[0]):.1f}" cy="{y_scale(marker[1]):.1f}" r="5"/>'
-        )
+        parts.append(f'<circle class="marker" cx="{x_scale(marker[0]):.1f}" cy="{y_scale(marker[1]):.1f}" r="5"/>')
     parts.append("</svg>")
     return Markup("".join(parts))
 

@@ -67,16 +67,10 @@ def write_report(
     """
     galleries, gallery_note = _galleries(metrics, curves, ground_truth, results, images_dir)
     template = files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"fraction": _fraction, "percent": _percent, "count": _count}
     point = metrics["operating_point"]
-    absent = [
-        name
-        for name, row in metrics["per_class"].items()
-        if not row["ground_truths"] and not row["detections"]
-    ]
+    absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     html = environment.from_string(template).render(
         title=title,
         subtitle=subtitle,

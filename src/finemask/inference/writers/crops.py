@@ -26,9 +26,7 @@ class CropWriter:
         if instances.image is None:
             raise ValueError("crops need the image")
         folder = self._folder / output_stem(instances)
-        for number, (rle, name) in enumerate(
-            zip(instances.rles, instances.class_names, strict=True), start=1
-        ):
+        for number, (rle, name) in enumerate(zip(instances.rles, instances.class_names, strict=True), start=1):
             mask, x0, y0 = rle_to_crop(rle)
             if not mask.size:
                 continue

@@ -19,9 +19,7 @@ class GeojsonWriter:
 
     def add(self, instances: Instances, image_id: int) -> None:
         """Writes one collection."""
-        write_json(
-            self._folder / f"{output_stem(instances)}.geojson", geojson_document(instances), indent=None
-        )
+        write_json(self._folder / f"{output_stem(instances)}.geojson", geojson_document(instances), indent=None)
 
     def finish(self) -> list[Path]:
         """The folder of collections."""

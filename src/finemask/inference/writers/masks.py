@@ -19,9 +19,7 @@ class MaskWriter:
     def add(self, instances: Instances, image_id: int) -> None:
         """Writes the masks of one image."""
         folder = self._folder / output_stem(instances)
-        for number, (rle, name) in enumerate(
-            zip(instances.rles, instances.class_names, strict=True), start=1
-        ):
+        for number, (rle, name) in enumerate(zip(instances.rles, instances.class_names, strict=True), start=1):
             with atomic_path(folder / instance_file(number, name)) as path:
                 Image.fromarray(rle_to_mask(rle) * 255).save(path)
 

@@ -32,9 +32,7 @@ class SmoothL1BoxLoss:
             return {"loss_classifier": class_logits.sum() * 0.0, "loss_box_reg": box_regression.sum() * 0.0}
         positive = torch.where(labels > 0)[0]
         deltas = box_regression.reshape(len(labels), -1, 4)[positive, labels[positive]]
-        loss_box_reg = functional.smooth_l1_loss(
-            deltas, regression_targets[positive], beta=self.beta, reduction="sum"
-        )
+        loss_box_reg = functional.smooth_l1_loss(deltas, regression_targets[positive], beta=self.beta, reduction="sum")
         return {
             "loss_classifier": functional.cross_entropy(class_logits, labels),
             "loss_box_reg": self.weight * loss_box_reg / labels.numel(),

@@ -43,7 +43,10 @@ class CocoEvaluation(pl.Callback):
             self.evaluator.add(target["image_id"], detections)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers from all processes; computes and logs while training. What cannot be computed is logged as NaN, never left out."""
+        """Gathers from all processes; computes and logs while training.
+
+        What cannot be computed is logged as NaN, never left out: callbacks that watch a metric must find it.
+        """
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, self.evaluator.results)

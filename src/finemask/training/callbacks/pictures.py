@@ -48,7 +48,10 @@ class ValidationPictures(pl.Callback):
             picture = _draw(image.permute(1, 2, 0).cpu().numpy(), found, self._threshold)
             for board in boards:
                 board.experiment.add_image(
-                    f"val/image_{target['image_id']}", np.asarray(picture), trainer.global_step, dataformats="HWC"
+                    f"val/image_{target['image_id']}",
+                    np.asarray(picture),
+                    trainer.global_step,
+                    dataformats="HWC",
                 )
             self._drawn += 1
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
 from finemask.training.callbacks.speed import spell_duration
@@ -24,13 +25,15 @@ class TerminalProgress(RichProgressBar):
 
 
 class EpochLines(pl.Callback):
-    """One line an epoch: losses, validation AP, images a second, time taken and time left."""
+    """One line an epoch: mean loss, validation AP, images a second, time taken and time left."""
 
     def __init__(self) -> None:
         self._fit_start = 0.0
+        self._epoch_start = 0.0
+        self._trained_s = 0.0
         self._first_epoch = 0
-        self._sums: dict[str, float] = {}
-        self._steps = 0
+        self._losses: list[torch.Tensor] = []
+        self._images = 0
         self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -39,28 +42,28 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the means."""
-        self._sums, self._steps = {}, 0
+        self._losses, self._images, self._trained_s = [], 0, 0.0
+        self._epoch_start = time.monotonic()
         self._validated = False
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Not every epoch is validated, and the numbers of an earlier one would mislead."""
-        self._validated = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds to the means."""
-        self._steps += 1
-        for name in ("train/loss", "train/images_per_s"):
-            if name in trainer.callback_metrics:
-                self._sums[name] = self._sums.get(name, 0.0) + float(trainer.callback_metrics[name])
+        """Adds to the means; the losses stay on their device until the epoch ends."""
+        self._images += len(batch[0]) * trainer.world_size
+        self._trained_s = time.monotonic() - self._epoch_start
+        if outputs:  # a skipped step has none
+            self._losses.append(outputs["loss"].detach())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Not every epoch is validated, and the numbers of an earlier one would mislead."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the line, after validation."""
         done = trainer.current_epoch + 1 - self._first_epoch
         total = (trainer.max_epochs or 0) - self._first_epoch
         elapsed = time.monotonic() - self._fit_start
-        means = {name: value / max(1, self._steps) for name, value in self._sums.items()}
         metrics = trainer.callback_metrics
         validation = "".join(
             f"  {name.split('/')[1]} {float(metrics[name]):.3f}"
@@ -71,9 +74,9 @@ class EpochLines(pl.Callback):
             "epoch %d/%s  loss %.3f%s  %.1f img/s  %s, %s left",
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            means.get("train/loss", float("nan")),
+            float(torch.stack(self._losses).mean()) if self._losses else float("nan"),
             validation,
-            means.get("train/images_per_s", float("nan")),
+            self._images / max(1e-9, self._trained_s),
             spell_duration(elapsed),
             spell_duration(elapsed / done * max(0, total - done)),
         )

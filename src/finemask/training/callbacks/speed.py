@@ -43,14 +43,14 @@ class Speed(pl.Callback):
         now = time.perf_counter()
         if self._last_end:
             duration = now - self._last_end
-            images = len(batch[0]) * trainer.world_size
-            pl_module.log_dict(
-                {
-                    "train/images_per_s": images / duration,
-                    "train/data_wait": max(0.0, self._step_start - self._last_end) / duration,
-                }
-            )
             self._durations.append(duration)
+            if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+                pl_module.log_dict(
+                    {
+                        "train/images_per_s": len(batch[0]) * trainer.world_size / duration,
+                        "train/data_wait": max(0.0, self._step_start - self._last_end) / duration,
+                    }
+                )
         self._last_end = now
         if len(self._durations) == _FORECAST_AFTER and not self._forecast:
             self._forecast = True
