@@ -15,8 +15,9 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.scores import COCO_KEYS
+from finemask.inference.predictor import choose_device
 from finemask.types import Detections
-from finemask.verbs.detect_split import choose_device, detect_split
+from finemask.verbs.detect_split import detect_split
 from finemask.verbs.evaluate import main
 
 

@@ -22,24 +22,6 @@ _MAX_THREADS = 8
 _LINES = 10  # how often a log that is no terminal hears of it
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is the first GPU, or the CPU.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={name} cannot be used ({str(error).splitlines()[0]})", remedy="Use device=auto or cpu."
-        ) from None
-    return device
-
-
 def detect_split(
     model: nn.Module,
     index: CocoIndex,

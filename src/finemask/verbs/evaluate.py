@@ -101,8 +101,9 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     annotations, images_dir = _split_paths(options["data"], options["split"])
     # Only this route needs torch's models; scoring a results file should not wait for them.
     from finemask.data.index import CocoIndex
+    from finemask.inference.predictor import choose_device
     from finemask.model_file import load_model_file
-    from finemask.verbs.detect_split import choose_device, detect_split
+    from finemask.verbs.detect_split import detect_split
 
     device = choose_device(options["device"])
     model, header = load_model_file(options["model"])
