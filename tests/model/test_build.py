@@ -105,6 +105,8 @@ def test_a_loss_of_ones_own_is_what_the_model_reports():
         ({"min_size": 8}, "at least 32"),
         ({"min_size": 800, "max_size": 500}, "do not fit"),
         ({"image_std": [1.0, 0.0, 1.0]}, "three numbers"),
+        ({"roi_heads": {"detections_per_img": "auto"}}, "must be a number"),
+        ({"backbone": {"_target_": "finemask.model.small_backbone.small_fpn", "norm": "auto"}}, "not one of"),
         ({"box_loss": {"_target_": "finemask.nowhere.Loss"}}, "cannot be imported"),
         ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "name": "resnet7"}}, "resnet7"),
         ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "colour": 1}}, "does not take"),

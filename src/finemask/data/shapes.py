@@ -138,7 +138,7 @@ def _try_shape(
     """Puts one more shape in front, unless it hid too much of another or lay mostly outside."""
     size = len(canvas)
     name = str(rng.choice(list(CATEGORY_IDS)))
-    points = _outline(name, size * rng.uniform(0.11, 0.22), rng) + rng.uniform(0.04, 0.96, 2) * size
+    points = _outline(name, size * rng.uniform(0.09, 0.2), rng) + rng.uniform(0.04, 0.96, 2) * size
     points = np.round(points, 2)
     mask = _raster(points, size)
     area = int(mask.sum())

@@ -59,6 +59,12 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         channels = backbone.out_channels
         anchors = part("anchors")
         rpn_options, roi_options = dict(config["rpn"]), dict(config["roi_heads"])
+        if roi_options["detections_per_img"] == "auto":
+            raise ConfigError(
+                "'auto' must be a number by now",
+                where="model.roi_heads.detections_per_img",
+                remedy="resolve_model() fills in what follows from the data.",
+            )
         per_location = anchors.num_anchors_per_location()
         rpn = RegionProposalNetwork(
             anchors,
@@ -71,13 +77,13 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         box_head, box_width = part("box_head", in_channels=channels)
         mask_head, mask_channels = part("mask_head", in_channels=channels)
         levels = [str(level) for level in range(len(per_location) - 1)]
-        sampling_ratio = roi_options.pop("sampling_ratio")
+        sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale")
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
-            box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio),
+            box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
             box_head=box_head,
             box_predictor=part("box_predictor")(in_channels=box_width, num_classes=num_classes),
-            mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio),
+            mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
             box_loss=part("box_loss"),

@@ -1,0 +1,58 @@
+"""The tables of a run, as plain text."""
+
+import io
+
+import pytest
+from model_cases import model_config
+from rich.console import Console
+
+from finemask.model.build import build_model
+from finemask.model.transfer import Transfer, apply_transfer
+from finemask.model.weights import fit_state_dict
+from finemask.training.tables import model_table, results_table, weights_table
+
+
+def text_of(table):
+    plain = io.StringIO()
+    Console(file=plain, width=160).print(table)
+    return plain.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build_model(model_config("tiny"), num_classes=3)
+
+
+def test_the_model_table_adds_up_and_tells_trained_from_frozen(tiny):
+    apply_transfer(tiny, Transfer(trainable_stages=0))
+    lines = text_of(model_table(tiny, model_config("tiny"))).splitlines()
+    body = next(line for line in lines if "backbone.body" in line)
+    count = sum(p.numel() for p in tiny.backbone.body.parameters())
+    assert [cell.strip() for cell in body.split("│")[2:5]] == [f"{count:,}", "0", f"{count:,}"]
+    total = next(line for line in lines if " all " in line)
+    assert f"{sum(p.numel() for p in tiny.parameters()):,}" in total
+
+
+def test_the_weights_table_counts_each_part_and_shows_shapes(tiny):
+    donor = build_model(model_config("tiny"), num_classes=6).state_dict()
+    donor["classifier.weight"] = donor["rpn.head.cls_logits.bias"]
+    text = text_of(weights_table(fit_state_dict(tiny, donor, "donor.pth")))
+    assert "Weights: donor.pth" in text
+    predictor = next(line for line in text.splitlines() if "box_predictor" in line and "│" in line)
+    assert [cell.strip() for cell in predictor.split("│")[2:5]] == ["–", "4", "–"]
+    assert "roi_heads.box_predictor.cls_score.weight: [6, 128] in the file, [3, 128] in the model" in " ".join(text.split())
+    assert "classifier.weight" in text
+
+
+def test_what_cannot_be_computed_is_not_available():
+    block = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
+    point = dict.fromkeys(("threshold", "precision", "recall", "f1"))
+    metrics = {
+        "segm": {**block, "AP": 0.51234},
+        "bbox": block,
+        "operating_point": {**point, "true_positives": 0, "false_positives": 0, "false_negatives": 3},
+    }
+    text = text_of(results_table(metrics, "Best weights"))
+    assert "0.512" in text
+    assert text.count("n/a") == 11 + 4
+    assert "3 missed" in text
