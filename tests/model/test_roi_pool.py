@@ -18,7 +18,7 @@ def pyramid(batch, size, channels, strides, seed=0):
 def random_boxes(count, size, seed):
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.rand(count, 4, generator=generator) * size
-    boxes[:, 2:] = boxes[:, :2] + torch.rand(count, 2, generator=generator) ** 3 * size - 0.5
+    boxes[:, 2:] = boxes[:, :2] + torch.rand(count, 2, generator=generator) ** 3 * size
     return boxes
 
 

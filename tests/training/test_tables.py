@@ -40,7 +40,9 @@ def test_the_weights_table_counts_each_part_and_shows_shapes(tiny):
     assert "Weights: donor.pth" in text
     predictor = next(line for line in text.splitlines() if "box_predictor" in line and "│" in line)
     assert [cell.strip() for cell in predictor.split("│")[2:5]] == ["–", "4", "–"]
-    assert "roi_heads.box_predictor.cls_score.weight: [6, 128] in the file, [3, 128] in the model" in " ".join(text.split())
+    assert "roi_heads.box_predictor.cls_score.weight: [6, 128] in the file, [3, 128] in the model" in " ".join(
+        text.split()
+    )
     assert "classifier.weight" in text
 
 

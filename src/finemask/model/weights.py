@@ -27,17 +27,8 @@ _WRAPPERS = (
     "model_state",
     "model",
 )  # what trainers nest a state_dict under
-_STRIP = (
-    "",
-    "model.",
-    "module.",
-    "module.model.",
-    "net.",
-    "encoder.",
-    "features.",
-    "backbone.",
-    "backbone.body.",
-)
+_OUTER = ("module.", "model.", "net.")  # what trainers put in front of every name
+_STRIP = ("", "encoder.", "features.", "backbone.", "backbone.body.", "backbone.features.")
 _ADD = ("", "backbone.", "backbone.body.")
 _LEAST_SHARE_OF_BODY = 0.75  # of the backbone's numbers; below that a file is of another architecture
 
@@ -135,6 +126,8 @@ def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: s
     """
     wanted = {name: tensor for name, tensor in model.state_dict().items() if _counts(name)}
     named = {_modern_name(name): tensor for name, tensor in state_dict.items() if _counts(name)}
+    while prefix := next((outer for outer in _OUTER if named and all(name.startswith(outer) for name in named)), None):
+        named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
     candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
     best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
     fitting = _fitting(best, wanted)
