@@ -22,7 +22,7 @@ from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer
 from finemask.model.weights import load_weights
-from finemask.training.callbacks.checkpoints import FirstCheckpoint, best_and_last
+from finemask.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.progress import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed, pl_is_cpu
@@ -146,7 +146,6 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
         evaluation,
         Speed(quicker),
         EpochLines() if not is_terminal() else TerminalProgress(),
-        FirstCheckpoint(run_dir / "checkpoints"),
     ]
     try:
         trainer: pl.Trainer = _instantiate(
@@ -154,7 +153,12 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
             "trainer",
             precision=precision,
             # Evaluation first: the others read what it logs. Checkpoints come last of themselves.
-            callbacks=[*own, *callbacks, best_and_last(run_dir / "checkpoints", cfg.monitor, cfg.mode)],
+            callbacks=[
+                *own,
+                *callbacks,
+                best_checkpoint(run_dir / "checkpoints", cfg.monitor, cfg.mode),
+                LastCheckpoint(run_dir / "checkpoints"),
+            ],
             logger=loggers,
             default_root_dir=str(run_dir),
             use_distributed_sampler=False,
