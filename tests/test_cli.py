@@ -179,7 +179,7 @@ def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch) -> 
             FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
             "a.jpg: no such file or directory",
         ),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "photos/x"), "photos/x: permission denied"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "the GPU ran out of memory"),
         (MemoryError(), "memory ran out."),
     ],
