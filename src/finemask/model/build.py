@@ -77,7 +77,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         box_head, box_width = part("box_head", in_channels=channels)
         mask_head, mask_channels = part("mask_head", in_channels=channels)
         levels = [str(level) for level in range(len(per_location) - 1)]
-        sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale")
+        sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale", 224)
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
             box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
