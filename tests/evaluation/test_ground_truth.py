@@ -139,7 +139,7 @@ def test_what_is_wrong_is_named(dataset, damage, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [', "not valid JSON.*line 1.*cut short"),
+        ('{"images": [', "broken JSON.*line 1.*cut off"),
         ("[]", "as a COCO results file is"),
         ('"images"', "holds a str"),
         ("\udcff", "not UTF-8"),

@@ -1,5 +1,7 @@
 """The whole model against torchvision's, given the same parameters, images and dense masks."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from model_cases import model_config, random_scene
@@ -79,18 +81,22 @@ def test_gradients_equal_torchvisions(pair, scenes):
 
 
 def test_detections_and_masks_equal_torchvisions(pair, scenes):
-    ours, theirs = (model.eval() for model in pair)
+    # In float64, with scores spread out: those of random weights lie so near one another that float32 rounding
+    # decides which of two boxes suppresses the other, and rounds differently from one processor to the next.
+    ours, theirs = (deepcopy(model).double().eval() for model in pair)
+    for model in (ours, theirs):
+        model.roi_heads.box_predictor.cls_score.weight.data *= 30
     ours.roi_heads.score_thresh = theirs.roi_heads.score_thresh = 0.2
     with torch.inference_mode():
         mine = ours([image for image, _, _ in scenes])
-        reference = theirs([image.float() / 255 for image, _, _ in scenes])
+        reference = theirs([image.double() / 255 for image, _, _ in scenes])
     assert sum(len(found["boxes"]) for found in reference) > 50
     for found, expected in zip(mine, reference, strict=True):
         # Random weights give scores that tie to the last bit, and ties may come in another order.
         order, other = (torch.argsort(d["boxes"].sum(1) + 1e3 * d["labels"]) for d in (found, expected))
         same = (found["boxes"][order] - expected["boxes"][other]).abs().amax(1) < 1e-2
         assert same.float().mean() > 0.9
-        assert torch.allclose(found["scores"].sort().values, expected["scores"].sort().values, atol=1e-4)
+        assert torch.allclose(found["scores"].double().sort().values, expected["scores"].sort().values, atol=1e-4)
         pasted = paste_masks_in_image(found["mask_probs"][:, None], found["boxes"], found["image_size_hw"])
         difference = (pasted[order][same] - expected["masks"][other][same]).abs().flatten(1).mean(1)
         assert (difference < 1e-3).float().mean() > 0.95

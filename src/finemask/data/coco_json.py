@@ -4,7 +4,6 @@ Outlines are turned into plain arrays while the JSON is being parsed, so that a 
 never exists as millions of Python floats.
 """
 
-import json
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +11,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias
 
 from finemask.errors import DataError
+from finemask.ops.json_file import parse_json
 from finemask.types import Category
 
 Outline: TypeAlias = list["array[float]"]
 """Polygons of one instance, each x0, y0, x1, y1, … in px."""
+
+
+_WHAT = "a COCO annotation file"
 
 
 @dataclass(slots=True)
@@ -42,17 +45,18 @@ class CocoFile:
     categories: list[Category]
 
 
-def read_coco_json(path: Path, text: str) -> CocoFile:
+def read_coco_json(path: Path, content: bytes) -> CocoFile:
     """Parses and checks an annotation file.
 
     Args:
-        path: where ``text`` comes from, for messages.
-        text: content of the file.
+        path: where ``content`` comes from, for messages.
+        content: the file's bytes.
 
     Raises:
         DataError: broken JSON, not a COCO file, nothing in it, or entries that contradict one another.
     """
-    document = _parse(path, text)
+    document = parse_json(content, path, _WHAT, object_hook=_pack_outline)
+    del content
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(
@@ -74,19 +78,6 @@ def read_coco_json(path: Path, text: str) -> CocoFile:
     annotations: list[dict[str, Any]] = document["annotations"]
     _check_annotations(path, annotations, {image.id for image in images}, {c.id for c in categories})
     return CocoFile(images, annotations, categories)
-
-
-def _parse(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text, object_hook=_pack_outline)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}",
-            where=path,
-            remedy="The file may be cut off or edited by hand. Write it again with the tool it came from",
-        ) from None
-    except RecursionError:
-        raise DataError("this JSON is nested too deeply for a COCO file", where=path) from None
 
 
 def _pack_outline(entry: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from finemask.data.image_files import check_images_exist
 from finemask.data.packing import PackedSegments, PackedStrings, pack_segments
 from finemask.data.segments import crop_of_counts, crop_of_polygons
 from finemask.errors import DataError
+from finemask.ops.json_file import read_bytes
 from finemask.types import Category
 
 
@@ -81,22 +82,12 @@ class CocoIndex:
             DataError: anything that would make training or measuring on this file wrong; names the entry.
         """
         annotations, images_dir = Path(annotations), Path(images_dir)
-        try:
-            content = annotations.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"the annotation file cannot be read ({error.strerror})",
-                where=annotations,
-                remedy="Check data.root and the path of the file, which is relative to it",
-            ) from None
+        content = read_bytes(
+            annotations, "a COCO annotation file", "Check data.root and the path of the file, which is relative to it"
+        )
         fingerprint = hashlib.sha256(content).hexdigest()
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"this is not a JSON text file ({error})", where=annotations) from None
-        del content  # a copy less while the text is parsed
-        coco = read_coco_json(annotations, text)
-        del text
+        coco = read_coco_json(annotations, content)
+        del content
         if categories is None:
             categories = coco.categories
         ids_here = _match_categories(annotations, coco.categories, categories, allow_missing_categories)

@@ -10,8 +10,8 @@ from pycocotools.coco import COCO
 
 from finemask.errors import DataError
 from finemask.evaluation.quiet import quiet_pycocotools
-from finemask.evaluation.read_json import read_json
 from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
+from finemask.ops.json_file import read_json
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import Category
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.read_json import read_json
 from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
+from finemask.ops.json_file import read_json
 from finemask.types import CocoResult
 
 

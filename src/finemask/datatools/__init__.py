@@ -1,0 +1,1 @@
+"""Checking, repairing, converting, splitting, describing and tiling datasets before anything is trained on them."""

@@ -1,0 +1,43 @@
+"""COCO documents as the tools hold them: the file's own dictionaries, so that what a tool does not know survives it."""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from finemask.errors import DataError
+from finemask.ops.files import write_json
+from finemask.ops.json_file import read_json
+
+CocoDocument: TypeAlias = dict[str, Any]
+"""``images``, ``annotations`` and ``categories``, lists of dictionaries, and whatever else the file holds."""
+
+
+def load_coco(path: Path) -> CocoDocument:
+    """Reads an annotation file without judging its entries.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it cannot be read, is no JSON, or lacks one of the three lists of objects.
+    """
+    document = read_json(path, "a COCO annotation file")
+    for key in ("images", "annotations", "categories"):
+        entries = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(
+                f"this is not a COCO annotation file: it has no list of objects named {key!r}",
+                where=path,
+                remedy=f"finemask data check annotations={path} names what is wrong with it",
+            )
+    assert isinstance(document, dict)
+    return document
+
+
+def save_coco(path: Path, document: CocoDocument) -> None:
+    """Writes an annotation file, whole or not at all, without line breaks: large files stay small.
+
+    Args:
+        path: the file; its folder is made.
+        document: what to write.
+    """
+    write_json(path, document, indent=None)
