@@ -15,9 +15,9 @@ import pytest
 from omegaconf import DictConfig
 
 from finemask import cli
+from finemask.command_line.failures import explain, print_error
+from finemask.command_line.multirun import run_to_the_end
 from finemask.errors import ConfigError, DataError, FinemaskError, MissingExtraError
-from finemask.failures import explain, print_error
-from finemask.multirun import run_to_the_end
 
 
 @pytest.fixture

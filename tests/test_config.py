@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from finemask import config_files
 from finemask.cli import VERBS
 from finemask.config import compose, config_dir, expand_sweeps, nearest
+from finemask.config import files as config_files
+from finemask.config.overrides import parse_override
 from finemask.errors import ConfigError
-from finemask.overrides import parse_override
 
 TREE = {
     "train.yaml": """

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finemask.command_line.failures import explain
 from finemask.errors import ConfigError, FinemaskError
-from finemask.failures import explain
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
-        from finemask.help import overview
+        from finemask.command_line.help import overview
 
         print(overview({name: verb.summary for name, verb in VERBS.items()}, _version()))
         return 0
@@ -92,12 +92,12 @@ def _run(words: list[str]) -> int:
         return 0
     request = _read(words)
     if request.help:
-        from finemask.help import verb_page
+        from finemask.command_line.help import verb_page
 
         print(verb_page(request.verb, _usage(request.verb)))
         return 0
     if request.multirun:
-        from finemask.multirun import run_all
+        from finemask.command_line.multirun import run_all
 
         return run_all(request.verb, request.overrides, request.config_dir, request.config_name)
     from finemask.config import compose

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from finemask import conflicts, machine
-from finemask.conflicts import Problem
-from finemask.machine import Gpu, Suggestion
+from finemask.machine import conflicts, hardware
+from finemask.machine.conflicts import Problem
+from finemask.machine.hardware import Gpu, Suggestion
 from finemask.verbs import doctor
 
 GOOD = {"torch": "2.6.0", "numpy": "2.1.0", "timm": "1.0.9"}
@@ -95,26 +95,26 @@ def test_this_environment_passes_its_probes() -> None:
     [("max 100000", None), ("200000 100000", 2), ("250000 100000", 2), ("50000 100000", 1), ("", None)],
 )
 def test_quota_of_a_container(text: str, cores: int | None) -> None:
-    assert machine.quota_cores(text) == cores
+    assert hardware.quota_cores(text) == cores
 
 
 def test_memory_of_meminfo() -> None:
     text = "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:    8388608 kB\nHugePages_Total:   0\n"
-    assert machine.parse_meminfo(text) == (16.0, 8.0)
-    assert machine.parse_meminfo("MemTotal: 1048576 kB\n") == (1.0, 1.0)
-    assert machine.parse_meminfo("") is None
+    assert hardware.parse_meminfo(text) == (16.0, 8.0)
+    assert hardware.parse_meminfo("MemTotal: 1048576 kB\n") == (1.0, 1.0)
+    assert hardware.parse_meminfo("") is None
 
 
 def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB",
-        "/sys/fs/cgroup/memory.max": str(4 * machine.GIB),
-        "/sys/fs/cgroup/memory.current": str(1 * machine.GIB),
+        "/sys/fs/cgroup/memory.max": str(4 * hardware.GIB),
+        "/sys/fs/cgroup/memory.current": str(1 * hardware.GIB),
     }
-    monkeypatch.setattr(machine, "_read", lambda path: files[path])
-    assert machine.memory_gib() == (4.0, 3.0)
+    monkeypatch.setattr(hardware, "_read", lambda path: files[path])
+    assert hardware.memory_gib() == (4.0, 3.0)
     files["/sys/fs/cgroup/memory.max"] = "max"
-    assert machine.memory_gib() == (16.0, 8.0)
+    assert hardware.memory_gib() == (16.0, 8.0)
 
 
 A100 = Gpu("A100", 80.0, (8, 0), bf16=True)
@@ -134,13 +134,13 @@ TINY = Gpu("MX150", 2.0, (6, 1), bf16=False)
     ],
 )
 def test_suggestions(gpus: list[Gpu], cores: int, suggestion: Suggestion) -> None:
-    assert machine.suggest(gpus, cores) == suggestion
+    assert hardware.suggest(gpus, cores) == suggestion
 
 
 def test_a_suggestion_can_be_typed_as_it_is() -> None:
     from finemask.config import compose
 
-    words = machine.suggest([], 8).overrides()
+    words = hardware.suggest([], 8).overrides()
     assert words == ["model=light", "trainer.precision=32-true", "data.batch_size=4", "data.num_workers=1"]
     assert compose("train", ["data.root=DIR", *words]).data.batch_size == 4
 
@@ -148,11 +148,11 @@ def test_a_suggestion_can_be_typed_as_it_is() -> None:
 def test_gpus_as_torch_tells_them(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    properties = SimpleNamespace(name="T4", major=7, minor=5, total_memory=15 * machine.GIB)
+    properties = SimpleNamespace(name="T4", major=7, minor=5, total_memory=15 * hardware.GIB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    assert machine.gpus() == [T4]
+    assert hardware.gpus() == [T4]
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_the_page_names_each_gpu_and_what_to_type() -> None:
         "gpus": [{"name": "T4", "memory_gib": 15.0, "capability": "7.5", "bf16": False}],
     }
     console = Console(file=io.StringIO(), width=80)
-    doctor.show(console, facts, {"torch": "2.6", "numpy": None}, [], machine.suggest([T4], 4))
+    doctor.show(console, facts, {"torch": "2.6", "numpy": None}, [], hardware.suggest([T4], 4))
     page = console.file.getvalue()  # type: ignore[attr-defined]
     assert "T4, 15.0 GiB, compute capability 7.5" in page
     assert "missing" in page

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from finemask.config import config_dir, nearest
-from finemask.config_files import read_config_text
+from finemask.config.files import read_config_text
 from finemask.errors import ConfigError
 from finemask.ops.files import write_text
 

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from finemask.conflicts import Problem, dependency_names, diagnose, installed_versions, own_requirements
-from finemask.machine import Suggestion, cores, facts, gpus, suggest
+from finemask.machine.conflicts import Problem, dependency_names, diagnose, installed_versions, own_requirements
+from finemask.machine.hardware import Suggestion, cores, facts, gpus, suggest
 
 
 def main(cfg: DictConfig) -> int:

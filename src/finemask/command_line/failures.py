@@ -86,7 +86,7 @@ def _is_disk_full(error: BaseException) -> bool:
 def _is_ours(filename: object) -> bool:
     if not isinstance(filename, str | bytes | os.PathLike):
         return False
-    return Path(os.fsdecode(filename)).absolute().is_relative_to(Path(__file__).parent)
+    return Path(os.fsdecode(filename)).absolute().is_relative_to(Path(__file__).parents[1])
 
 
 def _first_line(error: BaseException) -> str:

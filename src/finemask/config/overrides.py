@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from finemask import config_files
-from finemask.config_files import group_options
+from finemask.config import files as config_files
+from finemask.config.files import group_options
 from finemask.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""Where configurations live, composing them, and saying what is wrong with a command line.
+"""Composing a configuration, and saying what is wrong with it.
 
 Two kinds of primary configuration exist. One with a ``defaults`` list (``train.yaml``) is composed by Hydra
 from the groups, each a folder. One without (the other verbs, and the ``config.yaml`` that a run writes) is a
@@ -23,12 +23,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from finemask import config_files
-from finemask.config_files import config_dir, examples, group_options, groups
+from finemask.config import files as config_files
+from finemask.config.files import examples, group_options, groups
+from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
 from finemask.errors import ConfigError
-from finemask.overrides import expand_sweeps, nearest, one_line, options_remedy, parse_override
-
-__all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "search_path"]
 
 
 def compose(

@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from finemask import config_files
-from finemask.config_files import ConfigText, Key, group_options, groups, read_config_text
+from finemask.config import files as config_files
+from finemask.config.files import ConfigText, Key, group_options, groups, read_config_text
 
 _FLAGS = {
     "--help, -h": "this page",

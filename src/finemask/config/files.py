@@ -38,8 +38,8 @@ class ConfigText:
 
 def config_dir() -> Path:
     """The shipped configurations: inside an installed package, at the top of a source tree."""
-    installed = Path(__file__).with_name("configs")
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+    installed = Path(__file__).parents[1] / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
 
 
 def groups(folders: Sequence[Path]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What this machine has, and which of its packages do not fit together."""
