@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def test_the_page_of_a_verb(name: str, capsys: pytest.CaptureFixture[str]) -> No
     assert page.startswith(f"usage: finemask {name} ")
     assert "examples:\n  finemask " in page
     assert "keys:\n" in page
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_every_key_of_a_page_says_what_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*name.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    silent = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        key = re.fullmatch(r"  [a-z][\w.]*=\S*", line)  # nothing stands beside it
+        if key and "/" not in line and not following.startswith("      "):
+            silent.append(line.strip())
+    assert silent == []
 
 
 def test_the_page_of_train_lists_groups_their_options_and_their_keys(

@@ -63,15 +63,15 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
     return "\n\n".join(part for part in parts if part)
 
 
-def _rows(keys: Sequence[Key], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _rows(keys: Sequence[Key]) -> Iterator[tuple[str, str]]:
     for key in keys:
         if key.value in ("", "???") and not key.comment:
             if key.value:
-                yield f"{prefix}{key.name}=…", "must be given"
+                yield f"{key.name}=…", "must be given"
             continue
         needed = "must be given" if key.value == "???" else ""
         shown = "…" if key.value == "???" else key.value
-        left = f"{prefix}{key.name}={shown}" if key.value else f"{prefix}{key.name}"
+        left = f"{key.name}={shown}" if key.value else key.name
         yield left, "; ".join(filter(None, [key.comment, needed]))
 
 
@@ -81,7 +81,7 @@ def _groups_table(text: ConfigText, folders: Sequence[Path], width: int) -> list
     for group in groups(folders):
         default = chosen.get(group, "null")
         others = [option for option in group_options(group, folders) if option != default]
-        rows.append((f"{group}={default}", f"or {', '.join(others)}" if others else ""))
+        rows.append((f"{group}={default}", f"or {', '.join(others)}" if others else "the only one"))
     return _table(rows, width)
 
 
@@ -107,12 +107,15 @@ def _chain(group: str, option: str, folders: Sequence[Path]) -> Iterator[ConfigT
 
 def _group_keys(text: ConfigText, folders: Sequence[Path], width: int) -> Iterator[str]:
     for group, option in text.defaults.items():
-        keys: dict[str, tuple[str, str]] = {}
+        keys: dict[str, Key] = {}
         for file in _chain(group, option, folders):
             prefix = "" if file.is_global else group.replace("/", ".") + "."
-            keys |= {row[0].partition("=")[0]: row for row in _rows(file.keys, prefix)}
-        if keys:
-            yield f"{group}={option}:\n" + "\n".join(_table(keys.values(), width))
+            for key in file.keys:
+                name = prefix + key.name
+                inherited = keys[name].comment if name in keys else ""
+                keys[name] = Key(name, key.value, key.comment or inherited)
+        if rows := list(_rows(list(keys.values()))):
+            yield f"{group}={option}:\n" + "\n".join(_table(rows, width))
 
 
 def _table(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
