@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from finemask.errors import ConfigError
 from finemask.model.backbone import PyramidBackbone, norm_layer
 
 
@@ -16,51 +15,41 @@ def small_fpn(
     norm: str = "bn",
     norm_eps: float = 1e-5,
     fpn_norm: str = "none",
-    finest_stride: int = 4,
 ) -> PyramidBackbone:
     """One residual block a stride; no pretrained weights exist for it.
 
     Args:
         name: ``small``.
-        channels: of the four maps, finest first.
+        channels: at strides 4, 8, 16 and 32.
         out_channels: of the pyramid.
         norm: ``bn`` or ``frozen_bn``.
         norm_eps: of the frozen normalisation.
         fpn_norm: ``none`` or ``bn``.
-        finest_stride: of the first map, 4 or 8; each further one has twice that of the map before. With 8 a step
-            costs half as much, and objects of a few pixels are lost.
     """
-    body = SmallBody(channels, norm, norm_eps, finest_stride)
+    body = SmallBody(channels, norm, norm_eps)
     stages = [["stem"], *([f"stage{number}"] for number in range(len(channels)))]
     return PyramidBackbone(body, list(channels), out_channels, stages, fpn_norm)
 
 
 class SmallBody(nn.Module):
-    """A stem and four stages, each halving the map (He et al. 2016, arXiv 1512.03385, in miniature).
+    """A stem of stride 2 and four stages, each halving the map (He et al. 2016, arXiv 1512.03385, in miniature).
 
     Args:
         channels: of the stages.
         norm: ``bn`` or ``frozen_bn``.
         norm_eps: of the frozen normalisation.
-        finest_stride: of the first stage's map, 4 or 8; the stem has half of it.
     """
 
-    def __init__(self, channels: Sequence[int], norm: str, norm_eps: float, finest_stride: int) -> None:
+    def __init__(self, channels: Sequence[int], norm: str, norm_eps: float) -> None:
         super().__init__()
         make_norm = norm_layer(norm, norm_eps)
 
         def conv(inside: int, outside: int, stride: int = 1) -> list[nn.Module]:
             return [nn.Conv2d(inside, outside, 3, stride, 1, bias=False), make_norm(outside)]
 
-        if finest_stride not in (4, 8):
-            raise ConfigError(f"finest_stride is 4 or 8, not {finest_stride}", where="model.backbone")
-        widths = [channels[0] // 2] if finest_stride == 4 else [channels[0] // 4, channels[0] // 2]
-        before = 3
-        stem: list[nn.Module] = []
-        for width in widths:
-            stem += [*conv(before, width, stride=2), nn.ReLU(inplace=True)]
-            before = width
-        self.stem = nn.Sequential(*stem)
+        stem_channels = channels[0] // 2
+        self.stem = nn.Sequential(*conv(3, stem_channels, stride=2), nn.ReLU(inplace=True))
+        before = stem_channels
         for number, width in enumerate(channels):
             residual = _Residual(nn.Sequential(*conv(width, width), nn.ReLU(inplace=True), *conv(width, width)))
             self.add_module(
@@ -71,7 +60,7 @@ class SmallBody(nn.Module):
         self._names = [f"stage{number}" for number in range(len(channels))]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images [B, 3, H, W] to four maps, the finest first."""
+        """Images [B, 3, H, W] to maps of strides 4, 8, 16, 32."""
         maps: OrderedDict[str, Tensor] = OrderedDict()
         features = self.stem(images)
         for level, name in enumerate(self._names):
