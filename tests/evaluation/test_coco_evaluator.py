@@ -242,6 +242,19 @@ def test_images_with_nothing_found_and_resetting(dataset):
     assert evaluator.results == []
 
 
+def test_numbers_are_computed_once_and_again_when_something_was_added(dataset):
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset), iou_types=["bbox"])
+    before = evaluator.evaluate()
+    assert evaluator.evaluate() is before
+    evaluator.add(5, detections((64, 80), [[2, 3, 12, 13]], [1], [0.75]))
+    after = evaluator.evaluate()
+    assert (before.metrics["detections"], after.metrics["detections"]) == (0, 1)
+    evaluator.add_results(evaluator.results)
+    assert evaluator.evaluate().metrics["detections"] == 2
+    evaluator.reset()
+    assert evaluator.evaluate().metrics == before.metrics
+
+
 def test_foreign_detections_are_refused(dataset):
     evaluator = CocoEvaluator(ground_truth_from_dict(dataset, "truth.json"))
     with pytest.raises(DataError, match=r"truth.json: image id 6 is not in the ground truth"):

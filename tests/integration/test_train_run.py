@@ -78,6 +78,16 @@ def test_the_metrics_file_has_the_agreed_keys(finished):
     assert set(metrics["per_class"]) == {"circle", "rectangle", "triangle", "star"}
 
 
+def test_the_metrics_are_those_of_the_best_validation(finished):
+    """Whether the best weights were evaluated anew or their own validation was the last."""
+    result, run_dir = finished
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        validations = [row for row in csv.DictReader(file) if row["val/segm_AP"]]
+    best = max(validations, key=lambda row: float(row["val/segm_AP"]))
+    for name in ("AP", "AP50", "AR100"):
+        assert result.metrics["segm"][name] == pytest.approx(float(best[f"val/segm_{name}"]), abs=1e-6)
+
+
 def test_the_model_file_predicts_bit_for_bit_as_the_best_checkpoint(finished, shapes):
     _, run_dir = finished
     predictor = finemask.load(run_dir / "model.safetensors", device="cpu")

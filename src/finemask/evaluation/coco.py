@@ -91,10 +91,11 @@ class CocoEvaluator:
             ground_truth.check_masks()
         self._results: list[CocoResult] = []
         self._images: set[int] = set()
+        self._evaluation: Evaluation | None = None  # of the results as they are now
 
     def reset(self) -> None:
         """Forgets all detections."""
-        self._results, self._images = [], set()
+        self._results, self._images, self._evaluation = [], set(), None
 
     def add(self, image_id: int, detections: Detections) -> None:
         """Adds what a model found in one image. Masks are encoded at once, so that none is kept at full size.
@@ -112,6 +113,7 @@ class CocoEvaluator:
         if labels and not 1 <= min(labels) <= max(labels) <= len(self.category_ids):
             raise ValueError(f"labels {min(labels)}..{max(labels)} of {len(self.category_ids)} categories")
         self._images.add(image_id)
+        self._evaluation = None
         found: list[CocoResult] = []
         for label, (x0, y0, x1, y1), score in zip(
             labels, detections["boxes"].tolist(), detections["scores"].tolist(), strict=True
@@ -134,6 +136,7 @@ class CocoEvaluator:
             DataError: an entry that cannot be evaluated; ``source`` names the file in the message.
         """
         self._results.extend(check_results(results, self.ground_truth, self.iou_types, source))
+        self._evaluation = None
 
     @property
     def results(self) -> list[CocoResult]:
@@ -145,7 +148,12 @@ class CocoEvaluator:
         return self.evaluate().metrics
 
     def evaluate(self) -> Evaluation:
-        """The metrics and the curves behind them."""
+        """The metrics and the curves behind them; computed once, however often they are asked for."""
+        if self._evaluation is None:
+            self._evaluation = self._evaluate()
+        return self._evaluation
+
+    def _evaluate(self) -> Evaluation:
         scores = {
             iou_type: BACKENDS[self.backend](self.ground_truth, self._results, iou_type, self.max_detections)
             for iou_type in self.iou_types

@@ -64,12 +64,15 @@ def finish(
     module.load_state_dict(content["state_dict"])
     log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)
 
+    if evaluation.step != content["global_step"]:  # else the last validation was of these very weights
+        evaluation.step = None
     loaders = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}
     metrics: dict[str, Any] = {}
     paths: list[Path] = []
     for split, evaluator in evaluators.items():
-        evaluation.evaluator = evaluator
-        trainer.validate(module, dataloaders=loaders[split](), verbose=False)
+        if split != "val" or evaluation.step is None:
+            evaluation.evaluator = evaluator
+            trainer.validate(module, dataloaders=loaders[split](), verbose=False)
         if not trainer.is_global_zero:
             continue
         written = write_evaluation(

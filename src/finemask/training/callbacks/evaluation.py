@@ -18,11 +18,16 @@ class CocoEvaluation(pl.Callback):
     Args:
         evaluator: of the split that is validated on.
         prefix: of the logged names.
+
+    Attributes:
+        step: optimiser steps behind the weights that the evaluator's results come from; None before the first
+            validation.
     """
 
     def __init__(self, evaluator: CocoEvaluator, prefix: str = "val") -> None:
         self.evaluator = evaluator
         self._prefix = prefix
+        self.step: int | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the last epoch's detections."""
@@ -53,6 +58,7 @@ class CocoEvaluation(pl.Callback):
             self.evaluator.reset()
             for results in gathered:
                 self.evaluator.add_results(results)
+        self.step = trainer.global_step
         if trainer.state.fn != TrainerFn.FITTING:
             return  # the best weights after training: their numbers go into files, not into the training's curves
         metrics = self.evaluator.compute()
