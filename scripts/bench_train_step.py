@@ -29,7 +29,7 @@ def build_ours(size: int, num_categories: int, *overrides: str) -> MaskRCNN:
 
 
 def build_torchvisions(size: int, num_categories: int, ours: MaskRCNN) -> nn.Module:
-    """torchvision's model with our weights; batch norm frozen as its own builder does with pretrained weights."""
+    """Builds torchvision's model with our weights, batch norm frozen as its own builder does with pretrained ones."""
     torch.manual_seed(0)
     theirs = maskrcnn_resnet50_fpn(
         weights=None,

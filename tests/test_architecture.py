@@ -47,6 +47,7 @@ ALLOWED |= {
 
 OPTIONAL = {
     "timm",
+    "pyvips",
     "onnx",
     "onnxruntime",
     "openvino",

@@ -33,7 +33,13 @@ VERBS = {
     "evaluate": Verb("score a model file on a split, or a COCO results file", "finemask.verbs.evaluate"),
     "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
     "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
+    "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data_check"),
+    "data split": Verb("train, val and test, or k folds: classes in proportion", "finemask.verbs.data_split"),
+    "data stats": Verb("sizes, classes, crowding, brightness; what it means for training", "finemask.verbs.data_stats"),
+    "data preview": Verb("contact sheets of what is on disk and of what the model sees", "finemask.verbs.data_preview"),
     "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data_synth"),
+    "data convert": Verb("other tools' datasets to COCO, and COCO to theirs", "finemask.verbs.data_convert"),
+    "data tile": Verb("cut large images and their instances into overlapping tiles", "finemask.verbs.data_tile"),
     "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
     "config": Verb(
         "list, show NAME or copy NAME DEST: start from a shipped configuration",

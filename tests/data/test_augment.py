@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
+from finemask.data.augment import Scene
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
+from finemask.data.augment_chain import as_scene_augmentation
 from finemask.data.augment_torch import TorchAugmentation
 from finemask.errors import ConfigError
 
@@ -23,8 +25,26 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "augment"
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
+MIXING = {"copy_paste", "mosaic"}  # they draw other images
+
+
 def shipped(name):
-    return hydra.utils.instantiate(OmegaConf.load(CONFIGS / f"{name}.yaml"))
+    """What ``augment=NAME`` makes, where the model looks at 128 px."""
+    config = OmegaConf.create({"model": {"min_size": 128}, "augment": OmegaConf.load(CONFIGS / f"{name}.yaml")})
+    return as_scene_augmentation(hydra.utils.instantiate(config.augment))
+
+
+def apply(augment, image, layers, seed):
+    """Image and maps after an augmentation; every other image it draws is the same one."""
+    values = [(number, value) for number, layer in enumerate(layers) for value in np.unique(layer) if value]
+    slots = np.array(values, dtype=np.int64).reshape(-1, 2)
+    scene = Scene(image, layers, slots, np.arange(len(slots)))
+    out = augment.augment_scene(scene, lambda rng: scene, np.random.default_rng(seed))
+    assert len(out.labels) == len(out.slots)
+    assert set(out.labels) <= set(scene.labels)
+    for number, layer in enumerate(out.layers):  # no pixel belongs to an instance that is not there
+        assert set(np.unique(layer)) <= {0, *out.slots[out.slots[:, 0] == number, 1].tolist()}
+    return out.image, out.layers
 
 
 def picture(num_layers=2, height=40, width=60):
@@ -38,7 +58,8 @@ def picture(num_layers=2, height=40, width=60):
 
 
 def test_every_shipped_name_is_there():
-    assert {"light", "none", "strong", "topdown", "torch"} <= set(SHIPPED)
+    names = {"none", "flip", "light", "strong", "topdown", "torch", "clahe", "lsj", "copy_paste", "mosaic"}
+    assert names <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -48,21 +69,22 @@ def test_shipped_configurations(name):
     before = image.copy(), layers.copy()
     seen = set()
     for seed in range(25):
-        out, maps = augment(image, layers, np.random.default_rng(seed))
-        again, maps_again = augment(image, layers, np.random.default_rng(seed))
+        out, maps = apply(augment, image, layers, seed)
+        again, maps_again = apply(augment, image, layers, seed)
         np.testing.assert_array_equal(out, again)
         np.testing.assert_array_equal(maps, maps_again)
         assert out.dtype == maps.dtype == np.uint8
         assert out.shape == (*maps.shape[1:], 3)
         assert out.flags.c_contiguous
         assert maps.flags.c_contiguous
-        for number in range(6):
-            assert set(np.unique(maps[number])) <= {0, 1 + number, 255 - number}
+        if name not in MIXING:
+            for number in range(6):
+                assert set(np.unique(maps[number])) <= {0, 1 + number, 255 - number}
         seen.add(out.tobytes())
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(layers, before[1])
     assert len(seen) == {"none": 1, "flip": 2}.get(name, len(seen))
-    assert name in ("none", "flip") or len(seen) > 20
+    assert name in ("none", "flip") or len(seen) > 15
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -74,9 +96,10 @@ def test_maps_stay_on_their_objects(name):
     layers[0, 50:150, 80:200] = 77
     image = np.where(layers[0][:, :, None] > 0, 230, 20).astype(np.uint8).repeat(3, axis=2)
     for seed in range(15):
-        out, maps = augment(image, layers, np.random.default_rng(seed))
-        inside, outside = out[maps[0] > 0].mean(), np.median(out[maps[0] == 0])
-        assert inside > outside + 40, seed
+        out, maps = apply(augment, image, layers, seed)
+        on = maps.any(axis=0)
+        if on.any() and not on.all():
+            assert out[on].mean() > np.median(out[~on]) + 40, seed
 
 
 def test_topdown_knows_all_eight_positions():

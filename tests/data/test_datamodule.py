@@ -1,5 +1,6 @@
 """Loaders: the number of workers changes nothing, epochs differ, splits agree on their categories."""
 
+import math
 from pathlib import Path
 
 import hydra
@@ -10,7 +11,10 @@ import torch
 from omegaconf import OmegaConf
 
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
+from finemask.data.augment_chain import Chain
+from finemask.data.copy_paste import CopyPaste
 from finemask.data.datamodule import CocoDataModule, available_cores
+from finemask.data.mosaic import Mosaic
 from finemask.errors import ConfigError, DataError
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "data" / "coco.yaml"
@@ -57,6 +61,54 @@ def test_workers_change_nothing(shapes_dir):
     data = CocoDataModule(shapes_dir, batch_size=4, num_workers=0, augment=flips(), seed=3)
     data.setup("fit")
     assert_same(epochs(data.train_dataloader(), data, (1,)), [row for row in results[0] if row[0] == 1])
+
+
+def test_workers_change_nothing_where_images_are_mixed_and_repeated(shapes_dir):
+    augment = Chain(flip=flips(), paste=CopyPaste(0.7), mosaic=Mosaic(96, 0.4))
+    settings = {"max_instances": 6, "empty_images": 0.5, "repeat_threshold": 0.9, "augment": augment, "seed": 5}
+    results = []
+    for num_workers in (0, 1, 2):
+        data = CocoDataModule(shapes_dir, batch_size=3, num_workers=num_workers, **settings)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        results.append(epochs(loader, data, (0, 1) if num_workers != 1 else (1,)))
+        assert len(loader) == math.ceil(data.train_weights.sum() / 3)
+    assert_same(results[0], results[2])
+    # begun at epoch 1, as a resumed run does
+    assert_same(results[1], [row for row in results[0] if row[0] == 1])
+    images = {(row[0], row[1]): row[2] for row in results[0]}
+    repeated = [row for row in results[0] if not torch.equal(images[row[:2]], row[2])]
+    assert repeated, "an image that comes twice an epoch is augmented in two ways"
+
+
+def test_images_without_objects(shapes_dir, caplog):
+    def shown(**settings):
+        data = CocoDataModule(shapes_dir, num_workers=0, **settings)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        seen = []
+        for epoch in range(8):
+            data.set_epoch(epoch)
+            seen.append({i for batch in loader.batch_sampler for _, i, _ in batch})
+        return seen
+
+    index = CocoDataModule(shapes_dir, num_workers=0)
+    index.setup("fit")
+    empty = {i for i in range(27) if index.train_index.instances(i).iscrowd.all()}
+    assert len(empty) == 1
+    everything = set(range(27))
+    with caplog.at_level("INFO", logger="finemask"):
+        assert all(seen == everything for seen in shown())
+        assert "1 of 27 training images have no objects; data.empty_images=keep" in caplog.text
+        assert all(seen == everything - empty for seen in shown(empty_images="drop"))
+        assert {frozenset(seen) for seen in shown(empty_images=0.5)} == {
+            frozenset(everything),
+            frozenset(everything - empty),
+        }
+        shown(repeat_threshold=0.9)
+        assert "training images, of 27; those of rare classes up to 1." in caplog.text
+        shown(max_instances=2)
+        assert "of 27 training images have more than 2 objects (data.max_instances)" in caplog.text
 
 
 class Watcher(pl.LightningModule):
@@ -133,14 +185,23 @@ def test_splits_that_differ_are_refused(shapes_dir, tmp_path):
     data = CocoDataModule(shapes_dir, val="annotations/renamed.json", num_workers=0)
     with pytest.raises(DataError, match=r"renamed\.json.*'cross', which training lacks and lacks 'star'"):
         data.setup("fit")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         CocoDataModule(tmp_path / "absent", num_workers=0).setup("fit")
 
 
 def test_values_are_checked(shapes_dir):
-    for wrong in ({"batch_size": 0}, {"num_workers": -1}, {"num_workers": "many"}, {"eval_batch_size": 2.5}):
+    for wrong in (
+        {"batch_size": 0},
+        {"num_workers": -1},
+        {"num_workers": "many"},
+        {"eval_batch_size": 2.5},
+        {"max_instances": 0},
+    ):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             CocoDataModule(shapes_dir, **wrong)
+    for wrong in ({"empty_images": "some"}, {"repeat_threshold": 2}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            CocoDataModule(shapes_dir, num_workers=0, **wrong).setup()
     assert CocoDataModule(shapes_dir).num_workers == min(available_cores() - 1, 8)
 
 

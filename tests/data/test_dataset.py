@@ -7,8 +7,12 @@ from PIL import Image
 
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
-from finemask.data.dataset import InstanceDataset, compact
+from finemask.data.augment_chain import Chain
+from finemask.data.copy_paste import CopyPaste
+from finemask.data.dataset import InstanceDataset
 from finemask.data.index import CocoIndex
+from finemask.data.large_scale_jitter import LargeScaleJitter
+from finemask.data.mosaic import Mosaic
 from finemask.errors import DataError
 from finemask.ops.layers import layers_to_masks
 
@@ -75,6 +79,9 @@ def test_nuclei_by_the_hundred(shared_dir):
         np.testing.assert_array_equal(window == value, crop)
         pixels += crop.sum()
     assert np.count_nonzero(layers) == pixels
+    image, target = InstanceDataset(index, min_visible_px=1, max_instances=270)[crowded]
+    assert_consistent(image, target)
+    assert len(target["labels"]) == 270
 
 
 class CropTo:
@@ -174,16 +181,84 @@ def test_albumentations_over_a_dataset(index):
         assert_consistent(*dataset[i], min_visible_px=5)
 
 
-def test_compact_renumbers_layers_and_values():
-    layers = np.zeros((3, 2, 4), np.uint8)
-    layers[0, 0] = [1, 2, 3, 3]
-    layers[1, 1] = [1, 0, 0, 0]
-    layers[2, 1] = [0, 9, 9, 200]
-    slots = np.array([[0, 1], [0, 2], [0, 3], [1, 1], [2, 9], [2, 200]])
-    maps, kept = compact(layers, slots, np.array([False, True, True, False, False, True]))
-    assert kept.tolist() == [[0, 1], [0, 2], [1, 1]]
-    assert maps.tolist() == [[[0, 1, 2, 2], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 1]]]
-    maps, kept = compact(layers, slots, np.zeros(6, bool))
-    assert maps.shape == (1, 2, 4)
-    assert not maps.any()
-    assert kept.shape == (0, 2)
+def test_max_instances_keeps_a_random_choice(index):
+    everything = InstanceDataset(index, min_visible_px=1)
+    dataset = InstanceDataset(index, min_visible_px=1, max_instances=2)
+    seen, lost = {}, 0
+    for epoch in range(8):
+        for i in range(5):
+            image, target = dataset[(epoch, i)]
+            whole_image, whole = everything[i]
+            assert_consistent(image, target)
+            assert torch.equal(image, whole_image)
+            assert len(target["labels"]) == min(2, len(whole["labels"]))
+            assert dataset.num_unused[i] == len(whole["labels"]) - len(target["labels"])
+            boxes = whole["boxes"].tolist()
+            kept = [boxes.index(box) for box in target["boxes"].tolist()]
+            assert kept == sorted(kept)
+            assert target["labels"].tolist() == whole["labels"][kept].tolist()
+            seen.setdefault(i, set()).update(kept)
+            lost += int(dataset.num_unused[i])
+            again = dataset[(epoch, i)][1]
+            assert torch.equal(again["boxes"], target["boxes"])
+    assert lost > 0
+    fullest = max(range(5), key=lambda i: len(everything[i][1]["labels"]))
+    assert len(seen[fullest]) >= 4  # every epoch chooses anew
+
+
+def test_repetitions_differ_and_the_first_is_the_plain_one(index):
+    dataset = InstanceDataset(index, Recorder(), seed=2)
+    colours = [[int(dataset[item][0][0, 0, 0]) for item in ((4, i), (4, i, 0), (4, i, 1), (4, i, 2))] for i in range(9)]
+    plain, first, second, third = zip(*colours, strict=True)
+    assert plain == first
+    assert len({first, second, third}) == 3
+
+
+class ShowDrawn:
+    """Shows another image of the dataset in place of the one whose turn it is."""
+
+    def augment_scene(self, scene, draw, rng):
+        return draw(rng)
+
+
+def test_other_images_are_drawn_as_often_as_they_are_shown(index):
+    weights = np.ones(len(index))
+    weights[:5], weights[5] = 0.0, 4.0
+    with_objects = [i for i in range(len(index)) if not index.instances(i).iscrowd.all()]
+    assert len(with_objects) < len(index)
+    dataset = InstanceDataset(index, ShowDrawn(), min_visible_px=1, weights=weights)
+    colours = {InstanceDataset(index)[i][0].numpy().tobytes(): i for i in range(len(index))}
+    drawn = [colours[dataset[(epoch, 7)][0].numpy().tobytes()] for epoch in range(150)]
+    assert set(drawn) == set(with_objects) - set(range(5))
+    assert 10 < drawn.count(5) < 40  # 4 of 25 shares or so
+    assert drawn[:20] == [colours[dataset[(epoch, 7)][0].numpy().tobytes()] for epoch in range(20)]
+    image, target = dataset[(0, 7)]
+    assert_consistent(image, target)
+    assert target["image_id"] == index.image_ids[7]
+
+
+def test_a_dataset_without_objects_still_draws(write_dataset, document):
+    document["annotations"] = [entry for entry in document["annotations"] if entry.get("iscrowd")]
+    dataset = InstanceDataset(CocoIndex.read(*write_dataset(document)), CopyPaste(1.0))
+    image, target = dataset[(0, 1)]
+    assert image.shape == (3, 8, 8)
+    assert target["boxes"].shape == (0, 4)
+
+
+def test_mixing_over_a_dataset(index):
+    import albumentations as A  # noqa: N812
+
+    augment = Chain(
+        jitter=LargeScaleJitter(96, scale=(0.4, 1.6)),
+        flip=AlbumentationsAugmentation([A.D4(p=1.0)]),
+        paste=CopyPaste(0.8, images=2, blend_px=1.0),
+        mosaic=Mosaic(96, 0.5),
+    )
+    dataset = InstanceDataset(index, augment, min_visible_px=5, seed=9)
+    counts = []
+    for i in range(len(dataset)):
+        image, target = dataset[(3, i)]
+        assert image.shape == (3, 96, 96)
+        assert_consistent(image, target, min_visible_px=5)
+        counts.append(len(target["labels"]))
+    assert max(counts) > index.max_instances_per_image

@@ -4,9 +4,11 @@ import contextlib
 import copy
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from finemask.data.index import CocoIndex
@@ -89,6 +91,87 @@ def test_reads_what_the_file_says(write_dataset, document):
     expected[2:6, 8:11] = True
     np.testing.assert_array_equal(full_mask(index, 0, 1), expected)
     np.testing.assert_array_equal(first.boxes_xyxy[2], [0, 0, 12, 10])
+
+
+def test_the_order_of_the_lists_and_what_else_is_there_do_not_matter(write_dataset, document):
+    path, folder = write_dataset(document)
+    expected = CocoIndex.read(path, folder)
+    shuffled = {"info": {"annotations": [1]}, **dict(reversed(document.items())), "images2": [[{}]]}
+    text = json.dumps(shuffled)
+    for content in (text, '{"images": [{"id": 1}], ' + text[1:].replace("images2", "other"), text.replace(" ", "\n")):
+        if content.startswith('{"images": [{"id": 1}]'):
+            content = content.replace('{"id": 1}', json.dumps(document["images"][0]), 1)  # the later list counts
+        path.write_text(content)
+        found = CocoIndex.read(path, folder)
+        assert found.file_names == expected.file_names
+        assert found.categories == expected.categories
+        for i in range(len(expected)):
+            assert found.instances(i).annotation_ids.tolist() == expected.instances(i).annotation_ids.tolist()
+            np.testing.assert_array_equal(found.instances(i).boxes_xyxy, expected.instances(i).boxes_xyxy)
+            for k in range(len(expected.instances(i))):
+                np.testing.assert_array_equal(full_mask(found, i, k), full_mask(expected, i, k))
+
+
+def any_segmentation(rng, height, width):
+    """Polygons, RLE or compressed RLE of a random object."""
+    if rng.random() < 0.6:
+        centre, spread = rng.uniform(-5, 1.05 * width), rng.uniform(1, width / 2)
+        return [rng.normal(centre, spread, 2 * rng.integers(3, 9)).round(2).tolist() for _ in range(rng.integers(1, 4))]
+    mask = np.asfortranarray(rng.random((height, width)) < rng.choice([0, 0.02, 0.5, 1]), dtype=np.uint8)
+    rle = coco_mask.encode(mask)
+    if rng.random() < 0.5:
+        return {"size": rle["size"], "counts": rle["counts"].decode()}
+    runs = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(mask.ravel("F"), prepend=0)), [mask.size]]))
+    return {"size": rle["size"], "counts": runs.tolist()}
+
+
+@pytest.mark.parametrize("pending", [1, 40, 2**17])
+@pytest.mark.parametrize("height", [30, 7000])  # the latter beyond int16 in fifths
+def test_a_mixture_in_no_order(write_dataset, monkeypatch, pending, height):
+    monkeypatch.setattr("finemask.data.segment_packer._PENDING", pending)
+    monkeypatch.setattr("finemask.data.packing._BLOCK", 50)
+    rng = np.random.default_rng(height)
+    images = [{"id": int(i), "file_name": f"{i}.png", "height": 20, "width": 25} for i in rng.permutation(9)]
+    images[4]["height"] = height
+    annotations = []
+    for n, image in enumerate(rng.choice(images, 60).tolist()):
+        segmentation = any_segmentation(rng, min(image["height"], 40), image["width"])
+        if isinstance(segmentation, dict) and segmentation["size"] != [image["height"], image["width"]]:
+            segmentation = [[0.0, 0, 25, 0.5, 25, height]]
+        annotations.append({"id": 500 - n, "image_id": image["id"], "category_id": 1, "segmentation": segmentation})
+    categories = [{"id": 1, "name": "thing"}]
+    files = write_dataset({"images": images, "categories": categories, "annotations": annotations}, make_images=False)
+    for image in images:
+        (files[1] / image["file_name"]).touch()
+    index = CocoIndex.read(*files)
+    assert_equals_pycocotools(index, range(len(index)))
+    assert index.segments.points.dtype == (np.int16 if height == 30 else np.int32)
+
+
+def test_reading_takes_less_memory_than_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    outlines = [[rng.uniform(0, 400, 40).round(2).tolist()] for _ in range(200)]
+    document = {
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "segmentation": outlines[n % 200]}
+            for n in range(12_000)
+        ],
+        "images": [{"id": 1, "file_name": "a.png", "height": 400, "width": 400}],
+    }
+    path = tmp_path / "large.json"
+    path.write_text(json.dumps(document))
+    (tmp_path / "a.png").touch()
+    size = path.stat().st_size
+    tracemalloc.start()
+    try:
+        index = CocoIndex.read(path, tmp_path, cache=None)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert index.num_annotations == 12_000
+    assert kept < 0.45 * size
+    assert peak < 1.5 * size  # windows of a megabyte weigh much beside so small a file
 
 
 def test_no_python_object_a_number_survives(shapes_dir):
@@ -178,12 +261,21 @@ SEGMENTATION = ("annotations", 0, "segmentation")
         (broken((*SEGMENTATION, {"size": [8, 8], "counts": [1.5]})), "whole numbers"),
         (broken((*SEGMENTATION, {"size": [8, 8], "counts": "o"})), "damaged"),
         (broken((*SEGMENTATION, "polygon")), "neither"),
+        (broken((*SEGMENTATION, {"size": [8, 9], "counts": "o"})), r"size \[8, 9\], its image \[8, 8\]"),
+        (broken((*SEGMENTATION, {"size": None, "counts": "0"})), "size None"),
+        (broken((*SEGMENTATION, {"size": [8, float("nan")], "counts": "0"})), r"size \[8, nan\]"),
+        (broken((*SEGMENTATION, {"size": [8, 8], "counts": None})), "neither"),
         (broken(("annotations", 2, "bbox", [1, 2])), "id 30 .*bbox"),
+        (broken(("annotations", 1, "id", 2**63)), "beyond 64 bits"),
+        (broken(("images", 1, "width", 2**31)), "2147483648 × 8"),
+        (broken(("images", 1, "file_name", "\ud800.png")), "cannot be the name of a file"),
     ],
 )
-def test_refusals_name_the_entry(write_dataset, document, change, message):
+@pytest.mark.parametrize("backwards", [False, True])
+def test_refusals_name_the_entry(write_dataset, document, change, message, backwards):
     files = write_dataset(document)
-    files[0].write_text(json.dumps(change(document)))
+    changed = change(document)
+    files[0].write_text(json.dumps(dict(reversed(changed.items())) if backwards else changed))
     with pytest.raises(DataError, match=message) as caught:
         CocoIndex.read(*files)
     assert str(files[0]) in str(caught.value)

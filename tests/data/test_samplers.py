@@ -10,7 +10,7 @@ ratios = st.lists(st.floats(0.2, 5), min_size=1, max_size=60)
 
 
 def indices(batches):
-    return [i for batch in batches for _, i in batch]
+    return [i for batch in batches for _, i, _ in batch]
 
 
 @settings(max_examples=200, deadline=None)
@@ -28,10 +28,11 @@ def test_every_image_once_over_all_ranks(aspect_ratios, batch_size, world_size, 
     assert min(sizes) >= 1
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
-    assert {e for batch in batches for e, _ in batch} == {epoch}
+    assert {e for batch in batches for e, _, _ in batch} == {epoch}
     seen = sorted(indices(batches))
     if len(aspect_ratios) >= len(batches):
         assert seen == list(range(len(aspect_ratios)))
+        assert {r for batch in batches for _, _, r in batch} == {0}
     else:
         assert set(seen) == set(range(len(aspect_ratios)))
 
@@ -41,7 +42,7 @@ def test_batches_hold_one_shape_but_for_the_seams():
     sampler = AspectRatioBatchSampler(aspect_ratios, 4)
     for epoch in range(5):
         sampler.set_epoch(epoch)
-        mixed = [batch for batch in sampler if len({aspect_ratios[i] for _, i in batch}) > 1]
+        mixed = [batch for batch in sampler if len({aspect_ratios[i] for _, i, _ in batch}) > 1]
         assert len(mixed) <= 2
 
 
@@ -55,9 +56,9 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
     first = AspectRatioBatchSampler([1.0] * 50, 4)
     assert indices(first) == indices(first)
-    companions = {tuple(sorted(i for _, i in batch)) for batch in first}
+    companions = {tuple(sorted(i for _, i, _ in batch)) for batch in first}
     first.set_epoch(1)
-    assert companions != {tuple(sorted(i for _, i in batch)) for batch in first}  # not only the order of batches
+    assert companions != {tuple(sorted(i for _, i, _ in batch)) for batch in first}  # not only the order of batches
 
 
 def test_the_epoch_is_fixed_when_iteration_begins():
@@ -66,7 +67,61 @@ def test_the_epoch_is_fixed_when_iteration_begins():
     batches = [next(iterator)]
     sampler.set_epoch(7)
     batches.extend(iterator)
-    assert {epoch for batch in batches for epoch, _ in batch} == {0}
+    assert {epoch for batch in batches for epoch, _, _ in batch} == {0}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 4)), min_size=1, max_size=40).filter(any),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+def test_images_come_as_often_as_their_weights_say(weights, batch_size, world_size, seed):
+    aspect_ratios = [1.0 + k % 3 for k in range(len(weights))]
+    lengths = set()
+    for epoch in range(3):
+        items, sizes = [], set()
+        for rank in range(world_size):
+            sampler = AspectRatioBatchSampler(
+                aspect_ratios, batch_size, weights=weights, seed=seed, rank=rank, world_size=world_size
+            )
+            sampler.set_epoch(epoch)
+            batches = list(sampler)
+            assert len(batches) == len(sampler)
+            sizes |= {len(batch) for batch in batches}
+            items += [item for batch in batches for item in batch]
+        lengths.add(len(sampler))
+        assert 1 <= min(sizes) <= max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        if sum(weights) > len(sampler) * world_size:  # otherwise some come again so that no batch is empty
+            assert abs(len(items) - sum(weights)) < 1
+            assert len(set(items)) == len(items)
+            for i, weight in enumerate(weights):
+                repetitions = sorted(r for _, k, r in items if k == i)
+                assert repetitions == list(range(len(repetitions)))
+                assert np.floor(weight - 1e-9) <= len(repetitions) <= np.ceil(weight + 1e-9)
+        assert all(weights[i] > 0 for _, i, _ in items)
+    assert len(lengths) == 1
+
+
+def test_weights_are_met_on_average():
+    weights = np.array([1, 1.3, 0.25, 2.5, 0, 1, 1.05, 0.7] * 5)
+    sampler = AspectRatioBatchSampler([1.0] * 40, 4, weights=weights)
+    counts, companions = np.zeros(40), 0
+    for epoch in range(250):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        counts += np.bincount(indices(batches), minlength=40)
+        companions += sum(len({i for _, i, _ in batch}) < len(batch) for batch in batches)
+    np.testing.assert_allclose(counts / 250, weights, atol=0.12)
+    assert abs(counts.sum() / 250 - weights.sum()) < 0.1
+    assert companions / 250 < 3  # repetitions are spread out, not put side by side
+
+
+def test_weights_of_one_change_nothing():
+    plain = AspectRatioBatchSampler([1.0, 2.0] * 20, 4, seed=5)
+    assert list(plain) == list(AspectRatioBatchSampler([1.0, 2.0] * 20, 4, seed=5, weights=np.ones(40)))
 
 
 @settings(max_examples=100, deadline=None)

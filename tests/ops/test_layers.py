@@ -96,6 +96,26 @@ def test_boxes_and_areas_equal_those_of_dense_masks(masks):
             assert box.tolist() == [0, 0, 0, 0]
 
 
+def test_boxes_of_runs_that_touch_the_edges_of_rows():
+    layer = np.zeros((3, 5), dtype=np.uint8)
+    layer[0, 4] = layer[1, 0] = 7  # neighbours in memory, not in the image
+    layer[2] = 255
+    layer[1, 2:4] = 1
+    boxes, areas = boxes_and_areas_from_layers(layer[None], np.array([[0, 255], [0, 7], [0, 9], [0, 1]]))
+    assert boxes.tolist() == [[0, 2, 5, 3], [0, 0, 5, 2], [0, 0, 0, 0], [2, 1, 4, 2]]
+    assert areas.tolist() == [5, 2, 0, 2]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_painting_leaves_neighbours_alone_whatever_the_memory_order(order):
+    painter = LayerPainter(4, 6)
+    checks = np.asarray(np.indices((4, 6)).sum(axis=0) % 2 == 0, order=order)
+    assert painter.add(checks, 0, 0) == (0, 1)
+    assert painter.add(~checks, 0, 0) == (0, 2)
+    assert painter.add(checks[1:3, 1:4], 1, 1) == (1, 1)
+    assert np.array_equal(painter.layers[0], np.where(checks, 1, 2))
+
+
 @given(
     masks=scenes.filter(lambda m: len(m) > 0),
     seed=st.integers(0, 10_000),

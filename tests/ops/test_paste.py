@@ -8,6 +8,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from finemask.ops.paste import masks_to_rles
 from finemask.ops.rle import mask_to_rle, rle_area
+from finemask.ops.rle_crop import rle_to_crop
 
 
 @given(
@@ -45,3 +46,31 @@ def test_the_threshold_is_the_callers():
     assert areas[0] > 0
     assert areas[1] == 0
     assert np.isfinite(areas).all()
+
+
+def test_boxes_without_width_or_height_as_torchvision():
+    boxes = torch.tensor([[5.0, 5.0, 5.0, 9.0], [3.0, 4.0, 9.0, 4.0], [7.5, 7.5, 7.5, 7.5], [0.0, 0.0, 0.4, 0.4]])
+    probs = torch.ones(4, 28, 28)
+    full = paste_masks_in_image(probs[:, None], boxes, (12, 11))[:, 0] > 0.5
+    assert masks_to_rles(probs, boxes, (12, 11)) == [mask_to_rle(mask.numpy()) for mask in full]
+
+
+def test_low_precision_is_pasted_in_full_precision():
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[3.3, 4.4, 60.1, 50.2]])
+    probs = torch.rand(1, 28, 28, generator=generator).bfloat16()
+    before = probs.clone()
+    assert masks_to_rles(probs, boxes, (64, 64)) == masks_to_rles(probs.float(), boxes, (64, 64))
+    assert torch.equal(probs, before)
+
+
+def test_a_mask_in_the_far_corner_of_a_huge_picture():
+    # 900 million pixels: torchvision would make 3.6 GB of floats of it
+    side = 30_000
+    near = torch.tensor([[4.0, 6.0, 40.0, 30.0]])
+    far = near + (side - 64)
+    probs = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(1))
+    crop, x0, y0 = rle_to_crop(masks_to_rles(probs, near, (64, 64))[0])
+    crop_far, x0_far, y0_far = rle_to_crop(masks_to_rles(probs, far, (side, side))[0])
+    assert np.array_equal(crop, crop_far)
+    assert (x0_far - x0, y0_far - y0) == (side - 64, side - 64)

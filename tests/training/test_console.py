@@ -43,14 +43,26 @@ def test_other_processes_of_a_run_write_no_log(tmp_path):
     assert not (tmp_path / "train.log").exists()
 
 
-def test_the_last_lines_survive_numbers_that_do_not_exist(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("ap50", "recall", "precision", "threshold", "said"),
+    [
+        (None, None, None, None, "Learned 1 class: cell"),
+        (0.0, 0.0, None, None, "finds none of the objects yet"),
+        (0.75, 0.5, 1.0, 0.25, "At score 0.25 it finds 50% of the objects, and 100% of what it finds is right."),
+    ],
+)
+@pytest.mark.parametrize("on_own_data", [True, False])
+def test_the_last_lines(tmp_path, capsys, on_own_data, ap50, recall, precision, threshold, said):
     metrics = {
-        "images": 3,
-        "segm": {"AP50": None},
+        "images": 1,
+        "segm": {"AP50": ap50},
         "per_class": {"cell": {}},
-        "operating_point": {"recall": None, "precision": None, "threshold": None},
+        "operating_point": {"recall": recall, "precision": precision, "threshold": threshold},
     }
-    say_next_steps(metrics, tmp_path / "model.safetensors", [tmp_path / "metrics.json"], str(tmp_path))
+    paths = [tmp_path / "metrics.json"]
+    data = {"root": str(tmp_path), "images": "photos"}
+    say_next_steps(metrics, tmp_path / "model.safetensors", paths, data, on_own_data=on_own_data)
     shown = capsys.readouterr().out
-    assert "Learned 1 class: cell" in shown
-    assert "finemask predict model=" in shown
+    assert said in shown
+    assert f"finemask predict model={tmp_path}/model.safetensors source={tmp_path}/photos output=" in shown
+    assert ("your own images" in shown) is not on_own_data

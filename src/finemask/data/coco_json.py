@@ -1,167 +1,227 @@
-"""Reads a COCO annotation file and checks what everything else relies on.
+"""Reads a COCO annotation file into packed arrays, and checks what everything else relies on.
 
-Outlines are turned into plain arrays while the JSON is being parsed, so that a file of a million polygons
-never exists as millions of Python floats.
+The file is read entry by entry, and an entry is forgotten as soon as its numbers are in the arrays: neither its
+text nor its dictionaries ever exist as a whole.
 """
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TypeAlias
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.data.json_stream import JsonStream
+from finemask.data.packing import PackedCoco, PackedStrings, offsets_of
+from finemask.data.segment_packer import SegmentPacker, UnusableSegmentError
 from finemask.errors import DataError
-from finemask.ops.json_file import parse_json
 from finemask.types import Category
 
-Outline: TypeAlias = list["array[float]"]
-"""Polygons of one instance, each x0, y0, x1, y1, … in px."""
-
-
 _WHAT = "a COCO annotation file"
+_REMEDY_ABSENT = "Check data.root and the path of the file, which is relative to it"
+_INT32 = 2**31 - 1
 
 
-@dataclass(slots=True)
-class ImageEntry:
-    """One checked entry of ``images``."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
-@dataclass(slots=True)
-class CocoFile:
-    """A parsed annotation file: its own lists, checked as far as entries refer to one another.
-
-    ``annotations`` are the file's dictionaries, each with integer ``id``, ``image_id``, ``category_id`` and
-    ``iscrowd``; a list of polygons in ``segmentation`` has become an ``Outline`` or the ``ValueError`` that
-    says why it is none.
-    """
-
-    images: list[ImageEntry]
-    annotations: list[dict[str, Any]]
-    categories: list[Category]
-
-
-def read_coco_json(path: Path, content: bytes) -> CocoFile:
-    """Parses and checks an annotation file.
+def read_coco_json(path: Path) -> PackedCoco:
+    """Parses, checks and packs an annotation file, whatever the order of its lists.
 
     Args:
-        path: where ``content`` comes from, for messages.
-        content: the file's bytes.
+        path: the file.
 
     Raises:
-        DataError: broken JSON, not a COCO file, nothing in it, or entries that contradict one another.
+        DataError: broken JSON, not a COCO file, nothing in it, or entries that cannot be used.
     """
-    document = parse_json(content, path, _WHAT, object_hook=_pack_outline)
-    del content
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(document, dict) or not isinstance(document.get(key), list):
+    images, annotations, categories = _Images(path), _Annotations(path), _Categories(path)
+    found = set()
+    with JsonStream(path, _WHAT, _REMEDY_ABSENT) as stream:
+        for key in stream.members():
+            # of a key that is there twice the last counts, as everywhere in JSON
+            if key == "images":
+                reader: _Images | _Annotations | _Categories = (images := _Images(path))
+            elif key == "annotations":
+                reader = (annotations := _Annotations(path))
+            elif key == "categories":
+                reader = (categories := _Categories(path))
+            else:
+                continue
+            found.discard(key)
+            if stream.at_list():
+                found.add(key)
+                for entry in stream.entries():
+                    if not isinstance(entry, dict):
+                        raise DataError(f"the list {key!r} holds something that is not an object", where=path)
+                    reader.add(entry)
+        fingerprint = stream.sha256
+    for key, reader in (("images", images), ("annotations", annotations), ("categories", categories)):
+        if key not in found:
             raise DataError(
                 f"this is not a COCO annotation file: it has no list named {key!r}",
                 where=path,
                 remedy="It must hold the lists images, annotations and categories",
             )
-        if not all(isinstance(entry, dict) for entry in document[key]):
-            raise DataError(f"the list {key!r} holds something that is not an object", where=path)
-        if not document[key]:
+        if not len(reader):
             raise DataError(
                 f"the list {key!r} is empty",
                 where=path,
                 remedy="Nothing can be learned or measured without it. Is this the file you meant?",
             )
-    images = [_image_entry(path, entry) for entry in document["images"]]
-    _refuse_repeats(path, "image id", (image.id for image in images))
-    categories = _categories(path, document["categories"])
-    annotations: list[dict[str, Any]] = document["annotations"]
-    _check_annotations(path, annotations, {image.id for image in images}, {c.id for c in categories})
-    return CocoFile(images, annotations, categories)
+    return annotations.pack(images, categories.sorted(), fingerprint)
 
 
-def _pack_outline(entry: dict[str, Any]) -> dict[str, Any]:
-    """Called by the parser with every JSON object as soon as it is complete."""
-    parts = entry.get("segmentation")
-    if isinstance(parts, list) and parts:
-        # only what is needed later: a million dictionaries with a box each take hundreds of megabytes
-        entry = {key: entry[key] for key in ("id", "image_id", "category_id", "iscrowd") if key in entry}
+class _Images:
+    """The entries of ``images``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.ids = array("q")
+        self.heights, self.widths = array("i"), array("i")
+        self._names, self._name_lengths = bytearray(), array("q")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        path, file_name = self._path, entry.get("file_name")
+        image_id = _integer(path, entry, "id", f"image {file_name!r}")
+        what = f"image id {image_id}"
+        if not isinstance(file_name, str) or not file_name:
+            raise DataError(f"{what}: 'file_name' is missing", where=path)
+        height, width = _integer(path, entry, "height", what), _integer(path, entry, "width", what)
+        if not (1 <= height <= _INT32 and 1 <= width <= _INT32):
+            raise DataError(f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size")
+        posix = PurePosixPath(file_name)
+        if posix.is_absolute() or PureWindowsPath(file_name).drive or ".." in posix.parts or "\0" in file_name:
+            raise DataError(
+                f"{what}: file_name {file_name!r} leads out of the images folder",
+                where=path,
+                remedy="File names must be relative to the images folder, without '..'",
+            )
         try:
-            entry["segmentation"] = [_polygon(part) for part in parts]
-        except ValueError as error:
-            entry["segmentation"] = error
-    return entry
+            name = PackedStrings.encode(str(posix))
+        except UnicodeEncodeError:
+            raise DataError(f"{what}: file_name {file_name!r} cannot be the name of a file", where=path) from None
+        self.ids.append(image_id)
+        self.heights.append(height)
+        self.widths.append(width)
+        self._names += name
+        self._name_lengths.append(len(name))
+
+    def file_names(self) -> PackedStrings:
+        return PackedStrings(np.frombuffer(self._names, np.uint8), offsets_of(self._name_lengths))
 
 
-def _polygon(part: Any) -> "array[float]":
-    if not isinstance(part, list):
-        raise ValueError("its polygons must be a list of lists [[x0, y0, x1, y1, …], …]")
-    if len(part) % 2:
-        raise ValueError(f"a polygon has {len(part)} numbers, which is not a whole number of points")
-    if len(part) < 6:
-        raise ValueError(f"a polygon has {len(part) // 2} points, it needs at least 3")
-    try:
-        return array("d", part)
-    except (TypeError, OverflowError):
-        raise ValueError("a polygon holds something that is not a number") from None
+class _Categories:
+    """The entries of ``categories``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: list[Category] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        name = entry.get("name")
+        category_id = _integer(self._path, entry, "id", f"category {name!r}")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"category id {category_id}: 'name' is missing", where=self._path)
+        self._found.append(Category(category_id, name, str(entry.get("supercategory") or "")))
+
+    def sorted(self) -> list[Category]:
+        _refuse_repeats(self._path, "category id", (category.id for category in self._found))
+        _refuse_repeats(self._path, "category name", (category.name for category in self._found))
+        return sorted(self._found)
+
+
+class _Annotations:
+    """The entries of ``annotations``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ids, self._image_ids, self._category_ids = array("q"), array("q"), array("q")
+        self._iscrowd = bytearray()
+        self._segments = SegmentPacker()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        path, number = self._path, len(self._ids) + 1
+        entry.setdefault("id", number)
+        what = f"annotation id {entry['id']}"
+        self._image_ids.append(_integer(path, entry, "image_id", what))
+        self._category_ids.append(_integer(path, entry, "category_id", what))
+        self._ids.append(_integer(path, entry, "id", f"annotation number {number}"))
+        iscrowd = bool(entry.get("iscrowd"))
+        self._iscrowd.append(iscrowd)
+        try:
+            self._segments.add(entry.get("segmentation"), entry.get("bbox"), iscrowd=iscrowd)
+        except UnusableSegmentError as error:
+            raise self._unusable(error) from None
+
+    def pack(self, images: _Images, categories: list[Category], fingerprint: str) -> PackedCoco:
+        path = self._path
+        _refuse_repeats(path, "image id", images.ids)
+        image_ids, ids = np.array(images.ids, dtype=np.int64), np.array(self._ids, dtype=np.int64)
+        image_of = self._positions("image_id", self._image_ids, image_ids)
+        label = 1 + self._positions("category_id", self._category_ids, np.array([c.id for c in categories]))
+        heights, widths = np.array(images.heights, dtype=np.int32), np.array(images.widths, dtype=np.int32)
+        order = np.argsort(image_of, kind="stable")  # the order of the file within an image
+        counts = np.bincount(image_of, minlength=len(image_ids))
+        try:
+            segments = self._segments.pack(heights[image_of], widths[image_of], order)
+        except UnusableSegmentError as error:
+            raise self._unusable(error) from None
+        return PackedCoco(
+            categories=categories,
+            fingerprint=fingerprint,
+            image_ids=image_ids,
+            heights=heights,
+            widths=widths,
+            file_names=images.file_names(),
+            first_annotation=offsets_of(counts),
+            annotation_ids=ids[order],
+            labels=label[order],
+            iscrowd=np.frombuffer(self._iscrowd, np.bool_)[order],
+            segments=segments,
+        )
+
+    def _positions(self, key: str, ids: "array[int]", known: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each id stands among the known ones, int64 [A]; refuses those that do not."""
+        wanted = np.frombuffer(ids, np.int64)
+        ascending = np.argsort(known)
+        place = np.minimum(np.searchsorted(known, wanted, sorter=ascending), len(known) - 1)
+        positions = ascending[place]
+        unknown = np.flatnonzero(known[positions] != wanted)
+        if unknown.size:
+            row = int(unknown[0])
+            raise DataError(
+                f"annotation id {self._ids[row]} has {key} {wanted[row]}, which is not in the file",
+                where=self._path,
+                remedy="Remove the annotation, or add what it refers to",
+            )
+        return positions
+
+    def _unusable(self, error: UnusableSegmentError) -> DataError:
+        row = error.row
+        return DataError(
+            f"annotation id {self._ids[row]} (image id {self._image_ids[row]}) cannot be used: {error.reason}",
+            where=self._path,
+            remedy="Correct or remove it",
+        )
 
 
 def _integer(path: Path, entry: dict[str, Any], key: str, what: str) -> int:
     value = entry.get(key)
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        if not -(2**63) <= value < 2**63:
+            raise DataError(f"{what}: {key!r} is {value!r}, which is beyond 64 bits", where=path, remedy="Renumber")
         return int(value)
     seen = "is missing" if key not in entry else f"is {value!r}, not a whole number"
     raise DataError(f"{what}: {key!r} {seen}", where=path, remedy="COCO files need it as an integer")
-
-
-def _image_entry(path: Path, entry: dict[str, Any]) -> ImageEntry:
-    file_name = entry.get("file_name")
-    image_id = _integer(path, entry, "id", f"image {file_name!r}")
-    what = f"image id {image_id}"
-    if not isinstance(file_name, str) or not file_name:
-        raise DataError(f"{what}: 'file_name' is missing", where=path)
-    height, width = _integer(path, entry, "height", what), _integer(path, entry, "width", what)
-    if height < 1 or width < 1:
-        raise DataError(f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size")
-    posix = PurePosixPath(file_name)
-    if posix.is_absolute() or PureWindowsPath(file_name).drive or ".." in posix.parts or "\0" in file_name:
-        raise DataError(
-            f"{what}: file_name {file_name!r} leads out of the images folder",
-            where=path,
-            remedy="File names must be relative to the images folder, without '..'",
-        )
-    return ImageEntry(image_id, str(posix), height, width)
-
-
-def _categories(path: Path, entries: list[dict[str, Any]]) -> list[Category]:
-    categories = []
-    for entry in entries:
-        name = entry.get("name")
-        category_id = _integer(path, entry, "id", f"category {name!r}")
-        if not isinstance(name, str) or not name:
-            raise DataError(f"category id {category_id}: 'name' is missing", where=path)
-        categories.append(Category(category_id, name, str(entry.get("supercategory") or "")))
-    _refuse_repeats(path, "category id", (category.id for category in categories))
-    _refuse_repeats(path, "category name", (category.name for category in categories))
-    return sorted(categories)
-
-
-def _check_annotations(
-    path: Path, annotations: list[dict[str, Any]], image_ids: set[int], category_ids: set[int]
-) -> None:
-    for position, annotation in enumerate(annotations):
-        annotation.setdefault("id", position + 1)
-        what = f"annotation id {annotation['id']}"
-        for key, known in (("image_id", image_ids), ("category_id", category_ids)):
-            annotation[key] = value = _integer(path, annotation, key, what)
-            if value not in known:
-                raise DataError(
-                    f"{what} has {key} {value}, which is not in the file",
-                    where=path,
-                    remedy="Remove the annotation, or add what it refers to",
-                )
-        annotation["iscrowd"] = 1 if annotation.get("iscrowd") else 0
-        annotation["id"] = _integer(path, annotation, "id", f"annotation number {position + 1}")
 
 
 def _refuse_repeats(path: Path, what: str, values: Iterable[object]) -> None:

@@ -1,18 +1,22 @@
 """From a folder of images and COCO files to loaders."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from finemask.data.augment import Augmentation
+from finemask.data.augment import Augmentation, SceneAugmentation
 from finemask.data.dataset import InstanceDataset, Sample
+from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
 from finemask.data.index import CocoIndex
 from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
 from finemask.errors import ConfigError
@@ -20,6 +24,8 @@ from finemask.types import Category, Target
 
 Batch: TypeAlias = tuple[list[Tensor], list[Target]]
 _MOST_WORKERS = 8
+
+log = logging.getLogger(__name__)
 
 
 class CocoDataModule(pl.LightningDataModule):
@@ -39,14 +45,21 @@ class CocoDataModule(pl.LightningDataModule):
         num_workers: processes that load, for each training process; ``auto``: one less than the cores, at
             most 8.
         pin_memory: ``auto``: when there is a GPU.
-        augment: applied to training images only.
+        augment: applied to training images only; one that mixes images draws them from the training split.
         seed: of shuffling and augmentation.
         min_visible_px: least area in px, after augmentation, of an instance that is trained on.
+        max_instances: of a training sample at most, a random choice; None: all. See ``InstanceDataset``.
+        empty_images: training images without objects: ``keep`` or ``drop`` them, or the fraction of them that an
+            epoch shows, other ones every time.
+        repeat_threshold: classes in a smaller fraction of the training images are shown more often, as LVIS is
+            sampled; see ``repeat_factors``. None: every image once an epoch.
         allow_missing_categories: accept validation and test files that lack categories of training.
+        check: whether ``finemask train`` looks at the annotations before it starts; nothing here depends on it.
 
     Attributes:
         train_index: packed annotations of the training split, after ``setup``; ``val_index``, ``test_index``
             likewise, None where there is no such file or it was not needed yet.
+        train_weights: how often an epoch shows each training image, float64 [n], after ``setup`` for ``fit``.
     """
 
     def __init__(
@@ -60,10 +73,14 @@ class CocoDataModule(pl.LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int | Literal["auto"] = "auto",
         pin_memory: bool | Literal["auto"] = "auto",
-        augment: Augmentation | None = None,
+        augment: Augmentation | SceneAugmentation | None = None,
         seed: int = 0,
         min_visible_px: int = 4,
+        max_instances: int | None = None,
+        empty_images: EmptyImages = "keep",
+        repeat_threshold: float | None = None,
         allow_missing_categories: bool = False,
+        check: bool = True,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -76,11 +93,16 @@ class CocoDataModule(pl.LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.min_visible_px = min_visible_px
+        self.max_instances = None if max_instances is None else _at_least(1, max_instances, "data.max_instances")
+        self.empty_images = empty_images
+        self.repeat_threshold = repeat_threshold
         self.allow_missing_categories = allow_missing_categories
+        self.check = check
         self.train_index: CocoIndex | None = None
         self.val_index: CocoIndex | None = None
         self.test_index: CocoIndex | None = None
         self.train_dataset: InstanceDataset | None = None
+        self.train_weights: NDArray[np.float64] | None = None
         self._train_batches: AspectRatioBatchSampler | None = None
 
     @property
@@ -96,9 +118,12 @@ class CocoDataModule(pl.LightningDataModule):
                 it defines the labels.
 
         Raises:
-            DataError: an annotation file is unusable; see ``CocoIndex.read``.
+            ConfigError: ``empty_images`` or ``repeat_threshold`` is out of range.
+            DataError: an annotation file is unusable, see ``CocoIndex.read``, or no image is left to train on.
         """
-        self._need_train()
+        index = self._need_train()
+        if stage in ("fit", None):
+            self.train_weights = image_weights(index, self.empty_images, self.repeat_threshold)
         if stage in ("fit", "validate", None) and self.val_index is None:
             self.val_index = self._read("val")
         if stage in ("test", None) and self.test_index is None:
@@ -113,13 +138,17 @@ class CocoDataModule(pl.LightningDataModule):
             self._train_batches.set_epoch(epoch)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled, augmented, batches of similar shapes."""
-        index = self._need_train()
-        self.train_dataset = InstanceDataset(index, self.augment, self.seed, self.min_visible_px)
+        """Shuffled, augmented, batches of similar shapes. After ``setup``."""
+        index, weights = self._need_train(), self.train_weights
+        self._tell(index, weights)
+        self.train_dataset = InstanceDataset(
+            index, self.augment, self.seed, self.min_visible_px, self.max_instances, weights
+        )
         rank, world_size = _rank_and_world_size()
         self._train_batches = AspectRatioBatchSampler(
             (index.widths / index.heights).tolist(),
             self.batch_size,
+            weights=weights,
             seed=self.seed,
             rank=rank,
             world_size=world_size,
@@ -155,6 +184,23 @@ class CocoDataModule(pl.LightningDataModule):
             categories,
             allow_missing_categories=self.allow_missing_categories,
         )
+
+    def _tell(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:
+        """Says what an epoch leaves out or repeats, where it does not show every image once and whole."""
+        objects = objects_per_image(index)
+        if empty := int((objects == 0).sum()):
+            log.info(
+                "%d of %d training images have no objects; data.empty_images=%s", empty, len(index), self.empty_images
+            )
+        if self.repeat_threshold is not None and weights is not None:
+            text = "An epoch shows %.0f training images, of %d; those of rare classes up to %.1f times (%s=%g)"
+            shown = weights.sum(), np.count_nonzero(weights), weights.max()
+            log.info(text, *shown, "data.repeat_threshold", self.repeat_threshold)
+        if self.max_instances is not None and (over := int((objects > self.max_instances).sum())):
+            text = (
+                "%d of %d training images have more than %d objects (data.max_instances); a random choice of them is "
+            )
+            log.warning(text + "trained on, the rest is taken for background", over, len(index), self.max_instances)
 
     def _eval_loader(self, index: CocoIndex | None) -> DataLoader[Sample] | list[Any]:
         if index is None:

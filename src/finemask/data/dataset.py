@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from finemask.data.augment import Augmentation, NoAugmentation
+from finemask.data.augment import Augmentation, NoAugmentation, Scene, SceneAugmentation
+from finemask.data.augment_chain import as_scene_augmentation
+from finemask.data.image_weights import objects_per_image
 from finemask.data.index import CocoIndex
+from finemask.data.layer_edits import compact
 from finemask.ops.decode import decode_image
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
 from finemask.types import Target
@@ -17,10 +20,8 @@ from finemask.types import Target
 Sample: TypeAlias = tuple[Tensor, Target]
 
 
-class _Painted(NamedTuple):
-    layers: NDArray[np.uint8]  # [L, H, W]
-    slots: NDArray[np.int64]  # [N, 2]
-    labels: NDArray[np.int64]  # [N]
+class _Loaded(NamedTuple):
+    scene: Scene
     boxes: NDArray[np.float32]  # [N, 4], xyxy px; read off the crops here, which is quicker than off the maps
     areas: NDArray[np.int64]  # [N], px
 
@@ -28,38 +29,59 @@ class _Painted(NamedTuple):
 class InstanceDataset(Dataset[Sample]):
     """Images and targets of one split.
 
-    An item may be asked for as ``i`` or as ``(epoch, i)``. The batch sampler of training sends pairs: an
-    epoch number kept here would not reach the copies of this object in worker processes that outlive an
-    epoch. Everything random about a sample comes from (seed, epoch, i), so neither the number of workers nor
-    the order of access matters.
+    An item may be asked for as ``i``, ``(epoch, i)`` or ``(epoch, i, repetition)``. The batch sampler of training
+    sends triples: an epoch number kept here would not reach the copies of this object in worker processes that
+    outlive an epoch, and an image that an epoch shows again is augmented in another way. Everything random about
+    a sample comes from (seed, epoch, i, repetition), so neither the number of workers nor the order of access
+    matters. (No repetition is repetition 0.)
 
     Crowd regions are not training targets. Annotations whose mask has no pixel are left out, and so are those
     that augmentation has cut down to fewer than ``min_visible_px`` pixels.
 
     Args:
         index: the split.
-        augment: applied to every sample, nothing if None.
+        augment: applied to every sample, nothing if None. One that mixes images draws them from this split, among
+            those with objects.
         seed: of the run.
         min_visible_px: least area in px of an instance that is trained on, after augmentation.
+        max_instances: of a sample at most, a random choice of those that are left; None: all. The others stay in
+            the image without being targets, so the model learns to take them for background: a bound on memory
+            to be set well above what most images hold.
+        weights: float [n], how often an epoch shows each image; other images are drawn in the same proportions. All
+            alike if None.
 
     Attributes:
         num_empty: int32 [n], for each image how many of its annotations had no pixel; known once it was
             visited. In shared memory, so that what workers write is seen here.
         num_lost: int32 [n], how many were dropped for ``min_visible_px`` at the latest visit; likewise.
+        num_unused: int32 [n], how many were left out for ``max_instances`` at the latest visit; likewise.
     """
 
     def __init__(
-        self, index: CocoIndex, augment: Augmentation | None = None, seed: int = 0, min_visible_px: int = 4
+        self,
+        index: CocoIndex,
+        augment: Augmentation | SceneAugmentation | None = None,
+        seed: int = 0,
+        min_visible_px: int = 4,
+        max_instances: int | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self.index = index
-        self.augment = None if isinstance(augment, NoAugmentation) else augment
+        self.augment = (
+            None if augment is None or isinstance(augment, NoAugmentation) else as_scene_augmentation(augment)
+        )
         self.seed = seed
         self.min_visible_px = max(1, min_visible_px)
+        self.max_instances = max_instances
         self.epoch = 0
         self.num_empty = torch.zeros(len(index), dtype=torch.int32)
         self.num_lost = torch.zeros(len(index), dtype=torch.int32)
-        for counter in (self.num_empty, self.num_lost):
+        self.num_unused = torch.zeros(len(index), dtype=torch.int32)
+        for counter in (self.num_empty, self.num_lost, self.num_unused):
             counter.share_memory_()
+        weights = np.ones(len(index)) if weights is None else weights
+        with_objects = weights * (objects_per_image(index) > 0)
+        self._drawing = np.cumsum(with_objects if with_objects.any() else weights)
 
     def set_epoch(self, epoch: int) -> None:
         """Epoch of items that are asked for without one; see the class for why loaders send their own."""
@@ -68,7 +90,7 @@ class InstanceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, item: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
         """One sample.
 
         Returns:
@@ -77,18 +99,24 @@ class InstanceDataset(Dataset[Sample]):
         Raises:
             DataError: the image cannot be read or has another size than the annotations say.
         """
-        epoch, i = item if isinstance(item, tuple) else (self.epoch, item)
-        image = decode_image(self.index.image_path(i), self.index.size_hw(i))
-        layers, slots, labels, boxes, areas = self._paint(i)
+        epoch, i, *repetition = item if isinstance(item, tuple) else (self.epoch, item)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, i, *repetition]))
+        scene, boxes, areas = self._load(i)
         if self.augment is not None:
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, i]))
-            image, layers = self.augment(image, layers, rng)
-            boxes, areas = boxes_and_areas_from_layers(layers, slots)
-        visible = areas >= self.min_visible_px
-        self.num_lost[i] = int((~visible).sum())
-        if not visible.all():
-            layers, slots = compact(layers, slots, visible)
-            boxes, labels = boxes[visible], labels[visible]
+            scene = self.augment.augment_scene(scene, self._draw, rng)
+            boxes, areas = boxes_and_areas_from_layers(scene.layers, scene.slots)
+        visible = np.flatnonzero(areas >= self.min_visible_px)
+        self.num_lost[i] = len(areas) - len(visible)
+        kept = visible
+        if self.max_instances is not None and len(visible) > self.max_instances:
+            kept = rng.choice(visible, self.max_instances, replace=False)
+        self.num_unused[i] = len(visible) - len(kept)
+        image, layers, slots, labels = scene
+        if len(kept) < len(areas):
+            keep = np.zeros(len(areas), dtype=np.bool_)
+            keep[kept] = True
+            layers, slots = compact(layers, slots, keep)
+            boxes, labels = boxes[keep], labels[keep]
         target = Target(
             boxes=torch.from_numpy(boxes),
             labels=torch.from_numpy(labels),
@@ -98,8 +126,13 @@ class InstanceDataset(Dataset[Sample]):
         )
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
-    def _paint(self, i: int) -> _Painted:
-        """What is annotated in image ``i``, without crowds and without instances that have no pixels."""
+    def _draw(self, rng: np.random.Generator) -> Scene:
+        """Any image of the split, for augmentations that mix several."""
+        i = np.searchsorted(self._drawing, rng.random() * self._drawing[-1], side="right")
+        return self._load(min(int(i), len(self) - 1)).scene
+
+    def _load(self, i: int) -> _Loaded:
+        """Image ``i`` and what is annotated in it, without crowds and without instances that have no pixels."""
         painter = LayerPainter(*self.index.size_hw(i))
         instances = self.index.instances(i)
         slots, labels, boxes, areas, empty = [], [], [], [], 0
@@ -115,40 +148,11 @@ class InstanceDataset(Dataset[Sample]):
             slots.append(painter.add(crop, x0, y0))
             labels.append(instances.labels[k])
         self.num_empty[i] = empty
-        return _Painted(
+        scene = Scene(
+            decode_image(self.index.image_path(i), self.index.size_hw(i)),
             painter.layers,
             np.array(slots, dtype=np.int64).reshape(-1, 2),
             np.array(labels, dtype=np.int64),
-            np.array(boxes, dtype=np.float32).reshape(-1, 4),
-            np.array(areas, dtype=np.int64),
         )
-
-
-def compact(
-    layers: NDArray[np.uint8], slots: NDArray[np.int64], keep: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Wipes instances off the maps, renumbers the others from 1 in each layer, and leaves out empty layers.
-
-    Args:
-        layers: uint8 [L, H, W].
-        slots: int64 [N, 2].
-        keep: bool [N].
-
-    Returns:
-        uint8 [L', H, W] with L' at least 1, and int64 [keep.sum(), 2].
-    """
-    kept = slots[keep]
-    used, layer = np.unique(kept[:, 0], return_inverse=True)
-    if not used.size:
-        return np.zeros_like(layers[:1]), kept
-    renumbered = np.empty_like(kept)
-    renumbered[:, 0] = layer
-    maps = np.empty((len(used), *layers.shape[1:]), dtype=np.uint8)
-    for new, old in enumerate(used.tolist()):
-        rows = np.flatnonzero(layer == new)
-        values = np.arange(1, rows.size + 1)
-        table = np.zeros(256, dtype=np.uint8)
-        table[kept[rows, 1]] = values
-        renumbered[rows, 1] = values
-        maps[new] = table[layers[old]]
-    return maps, renumbered
+        boxes_xyxy = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+        return _Loaded(scene, boxes_xyxy, np.array(areas, dtype=np.int64))

@@ -1,27 +1,27 @@
 """The packed COCO index: an annotation file as a few numpy arrays.
 
 No Python object per annotation survives reading, so memory does not grow with the number of worker processes
-(there are no reference counts to touch, hence nothing to copy), and 860,000 annotations fit in a few hundred
-megabytes.
+(there are no reference counts to touch, hence nothing to copy), and 860,000 annotations fit in two hundred megabytes.
+The arrays of a large file are views of its cache, which all processes share, however they were started.
 
 Labels are positions: label ``k`` is ``categories[k - 1]``, and ``category_ids[k - 1]`` is its id in this very
 file. Categories are ordered by their id in the training file; other files are matched to it by name.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.coco_json import CocoFile, read_coco_json
+from finemask.data.cache import CacheFolder, read_packed
 from finemask.data.image_files import check_images_exist
-from finemask.data.packing import PackedSegments, PackedStrings, pack_segments
+from finemask.data.packed_file import map_packed
+from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
 from finemask.data.segments import crop_of_counts, crop_of_polygons
 from finemask.errors import DataError
-from finemask.ops.json_file import read_bytes
 from finemask.types import Category
 
 
@@ -44,6 +44,8 @@ class CocoIndex:
         iscrowd: bool [A].
         segments: outlines and masks.
         fingerprint: SHA-256 of the file's bytes.
+        packed_file_names: of the images, relative to ``images_dir``.
+        cache_file: what the arrays are mapped from; None when they are in memory.
     """
 
     annotations_path: Path
@@ -60,6 +62,7 @@ class CocoIndex:
     segments: PackedSegments
     fingerprint: str
     packed_file_names: PackedStrings
+    cache_file: Path | None = None
 
     @classmethod
     def read(
@@ -69,6 +72,7 @@ class CocoIndex:
         categories: Sequence[Category] | None = None,
         *,
         allow_missing_categories: bool = False,
+        cache: CacheFolder = "auto",
     ) -> "CocoIndex":
         """Reads a COCO file and checks that its images are there.
 
@@ -77,57 +81,39 @@ class CocoIndex:
             images_dir: folder that its file names are relative to.
             categories: those of training, for every file but the training file; matched by name.
             allow_missing_categories: accept a file that lacks some of ``categories``.
+            cache: folder where large files are kept packed; see ``finemask.data.cache``.
 
         Raises:
             DataError: anything that would make training or measuring on this file wrong; names the entry.
         """
         annotations, images_dir = Path(annotations), Path(images_dir)
-        content = read_bytes(
-            annotations, "a COCO annotation file", "Check data.root and the path of the file, which is relative to it"
-        )
-        fingerprint = hashlib.sha256(content).hexdigest()
-        coco = read_coco_json(annotations, content)
-        del content
-        if categories is None:
-            categories = coco.categories
-        ids_here = _match_categories(annotations, coco.categories, categories, allow_missing_categories)
-        check_images_exist(annotations, images_dir, [image.file_name for image in coco.images])
-        return cls._pack(annotations, images_dir, coco, list(categories), ids_here, fingerprint)
-
-    @classmethod
-    def _pack(
-        cls,
-        path: Path,
-        images_dir: Path,
-        coco: CocoFile,
-        categories: list[Category],
-        category_ids: list[int],
-        fingerprint: str,
-    ) -> "CocoIndex":
-        heights = np.array([image.height for image in coco.images], dtype=np.int32)
-        widths = np.array([image.width for image in coco.images], dtype=np.int32)
-        position = {image.id: i for i, image in enumerate(coco.images)}
-        label = {category_id: k + 1 for k, category_id in enumerate(category_ids)}
-        annotations = coco.annotations
-        annotations.sort(key=lambda annotation: position[annotation["image_id"]])  # stable: file order within an image
-        image_of = np.array([position[annotation["image_id"]] for annotation in annotations], dtype=np.int64)
-        counts = np.bincount(image_of, minlength=len(coco.images))
+        packed, cache_file = read_packed(annotations, cache)
+        wanted = packed.categories if categories is None else list(categories)
+        ids_here = _match_categories(annotations, packed.categories, wanted, allow_missing_categories)
+        check_images_exist(annotations, images_dir, packed.file_names.to_list())
         return cls(
-            annotations_path=path,
+            annotations_path=annotations,
             images_dir=images_dir,
-            categories=categories,
-            category_ids=category_ids,
-            image_ids=np.array([image.id for image in coco.images], dtype=np.int64),
-            heights=heights,
-            widths=widths,
-            first_annotation=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            annotation_ids=np.array([annotation["id"] for annotation in annotations], dtype=np.int64),
-            labels=np.array([label[annotation["category_id"]] for annotation in annotations], dtype=np.int64),
-            iscrowd=np.array([annotation["iscrowd"] for annotation in annotations], dtype=np.bool_),
-            segments=pack_segments(path, annotations, heights[image_of], widths[image_of]),
-            fingerprint=fingerprint,
-            packed_file_names=PackedStrings.pack([image.file_name for image in coco.images]),
+            categories=wanted,
+            category_ids=ids_here,
+            fingerprint=packed.fingerprint,
+            cache_file=cache_file,
+            **_arrays(packed, ids_here),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: of a cached index only where the cache is, so that pages stay shared."""
+        state = dict(vars(self))
+        if self.cache_file is not None and self.cache_file.is_file():
+            return {key: value for key, value in state.items() if key not in _ARRAYS}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Maps the cache again where the state came without arrays."""
+        vars(self).update(state)
+        if self.cache_file is not None and not state.keys() >= _ARRAYS:
+            packed = map_packed(self.cache_file, self.fingerprint, verify=False)
+            vars(self).update(_arrays(packed, self.category_ids))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -135,7 +121,7 @@ class CocoIndex:
     @property
     def file_names(self) -> list[str]:
         """All file names; a list made for the occasion."""
-        return [self.packed_file_names[i] for i in range(len(self))]
+        return self.packed_file_names.to_list()
 
     @property
     def num_annotations(self) -> int:
@@ -196,6 +182,30 @@ class ImageInstances:
         if parts := segments.polygons(row):
             return crop_of_polygons(parts, window), x0, y0
         return crop_of_counts(segments.counts(row), window), x0, y0
+
+
+_ARRAYS = {
+    "image_ids",
+    "heights",
+    "widths",
+    "first_annotation",
+    "annotation_ids",
+    "labels",
+    "iscrowd",
+    "segments",
+    "packed_file_names",
+}
+
+
+def _arrays(packed: PackedCoco, category_ids: Sequence[int]) -> dict[str, Any]:
+    """The fields of an index that grow with the file; labels are those of training."""
+    own = [category.id for category in packed.categories]
+    labels = packed.labels
+    if list(category_ids) != own:
+        label = {category_id: k + 1 for k, category_id in enumerate(category_ids)}
+        labels = np.array([0, *(label[category_id] for category_id in own)])[labels]
+    fields = {name: getattr(packed, name) for name in _ARRAYS - {"labels", "packed_file_names"}}
+    return fields | {"labels": labels, "packed_file_names": packed.file_names}
 
 
 def _match_categories(

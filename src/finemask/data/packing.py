@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from finemask.data.coco_json import Outline
-from finemask.data.segments import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
-from finemask.errors import DataError
+from finemask.types import Category
+
+_BLOCK = 2**20  # numbers that are gathered at once: bounds the memory for their indices
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,31 @@ class PackedStrings:
     text: NDArray[np.uint8]
     offsets: NDArray[np.int64]
 
+    @staticmethod
+    def encode(string: str) -> bytes:
+        """The bytes of one string, as file systems have them.
+
+        Raises:
+            UnicodeEncodeError: half of a surrogate pair, which no file system has.
+        """
+        return string.encode("utf-8", "surrogateescape")
+
     @classmethod
     def pack(cls, strings: Sequence[str]) -> "PackedStrings":
         """Packs strings."""
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), _offsets([len(item) for item in encoded]))
+        encoded = [cls.encode(string) for string in strings]
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets_of([len(item) for item in encoded]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> str:
         return self.text[self.offsets[i] : self.offsets[i + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+    def to_list(self) -> list[str]:
+        """All strings; far quicker than one by one."""
+        text, bounds = self.text.tobytes(), self.offsets.tolist()
+        return [text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,10 @@ class PackedSegments:
         windows: int32 [A, 4], xyxy px: holds every pixel of the mask; zeros for a mask without pixels.
         boxes_xyxy: float32 [A, 4], px, extent of the outline, clipped to the image.
         first_part: int64 [A + 1], polygons of each annotation; none for run lengths.
-        first_point: int64 [P + 1], where each polygon starts in ``points``.
-        points: int32, x0, y0, x1, y1, … in fifths.
+        part_starts: int64 [P], where each polygon starts in ``points``.
+        part_lengths: int32 [P], numbers of each polygon.
+        points: int16, or int32 where an image is larger than that holds; x0, y0, x1, y1, … in fifths. In the order
+            of the file: sorting them would take as much memory again.
         first_byte: int64 [A + 1], where each annotation's counts start in ``rle_bytes``.
         rle_bytes: uint8, compressed counts of the masks inside their windows.
     """
@@ -57,8 +71,9 @@ class PackedSegments:
     windows: NDArray[np.int32]
     boxes_xyxy: NDArray[np.float32]
     first_part: NDArray[np.int64]
-    first_point: NDArray[np.int64]
-    points: NDArray[np.int32]
+    part_starts: NDArray[np.int64]
+    part_lengths: NDArray[np.int32]
+    points: NDArray[np.int16] | NDArray[np.int32]
     first_byte: NDArray[np.int64]
     rle_bytes: NDArray[np.uint8]
 
@@ -67,132 +82,91 @@ class PackedSegments:
         x0, y0, x1, y1 = self.windows[row].tolist()
         return x0, y0, x1, y1
 
-    def polygons(self, row: int) -> list[NDArray[np.int32]]:
+    def polygons(self, row: int) -> list[NDArray[np.int16] | NDArray[np.int32]]:
         """Polygons of annotation ``row`` in fifths; empty when it is stored as run lengths."""
-        bounds = self.first_point[self.first_part[row] : self.first_part[row + 1] + 1].tolist()
-        return [self.points[a:b] for a, b in pairwise(bounds)]
+        parts = slice(self.first_part[row], self.first_part[row + 1])
+        starts, lengths = self.part_starts[parts].tolist(), self.part_lengths[parts].tolist()
+        return [self.points[a : a + n] for a, n in zip(starts, lengths, strict=True)]
 
     def counts(self, row: int) -> bytes:
         """Compressed counts of annotation ``row``, of its window."""
         return self.rle_bytes[self.first_byte[row] : self.first_byte[row + 1]].tobytes()
 
 
-def pack_segments(
-    path: Path, annotations: list[dict[str, Any]], heights: NDArray[np.int32], widths: NDArray[np.int32]
-) -> PackedSegments:
-    """Packs the ``segmentation`` of every annotation, taking it out of the dictionaries to free memory.
+@dataclass(frozen=True)
+class PackedCoco:
+    """All that one annotation file holds, whatever folder its images lie in. Annotations are sorted by image.
 
     Args:
-        path: the annotation file, for messages.
-        annotations: as ``read_coco_json`` leaves them.
-        heights: int32 [A], px, of the image of each.
-        widths: int32 [A].
-
-    Raises:
-        DataError: naming the annotation whose segmentation cannot be used.
+        categories: those of the file, by id.
+        fingerprint: SHA-256 of the file's bytes.
+        image_ids: int64 [n].
+        heights: int32 [n], px.
+        widths: int32 [n], px.
+        file_names: n names relative to the images folder.
+        first_annotation: int64 [n + 1].
+        annotation_ids: int64 [A].
+        labels: int64 [A], 1..K, positions in ``categories``.
+        iscrowd: bool [A].
+        segments: outlines and masks.
     """
-    total = len(annotations)
-    windows = np.zeros((total, 4), dtype=np.int32)
-    boxes = np.zeros((total, 4), dtype=np.float32)
-    num_parts = np.zeros(total, dtype=np.int64)
-    rle_lengths = np.zeros(total, dtype=np.int64)
-    parts: Outline = []
-    rles: list[bytes] = []
-    for row, annotation in enumerate(annotations):
-        segmentation = annotation.pop("segmentation", None)
-        if isinstance(segmentation, list) and segmentation:
-            parts.extend(segmentation)
-            num_parts[row] = len(segmentation)
-            continue
-        try:
-            counts, windows[row] = _window_of_mask(segmentation, annotation, int(heights[row]), int(widths[row]))
-        except ValueError as error:
-            raise _unusable(path, annotation, str(error)) from None
-        boxes[row] = windows[row]
-        rle_lengths[row] = len(counts)
-        rles.append(counts)
-    first_part = _offsets(num_parts)
-    first_point = _offsets([len(part) for part in parts])
-    coordinates = np.frombuffer(b"".join(parts), np.float64)
-    del parts
-    limit = FIFTHS_LIMIT / 5
-    if not (coordinates.max(initial=0) < limit and coordinates.min(initial=0) > -limit):  # NaN fails both
-        first = np.flatnonzero(~(np.abs(coordinates) < limit))[0]
-        row = int(np.searchsorted(first_point[first_part], first, side="right")) - 1
-        reason = "a polygon has a coordinate that is not finite, or beyond a million px"
-        raise _unusable(path, annotations[row], reason)
-    points = to_fifths(coordinates)
-    outlined = np.flatnonzero(num_parts)
-    if outlined.size:
-        starts = first_point[first_part[outlined]]
-        size_wh = np.stack([widths[outlined], heights[outlined]], axis=1)
-        windows[outlined] = window_of_fifths(_extents(points, starts), size_wh)
-        size_whwh = np.concatenate([size_wh, size_wh], axis=1)
-        boxes[outlined] = np.clip(_extents(coordinates, starts), 0, size_whwh)
-    return PackedSegments(
-        windows=windows,
-        boxes_xyxy=boxes,
-        first_part=first_part,
-        first_point=first_point,
-        points=points,
-        first_byte=_offsets(rle_lengths),
-        rle_bytes=np.frombuffer(b"".join(rles), np.uint8),
-    )
+
+    categories: list[Category]
+    fingerprint: str
+    image_ids: NDArray[np.int64]
+    heights: NDArray[np.int32]
+    widths: NDArray[np.int32]
+    file_names: PackedStrings
+    first_annotation: NDArray[np.int64]
+    annotation_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    iscrowd: NDArray[np.bool_]
+    segments: PackedSegments
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name; with ``categories`` and ``fingerprint`` they are all there is."""
+        found: dict[str, NDArray[Any]] = {}
+        for holder, prefix in ((self, ""), (self.file_names, "file_names."), (self.segments, "segments.")):
+            found |= {prefix + name: value for name, value in vars(holder).items() if isinstance(value, np.ndarray)}
+        return found
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, NDArray[Any]], categories: list[Category], fingerprint: str) -> "PackedCoco":
+        """The inverse of ``arrays``.
+
+        Raises:
+            TypeError: an array is missing or unknown.
+        """
+        own: dict[str, Any] = {}
+        members: dict[str, dict[str, Any]] = {"": own, "file_names": {}, "segments": {}}
+        for name, value in arrays.items():
+            holder, _, field = name.rpartition(".")
+            if holder not in members:
+                raise TypeError(f"there is no such array as {name}")
+            members[holder][field] = value
+        own["file_names"] = PackedStrings(**members["file_names"])
+        own["segments"] = PackedSegments(**members["segments"])
+        return cls(categories, fingerprint, **own)
 
 
-def _window_of_mask(
-    segmentation: Any, annotation: dict[str, Any], height: int, width: int
-) -> tuple[bytes, tuple[int, int, int, int]]:
-    """Compressed counts and window of an annotation that has no polygons."""
-    if isinstance(segmentation, ValueError):
-        raise segmentation
-    if not segmentation:
-        if annotation["iscrowd"]:
-            return _window_of_box(annotation.get("bbox"), height, width)
-        raise ValueError("it has no segmentation; a box alone is not enough, masks are needed")
-    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), str | list):
-        raise ValueError("its segmentation is neither a list of polygons nor an RLE with size and counts")
-    if list(segmentation.get("size", [])) != [height, width]:
-        raise ValueError(f"its RLE has the size {segmentation.get('size')}, its image [{height}, {width}]")
-    counts = segmentation["counts"]
-    if isinstance(counts, str):
-        runs = runs_of_counts(counts)
-    else:
-        if not all(type(count) is int and abs(count) < 2**40 for count in counts):
-            raise ValueError("its RLE counts are not whole numbers")
-        runs = np.array(counts, dtype=np.int64)
-    return window_of_runs(runs, height, width)
+def offsets_of(lengths: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+    """Where each of n things of these lengths starts when they lie one after another, int64 [n + 1]."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(np.asarray(lengths, dtype=np.int64), out=offsets[1:])
+    return offsets
 
 
-def _window_of_box(bbox: Any, height: int, width: int) -> tuple[bytes, tuple[int, int, int, int]]:
-    """A crowd region without a mask: its box, rounded outward."""
-    try:
-        x, y, w, h = (float(value) for value in bbox)
-        x0, y0 = max(int(np.floor(x)), 0), max(int(np.floor(y)), 0)
-        x1, y1 = min(int(np.ceil(x + w)), width), min(int(np.ceil(y + h)), height)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"it has no segmentation, and its bbox is {bbox!r}") from None
-    if x0 >= x1 or y0 >= y1:
-        return b"", (0, 0, 0, 0)
-    rle: Any = coco_mask.encode(np.ones((y1 - y0, x1 - x0), dtype=np.uint8, order="F"))
-    return bytes(rle["counts"]), (x0, y0, x1, y1)
-
-
-def _unusable(path: Path, annotation: dict[str, Any], reason: str) -> DataError:
-    return DataError(
-        f"annotation id {annotation['id']} (image id {annotation['image_id']}) cannot be used: {reason}",
-        where=path,
-        remedy="Correct or remove it",
-    )
-
-
-def _extents(coordinates: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
-    """Least x and y, greatest x and y of consecutive groups of points, [N, 4]."""
-    points = coordinates.reshape(-1, 2)
-    low = np.minimum.reduceat(points, starts // 2, axis=0)
-    high = np.maximum.reduceat(points, starts // 2, axis=0)
-    return np.concatenate([low, high], axis=1)
-
-
-def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
+def take_ragged(values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[Any]) -> NDArray[Any]:
+    """Lays ``values[starts[i] : starts[i] + lengths[i]]`` one after another, for all i."""
+    offsets = offsets_of(lengths)
+    if np.array_equal(starts, offsets[:-1]):
+        return values[: offsets[-1]].copy()
+    taken = np.empty(int(offsets[-1]), dtype=values.dtype)
+    row = 0
+    while row < len(lengths):
+        end = max(row + 1, int(np.searchsorted(offsets, offsets[row] + _BLOCK, side="right")) - 1)
+        a, b = int(offsets[row]), int(offsets[end])
+        shifts = np.repeat(starts[row:end] - offsets[row:end], lengths[row:end])
+        np.take(values, shifts + np.arange(a, b), out=taken[a:b])
+        row = end
+    return taken

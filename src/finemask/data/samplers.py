@@ -4,21 +4,26 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 
-class AspectRatioBatchSampler(Sampler[list[tuple[int, int]]]):
+class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
     """Shuffled training batches of images of similar shape, so that little of a padded batch is padding.
 
-    Every image comes exactly once an epoch, over all ranks together, and every rank gets the same number of
-    batches of about the same size: sizes differ by at most one. (Only with fewer images than ranks does an
-    image repeat.)
+    Without ``weights`` every image comes exactly once an epoch, over all ranks together. With them it comes as
+    often as its weight says: a weight between two whole numbers is rounded to one of them, by chance and anew
+    every epoch, so that the average over epochs is the weight. Either way every rank gets the same number of
+    batches of about the same size: sizes differ by at most one, and the number is the same in every epoch. (Only
+    with fewer images than ranks does an image come more often.)
 
-    Items are pairs ``(epoch, index)``, which is how the epoch reaches worker processes that persist.
+    Items are triples ``(epoch, index, repetition)``, which is how the epoch reaches worker processes that persist.
+    The repetition counts from 0 how often the image came before in the epoch.
 
     Args:
         aspect_ratios: width / height of every image.
         batch_size: greatest number of images in a batch, per rank.
+        weights: how often an epoch shows each image, at least one of them above 0; once if None.
         seed: of the run; the order depends on it and on the epoch alone.
         rank: of this process.
         world_size: number of processes.
@@ -29,13 +34,17 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int]]]):
         aspect_ratios: Sequence[float],
         batch_size: int,
         *,
+        weights: Sequence[float] | NDArray[np.float64] | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self._bins = np.rint(3 * np.log2(np.asarray(aspect_ratios, dtype=np.float64))).astype(np.int64)
+        self._weights = np.ones(len(self._bins)) if weights is None else np.asarray(weights, dtype=np.float64)
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._batches_per_rank = math.ceil(len(self._bins) / (batch_size * world_size))
+        self._weights = self._weights / min(1.0, float(self._weights.sum()))  # an epoch has one image at least
+        most = math.ceil(float(self._weights.sum()) - 1e-6)  # images in an epoch; in some epochs it is one fewer
+        self._batches_per_rank = math.ceil(most / (batch_size * world_size))
         self.epoch = 0
 
     @property
@@ -50,17 +59,38 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self._batches_per_rank
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         epoch = self.epoch
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, epoch]))
         order = rng.permutation(len(self._bins))
-        order = order[np.argsort(self._bins[order], kind="stable")]  # by shape, shuffled within a shape
         number = self._batches_per_rank * self._world_size
-        if len(order) < number:
-            order = np.resize(order, number)
-        batches = np.array_split(order, number)
-        for k in rng.permutation(number)[self._rank :: self._world_size]:
-            yield [(epoch, int(i)) for i in batches[k]]
+        sequence = rng.permutation(number)
+        order, repetition = _repeat(order, self._weights[order], rng)
+        by_shape = np.argsort(self._bins[order], kind="stable")  # shuffled within a shape
+        items = np.stack([order, repetition], axis=1)[by_shape]
+        if len(items) < number:
+            items = np.resize(items, (number, 2))
+        batches = np.array_split(items, number)
+        for k in sequence[self._rank :: self._world_size]:
+            yield [(epoch, i, r) for i, r in batches[k].tolist()]
+
+
+def _repeat(
+    order: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shuffled images as often as their weights say, and which repetition of its image each entry is.
+
+    Systematic sampling: weights are laid end to end, and images are taken where whole numbers plus one random offset
+    fall. So an image comes ``floor(weight)`` or ``ceil(weight)`` times, and all together that often as well.
+    """
+    ends = np.floor(np.cumsum(weights) + rng.random()).astype(np.int64)
+    counts = np.diff(ends, prepend=0)
+    images = np.repeat(order, counts)
+    repetition = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # the first of each image stay in order, repetitions go anywhere: side by side they would share a batch
+    place = np.where(repetition == 0, np.arange(len(images)) / max(1, len(images)), rng.random(len(images)))
+    shuffled = np.argsort(place, kind="stable")
+    return images[shuffled], repetition[shuffled]
 
 
 class ShardBatchSampler(Sampler[list[int]]):

@@ -32,7 +32,7 @@ def to_fifths(coordinates: NDArray[np.float64]) -> NDArray[np.int32]:
     return scaled.astype(np.int32)  # which truncates as C does
 
 
-def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:
+def from_fifths(fifths: NDArray[np.int16] | NDArray[np.int32]) -> NDArray[np.float64]:
     """Coordinates in px that pycocotools rounds to exactly these fifths.
 
     They aim at the middle of the interval that is rounded to each integer, so no floating-point error can
@@ -41,7 +41,9 @@ def from_fifths(fifths: NDArray[np.int32]) -> NDArray[np.float64]:
     return (fifths - (fifths < 0)) / 5.0
 
 
-def crop_of_polygons(parts: Sequence[NDArray[np.int32]], window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+def crop_of_polygons(
+    parts: Sequence[NDArray[np.int16] | NDArray[np.int32]], window_xyxy: tuple[int, int, int, int]
+) -> NDArray[np.bool_]:
     """Pixels of the union of polygons, as pycocotools would set them in the full image.
 
     Args:

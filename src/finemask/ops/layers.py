@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 MAX_VALUE = 255  # of uint8: a layer holds that many instances
@@ -37,8 +36,9 @@ class LayerPainter:
         """
         h, w = crop.shape
         window = (slice(y0, y0 + h), slice(x0, x0 + w))
+        crop = np.ascontiguousarray(crop)  # rasterisers give columns, maps have rows
         for number, layer in enumerate(self._maps):
-            if self._counts[number] < MAX_VALUE and not np.any(layer[window], where=crop):
+            if self._counts[number] < MAX_VALUE and not np.logical_and(layer[window], crop).any():
                 break
         else:
             number = len(self._maps)
@@ -46,7 +46,8 @@ class LayerPainter:
             self._counts.append(0)
         self._counts[number] += 1
         value = self._counts[number]
-        np.putmask(self._maps[number][window], crop, np.uint8(value))
+        # the map is 0 wherever the crop is not: arithmetic on all of the window is quicker than choosing pixels
+        self._maps[number][window] |= crop.view(np.uint8) * np.uint8(value)
         return number, value
 
     @property
@@ -85,18 +86,44 @@ def boxes_and_areas_from_layers(
     areas = np.zeros(len(slots), dtype=np.int64)
     for number, layer in enumerate(layers):
         rows = np.flatnonzero(slots[:, 0] == number)
-        if rows.size == 0:
-            continue
-        pixels = np.bincount(layer.reshape(-1), minlength=MAX_VALUE + 1)
-        found = ndimage.find_objects(layer, MAX_VALUE)
-        for row in rows:
-            value = int(slots[row, 1])
-            areas[row] = pixels[value]
-            window = found[value - 1]
-            if window is not None:
-                y, x = window
-                boxes[row] = x.start, y.start, x.stop, y.stop
+        if rows.size:
+            found = _extents_and_areas(layer)[slots[rows, 1]]
+            boxes[rows], areas[rows] = found[:, :4], found[:, 4]
     return boxes, areas
+
+
+def _extents_and_areas(layer: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Box (xyxy) and area of every value of a map [H, W], int64 [256, 5]; zeros for values that are not there.
+
+    Looks at runs of one value within a row instead of at pixels: there are a hundred times fewer.
+    """
+    table = np.zeros((MAX_VALUE + 1, 5), dtype=np.int64)
+    height, width = layer.shape
+    begins = np.empty((height, width), dtype=np.bool_)
+    begins[:, :1] = True
+    np.not_equal(layer[:, 1:], layer[:, :-1], out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    values = layer.reshape(-1)[starts]
+    lengths = np.diff(starts, append=layer.size)
+    filled = np.flatnonzero(values)
+    if not filled.size:
+        return table
+    by_value = filled[np.argsort(values[filled], kind="stable")]  # top to bottom within a value
+    values, lengths = values[by_value], lengths[by_value]
+    y, x = np.divmod(starts[by_value], width)
+    firsts = np.flatnonzero(np.diff(values, prepend=0))
+    lasts = np.append(firsts[1:], len(values)) - 1
+    table[values[firsts]] = np.stack(
+        [
+            np.minimum.reduceat(x, firsts),
+            y[firsts],
+            np.maximum.reduceat(x + lengths, firsts),
+            y[lasts] + 1,
+            np.add.reduceat(lengths, firsts),
+        ],
+        axis=1,
+    )
+    return table
 
 
 def mask_targets(layers: Tensor, slots: Tensor, matched_idxs: Tensor, boxes: Tensor, side: int) -> Tensor:

@@ -61,8 +61,18 @@ def show_table(table: Table) -> None:
             handler.flush()
 
 
-def say_next_steps(metrics: Mapping[str, Any], model_file: Path, paths: Sequence[Path], data_root: str) -> None:
-    """The last lines of a run: what was learned, what was written, what to type next."""
+def say_next_steps(
+    metrics: Mapping[str, Any], model_file: Path, paths: Sequence[Path], data: Mapping[str, Any], *, on_own_data: bool
+) -> None:
+    """The last lines of a run: what was learned, what was written, what to type next.
+
+    Args:
+        metrics: of the best weights on the validation split.
+        model_file: of the best weights.
+        paths: written for people to open.
+        data: the group ``data`` of the run's configuration.
+        on_own_data: whether the data were a person's, and not drawn for the occasion.
+    """
     here = Path.cwd()
 
     def shown(path: Path) -> str:
@@ -72,18 +82,24 @@ def say_next_steps(metrics: Mapping[str, Any], model_file: Path, paths: Sequence
     ap50 = metrics["segm"]["AP50"]
     print(f"\nLearned {len(classes)} {'class' if len(classes) == 1 else 'classes'}: {', '.join(list(classes)[:8])}")
     if point["recall"] is not None and ap50 is not None:
-        precision = "n/a" if point["precision"] is None else f"{point['precision']:.0%}"
-        print(f"On {metrics['images']} images it had not seen: mask AP50 {ap50:.3f}.")
-        print(
-            f"At score {point['threshold']:.2f} it finds {point['recall']:.0%} of the objects, and {precision} of what "
-            "it finds is right."
-        )
+        images = "1 image" if metrics["images"] == 1 else f"{metrics['images']} images"
+        print(f"On {images} it had not seen: mask AP50 {ap50:.3f}.")
+        if point["precision"] is None:
+            print("It finds none of the objects yet. Train longer, or look at what it is shown:")
+            print(f"  finemask data preview data.root={shown(Path(data['root']).absolute())} output=preview")
+        else:
+            print(
+                f"At score {point['threshold']:.2f} it finds {point['recall']:.0%} of the objects, and "
+                f"{point['precision']:.0%} of what it finds is right."
+            )
     print("\nWritten:")
     for path in paths:
         print(f"  {shown(path)}")
     print("\nNext:")
-    print(f"  finemask predict model={shown(model_file)} source={shown(Path(data_root).absolute())}/images")
-    print("  finemask train data.root=DIR          # your own images, with COCO annotations in DIR/annotations")
+    images_dir = shown((Path(data["root"]) / data["images"]).absolute())
+    print(f"  finemask predict model={shown(model_file)} source={images_dir} output=found")
+    if not on_own_data:
+        print("  finemask train data.root=DIR          # your own images, with COCO annotations in DIR/annotations")
 
 
 def is_terminal() -> bool:

@@ -39,6 +39,17 @@ INTERRUPTED = 130  # exit code, as of a shell
 _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
 
 
+def prepare_data(cfg: DictConfig) -> None:
+    """Calls what ``prepare`` names, if the data are not there yet: the quickstart draws its own."""
+    if cfg.prepare is not None and not Path(cfg.data.root).exists():
+        _instantiate(cfg.prepare, "prepare")
+
+
+def build_datamodule(cfg: DictConfig) -> Any:
+    """The datamodule of the group ``data``."""
+    return _instantiate(cfg.data, "data")
+
+
 def train(cfg: DictConfig) -> Finished | None:
     """Trains as configured.
 
@@ -51,9 +62,7 @@ def train(cfg: DictConfig) -> Finished | None:
     Raises:
         FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
     """
-    if cfg.prepare is not None and not Path(cfg.data.root).exists():
-        _instantiate(cfg.prepare, "prepare")
-    datamodule = _instantiate(cfg.data, "data")
+    datamodule = build_datamodule(cfg)
     datamodule.setup()
     if datamodule.val_index is None:
         raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")

@@ -1,0 +1,1 @@
+"""The rules of ``finemask data check``, one module a subject; each ends with a tuple ``RULES``."""

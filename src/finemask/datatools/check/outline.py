@@ -1,0 +1,234 @@
+"""What stands under ``segmentation``: a mask, or the faults that make it none.
+
+Everything is judged before pycocotools sees it, which misreads some of it (four numbers as a box) and needs
+gigabytes for some (a point a million px away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from finemask.data.segments import runs_of_counts
+from finemask.datatools.check.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
+from finemask.datatools.check.values import is_number, show, whole
+from finemask.types import Rle
+
+FAR_FACTOR = 10
+"""Points further from the image than this many of its longer sides are taken for nonsense."""
+
+_NO_NUMBERS_TYPES = {int, float}
+
+
+class Fault(NamedTuple):
+    """Why a segmentation is no mask.
+
+    Args:
+        rule: name of the rule that reports it.
+        message: what is wrong, naming the values seen.
+        repaired: the segmentation without the fault; None: nothing usable is left.
+    """
+
+    rule: str
+    message: str
+    repaired: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A judged segmentation.
+
+    Args:
+        faults: empty when it is sound.
+        rle: the mask, cut off at the image's edge; None when there are faults or no pixel.
+        area: pixels of the mask.
+        box_xyxy: of the pixels of the mask, px.
+        extent_xyxy: of the points of the polygons, px; None for run lengths.
+        doubtful_parts: polygons whose outline encloses another area than their pixels have: they may cross themselves.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    rle: Rle | None = None
+    area: int = 0
+    box_xyxy: tuple[float, float, float, float] | None = None
+    extent_xyxy: tuple[float, float, float, float] | None = None
+    doubtful_parts: tuple[int, ...] = ()
+
+
+def read_outlines(entries: Sequence[tuple[Any, int, int]]) -> list[Outline]:
+    """Judges segmentations, sound polygons all at once.
+
+    Args:
+        entries: any JSON value, and height and width of its image in px; not missing segmentations.
+    """
+    found: dict[int, Outline] = {}
+    plain: list[PlainPolygons] = []
+    numbers: list[int] = []
+    for number, (segmentation, height, width) in enumerate(entries):
+        polygons = plain_polygons(segmentation, height, width)
+        if polygons is None:
+            found[number] = _judge(segmentation, height, width)
+        else:
+            plain.append(polygons)
+            numbers.append(number)
+    sound = are_sound(plain, FAR_FACTOR)
+    for number, is_sound in zip(numbers, sound, strict=True):
+        if not is_sound:
+            found[number] = _judge(*entries[number])
+    kept = [polygons for polygons, is_sound in zip(plain, sound, strict=True) if is_sound]
+    rasters = iter(rasterise(kept))
+    for number, is_sound in zip(numbers, sound, strict=True):
+        if is_sound:
+            found[number] = _outline_of_raster(next(rasters))
+    return [found[number] for number in range(len(entries))]
+
+
+def _outline_of_raster(raster: Raster) -> Outline:
+    if raster.area == 0:
+        return Outline(extent_xyxy=raster.extent_xyxy)
+    return Outline((), raster.rle, raster.area, raster.box_xyxy, raster.extent_xyxy, raster.doubtful_parts)
+
+
+def _judge(segmentation: Any, height: int, width: int) -> Outline:
+    """Everything but sound polygons."""
+    if isinstance(segmentation, dict):
+        return _read_rle(segmentation, height, width)
+    if not isinstance(segmentation, list):
+        message = f"its segmentation is {show(segmentation)}, neither polygons nor run lengths"
+        return Outline((Fault("segmentation-invalid", message),))
+    nesting = _nesting_fault(segmentation)
+    if nesting is not None:
+        return Outline((nesting,))
+    return Outline(tuple(_faults_by_rule(segmentation, [_part_fault(part, height, width) for part in segmentation])))
+
+
+def _nesting_fault(parts: list[Any]) -> Fault | None:
+    """Polygons that are not nested as [[x0, y0, x1, y1, …], …], when it is plain what they mean."""
+    if len(parts) >= 6 and set(map(type, parts)) <= _NO_NUMBERS_TYPES:
+        return Fault("segmentation-nesting", "its polygon is a bare list of numbers, not a list of polygons", [parts])
+    if len(parts) == 1 and isinstance(parts[0], dict):
+        return Fault("segmentation-nesting", "its run lengths are wrapped in a list", parts[0])
+    if len(parts) >= 3 and all(_is_point(part) for part in parts):
+        flat = [number for point in parts for number in point]
+        return Fault("segmentation-nesting", "its polygon is a list of points [x, y], not of numbers", [flat])
+    of_points = [
+        isinstance(part, list) and len(part) >= 3 and all(_is_point(point) for point in part) for part in parts
+    ]
+    if any(of_points):
+        flat_parts = [
+            [number for point in part for number in point] if wrong else part
+            for part, wrong in zip(parts, of_points, strict=True)
+        ]
+        return Fault("segmentation-nesting", "its polygons are lists of points [x, y], not of numbers", flat_parts)
+    return None
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and set(map(type, value)) <= _NO_NUMBERS_TYPES
+
+
+def _faults_by_rule(parts: list[Any], judged: list[tuple[str, str] | None]) -> list[Fault]:
+    """One fault a rule: what is wrong with the first polygon it concerns, and the segmentation without all of them."""
+    faults = []
+    for rule in dict.fromkeys(fault[0] for fault in judged if fault):
+        concerned = [fault is not None and fault[0] == rule for fault in judged]
+        message = next(fault[1] for fault in judged if fault is not None and fault[0] == rule)
+        if sum(concerned) > 1:
+            message += f" (and {sum(concerned) - 1} more of its {len(parts)})"
+        rest = [part for part, wrong in zip(parts, concerned, strict=True) if not wrong]
+        faults.append(Fault(rule, message, rest or None))
+    return faults
+
+
+def _part_fault(part: Any, height: int, width: int) -> tuple[str, str] | None:
+    """Rule and message for one polygon; None when it is sound."""
+    if not isinstance(part, list):
+        return "segmentation-invalid", f"one of its polygons is {show(part)}, not a list of numbers"
+    types = set(map(type, part))
+    if not types <= _NO_NUMBERS_TYPES:
+        wrong = next(value for value in part if type(value) not in _NO_NUMBERS_TYPES)
+        return "polygon-not-numbers", f"a polygon holds {show(wrong)} where a number belongs"
+    if len(part) == 4:
+        return "polygon-is-box", f"a polygon has 4 numbers, {show(part)}, which is a box or a line but no outline"
+    if len(part) % 2:
+        return "polygon-odd", f"a polygon has {len(part)} numbers, which is not a whole number of points"
+    if len(part) < 6:
+        points = len(part) // 2
+        return "polygon-too-few-points", f"a polygon has {points} point{'' if points == 1 else 's'}, it needs 3"
+    try:
+        low, high = min(part), max(part)
+    except OverflowError:
+        low = high = float("inf")
+    total = sum(part) if abs(low) < 1e18 and abs(high) < 1e18 else float("inf")
+    if not is_number(float(total)):  # NaN hides from min and max, but not from the sum
+        wrong = next((value for value in part if not is_number(value)), max(part, key=abs))
+        return "polygon-not-finite", f"a polygon has the coordinate {show(wrong)}"
+    reach = FAR_FACTOR * max(height, width) + 1000
+    if low < -reach or high > reach:
+        wrong = low if low < -reach else high
+        return "polygon-far-away", f"a polygon has the coordinate {show(wrong)}, its image is {width} × {height} px"
+    if is_flat(np.array(part, dtype=np.float64)):
+        return "polygon-no-area", f"the {len(part) // 2} points of a polygon lie on one line"
+    return None
+
+
+def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
+    counts = rle.get("counts")
+    if not isinstance(counts, str | list) or "size" not in rle:
+        message = "its segmentation is an object without the size and counts of run lengths"
+        return Outline((Fault("segmentation-invalid", message),))
+    try:
+        runs = _runs(counts)
+    except ValueError as error:
+        repaired = _without_bytes_prefix(rle, counts, height * width)
+        return Outline((Fault("rle-counts", str(error), repaired),))
+    total = int(runs.sum())
+    size = rle["size"]
+    sides = [whole(side) for side in size] if isinstance(size, list) else []
+    if sides != [height, width]:
+        # Run lengths of another image can be as long by chance; only a size written the wrong way round is certain.
+        turned = {**rle, "size": [height, width]} if sides == [width, height] and total == height * width else None
+        message = f"its run lengths have the size {show(size)}, its image is [{height}, {width}] (height, width)"
+        return Outline((Fault("rle-size", message, turned),))
+    if (runs < 0).any():
+        return Outline((Fault("rle-counts", "its run lengths hold a negative run"),))
+    if total != height * width:
+        message = f"its run lengths cover {total} pixels, its image has {height} × {width} = {height * width}"
+        return Outline((Fault("rle-counts", message),))
+    uncompressed: Any = {"size": [height, width], "counts": counts}  # the stubs know whole numbers only
+    encoded: Any = (
+        {"size": [height, width], "counts": counts.encode()}
+        if isinstance(counts, str)
+        else coco_mask.frPyObjects(uncompressed, height, width)
+    )
+    area = int(coco_mask.area(encoded))
+    if area == 0:
+        return Outline()
+    x, y, w, h = coco_mask.toBbox(encoded).tolist()
+    mask = Rle(size=[height, width], counts=encoded["counts"].decode("ascii"))
+    return Outline((), mask, area, (x, y, x + w, y + h))
+
+
+def _runs(counts: str | list[Any]) -> NDArray[np.int64]:
+    if isinstance(counts, str):
+        return runs_of_counts(counts)
+    if not counts or not all(type(count) is int and abs(count) < 2**32 for count in counts):
+        raise ValueError("its run lengths are not whole numbers" if counts else "its run lengths are empty")
+    return np.array(counts, dtype=np.int64)
+
+
+def _without_bytes_prefix(rle: dict[str, Any], counts: Any, pixels: int) -> dict[str, Any] | None:
+    """Python's ``str(b"…")`` instead of the text itself, a common slip; undone if the rest is sound."""
+    if not isinstance(counts, str) or counts[:2] not in ("b'", 'b"') or counts[-1:] != counts[1]:
+        return None
+    text = counts[2:-1].replace("\\\\", "\\").replace("\\'", "'")
+    try:
+        runs = runs_of_counts(text)
+    except ValueError:
+        return None
+    return {**rle, "counts": text} if int(runs.sum()) == pixels and not (runs < 0).any() else None

@@ -1,0 +1,209 @@
+"""Repairing what has one right repair; every change is logged, the input stays as it is."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from finemask.datatools.check.document import LIST_NAMES, Document
+from finemask.datatools.check.problems import (
+    AddEntry,
+    Dataset,
+    Edit,
+    Finding,
+    RemoveEntry,
+    RemoveKey,
+    Rule,
+    SetTop,
+    SetValue,
+)
+from finemask.datatools.check.run import RULES, ask, findings_of
+from finemask.datatools.check.values import show, whole
+
+_MOST_ROUNDS = 20  # two or three are enough; this only makes sure that it ends
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One edit that was made.
+
+    Args:
+        file: the annotation file it concerns, as it was given.
+        rule: the rule whose finding it mends.
+        reason: what was wrong.
+        edit: what was done to which entry, in words.
+    """
+
+    file: Path
+    rule: str
+    reason: str
+    edit: str
+
+    def __str__(self) -> str:
+        return f"{self.edit} ({self.rule}: {self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What repairing led to.
+
+    Args:
+        documents_before: the files as they were; untouched.
+        dataset: the repaired files.
+        changes: what was done, in order.
+        left: what the rules still find.
+    """
+
+    documents_before: tuple[Document, ...]
+    dataset: Dataset
+    changes: list[Change]
+    left: list[tuple[Rule, Finding]]
+
+
+def repair(
+    dataset: Dataset,
+    found: Sequence[tuple[Rule, Finding]] | None = None,
+    rules: Sequence[Rule] = RULES,
+    started: Callable[[Rule], None] | None = None,
+) -> Repaired:
+    """Applies the edits of findings until no rule has any more to offer.
+
+    Rules that open images run once a round, and what they found is mended first, while positions are still those of
+    the check. The others run one after the other, each on what the one before it has mended.
+
+    Args:
+        dataset: what was checked.
+        found: what ``findings_of`` gave for it; found anew if None.
+        rules: those that were asked.
+        started: called with each rule before it runs.
+    """
+    before = dataset.documents
+    left = list(findings_of(dataset, rules, started)) if found is None else list(found)
+    fast = [rule for rule in rules if rule.fast and rule.repair is not None]
+    changes: list[Change] = []
+    for _ in range(_MOST_ROUNDS):
+        if not any(finding.edits for _, finding in left):
+            break
+        slow = [(rule, finding) for rule, finding in left if not rule.fast]
+        dataset = _apply(dataset, slow, changes)
+        for _ in range(_MOST_ROUNDS):
+            count = len(changes)
+            for rule in fast:
+                dataset = _apply(dataset, [(rule, finding) for finding in ask(rule, dataset)], changes)
+            if len(changes) == count:
+                break
+        left = list(findings_of(dataset, rules, started))
+    return Repaired(before, dataset, changes, left)
+
+
+def _apply(dataset: Dataset, found: Sequence[tuple[Rule, Finding]], changes: list[Change]) -> Dataset:
+    documents = []
+    for document in dataset.documents:
+        todo = [(rule, finding) for rule, finding in found if finding.document is document and finding.edits]
+        documents.append(_edited(document, todo, changes) if todo else document)
+    return replace(dataset, documents=tuple(documents))
+
+
+def _edited(document: Document, found: Sequence[tuple[Rule, Finding]], changes: list[Change]) -> Document:
+    """A document with the edits made. Entries that change are copied; removals come last, so positions stay true."""
+    raw: dict[str, Any] = {**document.raw}
+    for name in LIST_NAMES:
+        if isinstance(raw.get(name), list):
+            raw[name] = list(raw[name])
+    removed: set[tuple[str, int]] = set()
+    touched: set[tuple[str, int, str]] = set()
+    added: list[AddEntry] = []
+    for rule, finding in found:
+        for edit in finding.edits:
+            if isinstance(edit, RemoveEntry):
+                if (edit.list_name, edit.position) in removed:
+                    continue
+                removed.add((edit.list_name, edit.position))
+            elif isinstance(edit, SetValue | RemoveKey):
+                place = (edit.list_name, edit.position, edit.key)
+                if place in touched:
+                    continue  # two findings about one value: what is left of the second shows in the next round
+                touched.add(place)
+            if isinstance(edit, AddEntry):
+                added.append(edit)
+            words = _in_words(document, raw, edit)
+            if words is not None:
+                changes.append(Change(document.path, rule.name, finding.message, words))
+                _make(raw, edit)
+    for position, change in list(_left_behind(document, raw, removed)):
+        removed.add(("annotations", position))
+        changes.append(change)
+    for name in LIST_NAMES:
+        if any(list_name == name for list_name, _ in removed):
+            raw[name] = [entry for position, entry in enumerate(raw[name]) if (name, position) not in removed]
+    for edit in added:
+        raw[edit.list_name].append(edit.value)
+    return Document(document.path, raw, document.images_dir, outlines=document.outlines)
+
+
+def _left_behind(
+    document: Document, raw: dict[str, Any], removed: set[tuple[str, int]]
+) -> Iterator[tuple[int, Change]]:
+    """Annotations whose image is taken out, which go with it."""
+    gone = {position for name, position in removed if name == "images"}
+    ids = {number for number, positions in document.image_ids.items() if gone.issuperset(positions)}
+    for position, entry in enumerate(raw["annotations"] if ids and isinstance(raw.get("annotations"), list) else ()):
+        if (
+            ("annotations", position) in removed
+            or not isinstance(entry, dict)
+            or whole(entry.get("image_id")) not in ids
+        ):
+            continue
+        words = _in_words(document, raw, RemoveEntry("annotations", position))
+        assert words is not None
+        yield position, Change(document.path, "annotation-without-image", "its image is removed", words)
+
+
+def _make(raw: dict[str, Any], edit: Edit) -> None:
+    if isinstance(edit, SetTop):
+        raw[edit.key] = edit.value
+    elif isinstance(edit, SetValue):
+        raw[edit.list_name][edit.position] = {**raw[edit.list_name][edit.position], edit.key: edit.value}
+    elif isinstance(edit, RemoveKey):
+        entry = raw[edit.list_name][edit.position]
+        raw[edit.list_name][edit.position] = {key: value for key, value in entry.items() if key != edit.key}
+
+
+def _in_words(document: Document, raw: dict[str, Any], edit: Edit) -> str | None:
+    """What an edit does, naming the entry by the id it has in the input; None if it does nothing."""
+    if isinstance(edit, SetTop):
+        return f"{show(edit.key)} rewritten as proper JSON"
+    if isinstance(edit, AddEntry):
+        described = ", ".join(f"{key} {show(value)}" for key, value in edit.value.items())
+        return f"{edit.list_name}: {described} added"
+    original = document.raw[edit.list_name][edit.position]
+    identity = original.get("id") if isinstance(original, dict) else None
+    name = f"{edit.list_name.removesuffix('s') if edit.list_name != 'categories' else 'category'} {show(identity)}"
+    if identity is None:
+        name = f"entry {edit.position + 1} of {edit.list_name}"
+    if edit.list_name == "annotations" and isinstance(original, dict) and "image_id" in original:
+        name += f" on image {show(original['image_id'])}"
+    if isinstance(edit, RemoveEntry):
+        return f"{name}: removed"
+    entry = raw[edit.list_name][edit.position]
+    key = edit.key if edit.key.isidentifier() else show(edit.key)
+    if isinstance(edit, RemoveKey):
+        return f"{name}: {key} {show(entry[edit.key])} removed" if edit.key in entry else None
+    if edit.key not in entry:
+        return f"{name}: {key} {show(edit.value)} added"
+    before = entry[edit.key]
+    if type(before) is type(edit.value) and before == edit.value:
+        return None
+    return f"{name}: {key} {show(before)} → {show(edit.value)}"
+
+
+def log_text(changes: Sequence[Change]) -> str:
+    """The log of one file: a line for each change."""
+    return "".join(f"{change}\n" for change in changes)
+
+
+def by_file(changes: Sequence[Change]) -> dict[Path, list[Change]]:
+    """Changes of each annotation file."""
+    ordered = sorted(changes, key=lambda change: str(change.file))
+    return {path: list(group) for path, group in groupby(ordered, key=lambda change: change.file)}

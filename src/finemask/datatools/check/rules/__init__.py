@@ -1,0 +1,1 @@
+"""The rules, by what they look at; each file ends with the tuple ``RULES`` of its own."""

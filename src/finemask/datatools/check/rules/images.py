@@ -1,0 +1,153 @@
+"""Rules on what the file says about its images; whether that is true is asked in ``image_files``."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from PIL import Image
+
+from finemask.datatools.check.document import Document
+from finemask.datatools.check.entries import leaves_folder, sound_size
+from finemask.datatools.check.problems import (
+    Edit,
+    Finding,
+    RemoveEntry,
+    Rule,
+    SetValue,
+    Severity,
+    each_document,
+)
+from finemask.datatools.check.rules.findings import about_entry, about_image, remove
+from finemask.datatools.check.values import is_text, show, whole_in_text
+
+_EXIF_ORIENTATION = 0x0112
+
+
+def _file_name_invalid(document: Document) -> Iterator[Finding]:
+    for position, entry in document.objects("images"):
+        if "id" not in entry:
+            continue
+        name = entry.get("file_name")
+        if not is_text(name) or "\0" in name:
+            seen = f"its file_name is {show(name)}" if "file_name" in entry else "it has no file_name"
+            yield about_entry(document, "images", position, seen, remove("images", position))
+
+
+def _file_name_leaves_folder(document: Document) -> Iterator[Finding]:
+    for position, entry in document.objects("images"):
+        name = entry.get("file_name")
+        if "id" not in entry or not is_text(name) or "\0" in name or not leaves_folder(name):
+            continue
+        inside = _name_inside(document, name)
+        edit: Edit = RemoveEntry("images", position)
+        if inside is not None:
+            edit = SetValue("images", position, "file_name", inside)
+        yield about_entry(document, "images", position, f"file_name {show(name)} leads out of the images folder", edit)
+
+
+def _name_inside(document: Document, name: str) -> str | None:
+    """The same file, named from the images folder, if it lies there and no other image is called so."""
+    if document.images_dir is None:
+        return None
+    folder = document.images_dir.absolute()
+    wanted = Path(name)
+    if wanted.is_absolute() and wanted.is_relative_to(folder) and ".." not in wanted.parts:
+        return wanted.relative_to(folder).as_posix()
+    last = PureWindowsPath(name).name  # knows both kinds of slashes
+    taken = any(entry.get("file_name") == last for _, entry in document.objects("images"))
+    return last if last and not taken and _is_file(folder / last) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _image_size_invalid(document: Document) -> Iterator[Finding]:
+    for position, entry in document.objects("images"):
+        if "id" not in entry or sound_size(entry) is not None:
+            continue
+        height, width = entry.get("height"), entry.get("width")
+        if height is None and width is None:
+            message = "it has no height and width"
+        else:
+            message = f"its size is {show(width)} × {show(height)} px (width × height)"
+        yield about_entry(document, "images", position, message, *_size_edits(document, position, entry))
+
+
+def _size_edits(document: Document, position: int, entry: dict[str, Any]) -> tuple[Edit, ...]:
+    """The size that is written as text, or else that of the file, if there is but one answer."""
+    written = {"height": whole_in_text(entry.get("height")), "width": whole_in_text(entry.get("width"))}
+    if sound_size(written) is None:
+        size = _size_of_file(document, entry.get("file_name"))
+        if size is None:
+            return ()
+        written = {"height": size[0], "width": size[1]}
+    return tuple(SetValue("images", position, key, value) for key, value in written.items())
+
+
+def _size_of_file(document: Document, name: Any) -> tuple[int, int] | None:
+    """Height and width of an image file, read off its header; None if it is unreadable or rotated by EXIF."""
+    if document.images_dir is None or not is_text(name) or "\0" in name or leaves_folder(name):
+        return None
+    try:
+        with Image.open(document.images_dir / name) as image:
+            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                return None
+            return image.height, image.width
+    except Exception:  # Pillow's format plugins raise nearly anything on damaged files
+        return None
+
+
+def _file_name_repeated(document: Document) -> Iterator[Finding]:
+    by_name = defaultdict(list)
+    for row in document.images:
+        by_name[row.file_name].append(row)
+    for name, (first, *others) in by_name.items():
+        for row in others:
+            message = f"{show(name)} is also image {first.id}"
+            if (row.height, row.width) != (first.height, first.width):
+                yield about_image(document, row, f"{message}, with another size")
+                continue
+            referring = document.references.get(("image_id", row.id), [])
+            edits = [SetValue("annotations", position, "image_id", first.id) for position in referring]
+            yield about_image(document, row, message, RemoveEntry("images", row.position), *edits)
+
+
+RULES = (
+    Rule(
+        "file-name-invalid",
+        Severity.ERROR,
+        "Each image has a file_name.",
+        "Training cannot start: there is no picture to learn from.",
+        each_document(_file_name_invalid),
+        repair="removes the image and its annotations",
+    ),
+    Rule(
+        "file-name-leaves-folder",
+        Severity.ERROR,
+        "File names stay inside the images folder: no '..', no absolute path, no drive letter.",
+        "Training cannot start: a dataset from elsewhere could read any file of this machine.",
+        each_document(_file_name_leaves_folder),
+        repair="names the file from the images folder if it lies there; else removes the image and its annotations",
+    ),
+    Rule(
+        "file-name-repeated",
+        Severity.ERROR,
+        "No two images have the same file.",
+        "Objects annotated under one of the ids would be learned as background under the other.",
+        each_document(_file_name_repeated),
+        repair="joins their annotations if the sizes agree",
+    ),
+    Rule(
+        "image-size-invalid",
+        Severity.ERROR,
+        "Height and width of each image are whole positive numbers.",
+        "Training cannot start: masks and boxes cannot be placed.",
+        each_document(_image_size_invalid),
+        repair="writes the size of the file, unless EXIF rotates it",
+    ),
+)

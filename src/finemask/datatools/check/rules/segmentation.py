@@ -1,0 +1,138 @@
+"""Rules on what stands under ``segmentation``: most report what ``read_outlines`` has found."""
+
+from collections.abc import Callable, Iterator
+
+from finemask.datatools.check.document import Document
+from finemask.datatools.check.problems import (
+    Edit,
+    Finding,
+    RemoveEntry,
+    RemoveKey,
+    Rule,
+    SetValue,
+    Severity,
+    each_document,
+)
+from finemask.datatools.check.rules.findings import about_annotation
+
+
+def _fault_of(rule: str) -> Callable[[Document], Iterator[Finding]]:
+    """A check that reports one kind of what ``read_outlines`` found."""
+
+    def check(document: Document) -> Iterator[Finding]:
+        for row in document.annotations:
+            for fault in row.outline.faults if row.outline else ():
+                if fault.rule == rule:
+                    edit: Edit = RemoveEntry("annotations", row.position)
+                    if fault.repaired is not None:
+                        edit = SetValue("annotations", row.position, "segmentation", fault.repaired)
+                    yield about_annotation(document, row, fault.message, edit)
+
+    return check
+
+
+def _normalised(document: Document) -> Iterator[Finding]:
+    if not document.is_normalised:
+        return
+    edits: list[Edit] = []
+    for row in document.annotations:
+        sides = (row.image.width, row.image.height)
+        segmentation, bbox = row.entry.get("segmentation"), row.entry.get("bbox")
+        if isinstance(segmentation, list) and segmentation:
+            edits.append(SetValue("annotations", row.position, "segmentation", _scaled_polygons(segmentation, sides)))
+            edits.append(RemoveKey("annotations", row.position, "bbox"))
+            edits.append(RemoveKey("annotations", row.position, "area"))
+        elif bbox is not None and row.iscrowd:
+            edits.append(RemoveEntry("annotations", row.position))
+    message = f"all coordinates of {len(document.annotations)} annotations lie between 0 and 1"
+    yield Finding(message, document, edits=tuple(edits))
+
+
+def _scaled_polygons(parts: list[list[float]], sides: tuple[int, int]) -> list[list[float]]:
+    return [[round(value * sides[number % 2], 4) for number, value in enumerate(part)] for part in parts]
+
+
+_REMOVES = "removes the annotation"
+_REMOVES_PART = "removes the polygon, and the annotation if it has no other"
+
+
+def _segmentation_rule(name: str, summary: str, effect: str, repair: str) -> Rule:
+    return Rule(name, Severity.ERROR, summary, effect, each_document(_fault_of(name)), repair=repair)
+
+
+RULES = (
+    _segmentation_rule(
+        "segmentation-invalid",
+        "segmentation is a list of polygons, or run lengths with size and counts.",
+        "Training cannot start: this is no mask.",
+        _REMOVES,
+    ),
+    _segmentation_rule(
+        "segmentation-nesting",
+        "Polygons are nested as [[x0, y0, x1, y1, …], …].",
+        "Training cannot start, or each number would be taken for a polygon.",
+        "nests them properly",
+    ),
+    _segmentation_rule(
+        "polygon-not-numbers",
+        "Polygons hold numbers only.",
+        "Training cannot start: this is no outline.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-is-box",
+        "No polygon has four numbers.",
+        "pycocotools takes it for a box: the whole rectangle would be learned as the object.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-odd",
+        "Polygons have an even number of numbers.",
+        "x and y change places from the missing number on: the mask would be nonsense.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-too-few-points",
+        "Polygons have at least three points.",
+        "Training cannot start: a point or a line covers nothing.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-not-finite",
+        "Coordinates are finite: no NaN, no infinity.",
+        "The mask would be nonsense, or the program would crash.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-far-away",
+        "Coordinates are at most ten image sides away from the image.",
+        "The mask would be a sliver that belongs to no object.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "polygon-no-area",
+        "The points of a polygon do not lie on one line.",
+        "There is nothing to learn, and nothing can find it.",
+        _REMOVES_PART,
+    ),
+    _segmentation_rule(
+        "rle-size",
+        "The size of run lengths is [height, width] of the image.",
+        "The mask would be sheared across the image.",
+        f"writes the size if only height and width changed places, else {_REMOVES}",
+    ),
+    _segmentation_rule(
+        "rle-counts",
+        "Run lengths can be read and cover the image exactly.",
+        "The mask would be nonsense, or the program would crash.",
+        f"takes off Python's b'…' if that is all, else {_REMOVES}",
+    ),
+    Rule(
+        "coordinates-normalised",
+        Severity.ERROR,
+        "Coordinates are pixels, not fractions of the image.",
+        "Every object would be learned as the pixel in the upper left corner.",
+        each_document(_normalised),
+        repair="multiplies by width and height",
+    ),
+)

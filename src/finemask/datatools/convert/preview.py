@@ -1,0 +1,124 @@
+"""One picture that shows whether a conversion went right: images with their outlines, boxes and class names."""
+
+from collections import Counter
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from finemask.datatools.contact_sheet import Cell, contact_sheet
+from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
+from finemask.ops.colours import colours
+from finemask.ops.decode import decode_image
+from finemask.ops.draw import draw_instances
+from finemask.ops.rle import crop_to_rle
+from finemask.ops.rle_crop import rle_to_crop
+from finemask.types import Rle
+
+MAX_IMAGES = 9
+CELL_WH = (560, 420)  # px
+COLUMNS = 3
+MAX_LEGEND = 24
+
+
+def draw_preview(dataset: Dataset, format_name: str) -> Image.Image | None:
+    """Some images of every split with everything known about them.
+
+    Args:
+        dataset: images that are files.
+        format_name: what they were converted from.
+
+    Returns:
+        A contact sheet; None if no image can be shown.
+    """
+    numbers = {category.name: number for number, category in enumerate(dataset.categories)}
+    shown = [image for image in _chosen(dataset) if image.path is not None or image.embedded is not None]
+    if not shown:
+        return None
+    used = Counter(instance.category for image in shown for instance in image.instances)
+    classes = [name for name, _ in used.most_common(MAX_LEGEND)] if len(numbers) > 1 else []
+    legend = list(zip(classes, colours(numbers[name] for name in classes), strict=True))
+    total = sum(len(image.instances) for image in dataset.images)
+    return contact_sheet(
+        [[_cell(image, numbers)] for image in shown],
+        cell_wh=CELL_WH,
+        columns=min(COLUMNS, len(shown)),
+        title=f"Converted from {format_name}",
+        subtitle=f"{len(shown)} of {len(dataset.images):,} images; {total:,} objects in all. Do the outlines fit?",
+        legend=legend,
+    )
+
+
+def _chosen(dataset: Dataset) -> list[ImageRecord]:
+    """Spread over the splits and over each split's images, those with objects first."""
+    per_split = []
+    for images in dataset.splits().values():
+        filled = [image for image in images if image.instances] or images
+        steps = np.linspace(0, len(filled) - 1, min(MAX_IMAGES, len(filled))).round().astype(int)
+        per_split.append([filled[step] for step in dict.fromkeys(steps.tolist())])
+    chosen: list[ImageRecord] = []
+    while any(per_split) and len(chosen) < MAX_IMAGES:
+        for images in per_split:
+            if images and len(chosen) < MAX_IMAGES:
+                chosen.append(images.pop(len(images) // 2))
+    order = list(dataset.splits())
+    return sorted(chosen, key=lambda image: (order.index(image.split or "train"), image.name))
+
+
+def _cell(image: ImageRecord, numbers: dict[str, int]) -> Cell:
+    pixels = decode_image(image.path or image.embedded or b"", (image.height, image.width))
+    scale = min(1.0, CELL_WH[0] / image.width, CELL_WH[1] / image.height)
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    rles = [_shrunk(instance, image, height, width) for instance in image.instances]
+    boxes = [_box(instance, image) for instance in image.instances]
+    picture = draw_instances(
+        small,
+        rles=rles,
+        boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4) * (width / image.width),
+        captions=[_caption(instance, len(numbers)) for instance in image.instances],
+        color_keys=range(len(rles)) if len(numbers) < 2 else [numbers[i.category] for i in image.instances],
+    )
+    picture.thumbnail(CELL_WH)
+    count = len(image.instances)
+    facts = f"{image.split or 'no split'}, {count} object{'' if count == 1 else 's'}, {image.width} x {image.height} px"
+    return Cell(picture, image.name, facts)
+
+
+def _caption(instance: Instance, num_categories: int) -> str:
+    """The class, unless there is only one."""
+    crowd = "crowd" if instance.crowd else ""
+    return crowd if num_categories < 2 else f"{instance.category} {crowd}".strip()
+
+
+def _box(instance: Instance, image: ImageRecord) -> tuple[float, float, float, float]:
+    """Extent, xyxy px."""
+    if instance.is_box:
+        x, y = instance.polygons[0][::2], instance.polygons[0][1::2]
+        return min(x), min(y), max(x), max(y)
+    crop, x0, y0 = rle_to_crop(instance.mask_rle(image.height, image.width))
+    return x0, y0, x0 + crop.shape[1], y0 + crop.shape[0]
+
+
+def _shrunk(instance: Instance, image: ImageRecord, height: int, width: int) -> Rle:
+    """The mask at the size it is shown; empty for a box."""
+    if instance.is_box:
+        return Rle(size=[height, width], counts=crop_to_rle(_nothing(), 0, 0, height, width)["counts"])
+    rle = instance.mask_rle(image.height, image.width)
+    if (height, width) == (image.height, image.width):
+        return rle
+    crop, x0, y0 = rle_to_crop(rle)
+    if not crop.size:
+        return crop_to_rle(_nothing(), 0, 0, height, width)
+    sy, sx = height / image.height, width / image.width
+    left, top = min(int(x0 * sx), width - 1), min(int(y0 * sy), height - 1)
+    right = min(max(left + 1, round((x0 + crop.shape[1]) * sx)), width)
+    bottom = min(max(top + 1, round((y0 + crop.shape[0]) * sy)), height)
+    size = (right - left, bottom - top)
+    shrunk = cv2.resize(crop.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return crop_to_rle(shrunk, left, top, height, width)
+
+
+def _nothing() -> NDArray[np.bool_]:
+    return np.zeros((0, 0), dtype=np.bool_)

@@ -1,0 +1,183 @@
+"""A whole conversion: recognise, read, settle what finemask cannot use, write, draw."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from finemask.datatools.convert.detect import detect_format
+from finemask.datatools.convert.formats import FOLDER_A_SPLIT, READERS, WRITERS
+from finemask.datatools.convert.geometry import is_polygon
+from finemask.datatools.convert.output import Output
+from finemask.datatools.convert.preview import draw_preview
+from finemask.datatools.convert.records import Dataset, Instance, Notes, Watch, unwatched
+from finemask.datatools.convert.source import PREVIEW, ReadOptions, Source
+from finemask.errors import ConfigError, DataError
+
+_BOXES = ("keep", "rectangle", "drop")
+_MAX_PIXELS = 2**32  # COCO's run lengths are 32-bit
+_IMAGES = ("link", "copy", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What was done.
+
+    Args:
+        format: of the source.
+        recognised_by: the file that told it; None where the user said it.
+        dataset: as it was written.
+        output: where it is, how many images were linked and copied.
+        notes: what was left out, or chosen.
+        num_boxes: objects that were boxes in the source.
+        has_splits: whether the source has splits.
+        preview: the picture; None if there are no images to show.
+    """
+
+    format: str
+    recognised_by: str | None
+    dataset: Dataset
+    output: Output
+    notes: Notes
+    num_boxes: int
+    has_splits: bool
+    preview: Path | None = None
+    instances: Counter[str] = field(default_factory=Counter)
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    format: str = "auto",
+    to: str = "coco",
+    images: str = "link",
+    boxes: str = "keep",
+    tolerance_px: float = 0.0,
+    options: ReadOptions | None = None,
+    watch: Watch = unwatched,
+    preview: bool = True,
+) -> Conversion:
+    """Converts a dataset.
+
+    Args:
+        source: file or folder.
+        output: folder to write; new, empty, or of an earlier conversion.
+        format: of the source; ``"auto"`` looks.
+        to: format to write.
+        images: ``"link"``, ``"copy"`` or ``"none"``.
+        boxes: what becomes of objects that have a box and no outline: ``"keep"`` (a box without a mask),
+            ``"rectangle"`` (the rectangle as mask), ``"drop"``.
+        tolerance_px: how far outlines made from masks may run from the exact ones.
+        options: what readers may be told.
+        watch: shows progress.
+        preview: whether to draw ``preview.png``.
+
+    Raises:
+        ConfigError: a value that there is not.
+        DataError: a source that cannot be used, or an output that holds something else.
+    """
+    _check("format", format, ("auto", *READERS))
+    _check("to", to, tuple(WRITERS))
+    _check("images", images, _IMAGES)
+    _check("boxes", boxes, _BOXES)
+    if not 0 <= tolerance_px < 100:
+        raise ConfigError(f"tolerance_px={tolerance_px}", remedy="It is a number of px, 0 for exact outlines.")
+    notes = Notes()
+    options = replace(options or ReadOptions(), with_images=images != "none")
+    opened = Source(source, options, notes, watch)
+    _refuse_nested(opened.root, output)
+    name, sign = (format, None) if format != "auto" else detect_format(opened)
+    dataset = READERS[name](opened)
+    _settle_shapes(dataset, notes)
+    num_boxes = _settle_boxes(dataset, boxes)
+    _settle_images(dataset, opened, images)
+    has_splits = _settle_splits(dataset, notes)
+    target = Output(output, images, notes, watch, tolerance_px)
+    target.open()
+    groups = list(dataset.splits().values()) if to in FOLDER_A_SPLIT else [dataset.images]
+    target.name_images(groups, by_stem=to in FOLDER_A_SPLIT)
+    WRITERS[to](dataset, target)
+    picture = draw_preview(dataset, name) if preview and images != "none" else None
+    if picture is not None:
+        target.write_picture(PREVIEW, picture)
+    target.close()
+    return Conversion(
+        format=name,
+        recognised_by=sign,
+        dataset=dataset,
+        output=target,
+        notes=notes,
+        num_boxes=num_boxes,
+        has_splits=has_splits,
+        preview=None if picture is None else output / PREVIEW,
+        instances=Counter(instance.category for image in dataset.images for instance in image.instances),
+    )
+
+
+def _settle_shapes(dataset: Dataset, notes: Notes) -> None:
+    """Shapes and sizes that nothing could draw are left out."""
+    for image in dataset.images:
+        sound = [instance for instance in image.instances if all(map(is_polygon, instance.polygons))]
+        for _ in range(len(image.instances) - len(sound)):
+            notes.add("shapes left out whose coordinates are not finite, or beyond a million px", image.name)
+        image.instances = sound
+    usable = []
+    for image in dataset.images:
+        if min(image.height, image.width) > 0 and image.height * image.width < _MAX_PIXELS:
+            usable.append(image)
+        else:
+            notes.add("images left out whose size is impossible", f"{image.name}: {image.width} × {image.height}")
+    dataset.images = usable
+
+
+def _settle_boxes(dataset: Dataset, boxes: str) -> int:
+    found: list[Instance] = []
+    for image in dataset.images:
+        found += [instance for instance in image.instances if instance.is_box]
+        if boxes == "drop":
+            image.instances = [instance for instance in image.instances if not instance.is_box]
+    if boxes == "rectangle":
+        for instance in found:
+            instance.is_box = False
+    return len(found)
+
+
+def _settle_images(dataset: Dataset, source: Source, images: str) -> None:
+    """Images without a file are left out, unless no images are wanted."""
+    if images != "none":
+        missing = [image for image in dataset.images if image.path is None and image.embedded is None]
+        for image in missing:
+            source.notes.add("annotated images that are not there left out", image.name)
+        dataset.images = [image for image in dataset.images if image.path is not None or image.embedded is not None]
+    if not dataset.images:
+        lines = "; ".join(source.notes.lines())
+        raise DataError(
+            "nothing is left to convert" + (f": {lines}" if lines else ""),
+            where=source.path,
+            remedy="image_root=DIR says where images lie; images=none converts the annotations alone",
+        )
+
+
+def _settle_splits(dataset: Dataset, notes: Notes) -> bool:
+    without = [image for image in dataset.images if image.split is None]
+    if len(without) == len(dataset.images):
+        return False
+    for image in without:
+        notes.add("images without a split taken for training", image.name)
+        image.split = "train"
+    return True
+
+
+def _refuse_nested(root: Path, output: Path) -> None:
+    target = output.resolve()
+    if target == root or target.is_relative_to(root):
+        raise DataError(
+            "the output lies inside the source, and would be read as part of it the next time",
+            where=output,
+            remedy="Choose a folder beside the source with output=.",
+        )
+
+
+def _check(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value} is not known", remedy=f"There is: {', '.join(allowed)}.")

@@ -1,0 +1,111 @@
+"""What image files are, found by decoding each of them once, whichever rule asks and however often."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from finemask.datatools.image_hash import NO_HASH, hash_open_image
+from finemask.errors import DataError
+from finemask.ops.decode import decode_image
+
+_EXIF_ORIENTATION = 0x0112
+_THREADS = 8  # decoding lets go of the interpreter's lock
+_REMEMBERED = 2**20  # files; a few hundred bytes each
+
+
+class Fault(Enum):
+    """What keeps a file from being an image."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """One file.
+
+    Args:
+        fault: None when it can be decoded.
+        reason: what is wrong, when something is.
+        raw_hw: height and width of the stored pixels; None when not even the header can be read.
+        orientation: EXIF orientation, 1 to 8; 1 when the file states none.
+        hash: perceptual hash of the upright image; see ``finemask.datatools.image_hash``.
+    """
+
+    fault: Fault | None = None
+    reason: str = ""
+    raw_hw: tuple[int, int] | None = None
+    orientation: int = 1
+    hash: int = NO_HASH
+
+    @property
+    def upright_hw(self) -> tuple[int, int] | None:
+        """Height and width after the EXIF orientation is applied."""
+        if self.raw_hw is None or self.orientation < 5:
+            return self.raw_hw
+        return self.raw_hw[::-1]
+
+
+def facts_of(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Iterator[ImageFacts]:
+    """Facts of files in their order, read by several threads; known ones are not read again.
+
+    Args:
+        paths: the files.
+        progress: told how many are done, of how many.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for done, facts in enumerate(pool.map(facts_of_file, paths), start=1):
+                if progress is not None:
+                    progress(done, len(paths))
+                yield facts
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def facts_of_file(path: Path) -> ImageFacts:
+    """Decodes a file, unless it has been decoded before and has not changed since."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        return ImageFacts(Fault.MISSING, error.strerror or str(error))
+    if state.st_size == 0:
+        return ImageFacts(Fault.EMPTY, "the file has 0 bytes")
+    return _decoded(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(_REMEMBERED)
+def _decoded(path: Path, mtime_ns: int, size: int) -> ImageFacts:
+    try:
+        image = Image.open(path)
+    except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
+        return ImageFacts(Fault.UNREADABLE, _reason(path, error))
+    with image:
+        raw_hw, orientation = (image.height, image.width), 1
+        try:
+            orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+            orientation = orientation if 1 <= orientation <= 8 else 1
+            value = hash_open_image(image)
+        except DataError as error:
+            return ImageFacts(Fault.UNREADABLE, error.what, raw_hw, orientation)
+        except Exception as error:
+            return ImageFacts(Fault.DAMAGED, _reason(path, error), raw_hw, orientation)
+    return ImageFacts(None, "", raw_hw, orientation, value)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """In the words of the decoder that training uses."""
+    try:
+        decode_image(path)
+    except DataError as known:
+        return known.what
+    except MemoryError:
+        return "it does not fit into memory"
+    return f"the image cannot be read ({error})"

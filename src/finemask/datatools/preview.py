@@ -1,0 +1,155 @@
+"""Contact sheets: many images at once, each with its instances drawn on it.
+
+Everything arrives as arrays and tensors: what is on disk, or what a model's transform made of it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from finemask.data.index import CocoIndex
+from finemask.ops.decode import decode_image
+from finemask.ops.draw import draw_instances
+from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
+from finemask.ops.rle import crop_to_rle
+from finemask.types import Target
+
+_CROWD_GREY = 150
+_STRIPE_PX = 6  # of crowd regions, on the drawn picture
+
+
+class View(NamedTuple):
+    """An image with its instances, ready to be drawn.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        layers: uint8 [L, H, W], label maps; see ``finemask.ops.layers``.
+        slots: int64 [N, 2].
+        keys: N whole numbers; equal keys get equal colours.
+        captions: N texts, drawn where there is room; empty ones are not.
+        crowd: bool [H, W], regions that are not trained on; None: there are none.
+    """
+
+    image: NDArray[np.uint8]
+    layers: NDArray[np.uint8]
+    slots: NDArray[np.int64]
+    keys: Sequence[int]
+    captions: Sequence[str]
+    crowd: NDArray[np.bool_] | None = None
+
+
+class Stored(NamedTuple):
+    """What is on disk of one image: instances in the order of the file, those without pixels left out.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        layers: uint8 [L, H, W].
+        slots: int64 [N, 2].
+        labels: N labels, 1..K.
+        crowd: bool [H, W], or None.
+    """
+
+    image: NDArray[np.uint8]
+    layers: NDArray[np.uint8]
+    slots: NDArray[np.int64]
+    labels: list[int]
+    crowd: NDArray[np.bool_] | None
+
+
+def load_stored(index: CocoIndex, row: int) -> Stored:
+    """One image and everything that is annotated in it, crowd regions too.
+
+    Raises:
+        DataError: the image cannot be read or has another size than the annotations say.
+    """
+    height, width = index.size_hw(row)
+    painter = LayerPainter(height, width)
+    instances = index.instances(row)
+    crowd = np.zeros((height, width), dtype=np.bool_)
+    slots, labels = [], []
+    for k in range(len(instances)):
+        crop, x0, y0 = instances.crop(k)
+        if instances.iscrowd[k]:
+            crowd[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] |= crop
+        elif crop.any():
+            slots.append(painter.add(crop, x0, y0))
+            labels.append(int(instances.labels[k]))
+    image = decode_image(index.image_path(row), (height, width))
+    numbers = np.array(slots, dtype=np.int64).reshape(-1, 2)
+    return Stored(image, painter.layers, numbers, labels, crowd if crowd.any() else None)
+
+
+def view_of_tensors(
+    pixels: Tensor,
+    target: Target,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    keys: Sequence[int],
+    captions: Sequence[str],
+) -> View:
+    """What a model gets, turned back into a picture.
+
+    Args:
+        pixels: float [3, H, W], normalised, without padding.
+        target: resized likewise, on the CPU.
+        mean: of the normalisation, per channel on the 0..1 scale.
+        std: likewise.
+        keys: see ``View``.
+        captions: see ``View``.
+    """
+    scale, shift = (torch.tensor(list(values), dtype=torch.float32)[:, None, None] for values in (std, mean))
+    image = ((pixels.float() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
+    return View(image.permute(1, 2, 0).numpy(), target["layers"].numpy(), target["slots"].numpy(), keys, captions)
+
+
+def draw_view(view: View, size_wh: tuple[int, int]) -> Image.Image:
+    """Draws a view as large as it fits into a cell.
+
+    The picture is brought to its size first and drawn on then, so that lines are as thick in one cell as in another.
+
+    Args:
+        view: of any size.
+        size_wh: of the cell, px.
+
+    Returns:
+        An RGB picture with the view's proportions, at most ``size_wh``.
+    """
+    height, width = view.image.shape[:2]
+    factor = min(size_wh[0] / width, size_wh[1] / height)
+    fitted = (max(1, round(width * factor)), max(1, round(height * factor)))
+    smooth = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
+    image = np.array(Image.fromarray(view.image).resize(fitted, smooth))
+    layers = np.stack(
+        [np.asarray(Image.fromarray(layer).resize(fitted, Image.Resampling.NEAREST)) for layer in view.layers]
+    )
+    if view.crowd is not None:
+        crowd = np.asarray(Image.fromarray(view.crowd).resize(fitted, Image.Resampling.NEAREST))
+        _stripe(image, crowd)
+    boxes, areas = boxes_and_areas_from_layers(layers, view.slots)
+    shown: list[int] = np.flatnonzero(areas > 0).tolist()
+    rles = []
+    for row in shown:
+        x0, y0, x1, y1 = map(int, boxes[row])
+        layer, value = map(int, view.slots[row])
+        rles.append(crop_to_rle(layers[layer, y0:y1, x0:x1] == value, x0, y0, *image.shape[:2]))
+    drawn = draw_instances(
+        image,
+        rles=rles,
+        boxes_xyxy=boxes[shown],
+        captions=[view.captions[row] for row in shown],
+        color_keys=[view.keys[row] for row in shown],
+    )
+    return drawn if drawn.size == fitted else drawn.resize(fitted, Image.Resampling.LANCZOS)
+
+
+def _stripe(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Grey stripes over a region, in place."""
+    diagonal = np.arange(mask.shape[0])[:, None] + np.arange(mask.shape[1])
+    striped = mask & (diagonal // _STRIPE_PX % 2 == 0)
+    image[striped] = (image[striped] * 0.35 + _CROWD_GREY * 0.65).astype(np.uint8)

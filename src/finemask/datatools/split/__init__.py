@@ -1,0 +1,1 @@
+"""Dividing a dataset into parts: classes in proportion, groups whole."""

@@ -1,0 +1,61 @@
+"""What the numbers mean for training, each with the override to type."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from finemask.data.index import CocoIndex
+from finemask.datatools.stats import count_advice, size_advice
+from finemask.datatools.stats.choose_plan import choose_plan
+from finemask.datatools.stats.item import Advice
+from finemask.datatools.stats.objects import Objects
+from finemask.datatools.stats.plan import ModelSettings
+
+_DEFAULT_MODEL = "resnet50_fpn"
+
+
+def advise(index: CocoIndex, objects: Objects, settings: ModelSettings, images_dir: Path | None) -> list[Advice]:
+    """All advice about a file, in the order in which one would follow it.
+
+    Args:
+        index: the file.
+        objects: measured on it.
+        settings: the model that is to be trained.
+        images_dir: for the commands.
+
+    Returns:
+        Nothing where there are no objects.
+    """
+    if not len(objects):
+        return []
+    plan = choose_plan(index, objects, settings)
+    return [
+        size_advice.image_size(index, objects, settings, plan),
+        size_advice.tiles(index, objects, plan, images_dir),
+        size_advice.anchors(index, objects, settings, plan),
+        count_advice.detection_cap(index, objects, settings),
+        *count_advice.proposals(index, objects, settings),
+        *count_advice.suppression(objects, settings),
+        count_advice.rare_classes(index, objects),
+        *count_advice.empty_images(index, objects),
+    ]
+
+
+def train_command(advice: Sequence[Advice], settings: ModelSettings, annotations: Path, images_dir: Path | None) -> str:
+    """One line that does everything that is worth changing."""
+    tiled = any(item.command for item in advice)
+    data = ["data.root=tiles"] if tiled else _data_overrides(annotations, images_dir)
+    model = [f"model={settings.name}"] if settings.name != _DEFAULT_MODEL else []
+    changes = [override for item in advice if item.state == "change" for override in item.overrides]
+    return " ".join(["finemask train", *data, *model, *changes])
+
+
+def _data_overrides(annotations: Path, images_dir: Path | None) -> list[str]:
+    """Where the data are, spelt out if the folders have a common parent and names that need no quotes."""
+    root = annotations.parent.parent if annotations.parent.name == "annotations" else annotations.parent
+    if images_dir is None or not images_dir.is_relative_to(root) or not re.fullmatch(r"[\w./-]+", str(annotations)):
+        return ["data.root=DIR"]
+    train, images = annotations.relative_to(root).as_posix(), images_dir.relative_to(root).as_posix()
+    found = [f"data.root={root}"]
+    found += [f"data.train={train}"] if train != "annotations/train.json" else []
+    return found + ([f"data.images={images}"] if images != "images" else [])

@@ -1,0 +1,100 @@
+"""Advice that follows from how large objects are: image size, tiles, anchors."""
+
+from pathlib import Path
+
+import numpy as np
+
+from finemask.data.index import CocoIndex
+from finemask.datatools.stats.anchors import best_anchor_iou, choose_anchors
+from finemask.datatools.stats.choose_plan import LEAST_PX, cheaper_plan, small_side, tile_overlap
+from finemask.datatools.stats.item import Advice, State
+from finemask.datatools.stats.objects import Objects
+from finemask.datatools.stats.plan import ModelSettings, Plan
+from finemask.datatools.stats.summary import COVERED_IOU, boxes_in_training
+from finemask.datatools.stats.words import listed, percent
+
+
+def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: Plan) -> Advice:
+    """Larger, smaller, or as it is."""
+    current = Plan(settings.min_size, settings.max_size)
+    small = small_side(index, objects, current)
+    scales = current.scales(index.heights, index.widths)
+    median = float(np.median(np.sqrt(objects.areas) * scales[objects.image]))
+    seen = (
+        f"With a shorter side of {settings.min_size} px ({_times(float(np.median(scales)))}) the median object "
+        f"measures {median:.0f} px, and nine of ten measure {small:.0f} px or more."
+    )
+    if plan.tile is not None:
+        return _size("keep", f"{seen} Tiles mend that better than a larger size does.", current)
+    if plan != current:
+        cost = (plan.min_size / settings.min_size) ** 2
+        text = (
+            f"{seen} Below {LEAST_PX} px an object is only a few cells of the finest feature map. {plan.min_size} px "
+            f"brings nine of ten to {small_side(index, objects, plan):.0f} px, for {cost:.1f} times as many pixels "
+            "to compute."
+        )
+        return _size("change", text, plan)
+    if small < LEAST_PX:
+        return _size("keep", f"{seen} That is little, but enlarging these images would show nothing new.", current)
+    cheaper = cheaper_plan(index, objects, settings)
+    if cheaper is None:
+        return _size("keep", f"{seen} That is enough.", current)
+    text = (
+        f"{seen} Enlarging shows nothing new: at {cheaper.min_size} px nine of ten still measure "
+        f"{small_side(index, objects, cheaper):.0f} px or more, with "
+        f"{(settings.min_size / cheaper.min_size) ** 2:.1f} times fewer pixels to compute."
+    )
+    return _size("option", text, cheaper)
+
+
+def tiles(index: CocoIndex, objects: Objects, plan: Plan, images_dir: Path | None) -> Advice:
+    """Whether images are to be cut before training."""
+    longer = float(np.median(np.maximum(index.heights, index.widths)))
+    if plan.tile is None:
+        return Advice("tiles", "keep", f"Whole images: the longer side, {longer:.0f} px, needs no cutting.")
+    command = (
+        f"finemask data tile annotations={index.annotations_path} images={images_dir or 'DIR'} output=tiles "
+        f"size={plan.tile} overlap={tile_overlap(objects, plan.tile):g}"
+    )
+    text = (
+        f"The images have a longer side of {longer:.0f} px; shrunk to a shorter side of {plan.min_size} px, small "
+        f"objects vanish. Tiles of {plan.tile} px bring nine of ten to {small_side(index, objects, plan):.0f} px or "
+        "more. Cut every split in the same way and train on the tiles."
+    )
+    return Advice("tiles", "change", text, command=command)
+
+
+def anchors(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: Plan) -> Advice:
+    """Sizes and ratios, at the size that the plan brings images to."""
+    boxes, size_hw = boxes_in_training(index, objects, plan)
+    sizes, ratios = choose_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    now = best_anchor_iou(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    at = f" at {plan.min_size} px" if plan.min_size != settings.min_size else ""
+    seen = (
+        f"{percent(float((now >= COVERED_IOU).mean()))} of the objects{at} have an anchor that overlaps them by half "
+        f"or more; sizes are {listed(settings.anchor_sizes)} px."
+    )
+    overrides = []
+    if tuple(sizes) != settings.anchor_sizes:
+        overrides.append(f"model.anchors.sizes={listed(sizes)}")
+    if tuple(ratios) != settings.aspect_ratios:
+        overrides.append(f"model.anchors.aspect_ratios={listed(ratios)}")
+    if not overrides:
+        kept = (f"model.anchors.sizes={listed(settings.anchor_sizes)}",)
+        return Advice("anchors", "keep", f"{seen} No other ladder of sizes does clearly better.", kept)
+    then = best_anchor_iou(boxes, size_hw, sizes, ratios)
+    text = f"{seen} With the anchors below {percent(float((then >= COVERED_IOU).mean()))} have one."
+    if len(ratios) != len(settings.aspect_ratios):
+        text += " Another number of ratios gives up the pretrained last layer of the RPN."
+    return Advice("anchors", "change", text, tuple(overrides))
+
+
+def _size(state: State, text: str, plan: Plan) -> Advice:
+    overrides = (f"model.min_size={plan.min_size}", f"model.max_size={plan.max_size}")
+    return Advice("image size", state, text, overrides)
+
+
+def _times(scale: float) -> str:
+    if 0.95 <= scale <= 1.05:
+        return "about the size the images have"
+    return f"images enlarged {scale:.1f} times" if scale > 1 else f"images shrunk to {percent(scale)}"

@@ -1,0 +1,1 @@
+"""Cutting large images and their instances into overlapping tiles, and the way back."""

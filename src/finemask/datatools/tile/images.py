@@ -1,0 +1,263 @@
+"""Reading large images window by window, with the pixels that ``finemask.ops.decode`` gives for the whole.
+
+Pillow decodes a file once and keeps it in its own form (4 bytes a pixel for colour); windows are cut from that, so
+the image is never there twice. libvips, an optional extra, decodes strip by strip and holds one row of tiles only.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from finemask.errors import ConfigError, DataError, MissingExtraError
+from finemask.ops.decode import decode_image
+
+Reader: TypeAlias = Literal["auto", "pillow", "vips"]
+Window: TypeAlias = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in px."""
+
+LARGE_PX = 100_000_000
+"""From this size on, ``auto`` reads by strips where it can."""
+
+_BYTES_PER_PIXEL = 4  # of Pillow's colour images
+_STRIP_ROWS = 64
+_EXIF_ORIENTATION = 0x0112
+_REMEDY = "Save it again as PNG, JPEG or TIFF, or take it out; finemask data check finds all such files"
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class WindowReader(Protocol):
+    """An open image. Windows must be asked for row by row: ``y0`` never decreases."""
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """RGB, uint8 [h, w, 3]."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_image(
+    path: Path, size_hw: tuple[int, int], reader: Reader = "auto", free_memory_bytes: float | None = None
+) -> WindowReader:
+    """Opens an image and reads no more than its header.
+
+    Args:
+        path: the file.
+        size_hw: height and width that the annotations state. They decide about an EXIF rotation as in
+            ``decode_image``.
+        reader: ``pillow``; ``vips``; or ``auto``: vips where it is installed and the image has ``LARGE_PX`` or more.
+        free_memory_bytes: what an image may take; unlimited if None.
+
+    Raises:
+        DataError: it cannot be read, or has another size than ``size_hw``.
+        MissingExtraError: it does not fit into the memory unless it is read by strips, for which pyvips is missing.
+    """
+    if reader not in get_args(Reader):
+        raise ConfigError(f"reader={reader} is not known", remedy="There is: reader=auto, pillow or vips.")
+    pillow = PillowReader(path, size_hw)
+    pixels = size_hw[0] * size_hw[1]
+    installed = find_spec("pyvips") is not None
+    size = f"{path.name}, {size_hw[1]} × {size_hw[0]} px,"
+    if reader == "vips" or (reader == "auto" and pixels >= LARGE_PX and installed):
+        if not installed:
+            raise MissingExtraError("pyvips", "large", needed_for="reader=vips")
+        vips = None if pillow.is_rotated else VipsReader.open(path)
+        if vips is not None:
+            pillow.close()
+            return vips
+    if free_memory_bytes is not None and pixels * _BYTES_PER_PIXEL > free_memory_bytes:
+        pillow.close()
+        needed = f"{pixels * _BYTES_PER_PIXEL / 2**30:.1f} GiB of memory, {free_memory_bytes / 2**30:.1f} GiB are free"
+        if installed:
+            raise DataError(f"{size} needs {needed}, and libvips cannot read it by strips", where=path, remedy=_REMEDY)
+        raise MissingExtraError("pyvips", "large", needed_for=f"{size} decoded whole takes {needed}; reading by strips")
+    return pillow
+
+
+class PillowReader:
+    """Decodes a file once, when the first window is asked for.
+
+    Args:
+        path: the file.
+        size_hw: as in ``open_image``.
+
+    Raises:
+        DataError: it cannot be read, or has another size than ``size_hw``.
+    """
+
+    def __init__(self, path: Path, size_hw: tuple[int, int]) -> None:
+        self._path = path
+        self._height, self._width = size_hw
+        with _readable(path), _any_size():
+            self._image = Image.open(path)
+        with _readable(path):
+            orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+        raw_hw = (self._image.height, self._image.width)
+        upright_hw = raw_hw[::-1] if orientation in (5, 6, 7, 8) else raw_hw
+        if tuple(size_hw) not in (upright_hw, raw_hw):
+            self.close()
+            raise DataError(
+                f"the image is {upright_hw[1]} × {upright_hw[0]} px, its annotations say {size_hw[1]} × {size_hw[0]} "
+                "(width × height)",
+                where=path,
+                remedy="finemask data check finds out which of the two is wrong",
+            )
+        self._orientation = orientation if orientation in _TRANSPOSED and tuple(size_hw) == upright_hw else 1
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether an EXIF orientation has to be applied."""
+        return self._orientation != 1
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """RGB, uint8 [h, w, 3]; any window, in any order."""
+        with _readable(self._path):
+            piece = self._image.crop(_raw_window(window, self._orientation, self._height, self._width))
+            piece.info = {}  # or its orientation would be applied once more
+            if self._orientation in _TRANSPOSED:
+                piece = piece.transpose(_TRANSPOSED[self._orientation])
+            return decode_image(piece)
+
+    def close(self) -> None:
+        """Frees the pixels."""
+        self._image.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class VipsReader:
+    """Reads a file strip by strip through libvips and holds the rows of one window.
+
+    Args:
+        path: the file.
+        image: a ``pyvips.Image`` opened for sequential access.
+    """
+
+    def __init__(self, path: Path, image: Any) -> None:
+        self._path, self._image = path, image
+        self._region = import_module("pyvips").Region.new(image)
+        self._rows = np.empty((0, image.width, 3), dtype=np.uint8)
+        self._top = self._bottom = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Self | None:
+        """None for what only Pillow reads as ``decode_image`` does: CMYK, floats, more than four channels, ….
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        pyvips = import_module("pyvips")
+        try:
+            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        except pyvips.Error:
+            return None
+        colour = image.interpretation in ("srgb", "rgb", "rgb16") and image.bands in (3, 4)
+        grey = image.interpretation in ("b-w", "grey16") and image.bands in (1, 2)
+        return cls(path, image) if (colour or grey) and image.format in ("uchar", "ushort") else None
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """RGB, uint8 [h, w, 3].
+
+        Raises:
+            DataError: the file is damaged.
+            ValueError: the window begins above the last one.
+        """
+        x0, y0, x1, y1 = window
+        if y0 < self._top:
+            raise ValueError(f"row {y0} was asked for after row {self._top}")
+        if y0 > self._top or y1 > self._bottom:
+            kept = self._rows[y0 - self._top : self._bottom - self._top]
+            rows = np.empty((y1 - y0, *self._rows.shape[1:]), dtype=np.uint8)
+            rows[: len(kept)] = kept
+            del kept
+            self._rows = rows
+            for y in range(max(y0, self._bottom), y1, _STRIP_ROWS):
+                self._fetch(y, min(y + _STRIP_ROWS, y1), y0)
+            self._top, self._bottom = y0, y1
+        return np.ascontiguousarray(self._rows[:, x0:x1])
+
+    def _fetch(self, start: int, stop: int, top: int) -> None:
+        pyvips = import_module("pyvips")
+        try:
+            data = self._region.fetch(0, start, self._image.width, stop - start)
+        except pyvips.Error as error:
+            raise DataError(f"the image cannot be read ({error})", where=self._path, remedy=_REMEDY) from None
+        values: NDArray[Any] = np.frombuffer(data, np.uint8 if self._image.format == "uchar" else np.uint16)
+        values = values.reshape(stop - start, self._image.width, self._image.bands)
+        values = values[:, :, :3] if self._image.bands > 2 else values[:, :, :1]  # alpha is dropped
+        if values.dtype == np.uint16:  # as decode_image: grey is divided by 257, Pillow gives the high byte of colours
+            values = values >> 8 if self._image.bands > 1 else (values.astype(np.uint32) + 128) // 257
+        self._rows[start - top : stop - top] = values
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows, self._region, self._image = self._rows[:0], None, None
+
+
+def _raw_window(window: Window, orientation: int, height: int, width: int) -> Window:
+    """Where the pixels of an upright image of [height, width] lie in the file, by its EXIF orientation."""
+    x0, y0, x1, y1 = window
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = width - x1, width - x0
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = height - y1, height - y0
+    return (y0, x0, y1, x1) if orientation in (5, 6, 7, 8) else (x0, y0, x1, y1)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lifts Pillow's limit while a file is opened: here its size is checked against the annotations."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Names the file in whatever goes wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.what, where=path, remedy=error.remedy) from error
+    except MemoryError:
+        raise DataError(
+            "the image does not fit into the memory",
+            where=path,
+            remedy="Install the extra that reads by strips: pip install 'finemask[large]'",
+        ) from None
+    except FileNotFoundError:
+        raise DataError("there is no such image", where=path, remedy="Check images=") from None
+    except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
+        raise DataError(f"the image cannot be read ({error})", where=path, remedy=_REMEDY) from error

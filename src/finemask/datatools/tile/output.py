@@ -1,0 +1,177 @@
+"""What ``data tile`` writes: pictures under free names, and an annotation file that grows while tiles are cut."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from finemask.datatools.coco_file import load_coco
+from finemask.errors import ConfigError, DataError
+from finemask.ops.files import atomic_path
+
+MARK = "finemask_tiles"
+"""Key under ``info`` of a file that was written here: it may be replaced by a later run."""
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_PNG_LEVEL = 3  # of 9: half the time of the usual 6 for about a tenth more bytes
+
+
+def split_names(annotations: Sequence[Path]) -> list[str]:
+    """What the output of each annotation file is called: train, val or test where its name or its folder says so.
+
+    ``instances_val2017.json`` and ``valid/_annotations.coco.json`` are both ``val``; other files keep their stem. A
+    folder counts only if it is called nothing else: ``my_test_data/`` says nothing about a split.
+
+    Raises:
+        ConfigError: two files would get the same name.
+    """
+    names = [_split_in(path.stem) or _split_of_folder(path.parent) or path.stem for path in annotations]
+    if len(set(names)) < len(names):
+        names = [path.stem for path in annotations]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two of the annotation files would be written as {names[0]}.json",
+            where=", ".join(map(str, annotations)),
+            remedy="Rename one: train.json, val.json and test.json are what finemask train looks for.",
+        )
+    return names
+
+
+def _split_in(text: str) -> str | None:
+    found = {_SPLITS[word] for word in re.findall(r"[a-z]+", text.lower()) if word in _SPLITS}
+    return found.pop() if len(found) == 1 else None
+
+
+def earlier_tiles(output: Path, name: str) -> set[str]:
+    """File names that an earlier run listed in its annotation file; empty when there is none.
+
+    Raises:
+        DataError: there is an annotation file of something else, which would be lost.
+    """
+    path = output / "annotations" / f"{name}.json"
+    if not path.exists():
+        return set()
+    document = load_coco(path)
+    info = document.get("info")
+    if not isinstance(info, dict) or MARK not in info:
+        raise DataError(
+            "there are annotations here already, and they would be overwritten",
+            where=path,
+            remedy="Choose another folder with output=",
+        )
+    names = {str(entry.get("file_name")) for entry in document["images"]}
+    return {file for file in names if file.startswith(f"{name}/") and ".." not in PurePosixPath(file).parts}
+
+
+def _split_of_folder(folder: Path) -> str | None:
+    return _SPLITS.get(folder.name.lower().rstrip("0123456789"))
+
+
+class FreeNames:
+    """Gives every tile a name of its own, also on file systems that do not tell capitals from small letters."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, base: str, ending: str) -> str:
+        """``base + ending``; with ``~2``, ``~3``, … between them if that is taken."""
+        name, count = f"{base}{ending}", 1
+        while name.casefold() in self._taken:
+            count += 1
+            name = f"{base}~{count}{ending}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def write_tile(path: Path, rgb: NDArray[np.uint8], quality: int) -> None:
+    """Writes a tile, as JPEG when the name says so; a grey one with one channel, which is read back as the same RGB.
+
+    Args:
+        path: ``.png`` or ``.jpg``.
+        rgb: uint8 [h, w, 3].
+        quality: of a JPEG, 1..100; colour is not subsampled.
+    """
+    is_grey = bool((rgb[..., :1] == rgb[..., 1:]).all())
+    image = Image.fromarray(np.ascontiguousarray(rgb[..., 0]) if is_grey else rgb)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".jpg":
+            image.save(temporary, quality=quality, subsampling=0)
+        else:
+            image.save(temporary, compress_level=_PNG_LEVEL)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copies the bytes of an image that needs no cutting."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+class GrowingFile:
+    """A COCO file to which entries are appended; only its images are kept in memory, as text.
+
+    Args:
+        file: open for writing text.
+        head: everything but ``images`` and ``annotations``.
+        first_image_id: of the first image.
+        first_annotation_id: of the first annotation.
+    """
+
+    def __init__(
+        self, file: IO[str], head: dict[str, Any], first_image_id: int = 1, first_annotation_id: int = 1
+    ) -> None:
+        self._file = file
+        self._images: list[str] = []
+        self._first_annotation_id = first_annotation_id
+        self.next_image_id = first_image_id
+        self.next_annotation_id = first_annotation_id
+        file.write(_dumps(head)[:-1] + (',"annotations":[' if head else '"annotations":['))
+
+    def add(self, image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> None:
+        """Appends an image and what is in it; ids are given here."""
+        self._images.append(_dumps({"id": self.next_image_id, **image}))
+        for annotation in annotations:
+            comma = ",\n" if self.next_annotation_id > self._first_annotation_id else "\n"
+            ids = {"id": self.next_annotation_id, "image_id": self.next_image_id}
+            self._file.write(comma + _dumps(ids | annotation))
+            self.next_annotation_id += 1
+        self.next_image_id += 1
+
+    def close(self) -> None:
+        """Writes the images and the end."""
+        self._file.write('\n],"images":[\n' + ",\n".join(self._images) + "\n]}\n")
+
+
+@contextmanager
+def growing_file(
+    path: Path, head: dict[str, Any], first_image_id: int, first_annotation_id: int
+) -> Iterator[GrowingFile]:
+    """A ``GrowingFile`` that appears under its name when the block ends well."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        growing = GrowingFile(file, head, first_image_id, first_annotation_id)
+        yield growing
+        growing.close()
+
+
+def _dumps(value: dict[str, Any]) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise DataError(
+            f"an entry of the source file holds a number that JSON does not know ({error})",
+            remedy="finemask data check names it",
+        ) from None

@@ -1,0 +1,241 @@
+"""Cuts large images and their instances into overlapping tiles, as a COCO dataset that can be trained on at once.
+
+One image is open at a time, one tile is in memory, and annotations go to the file as they are made.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.data.index import CocoIndex
+from finemask.datatools.tile.images import PillowReader, WindowReader, open_image
+from finemask.datatools.tile.instances import Part, cut_instances
+from finemask.datatools.tile.output import (
+    MARK,
+    FreeNames,
+    GrowingFile,
+    copy_whole,
+    earlier_tiles,
+    growing_file,
+    split_names,
+    write_tile,
+)
+from finemask.datatools.tile.report import ClassCount, TileReport
+from finemask.datatools.tile.settings import Slivers, TileFormat, TileSettings
+from finemask.datatools.tile.source import SourceEntries, read_source_entries
+from finemask.errors import ConfigError, DataError
+from finemask.ops.tiles import tile_windows
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the tiles done and the tiles in all."""
+
+_MEASURED = ("val", "test")  # keep their empty tiles: without them false alarms would not be counted
+_MOST_PX = 2**32 - 1  # run lengths are 32-bit numbers in pycocotools
+
+
+def tile_files(
+    annotations: Sequence[Path],
+    images_dirs: Sequence[Path],
+    output: Path,
+    settings: TileSettings,
+    *,
+    free_memory_bytes: float | None = None,
+    progress: Progress | None = None,
+) -> list[TileReport]:
+    """Tiles datasets into one folder: ``images/<split>/…`` and ``annotations/<split>.json``.
+
+    Masks are cut pixel for pixel and written as compressed RLE. Every image entry carries ``tile_of`` (image_id,
+    file_name, width, height, x0, y0 of the source), every annotation ``tile_of`` (annotation_id, visible).
+
+    Args:
+        annotations: COCO files.
+        images_dirs: the folder of images of each; one stands for all.
+        output: folder; made if it is not there. Tiles of an earlier run are replaced.
+        settings: how to cut.
+        free_memory_bytes: what a decoded image may take; unlimited if None.
+        progress: told about every tile.
+
+    Returns:
+        A report for each file.
+
+    Raises:
+        ConfigError: the lists do not fit together.
+        DataError: the sources cannot be used, or the output holds annotations of something else.
+    """
+    output = Path(output)
+    if len(images_dirs) not in (1, len(annotations)):
+        raise ConfigError(
+            f"{len(annotations)} annotation files and {len(images_dirs)} folders of images",
+            remedy="Give one folder for all, or one for each file in the same order.",
+        )
+    names = split_names(annotations)
+    earlier = [earlier_tiles(output, name) for name in names]
+    folders = list(images_dirs) * (len(annotations) if len(images_dirs) == 1 else 1)
+    indices = [CocoIndex.read(Path(path), Path(folder)) for path, folder in zip(annotations, folders, strict=True)]
+    total = sum(len(_windows(index, i, settings)) for index in indices for i in range(len(index)))
+    cutter = _Cutter(output, settings, free_memory_bytes, progress, total)
+    reports = []
+    for number, (name, index, old) in enumerate(zip(names, indices, earlier, strict=True)):
+        report, written = cutter.cut(number, name, index)
+        for file_name in old - written:
+            (output / "images" / file_name).unlink(missing_ok=True)
+        reports.append(report)
+    return reports
+
+
+class _Cutter:
+    """What all files of one run have in common."""
+
+    def __init__(
+        self,
+        output: Path,
+        settings: TileSettings,
+        free_memory_bytes: float | None,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._output, self._settings, self._free_memory_bytes = output, settings, free_memory_bytes
+        self._progress, self._total, self._done = progress, total, 0
+        self._next_ids = (1, 1)
+
+    def cut(self, number: int, name: str, index: CocoIndex) -> tuple[TileReport, set[str]]:
+        """Tiles one file; the report and the names of the pictures written."""
+        settings = self._settings
+        entries = read_source_entries(index.annotations_path)
+        path = self._output / "annotations" / f"{name}.json"
+        report = TileReport(name, path, classes={category.name: ClassCount() for category in index.categories})
+        names, file_names = FreeNames(), index.file_names
+        written: set[str] = set()
+        with growing_file(path, _head(entries, index, settings), *self._next_ids) as file:
+            for i in range(len(index)):
+                windows = _windows(index, i, settings)
+                parts, without_pixels = cut_instances(index.instances(i), windows, settings.min_visible)
+                empty = np.array([not _holds_instance(index, i, tile) for tile in parts])
+                chosen = _chosen(empty, name, settings, np.random.default_rng([settings.seed, number, i]))
+                source = _Source(index, i, file_names[i], name, entries)
+                self._cut_image(source, windows, parts, chosen, file, names, written)
+                report.without_pixels += without_pixels
+                report.images += 1
+                report.whole += len(windows) == 1
+                report.tiles += int(chosen.sum())
+                report.empty += int((chosen & empty).sum())
+                report.left_out += int((~chosen).sum())
+                report.add_parts(index, i, parts)
+            if not report.tiles:
+                raise DataError(
+                    "no tile is left", where=index.annotations_path, remedy="Keep empty ones with empty_tiles=keep"
+                )
+            self._next_ids = (file.next_image_id, file.next_annotation_id)
+        return report, written
+
+    def _cut_image(
+        self,
+        source: "_Source",
+        windows: NDArray[np.int64],
+        parts: list[list[Part]],
+        chosen: NDArray[np.bool_],
+        file: GrowingFile,
+        names: FreeNames,
+        written: set[str],
+    ) -> None:
+        settings, is_whole = self._settings, len(windows) == 1
+        suffix = _suffix(source.path, settings.format)
+        digits = len(str(int(windows.max())))
+        with self._open(source, is_whole) as reader:
+            for tile, (x0, y0, x1, y1) in enumerate(windows.tolist()):
+                if chosen[tile]:
+                    ending = source.path.suffix if is_whole else f"_x{x0:0{digits}}_y{y0:0{digits}}{suffix}"
+                    file_name = names.take(source.base, ending)
+                    target = self._output / "images" / file_name
+                    if is_whole:
+                        copy_whole(source.path, target)
+                    else:
+                        write_tile(target, reader.read((x0, y0, x1, y1)), settings.quality)
+                    written.add(file_name)
+                    annotations = source.annotations(parts[tile], settings.slivers)
+                    file.add(source.image(file_name, (x0, y0, x1, y1)), annotations)
+                self._done += 1
+                if self._progress is not None:
+                    self._progress(self._done, self._total)
+
+    def _open(self, source: "_Source", is_whole: bool) -> WindowReader:
+        if is_whole:
+            return PillowReader(source.path, source.size_hw)  # only looks whether it is there and has the right size
+        return open_image(source.path, source.size_hw, self._settings.reader, self._free_memory_bytes)
+
+
+class _Source:
+    """One image of the source, and the entries that its tiles get."""
+
+    def __init__(self, index: CocoIndex, i: int, file_name: str, split: str, entries: SourceEntries) -> None:
+        self._index, self._entries, self._file_name = index, entries, file_name
+        self._id = int(index.image_ids[i])
+        self._instances = index.instances(i)
+        self.path = index.image_path(i)
+        self.size_hw = index.size_hw(i)
+        self.base = f"{split}/{file_name.removesuffix(self.path.suffix)}"
+
+    def image(self, file_name: str, window: tuple[int, int, int, int]) -> dict[str, Any]:
+        x0, y0, x1, y1 = window
+        height, width = self.size_hw
+        place = {"image_id": self._id, "file_name": self._file_name, "width": width, "height": height}
+        entry = {"file_name": file_name, "width": x1 - x0, "height": y1 - y0}
+        return entry | self._entries.of_image(self._id) | {"tile_of": place | {"x0": x0, "y0": y0}}
+
+    def annotations(self, parts: Sequence[Part], slivers: Slivers) -> list[dict[str, Any]]:
+        found = []
+        for part in parts:
+            if part.is_sliver and slivers == "drop":
+                continue
+            k = part.instance
+            place = {"annotation_id": int(self._instances.annotation_ids[k]), "visible": round(part.visible, 4)}
+            entry = {
+                "category_id": self._index.category_ids[int(self._instances.labels[k]) - 1],
+                "bbox": list(part.bbox_xywh),
+                "area": part.area,
+                "iscrowd": int(part.is_sliver or bool(self._instances.iscrowd[k])),
+                "segmentation": part.rle,
+            }
+            place |= {"sliver": True} if part.is_sliver else {}
+            found.append(entry | self._entries.of_annotation(self._id, k) | {"tile_of": place})
+        return found
+
+
+def _windows(index: CocoIndex, i: int, settings: TileSettings) -> NDArray[np.int64]:
+    height, width = index.size_hw(i)
+    if height * width > _MOST_PX:
+        raise DataError(
+            f"{width} × {height} px are more than COCO's run lengths can count",
+            where=index.image_path(i),
+            remedy="Cut the image and its annotations into parts of at most 65,535 × 65,535 px first",
+        )
+    return tile_windows(height, width, settings.size, settings.overlap)
+
+
+def _holds_instance(index: CocoIndex, i: int, parts: Sequence[Part]) -> bool:
+    iscrowd = index.instances(i).iscrowd
+    return any(not part.is_sliver and not iscrowd[part.instance] for part in parts)
+
+
+def _chosen(empty: NDArray[np.bool_], name: str, settings: TileSettings, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which tiles are written, bool [T]."""
+    if name in _MEASURED or settings.empty_tiles == "keep":
+        return np.ones_like(empty)
+    fraction = 0.0 if settings.empty_tiles == "drop" else float(settings.empty_tiles)
+    return ~empty | (rng.random(empty.size) < fraction)
+
+
+def _head(entries: SourceEntries, index: CocoIndex, settings: TileSettings) -> dict[str, Any]:
+    keys = ("size", "overlap", "min_visible", "slivers", "empty_tiles", "seed")
+    mark = {"source": index.annotations_path.name} | {key: getattr(settings, key) for key in keys}
+    info = entries.head.get("info")
+    return entries.head | {"info": (info if isinstance(info, dict) else {}) | {MARK: mark}}
+
+
+def _suffix(path: Path, tile_format: TileFormat) -> str:
+    if tile_format == "auto":
+        return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    return f".{tile_format}"

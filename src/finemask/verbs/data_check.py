@@ -1,0 +1,137 @@
+"""``finemask data check``: what is wrong with a dataset, and a repaired copy of it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.text import Text
+
+from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
+from finemask.datatools.check.repair import Repaired, repair
+from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
+from finemask.datatools.check.report import (
+    as_json,
+    contents,
+    plural,
+    print_contents,
+    print_problems,
+    problem_as_json,
+    totals,
+)
+from finemask.datatools.check.run import RULES, findings_of, load_document, sorted_problems
+from finemask.errors import ConfigError
+from finemask.ops.files import write_json
+from finemask.verbs.data_check_progress import CheckProgress
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_check.yaml``.
+
+    Returns:
+        0 when there is no error (with ``fix``: none left), else 2; with ``strict`` warnings count as errors.
+
+    Raises:
+        ConfigError: keys that contradict one another.
+        DataError: a file is not there, or would be overwritten.
+    """
+    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    console = Console(highlight=False, soft_wrap=False)
+    inputs = [Path(path) for path in _listed(options["annotations"])]
+    folders = _folders(options["images"], len(inputs))
+    outputs = output_paths(inputs, options["fix"]) if options["fix"] is not None else []
+    cap = None if options["detection_cap"] == "auto" else options["detection_cap"]
+    settings = CheckSettings(options["min_size"], options["max_size"], cap)
+    rules = [rule for rule in RULES if rule.fast or options["open_images"]]
+    documents = tuple(load_document(path, folder) for path, folder in zip(inputs, folders, strict=True))
+    print_contents(console, documents)
+    with CheckProgress() as progress:
+        dataset = Dataset(documents, settings, progress.advance)
+        found = list(findings_of(dataset, rules, progress.rule))
+        repaired = repair(dataset, found, rules, progress.rule) if _can_be_repaired(options, dataset) else None
+    problems = _problems(found)
+    if problems:
+        console.print()
+        print_problems(console, problems, rules)
+    report = as_json(problems, rules, documents)
+    console.print()
+    _say(console, f"{totals(problems)} by {len(rules)} rules")
+    left = problems
+    if repaired is not None:
+        left = _problems(repaired.left)
+        write_repaired(repaired, outputs)
+        report["fixed"] = _fixed_as_json(repaired, outputs, left)
+        _print_repaired(console, repaired, outputs, left, rules)
+    elif any(problem.fixable for problem in problems):
+        _say(console, f"To repair: {_command(options, inputs)}")
+    if options["report"] is not None:
+        write_json(Path(options["report"]), report)
+        _say(console, f"Every problem: {options['report']}")
+    bad = [problem for problem in left if options["strict"] or problem.severity is Severity.ERROR]
+    return 2 if bad else 0
+
+
+def _listed(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(item, str) and item for item in values):
+        raise ConfigError(f"annotations={value} is neither a file nor a list of files")
+    return values
+
+
+def _folders(value: Any, count: int) -> list[Path | None]:
+    folders = value if isinstance(value, list) else [value] * count
+    if len(folders) != count:
+        raise ConfigError(f"images= names {len(folders)} folders for {count} files", remedy="Give one, or as many")
+    return [None if folder is None else Path(str(folder)) for folder in folders]
+
+
+def _can_be_repaired(options: dict[str, Any], dataset: Dataset) -> bool:
+    return options["fix"] is not None and all(isinstance(document.raw, dict) for document in dataset.documents)
+
+
+def _problems(found: Sequence[tuple[Rule, Finding]]) -> list[Problem]:
+    return sorted_problems(Problem.of(rule, finding) for rule, finding in found)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def _print_repaired(
+    console: Console, repaired: Repaired, outputs: Sequence[Path], left: Sequence[Problem], rules: Sequence[Rule]
+) -> None:
+    for path, before, after in zip(outputs, repaired.documents_before, repaired.dataset.documents, strict=True):
+        changes = plural(sum(change.file == before.path for change in repaired.changes), "change")
+        first, last = contents(before), contents(after)
+        rest = f"; {first} before, {last} now" if first != last else ""
+        _say(console, f"{path}: {changes}{rest}; see {log_path(path)}")
+    _say(console, f"Left after repairing: {totals(left)}")
+    errors = [problem for problem in left if problem.severity is Severity.ERROR]
+    if errors:
+        print_problems(console, errors, rules)
+
+
+def _fixed_as_json(repaired: Repaired, outputs: Sequence[Path], left: Sequence[Problem]) -> dict[str, Any]:
+    return {
+        "files": [str(path) for path in outputs],
+        "logs": [str(log_path(path)) for path in outputs],
+        "changes": len(repaired.changes),
+        "problems": [problem_as_json(problem) for problem in left],
+    }
+
+
+def _command(options: dict[str, Any], inputs: Sequence[Path]) -> str:
+    """What to type to have it repaired: the same command with ``fix``."""
+    words = ["finemask", "data", "check"]
+    for key in ("annotations", "images"):
+        if options[key] is not None:
+            value = options[key] if isinstance(options[key], str) else f"[{','.join(map(str, options[key]))}]"
+            words.append(f"{key}={value}")
+    single = inputs[0].with_name(f"{inputs[0].stem}_fixed.json")
+    words.append(f"fix={single}" if len(inputs) == 1 else f"fix={inputs[0].parent / 'fixed'}/")
+    return shlex.join(words)

@@ -1,0 +1,149 @@
+"""``finemask data convert``: other tools' datasets to COCO, and COCO to theirs."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.datatools.convert.run import Conversion, convert
+from finemask.datatools.convert.source import ReadOptions
+from finemask.verbs.data_convert_progress import watching
+
+_SHOWN_CLASSES = 12
+_ALWAYS = ("images", "instances")
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_convert.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: a value that there is not.
+        DataError: a source that cannot be used, or an output folder that holds something else.
+    """
+    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    classes = options["classes"] or []
+    with watching() as watch:
+        done = convert(
+            Path(options["source"]).expanduser(),
+            Path(options["output"]).expanduser(),
+            format=options["format"],
+            to=options["to"],
+            images=options["images"],
+            boxes=options["boxes"],
+            tolerance_px=float(options["tolerance_px"]),
+            options=ReadOptions(
+                classes=tuple(str(name) for name in ([classes] if isinstance(classes, str) else classes)),
+                attribute=options["attribute"],
+                mask_values=options["mask_values"],
+                image_root=Path(options["image_root"]).expanduser() if options["image_root"] else None,
+            ),
+            watch=watch,
+        )
+    show(Console(), done, boxes=options["boxes"], to=options["to"])
+    return 0
+
+
+def show(console: Console, done: Conversion, *, boxes: str, to: str) -> None:
+    """Prints what came of it: a table, what was left out, the paths, and what to type next."""
+
+    def say(line: str, style: str | None = None) -> None:
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    why = f", recognised by {done.recognised_by}" if done.recognised_by else ""
+    say(f"Source: {done.format}{why}")
+    console.print(splits_table(done))
+    console.print(classes_table(done))
+    for line in done.notes.lines():
+        say(f"note: {line}", style="yellow")
+    warn_of_boxes(say, done, boxes)
+    root = done.output.root
+    if done.output.linked or done.output.copied:
+        links = f"{done.output.linked:,} images linked, " if done.output.linked else ""
+        say(f"wrote {root}: {links}{done.output.copied:,} images copied")
+    else:
+        say(f"wrote {root}: annotations without images")
+    if done.preview is not None:
+        say(f"wrote {done.preview}: look at it before anything else")
+    if to == "coco":
+        suggest(say, done)
+
+
+def splits_table(done: Conversion) -> Table:
+    """Images and instances of each split."""
+    rows = {}
+    for split, images in done.dataset.splits().items():
+        instances = [instance for image in images for instance in image.instances]
+        rows[split] = {
+            "images": len(images),
+            "without objects": sum(not image.instances for image in images),
+            "instances": len(instances),
+            "boxes without mask": sum(instance.is_box for instance in instances),
+            "crowd": sum(instance.crowd for instance in instances),
+        }
+    shown = [key for key in next(iter(rows.values())) if key in _ALWAYS or any(row[key] for row in rows.values())]
+    table = Table("split", box=box.SIMPLE_HEAD)
+    for key in shown:
+        table.add_column(key, justify="right")
+    for split, row in rows.items():
+        table.add_row(split, *(f"{row[key]:,}" for key in shown))
+    return table
+
+
+def classes_table(done: Conversion) -> Table:
+    """Ids, names and instances of the classes; the most frequent ones where there are many."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("id", justify="right")
+    table.add_column("class")
+    table.add_column("instances", justify="right")
+    categories = done.dataset.categories
+    if len(categories) > _SHOWN_CLASSES:
+        categories = sorted(categories, key=lambda category: -done.instances[category.name])[:_SHOWN_CLASSES]
+    for category in categories:
+        table.add_row(str(category.id), category.name, f"{done.instances[category.name]:,}")
+    hidden = len(done.dataset.categories) - len(categories)
+    if hidden:
+        table.add_row("…", f"and {hidden} more", "")
+    return table
+
+
+def warn_of_boxes(say: Any, done: Conversion, boxes: str) -> None:
+    """Says what it means that objects are boxes."""
+    if not done.num_boxes:
+        return
+    total = sum(done.instances.values()) + (done.num_boxes if boxes == "drop" else 0)
+    count = f"{done.num_boxes:,} of {total:,} objects are boxes without an outline in the source"
+    if boxes == "keep":
+        what = "They are kept as boxes with an empty segmentation. finemask trains masks: it refuses them"
+        remedy = "Outline them in a labelling tool, or say boxes=drop, or boxes=rectangle to train on rectangles"
+        say(f"warning: {count}. {what}. {remedy}.", style="bold yellow")
+    elif boxes == "rectangle":
+        say(f"warning: {count}. Their rectangles are now masks, as boxes=rectangle asked.", style="bold yellow")
+    else:
+        say(f"note: {count}, and were left out. What they show is background now.", style="yellow")
+
+
+def suggest(say: Any, done: Conversion) -> None:
+    """The command to type next."""
+    root = done.output.root
+    splits = done.dataset.splits()
+    first = f"{root}/annotations/{next(iter(splits))}.json"
+    if done.num_boxes and any(instance.is_box for image in done.dataset.images for instance in image.instances):
+        return  # the warning has said what comes first
+    if "train" not in splits:
+        say(f"The source has {', '.join(splits)} but no train: say data.train=annotations/{next(iter(splits))}.json")
+    elif "val" not in splits:
+        found = "no splits" if not done.has_splits else f"{', '.join(splits)} but no val"
+        say(f"The source has {found}. Next:")
+        say(f"  finemask data split annotations={first} images={root}/images output={root}/splits")
+        say(f"  finemask train data.root={root} data.train=splits/train.json data.val=splits/val.json")
+    else:
+        say(f"Next: finemask train data.root={root}")

@@ -1,0 +1,165 @@
+"""``finemask data stats``: what is in a dataset, and what that means for training."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.datatools.stats.advice import advise, train_command
+from finemask.datatools.stats.images import chosen_rows, measure_images
+from finemask.datatools.stats.item import Advice
+from finemask.datatools.stats.objects import measure_objects
+from finemask.datatools.stats.plan import ModelSettings
+from finemask.datatools.stats.read import read_index
+from finemask.datatools.stats.report import images_note, problems, stats_page
+from finemask.datatools.stats.summary import summarise
+from finemask.datatools.stats.words import count, percent, plural
+from finemask.errors import ConfigError, DataError
+from finemask.ops.files import write_json, write_text
+from finemask.verbs.data_stats_progress import counting
+
+PAGE, NUMBERS = "index.html", "stats.json"
+_CLASSES_SHOWN = 12
+_MARKER = "finemask data stats"  # in every page of this verb
+_STATES = {"change": "[bold green]change[/]", "option": "[yellow]weigh up[/]", "keep": "[dim]keep[/]"}
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_stats.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: ``sample`` is out of range.
+        DataError: the annotations cannot be used, images are missing, or the output holds a page of something else.
+    """
+    annotations, output = Path(cfg.annotations), Path(cfg.output)
+    images_dir = None if cfg.images is None else Path(cfg.images)
+    if cfg.sample is not None and (not isinstance(cfg.sample, int) or cfg.sample < 1):
+        raise ConfigError(f"sample is {cfg.sample}", remedy="Give a number of images of at least 1, or null for all")
+    refuse_foreign(output)
+    settings = ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))  # type: ignore[arg-type]
+    index = read_index(annotations, images_dir)
+    with counting("measuring objects", len(index)) as advance:
+        objects = measure_objects(index, advance)
+    looks = None
+    if images_dir is not None:
+        with counting("looking at images", len(chosen_rows(len(index), cfg.sample))) as advance:
+            looks = measure_images(index, cfg.sample, advance)
+    summary = summarise(index, objects, looks, settings)
+    advice = advise(index, objects, settings, images_dir)
+    command = train_command(advice, settings, annotations, images_dir)
+    write_json(output / NUMBERS, summary | {"advice": [item.as_json() for item in advice], "command": command})
+    write_text(output / PAGE, stats_page(index, objects, looks, summary, settings, advice, command))
+    show(Console(), summary, advice, command)
+    print(f"wrote {output / NUMBERS} and {output / PAGE}")
+    return 0
+
+
+def refuse_foreign(output: Path) -> None:
+    """Raises where a page of something else would be overwritten."""
+    page = output / PAGE
+    if output.exists() and not output.is_dir():
+        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
+    if page.exists() and _MARKER not in page.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(
+            "there is a page of something else here already, and it would be overwritten",
+            where=page,
+            remedy="Choose another folder with output=",
+        )
+
+
+def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], command: str) -> None:
+    """Prints the numbers that matter most, and all advice."""
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in facts_of(summary):
+        facts.add_row(name, value)
+    console.print(facts, highlight=False)
+    console.print(classes_table(summary["classes"]))
+    for line in problems(summary):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    console.print(f"What it means for training (model={summary['training']['model']})", style="bold", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 1))
+    for heading in ("", "", "why, and what to type"):
+        table.add_column(heading, overflow="fold")
+    for item in advice:
+        typed = "".join(f"\n[cyan]{line}[/]" for line in [item.command, " ".join(item.overrides)] if line)
+        table.add_row(item.topic, _STATES[item.state], item.text.replace("[", r"\[") + typed.replace("=[", r"=\["))
+    console.print(table if advice else "Nothing: there are no objects to train on.", highlight=False)
+    if advice:
+        console.print("With everything that is worth changing:", highlight=False)
+        console.print(command, markup=False, highlight=False, soft_wrap=True)
+
+
+def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of the table on top."""
+    counts, size, number = summary["counts"], summary["object_size"], summary["objects_per_image"]
+    yield "images", f"{count(counts['images'])}, {count(counts['images_without_objects'])} without objects"
+    crowds, empty = counts["crowd_regions"], counts["annotations_without_pixels"]
+    besides = [plural(crowds, "crowd region")] * bool(crowds) + [f"{count(empty)} without a pixel"] * bool(empty)
+    yield "objects", count(counts["objects"]) + (f"; besides {' and '.join(besides)}" if besides else "")
+    yield "objects in an image", _spread(number, "")
+    image = summary["image_size_px"]
+    yield "image width", _spread(image["width"], " px")
+    yield "image height", _spread(image["height"], " px")
+    for name, key in (("object size", "original_px"), ("object size in training", "training_px")):
+        yield name, _spread(size[key], " px") + _coco(size[key]["coco"])
+    yield "box width / height", _spread(summary["aspect_ratio"], "", digits=2)
+    occlusion = summary["occlusion"]
+    if counts["objects"]:
+        yield (
+            "crowding",
+            f"{percent(occlusion['touch_another'])} touch another object, "
+            f"{percent(occlusion['box_quarter_taken_by_others'])} have a box of which others take a quarter, "
+            f"{percent(occlusion['at_the_edge_of_the_image'])} reach the edge of the image",
+        )
+    images = summary["images"]
+    if images and images["measured"]:
+        yield "brightness", _spread(images["brightness"], "") + " (0 black, 255 white)"
+        yield "sharpness", _spread(images["sharpness"], "") + f" (least: {images['least_sharp'][0]})"
+    yield "image files", images_note(summary)
+
+
+def classes_table(classes: Sequence[dict[str, Any]]) -> Table:
+    """The most frequent classes, one row each."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    for heading in ("objects", "images", "median px", "in training"):
+        table.add_column(heading, justify="right")
+    rows = sorted(classes, key=lambda row: -row["objects"])
+    for row in rows[:_CLASSES_SHOWN]:
+        sizes = (row["median_original_px"], row["median_training_px"])
+        table.add_row(
+            row["name"].replace("[", r"\["),
+            count(row["objects"]),
+            count(row["images"]),
+            *("–" if value is None else f"{value:.0f}" for value in sizes),
+        )
+    if len(rows) > _CLASSES_SHOWN:
+        rest = rows[_CLASSES_SHOWN:]
+        table.add_row(f"and {len(rest)} more", count(sum(row["objects"] for row in rest)), "", "", "", style="dim")
+    return table
+
+
+def _spread(numbers: dict[str, Any], unit: str, digits: int = 0) -> str:
+    if numbers["p50"] is None:
+        return "–"
+    low, middle, high = (f"{numbers[key]:,.{digits}f}" for key in ("p5", "p50", "p95"))
+    if low == high:
+        return f"{middle}{unit}"
+    return f"median {middle}{unit}, nine of ten {low} to {high}{unit}, at most {numbers['max']:,.{digits}f}{unit}"
+
+
+def _coco(shares: dict[str, float | None]) -> str:
+    known = [f"{percent(value)} {name}" for name, value in shares.items() if value is not None]
+    return f"; {', '.join(known)}" if known else ""

@@ -1,0 +1,153 @@
+"""``finemask data tile``: cuts large images and their instances into overlapping tiles."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from finemask.datatools.tile.report import TileReport
+from finemask.datatools.tile.run import Progress as OnTile
+from finemask.datatools.tile.run import tile_files
+from finemask.datatools.tile.settings import TileSettings
+from finemask.machine.hardware import memory_gib
+
+_MEMORY_SHARE = 0.9  # of what is free, for a decoded image
+_LINES = 10  # of progress where there is no terminal
+_DEFAULT_MIN_SIZE = 800  # px, of the models
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_tile.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: a value out of range, or lists that do not fit together.
+        DataError: the sources cannot be used, or the output holds annotations of something else.
+        MissingExtraError: an image does not fit into memory and pyvips is missing.
+    """
+    keys = ("size", "overlap", "min_visible", "slivers", "empty_tiles", "format", "quality", "reader", "seed")
+    settings = TileSettings(**{key: cfg[key] for key in keys})
+    memory = memory_gib()
+    free = None if memory is None else memory[1] * 2**30 * _MEMORY_SHARE
+    output = Path(cfg.output)
+    with _progress() as on_tile:
+        reports = tile_files(
+            _paths(cfg.annotations), _paths(cfg.images), output, settings, free_memory_bytes=free, progress=on_tile
+        )
+    show(Console(), reports, settings, output)
+    return 0
+
+
+def show(console: Console, reports: Sequence[TileReport], settings: TileSettings, output: Path) -> None:
+    """Prints what was written, what became of the instances of each class, and how to go on."""
+    console.print(files_table(reports))
+    console.print(classes_table(reports))
+    for line in remarks(reports, settings):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for report in reports:
+        console.print(f"wrote {report.annotations}", highlight=False, markup=False, soft_wrap=True)
+    for line in next_steps(reports, settings, output):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def files_table(reports: Iterable[TileReport]) -> Table:
+    """One row a split: pictures in and out."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("split")
+    for name in ("images", "kept whole", "tiles", "without instances", "left out"):
+        table.add_column(name, justify="right")
+    for report in reports:
+        numbers = (report.images, report.whole, report.tiles, report.empty, report.left_out)
+        table.add_row(report.name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def classes_table(reports: Iterable[TileReport]) -> Table:
+    """One row a split and class: instances in, parts out."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("split")
+    table.add_column("class")
+    for name in ("instances", "in tiles", "of these cut", "slivers"):
+        table.add_column(name, justify="right")
+    for report in reports:
+        for name, count in report.classes.items():
+            if count.instances:
+                numbers = (count.instances, count.parts, count.cut, count.slivers)
+                table.add_row(report.name, name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def remarks(reports: Sequence[TileReport], settings: TileSettings) -> Iterator[str]:
+    """What a reader of the tables may wonder about."""
+    shared = settings.size - max(1, settings.size - round(settings.size * settings.overlap))
+    yield (
+        f"Tiles share at least {shared} px with their neighbours: an instance up to that size is whole in at least one "
+        "tile. It is there once for every tile that shows it."
+        if shared
+        else "Tiles do not overlap: an instance on a border is nowhere whole."
+    )
+    slivers = sum(count.slivers for report in reports for count in report.classes.values())
+    if slivers:
+        fate = {
+            "ignore": "written as crowd regions: neither trained on nor counted in evaluation",
+            "drop": "left out: their pixels count as background",
+        }[settings.slivers]
+        yield (
+            f"{slivers:,} slivers, parts with less than {settings.min_visible:.0%} of the pixels of the instance's "
+            f"greatest part, are {fate}. Every instance still has its greatest part."
+        )
+    without = sum(report.without_pixels for report in reports)
+    if without:
+        yield f"{without:,} annotations do not cover a single pixel and were left out."
+
+
+def next_steps(reports: Sequence[TileReport], settings: TileSettings, output: Path) -> Iterator[str]:
+    """The command that trains on what was written."""
+    names = {report.name for report in reports}
+    command = f"finemask train data.root={output}"
+    if settings.size > _DEFAULT_MIN_SIZE:
+        command += f" model.min_size={settings.size}"
+    if {"train", "val"} <= names:
+        yield f"Train on them: {command}"
+    elif "train" in names:
+        yield f"Tile the validation set into the same folder, then: {command}"
+    else:
+        yield (
+            "finemask train looks for train and val: split the annotations first (finemask data split), then tile both "
+            "files into one folder. Split afterwards, parts of one image would be on both sides."
+        )
+
+
+def _paths(value: Any) -> list[Path]:
+    values = OmegaConf.to_container(value) if isinstance(value, ListConfig) else [value]
+    assert isinstance(values, list)
+    return [Path(str(path)) for path in values]
+
+
+@contextmanager
+def _progress() -> Iterator[OnTile]:
+    """A bar on a terminal, a few plain lines anywhere else; on stderr."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda done, total: _say(console, done, total)
+        return
+    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TextColumn("tiles"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say(console: Console, done: int, total: int) -> None:
+    if done * _LINES // total > (done - 1) * _LINES // total:
+        console.print(f"[{done}/{total}] tiles", markup=False)

@@ -1,0 +1,92 @@
+"""What ``finemask train`` looks at before it starts: the fast part of ``finemask data check``."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finemask.datatools.check.problems import Problem, Severity
+from finemask.datatools.check.report import print_problems
+from finemask.datatools.check.run import RULES, check_before_training
+from finemask.errors import DataError
+
+
+def check_data(cfg: DictConfig) -> None:
+    """Refuses annotation files that would make training fail or learn something false; shows warnings.
+
+    Only the first process of a run looks.
+
+    Args:
+        cfg: the configuration of ``train``.
+
+    Raises:
+        DataError: there are errors; its remedy is the command that repairs them.
+    """
+    if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
+        return
+    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    root = Path(data["root"])
+    train, val = (None if data[split] is None else root / data[split] for split in ("train", "val"))
+    assert train is not None
+    images_dir = root / data["images"]
+    problems = check_before_training(
+        train,
+        val,
+        images_dir,
+        allow_missing_categories=data["allow_missing_categories"],
+        **_training_to_come(OmegaConf.to_container(cfg.model, resolve=True)),
+    )
+    console = Console(highlight=False)
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    if errors:
+        print_problems(console, errors, RULES)
+        raise DataError(
+            f"{len(errors):,} error{'' if len(errors) == 1 else 's'} in the annotations",
+            where=", ".join(sorted({str(problem.file) for problem in errors})),
+            remedy=_repair([path for path in (train, val) if path is not None], images_dir, errors),
+        )
+    if problems:
+        console.print(_table(problems))
+
+
+def _training_to_come(model: Any) -> dict[str, Any]:
+    """What the rules about the fit of data and model need to know."""
+    sizes = model["min_size"] if isinstance(model["min_size"], list) else [model["min_size"]]
+    cap = model["roi_heads"]["detections_per_img"]
+    anchors = model["anchors"]
+    options = {"anchor_sizes": "sizes", "aspect_ratios": "aspect_ratios"}
+    return {
+        "min_size": int(sizes[-1]),
+        "max_size": int(model["max_size"]),
+        "detection_cap": None if cap == "auto" else int(cap),
+        **{name: tuple(anchors[key]) for name, key in options.items() if isinstance(anchors.get(key), list)},
+    }
+
+
+def _repair(files: Sequence[Path], images_dir: Path, errors: Sequence[Problem]) -> str:
+    if not any(problem.fixable for problem in errors):
+        return "A person has to correct them; data.check=false starts nevertheless, and may fail later."
+    names = ",".join(str(path) for path in files)
+    words = [f"annotations=[{names}]", f"images={images_dir}", f"fix={files[0].parent / 'fixed'}/"]
+    return f"To repair: finemask data check {' '.join(map(shlex.quote, words))}"
+
+
+def _table(warnings: Sequence[Problem]) -> Table:
+    table = Table(title="Warnings about the data", title_justify="left")
+    for heading in ("rule", "times", "the first"):
+        table.add_column(heading, justify="right" if heading == "times" else "left", overflow="fold")
+    by_rule = sorted(warnings, key=lambda problem: problem.rule)
+    for rule, group in groupby(by_rule, key=lambda problem: problem.rule):
+        found = list(group)
+        ids = [f"image {found[0].image_id}"] if found[0].image_id is not None else []
+        ids += [f"annotation {found[0].annotation_id}"] if found[0].annotation_id is not None else []
+        place = f"{found[0].file.name}{''.join(f', {part}' for part in ids)}"
+        table.add_row(rule, f"{len(found):,}", Text(f"{place}: {found[0].message}"))
+    return table

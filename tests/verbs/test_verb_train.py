@@ -1,0 +1,67 @@
+"""What ``finemask train`` does before it starts."""
+
+import json
+
+import pytest
+
+from finemask import cli
+from finemask.data.shapes import draw_shapes
+
+QUICK = ("model=tiny", "trainer.max_epochs=1", "data.num_workers=0", "logger=csv", "callbacks=none")
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return draw_shapes(tmp_path / "shapes", images=4, size=64, seed=1)
+
+
+def change(path, **edits):
+    """Writes a file anew, each list changed by the function given for it."""
+    document = json.loads(path.read_text())
+    for name, edit in edits.items():
+        edit(document[name])
+    path.write_text(json.dumps(document))
+
+
+def test_errors_are_refused_with_the_command_that_repairs_them(shapes, tmp_path, capsys):
+    change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
+    assert cli.main(["train", "data.root=shapes", *QUICK]) == 2
+    said = capsys.readouterr()
+    assert "annotation-without-category  once" in said.out
+    assert "1 error in the annotations. To repair: finemask data check" in said.err
+    assert not (tmp_path / "runs").exists()
+
+    command = said.err.rpartition("To repair: finemask ")[2].replace("'", "").split()
+    assert cli.main(command) == 0
+    fixed = ["data.train=annotations/fixed/train.json", "data.val=annotations/fixed/val.json"]
+    assert cli.main(["train", "data.root=shapes", *QUICK, *fixed]) == 0
+
+
+def test_without_the_check_the_reader_still_refuses(shapes, capsys):
+    change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
+    assert cli.main(["train", "data.root=shapes", "data.check=false", *QUICK]) == 2
+    said = capsys.readouterr()
+    assert "category_id 99, which is not in the file" in said.err
+    assert "annotation-without-category" not in said.out
+
+
+def test_warnings_are_shown_in_a_table_and_training_starts(shapes, capsys):
+    change(shapes / "annotations/train.json", annotations=lambda a: a.append({**a[0], "id": 10**6}))
+    assert cli.main(["train", "data.root=shapes", *QUICK]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Warnings about the data" in shown
+    assert "annotation-repeated" in shown
+
+
+def test_other_processes_of_a_run_leave_the_looking_to_the_first(shapes, monkeypatch):
+    from finemask.config import compose
+    from finemask.errors import DataError
+    from finemask.verbs.train_check import check_data
+
+    change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
+    cfg = compose("train", ["data.root=shapes", *QUICK])
+    with pytest.raises(DataError, match="1 error"):
+        check_data(cfg)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check_data(cfg)
