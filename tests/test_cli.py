@@ -102,6 +102,14 @@ def test_the_page_of_train_lists_groups_their_options_and_their_keys(
     assert "data.root=… " in page
 
 
+def test_a_page_lists_the_groups_of_its_own_verb_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "stats", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "  model=resnet50_fpn " in page
+    assert "  model/box_loss=" in page
+    assert "  optimizer=" not in page
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     from importlib.metadata import version
 

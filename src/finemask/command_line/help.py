@@ -79,6 +79,8 @@ def _groups_table(text: ConfigText, folders: Sequence[Path], width: int) -> list
     chosen = {**_nested_defaults(text, folders), **text.defaults}
     rows = []
     for group in groups(folders):
+        if group.partition("/")[0] not in text.defaults:
+            continue  # of another verb
         default = chosen.get(group, "null")
         others = [option for option in group_options(group, folders) if option != default]
         rows.append((f"{group}={default}", f"or {', '.join(others)}" if others else "the only one"))
