@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(write_dataset, document, t
             assert index.cache_file is None
             assert len(index) == 3
     assert [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()] == [
-        f"annotations cannot be kept in {blocked / 'cache'} (Not a directory); each start parses them anew"
+        f"Annotations cannot be kept in {blocked / 'cache'} (Not a directory); each start parses them anew"
     ]
 
 

@@ -49,7 +49,8 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
     Raises:
         DataError: the annotation file cannot be used.
     """
-    if folder is None or not annotations.is_file() or annotations.stat().st_size < MIN_BYTES:
+    size = annotations.stat().st_size if annotations.is_file() else 0
+    if folder is None or size < MIN_BYTES:
         return read_coco_json(annotations), None
     try:
         fingerprint = sha256_of(annotations)
@@ -59,6 +60,7 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
     path = _cache_file(folder, fingerprint)
     if (packed := _read_cached(path, fingerprint)) is not None:
         return packed, path
+    log.info("Reading %s, %.0f MB, for the first time; it is then kept in %s", annotations, size / 1e6, folder)
     packed = read_coco_json(annotations)
     path = _cache_file(folder, packed.fingerprint)  # the file may have changed since
     try:
@@ -66,7 +68,7 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
         write_packed(path, packed)
         return map_packed(path, packed.fingerprint, verify=False), path
     except (OSError, ValueError) as error:
-        _say_once(f"annotations cannot be kept in {folder} ({_reason(error)}); each start parses them anew")
+        _say_once(f"Annotations cannot be kept in {folder} ({_reason(error)}); each start parses them anew")
         return packed, None
 
 
