@@ -131,8 +131,11 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
     ("words", "message"),
     [
         (["docter"], "'docter' is not a verb. Did you mean finemask doctor? finemask --help lists them."),
-        (["data"], "'data' is not a verb. There is: finemask data synth."),
-        (["data", "synt"], "'data synt' is not a verb. There is: finemask data synth."),
+        (["data"], "'data' is not a verb. There is: finemask data check, finemask data split"),
+        (
+            ["data", "synt"],
+            "'data synt' is not a verb. Did you mean finemask data synth? There is: finemask data check",
+        ),
         (
             ["doctor", "jsn=true"],
             "unknown key 'jsn'. Did you mean 'json'? finemask doctor --help lists the keys.",

@@ -180,12 +180,16 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:count])
         if name in VERBS:
             return name, words[count:]
+    from difflib import get_close_matches
+
     family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
     if family:
         typed = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
-        raise FinemaskError(f"'{typed}' is not a verb", remedy=f"There is: finemask {', finemask '.join(family)}.")
-    from difflib import get_close_matches
-
+        close = get_close_matches(typed, family, n=1)
+        hint = f"Did you mean finemask {close[0]}? " if close else ""
+        raise FinemaskError(
+            f"'{typed}' is not a verb", remedy=f"{hint}There is: finemask {', finemask '.join(family)}."
+        )
     close = get_close_matches(words[0], VERBS, n=1)
     hint = f"Did you mean finemask {close[0]}? " if close else ""
     raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{hint}finemask --help lists them.")

@@ -212,6 +212,17 @@ def test_a_folder_that_cannot_be_written_is_said_once(write_dataset, document, t
     ]
 
 
+def test_without_a_home_nothing_is_kept(write_dataset, document, monkeypatch, caplog):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with caplog.at_level(logging.WARNING):
+        assert CocoIndex.read(*write_dataset(document)).cache_file is None
+    assert "XDG_CACHE_HOME" in caplog.text
+
+
 def test_where_it_is_kept(write_dataset, document, tmp_path, monkeypatch):
     path, images = write_dataset(document)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

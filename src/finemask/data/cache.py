@@ -56,7 +56,11 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
         fingerprint = sha256_of(annotations)
     except OSError:
         return read_coco_json(annotations), None  # which says what is wrong
-    folder = default_folder() if folder == "auto" else Path(folder)
+    try:
+        folder = default_folder() if folder == "auto" else Path(folder)
+    except RuntimeError as error:  # a container without a home
+        _say_once(f"Annotations are not kept ({error}); set XDG_CACHE_HOME, or each start parses them anew")
+        return read_coco_json(annotations), None
     path = _cache_file(folder, fingerprint)
     if (packed := _read_cached(path, fingerprint)) is not None:
         return packed, path
