@@ -185,7 +185,7 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
     family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
     if family:
         typed = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
-        close = get_close_matches(typed, family, n=1)
+        close = get_close_matches(typed, family, n=1) if typed != words[0] else []
         hint = f"Did you mean finemask {close[0]}? " if close else ""
         raise FinemaskError(
             f"'{typed}' is not a verb", remedy=f"{hint}There is: finemask {', finemask '.join(family)}."

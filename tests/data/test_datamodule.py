@@ -14,6 +14,7 @@ from finemask.data.augment_albumentations import AlbumentationsAugmentation
 from finemask.data.augment_chain import Chain
 from finemask.data.copy_paste import CopyPaste
 from finemask.data.datamodule import CocoDataModule, available_cores
+from finemask.data.index import CocoIndex
 from finemask.data.mosaic import Mosaic
 from finemask.errors import ConfigError, DataError
 
@@ -213,3 +214,17 @@ def test_shipped_configuration(shapes_dir):
     assert [category.name for category in data.categories] == ["circle", "rectangle", "triangle", "star"]
     assert data.seed == 4
     assert len(data.train_index) == 27
+
+
+def test_the_cache_goes_where_it_is_told(shapes_dir, tmp_path, monkeypatch):
+    seen = []
+    read = CocoIndex.read.__func__
+
+    def spy(cls, *arguments, **options):
+        seen.append(options["cache"])
+        return read(cls, *arguments, **options)
+
+    monkeypatch.setattr(CocoIndex, "read", classmethod(spy))
+    for cache in ("auto", str(tmp_path / "kept"), None):
+        CocoDataModule(shapes_dir, cache=cache).setup("fit")
+    assert seen == ["auto"] * 2 + [tmp_path / "kept"] * 2 + [None] * 2

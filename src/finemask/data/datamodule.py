@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from finemask.data.augment import Augmentation, SceneAugmentation
+from finemask.data.cache import CacheFolder
 from finemask.data.dataset import InstanceDataset, Sample
 from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
 from finemask.data.index import CocoIndex
@@ -54,6 +55,7 @@ class CocoDataModule(pl.LightningDataModule):
         repeat_threshold: classes in a smaller fraction of the training images are shown more often, as LVIS is
             sampled; see ``repeat_factors``. None: every image once an epoch.
         allow_missing_categories: accept validation and test files that lack categories of training.
+        cache: where packed annotations are kept: ``auto`` is the user's cache folder, None keeps nothing.
         check: whether ``finemask train`` looks at the annotations before it starts; nothing here depends on it.
 
     Attributes:
@@ -80,6 +82,7 @@ class CocoDataModule(pl.LightningDataModule):
         empty_images: EmptyImages = "keep",
         repeat_threshold: float | None = None,
         allow_missing_categories: bool = False,
+        cache: str | None = "auto",
         check: bool = True,
     ) -> None:
         super().__init__()
@@ -97,6 +100,7 @@ class CocoDataModule(pl.LightningDataModule):
         self.empty_images = empty_images
         self.repeat_threshold = repeat_threshold
         self.allow_missing_categories = allow_missing_categories
+        self.cache: CacheFolder = "auto" if cache == "auto" else None if cache is None else Path(cache)
         self.check = check
         self.train_index: CocoIndex | None = None
         self.val_index: CocoIndex | None = None
@@ -183,6 +187,7 @@ class CocoDataModule(pl.LightningDataModule):
             self.images_dir,
             categories,
             allow_missing_categories=self.allow_missing_categories,
+            cache=self.cache,
         )
 
     def _tell(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:
