@@ -86,6 +86,8 @@ def test_all_three_kinds_of_segmentation_give_the_same():
         ([], "empty"),
         ("polygon", "list of polygons"),
         ({"size": [4, 4], "counts": [16]}, "image"),
+        ({"size": [5], "counts": [25]}, "size is"),
+        ({"size": "5x5", "counts": [25]}, "size is"),
         ({"size": [5, 5], "counts": [3, 4]}, "add up to 7"),
         ({"size": [5, 5], "counts": [30, -5]}, "add up"),
     ],

@@ -87,8 +87,10 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
         return rle_from_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         raise ValueError(f"a segmentation is a list of polygons or an RLE, not {type(segmentation).__name__}")
-    size = [int(side) for side in segmentation["size"]]
-    if size != [height, width]:
+    size = segmentation["size"]
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"the RLE's size is {size!r}, not [height, width]")
+    if list(size) != [height, width]:
         raise ValueError(f"the RLE is {size[0]} × {size[1]} (height × width), the image {height} × {width}")
     counts = segmentation["counts"]
     if isinstance(counts, list):
@@ -96,7 +98,7 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
         if total != height * width or min(counts, default=0) < 0:
             raise ValueError(f"the RLE's counts add up to {total}, the image has {height * width} pixels")
         return _compress(counts, height, width)
-    return Rle(size=size, counts=counts if isinstance(counts, str) else bytes(counts).decode("ascii"))
+    return Rle(size=[height, width], counts=counts if isinstance(counts, str) else bytes(counts).decode("ascii"))
 
 
 def _compress(counts: list[int], height: int, width: int) -> Rle:
