@@ -110,7 +110,7 @@ def test_the_saved_configuration_repeats_the_run(finished, tmp_path):
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
 def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(finished, shapes, tmp_path, signal_name):
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     stop = f"+callbacks.stop={{_target_: run_cases.StopAt, epoch: 1, batch: 1, signal_name: {signal_name}}}"
     assert train(small_run(shapes, tmp_path, stop)) is None
     signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored: the process was about to end
