@@ -140,10 +140,10 @@ class ProposalSampler(Protocol):
         labels: one int64 [R] an image; -1 is ignored, 0 is background.
 
     Returns:
-        A pair of lists of masks [R], positives and negatives, as torchvision's ``BalancedPositiveNegativeSampler``.
+        The positions of the chosen ones, one int64 [S] an image, ascending.
     """
 
-    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]: ...
+    def __call__(self, labels: list[Tensor]) -> list[Tensor]: ...
 
 
 def empty_detections(image_size_hw: tuple[int, int], mask_side: int = 28) -> Detections:

@@ -5,15 +5,13 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from torchvision.models.detection.rpn import RegionProposalNetwork
-
 from finemask.errors import ConfigError
-from finemask.model.heads import POOLED_BOX, POOLED_MASK, Float32RPNHead
+from finemask.model.heads import POOLED_BOX, POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.roi_pool import PyramidRoIAlign
+from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
-from finemask.ops.boxes import pairwise_iou
 from finemask.types import Preprocessing
 
 # What a model file may name. A file found on the internet must not choose code to run.
@@ -66,14 +64,13 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
                 remedy="resolve_model() fills in what follows from the data.",
             )
         per_location = anchors.num_anchors_per_location()
-        rpn = RegionProposalNetwork(
+        rpn = RowsRegionProposalNetwork(
             anchors,
-            Float32RPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),
+            RowsRPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),
             pre_nms_top_n=_train_and_test(rpn_options, "pre_nms_top_n"),
             post_nms_top_n=_train_and_test(rpn_options, "post_nms_top_n"),
             **rpn_options,
         )
-        rpn.box_similarity = pairwise_iou
         box_head, box_width = part("box_head", in_channels=channels)
         mask_head, mask_channels = part("mask_head", in_channels=channels)
         levels = [str(level) for level in range(len(per_location) - 1)]
@@ -91,7 +88,6 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             sampler=part("sampler"),
             **roi_options,
         )
-        roi_heads.box_similarity = pairwise_iou
         transform = ImageTransform(preprocessing_from(config))
     except KeyError as error:
         raise ConfigError(f"the key {error} is missing", where="model") from error

@@ -2,22 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
-from torchvision.models.detection.rpn import RPNHead
 
 POOLED_BOX = 7  # side of a pooled box feature
 POOLED_MASK = 14  # side of a pooled mask feature; predictions are twice that
-
-
-class Float32RPNHead(RPNHead):
-    """torchvision's RPN head, answering in float32 under autocast too: half-precision scores tie in their ranking."""
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Feature maps to objectness and deltas, one tensor a level."""
-        logits, deltas = super().forward(x)
-        return [level.float() for level in logits], [level.float() for level in deltas]
 
 
 def two_mlp(in_channels: int, representation_size: int = 1024) -> tuple[nn.Module, int]:

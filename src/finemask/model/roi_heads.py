@@ -1,13 +1,24 @@
 """torchvision's RoIHeads with the losses, the sampler and the mask targets handed in."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from finemask.ops.layers import mask_targets
+from finemask.ops.matching import match_boxes
 from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Target
+
+
+class _Sample(NamedTuple):
+    """Boxes of one image and what they should become."""
+
+    boxes: Tensor  # [R, 4]
+    labels: Tensor  # int64 [R], -1..K
+    matched_idxs: Tensor  # int64 [R], position among the image's instances
+    gt_boxes: Tensor  # [R, 4], the matched instance's
 
 
 class CriterionRoIHeads(RoIHeads):
@@ -111,26 +122,45 @@ class CriterionRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
-        proposals, matched_idxs, labels, regression_targets = self.select_training_samples(proposals, targets)
-        class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
-        losses = self.box_loss(
-            class_logits,
-            box_regression,
-            torch.cat(labels),
-            torch.cat(regression_targets),
-            torch.cat(proposals),
+        samples = self._sample(proposals, targets)
+        boxes, labels = [sample.boxes for sample in samples], torch.cat([sample.labels for sample in samples])
+        class_logits, box_regression = self._predict_boxes(features, boxes, image_shapes)
+        regression_targets = self.box_coder.encode_single(
+            torch.cat([sample.gt_boxes for sample in samples]), torch.cat(boxes)
         )
+        losses = self.box_loss(class_logits, box_regression, labels, regression_targets, torch.cat(boxes))
 
-        positives = [torch.where(image_labels > 0)[0] for image_labels in labels]
-        boxes = [image_boxes[chosen] for image_boxes, chosen in zip(proposals, positives, strict=True)]
-        chosen_labels = torch.cat([of_image[chosen] for of_image, chosen in zip(labels, positives, strict=True)])
-        mask_logits = self._predict_masks(features, boxes, image_shapes, chosen_labels)
-        wanted = [
-            mask_targets(target["layers"], target["slots"], matched[chosen], of_image, mask_logits.shape[-1])
-            for target, matched, chosen, of_image in zip(targets, matched_idxs, positives, boxes, strict=True)
-        ]
-        losses["loss_mask"] = self.mask_loss(mask_logits, torch.cat(wanted), chosen_labels)
+        positives = [torch.where(sample.labels > 0)[0] for sample in samples]
+        boxes = [of_image[chosen] for of_image, chosen in zip(boxes, positives, strict=True)]
+        positive_labels = labels[torch.where(labels > 0)[0]]
+        mask_logits = self._predict_masks(features, boxes, image_shapes, positive_labels)
+        wanted = mask_targets(
+            [target["layers"] for target in targets],
+            [target["slots"] for target in targets],
+            [sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
+            boxes,
+            mask_logits.shape[-1],
+        )
+        losses["loss_mask"] = self.mask_loss(mask_logits, wanted, positive_labels)
         return losses
+
+    @torch.no_grad()
+    def _sample(self, proposals: list[Tensor], targets: list[Target]) -> list["_Sample"]:
+        """The proposals of each image that the box head trains on, ground-truth boxes among them."""
+        self.check_targets(targets)
+        matcher = self.proposal_matcher
+        found = []
+        for of_image, target in zip(proposals, targets, strict=True):
+            gt_boxes = target["boxes"].to(of_image.dtype)
+            boxes = torch.cat([of_image, gt_boxes])
+            matched_idxs, kinds = match_boxes(boxes, gt_boxes, matcher.high_threshold, matcher.low_threshold)
+            if len(gt_boxes):
+                labels, gt_boxes = torch.where(kinds > 0, target["labels"][matched_idxs], kinds), gt_boxes[matched_idxs]
+            else:
+                labels, gt_boxes = kinds, boxes  # a box that is its own target has finite deltas
+            found.append(_Sample(boxes, labels, matched_idxs, gt_boxes))
+        chosen = self.fg_bg_sampler([sample.labels for sample in found])
+        return [_Sample(*(part[idxs] for part in sample)) for sample, idxs in zip(found, chosen, strict=True)]
 
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]

@@ -43,8 +43,11 @@ class ImageTransform(nn.Module):
         assert isinstance(self._mean, Tensor)
         batch = self._mean.new_zeros(len(images), 3, height, width)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        for slot, image, size in zip(batch, images, sizes, strict=True):
-            slot[:, : size[0], : size[1]] = self._normalise_and_resize(image, size)
+        if len({image.shape for image in images}) == 1 and len(set(sizes)) == 1:  # one operation for all
+            batch[..., : sizes[0][0], : sizes[0][1]] = self._normalise_and_resize(torch.stack(list(images)), sizes[0])
+        else:
+            for slot, image, size in zip(batch, images, sizes, strict=True):
+                slot[:, : size[0], : size[1]] = self._normalise_and_resize(image[None], size)[0]
         resized = None if targets is None else [_resize_target(t, s) for t, s in zip(targets, sizes, strict=True)]
         return ImageList(batch, sizes), resized
 
@@ -75,15 +78,16 @@ class ImageTransform(nn.Module):
             for found, size, original in zip(detections, sizes, original_sizes, strict=True)
         ]
 
-    def _normalise_and_resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+    def _normalise_and_resize(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 [B, 3, H, W] to float [B, 3, *size]."""
         assert isinstance(self._mean, Tensor)
         assert isinstance(self._scale, Tensor)
-        if image.dtype != torch.uint8:
-            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {image.dtype})")
-        pixels = (image.to(self._mean, non_blocking=True) - self._mean) * self._scale
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {images.dtype})")
+        pixels = (images.to(self._mean, non_blocking=True) - self._mean) * self._scale
         if pixels.shape[-2:] == size:
             return pixels
-        return interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+        return interpolate(pixels, size=size, mode="bilinear", align_corners=False)
 
 
 def _resize_target(target: Target, size: tuple[int, int]) -> Target:

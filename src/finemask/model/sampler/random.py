@@ -1,7 +1,9 @@
 """Random proposals in a fixed proportion of positives: torchvision's sampling."""
 
+import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+
+from finemask.ops.matching import sample_balanced
 
 
 class RandomSampler:
@@ -13,9 +15,10 @@ class RandomSampler:
     """
 
     def __init__(self, batch_size_per_image: int = 512, positive_fraction: float = 0.25) -> None:
-        self._sampler = BalancedPositiveNegativeSampler(batch_size_per_image, positive_fraction)
+        self._batch_size = batch_size_per_image
+        self._positive_fraction = positive_fraction
 
-    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(self, labels: list[Tensor]) -> list[Tensor]:
         """See ``finemask.types.ProposalSampler``."""
-        positives, negatives = self._sampler(labels)
-        return positives, negatives
+        drawn = [sample_balanced(of_image, self._batch_size, self._positive_fraction) for of_image in labels]
+        return [torch.cat(pair).sort().values for pair in drawn]

@@ -1,0 +1,134 @@
+"""torchvision's region proposal network with the same numbers from a third of the operations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import batched_nms
+
+from finemask.ops.matching import match_boxes, sample_balanced
+from finemask.types import Target
+
+_BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
+
+
+class RowsRPNHead(RPNHead):
+    """torchvision's head, answering for all levels at once, in the order in which anchors are counted.
+
+    Both 1 × 1 convolutions are one matrix product, whose rows are locations: nothing is left to be permuted. In
+    float32 under autocast too, because half-precision scores tie in their ranking.
+    """
+
+    def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Feature maps [B, C, H, W] to objectness [B, S · A] and deltas [B, S · A, 4], S locations on all levels."""
+        per_location = self.cls_logits.out_channels
+        weight = torch.cat([self.cls_logits.weight, self.bbox_pred.weight]).flatten(1)
+        bias = torch.cat([_bias(self.cls_logits), _bias(self.bbox_pred)])
+        levels = [functional.linear(self.conv(level).permute(0, 2, 3, 1), weight, bias).flatten(1, 2) for level in x]
+        rows = torch.cat(levels, dim=1)
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        batch = len(rows)
+        return (
+            rows[..., :per_location].reshape(batch, -1),
+            rows[..., per_location:].reshape(batch, -1, 4),
+        )
+
+
+class RowsRegionProposalNetwork(RegionProposalNetwork):
+    """Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497): torchvision's arguments, parameters, proposals and losses.
+
+    Boxes are decoded for the best anchors only, regression targets encoded for the sampled positives only, and
+    anchors kept as long as batches have the same shape.
+    """
+
+    head: RowsRPNHead
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._anchors: tuple[object, Tensor] = (None, torch.empty(0))
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: Sequence[Target] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Proposals [P, 4] of each image, best first, and in training ``loss_objectness`` and ``loss_rpn_box_reg``."""
+        levels = list(features.values())
+        objectness, deltas = self.head(levels)
+        anchors = self._anchors_of(images, levels)
+        per_location = self.anchor_generator.num_anchors_per_location()
+        per_level = [level.shape[-2] * level.shape[-1] * n for level, n in zip(levels, per_location, strict=True)]
+        proposals = self._propose(objectness.detach(), deltas.detach(), anchors, images.image_sizes, per_level)
+        if not self.training:
+            return proposals, {}
+        if targets is None:
+            raise ValueError("training needs targets")
+        return proposals, self._losses(objectness, deltas, anchors, targets)
+
+    def _anchors_of(self, images: ImageList, levels: list[Tensor]) -> Tensor:
+        """Anchors of one image, [S · A, 4]; all images of a batch are padded to the same shape."""
+        first = levels[0]
+        shape = (images.tensors.shape[-2:], [level.shape[-2:] for level in levels], first.dtype, first.device)
+        if self._anchors[0] != shape:
+            one = ImageList(images.tensors[:1], images.image_sizes[:1])
+            self._anchors = (shape, self.anchor_generator(one, [level[:1] for level in levels])[0])
+        return self._anchors[1]
+
+    @torch.no_grad()
+    def _propose(
+        self,
+        objectness: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        image_sizes: list[tuple[int, int]],
+        per_level: list[int],
+    ) -> list[Tensor]:
+        best = [min(count, self.pre_nms_top_n()) for count in per_level]
+        chosen = self._get_top_n_idx(objectness, per_level)  # [B, T], level after level
+        scores = objectness.gather(1, chosen).sigmoid()
+        codes = deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
+        boxes = self.box_coder.decode_single(codes.flatten(0, 1), anchors[chosen.flatten()]).reshape(codes.shape)
+        limits = boxes.new_tensor([(width, height) * 2 for height, width in image_sizes])
+        boxes = boxes.clamp(min=0).minimum(limits[:, None])
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= self.min_size).all(dim=-1) & (scores >= self.score_thresh)
+        level_of = torch.arange(len(best)).repeat_interleave(torch.tensor(best)).to(boxes.device)
+        proposals = []
+        for of_image, its_scores, usable in zip(boxes, scores, large, strict=True):
+            kept = torch.where(usable)[0]
+            of_image = of_image[kept]
+            order = batched_nms(of_image, its_scores[kept], level_of[kept], self.nms_thresh)
+            proposals.append(of_image[order[: self.post_nms_top_n()]])
+        return proposals
+
+    def _losses(
+        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        matcher, sampler = self.proposal_matcher, self.fg_bg_sampler
+        positives, backgrounds, matched = [], [], []
+        for number, target in enumerate(targets):
+            gt_boxes = target["boxes"]
+            matched_idxs, kinds = match_boxes(
+                anchors, gt_boxes, matcher.high_threshold, matcher.low_threshold, keep_best=True
+            )
+            positive, background = sample_balanced(kinds, sampler.batch_size_per_image, sampler.positive_fraction)
+            matched.append(gt_boxes[matched_idxs[positive]])
+            first = number * len(anchors)
+            positives.append(positive + first)
+            backgrounds.append(background + first)
+        positive = torch.cat(positives)
+        sampled = torch.cat([positive, *backgrounds])
+        labels = torch.zeros(len(sampled), device=objectness.device)
+        labels[: len(positive)] = 1.0
+        wanted = self.box_coder.encode_single(torch.cat(matched), anchors[positive % len(anchors)])
+        box_loss = functional.smooth_l1_loss(deltas.flatten(0, 1)[positive], wanted, beta=_BETA, reduction="sum")
+        return {
+            "loss_objectness": functional.binary_cross_entropy_with_logits(objectness.flatten()[sampled], labels),
+            "loss_rpn_box_reg": box_loss / len(sampled),
+        }
+
+
+def _bias(convolution: torch.nn.Conv2d) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias

@@ -1,0 +1,114 @@
+"""The region proposal network against torchvision's, with the same parameters, features and random choices."""
+
+import pytest
+import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+from finemask.model.anchors import fpn_anchors
+from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
+
+CHANNELS, STRIDES = 8, (4, 8, 16)
+
+
+def options(top_n: int) -> dict:
+    counts = {"training": top_n, "testing": top_n}
+    return {
+        "fg_iou_thresh": 0.7,
+        "bg_iou_thresh": 0.3,
+        "batch_size_per_image": 32,
+        "positive_fraction": 0.5,
+        "pre_nms_top_n": counts,
+        "post_nms_top_n": {"training": 50, "testing": 30},
+        "nms_thresh": 0.7,
+    }
+
+
+def pair(top_n: int = 40, ratios: tuple[float, ...] = (0.5, 1.0, 2.0), conv_depth: int = 1):
+    torch.manual_seed(0)
+    sizes = (8, 16, 32)
+    theirs_anchors = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * len(sizes))
+    theirs = RegionProposalNetwork(theirs_anchors, RPNHead(CHANNELS, len(ratios), conv_depth), **options(top_n))
+    ours_head = RowsRPNHead(CHANNELS, len(ratios), conv_depth)
+    ours = RowsRegionProposalNetwork(fpn_anchors(sizes, ratios), ours_head, **options(top_n))
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)  # scores far enough apart not to tie
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def batch(height: int = 96, width: int = 64, seed: int = 1):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(height, width), (height - 9, width - 20), (height, width - 1)]
+    features = {
+        str(k): torch.randn(3, CHANNELS, height // stride, width // stride, generator=generator, dtype=torch.float64)
+        for k, stride in enumerate(STRIDES)
+    }
+    targets = [
+        {"boxes": torch.tensor([[4.0, 6, 30, 40], [20, 50, 60, 90], [0, 0, 8, 8]]).double()},
+        {"boxes": torch.zeros(0, 4, dtype=torch.float64)},
+        {"boxes": torch.tensor([[1.0, 2, 9, 11]]).double()},
+    ]
+    return ImageList(torch.zeros(3, 3, height, width, dtype=torch.float64), sizes), features, targets
+
+
+@pytest.mark.parametrize("top_n", [40, 10_000])
+@pytest.mark.parametrize("training", [True, False])
+def test_proposals_and_losses_are_torchvisions(top_n, training):
+    ours, theirs = (model.double().train(training) for model in pair(top_n))
+    images, features, targets = batch()
+    torch.manual_seed(5)
+    mine, my_losses = ours(images, features, targets)
+    torch.manual_seed(5)
+    expected, losses = theirs(images, features, targets)
+    assert [len(found) for found in mine] == [len(found) for found in expected]
+    for found, reference in zip(mine, expected, strict=True):
+        assert torch.allclose(found, reference, atol=1e-9)
+    assert my_losses.keys() == losses.keys()
+    for name, value in losses.items():
+        assert my_losses[name].item() == pytest.approx(value.item(), abs=1e-9), name
+
+
+@pytest.mark.parametrize("ratios", [(1.0,), (0.5, 1.0, 2.0)])
+def test_gradients_are_torchvisions(ratios):
+    ours, theirs = (model.double().train() for model in pair(ratios=ratios, conv_depth=2))
+    images, features, targets = batch(seed=3)
+    for model in (ours, theirs):
+        torch.manual_seed(7)
+        sum(model(images, features, targets)[1].values()).backward()
+    reference = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        assert torch.allclose(parameter.grad, reference[name].grad, atol=1e-10), name
+
+
+def test_a_batch_without_any_object_still_learns_what_background_is():
+    ours, theirs = (model.double().train() for model in pair())
+    images, features, _ = batch()
+    nothing = [{"boxes": torch.zeros(0, 4, dtype=torch.float64)}] * 3
+    torch.manual_seed(1)
+    mine = ours(images, features, nothing)[1]
+    torch.manual_seed(1)
+    expected = theirs(images, features, nothing)[1]
+    assert {name: value.item() for name, value in mine.items()} == pytest.approx(
+        {name: value.item() for name, value in expected.items()}, abs=1e-9
+    )
+    assert mine["loss_rpn_box_reg"].item() == 0.0
+
+
+def test_anchors_follow_the_shape_of_the_batch():
+    ours, theirs = (model.double().eval() for model in pair())
+    for height, width in ((96, 64), (64, 96), (96, 64)):
+        images, features, _ = batch(height, width)
+        for found, reference in zip(ours(images, features)[0], theirs(images, features)[0], strict=True):
+            assert torch.allclose(found, reference, atol=1e-9)
+
+
+def test_half_precision_scores_come_out_in_float32():
+    ours, _ = pair()
+    _, features, _ = batch()
+    levels = [level.float() for level in features.values()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        objectness, deltas = ours.head(levels)
+    assert objectness.dtype == deltas.dtype == torch.float32
+    assert objectness.shape == (3, 3 * sum(level.shape[-2] * level.shape[-1] for level in levels))
