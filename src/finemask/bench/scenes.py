@@ -1,7 +1,12 @@
 """Images and targets to measure on: as heavy as real ones, made in no time, the same on every machine."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from finemask.ops.layers import boxes_and_areas_from_layers, layers_to_masks, masks_to_layers
@@ -46,6 +51,43 @@ def dense_target(target: Target) -> dict[str, Tensor]:
     """The same as torchvision takes it: one full-size mask an instance, uint8 [N, H, W]."""
     masks = layers_to_masks(target["layers"], target["slots"]).byte()
     return {"boxes": target["boxes"], "labels": target["labels"], "masks": masks}
+
+
+def write_scenes(root: Path, images: int, height: int, width: int, objects: int, split: str = "train") -> None:
+    """A COCO dataset of scenes: JPEGs in ``images`` and ``annotations/SPLIT.json``, masks as RLE, one category.
+
+    Args:
+        root: folder of the dataset; made if need be.
+        images: how many.
+        height: px.
+        width: px.
+        objects: on each image.
+        split: name of the annotation file and beginning of the file names; its letters also seed the scenes.
+    """
+    for folder in ("images", "annotations"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    entries, annotations = [], []
+    first_seed = sum(map(ord, split)) * 1000
+    for number in range(1, images + 1):
+        image, target = scene(height, width, objects, first_seed + number)
+        name = f"{split}_{number:05}.jpg"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / "images" / name)
+        entries.append({"id": number, "file_name": name, "height": height, "width": width})
+        for mask in layers_to_masks(target["layers"], target["slots"]).numpy():
+            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": coco_mask.toBbox(rle).tolist(),
+                    "area": int(coco_mask.area(rle)),
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                }
+            )
+    content = {"images": entries, "annotations": annotations, "categories": [{"id": 1, "name": "ellipse"}]}
+    (root / "annotations" / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def proposals_around(boxes: Tensor, each: int, size_hw: tuple[int, int], seed: int) -> Tensor:

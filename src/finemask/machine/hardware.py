@@ -105,6 +105,12 @@ def parse_meminfo(text: str) -> tuple[float, float] | None:
     return kib["MemTotal"] / 1024**2, kib.get("MemAvailable", kib["MemTotal"]) / 1024**2
 
 
+def processor_name() -> str:
+    """What the processor calls itself, where the system tells it."""
+    names = (line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if "model name" in line)
+    return next(names, "") or platform.processor() or platform.machine()
+
+
 def disk_free_gib(folder: Path) -> float:
     """Free space in GiB where ``folder`` lies."""
     return shutil.disk_usage(folder).free / GIB

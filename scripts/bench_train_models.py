@@ -1,0 +1,103 @@
+"""For bench_train.py: our model and torchvision's, with the same weights, on the same images, proposals and draws."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.ops import FrozenBatchNorm2d
+
+from finemask.bench.scenes import dense_target, proposals_around, scene
+from finemask.config import compose, plain
+from finemask.model.build import build_model
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.resolve import resolve_model
+from finemask.types import Target
+
+POSITIVES_AN_OBJECT = 8  # what a trained RPN gives the heads to work on
+
+
+def build_ours(size: int, num_categories: int, *overrides: str, name: str = "resnet50_fpn") -> MaskRCNN:
+    """Our model with random weights and frozen batch norm, in training mode."""
+    torch.manual_seed(0)
+    words = [f"model={name}", "model.weights=none", "data.root=unused", "model.backbone.norm=frozen_bn"]
+    cfg = compose("train", [*words, f"model.min_size={size}", f"model.max_size={2 * size}", *overrides])
+    model = build_model(resolve_model(plain(cfg.model), 1), num_categories + 1).train()
+    with torch.no_grad():  # random weights without batch statistics explode layer by layer
+        for parameter in model.backbone.body.parameters():
+            parameter.mul_(0.7)
+    return model
+
+
+def build_torchvisions(size: int, num_categories: int, ours: MaskRCNN) -> nn.Module:
+    """Builds torchvision's resnet50_fpn with our weights and its batch norm frozen, as with pretrained weights."""
+    theirs = maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=num_categories + 1, min_size=size, max_size=2 * size
+    )
+    _freeze_batch_norm(theirs.backbone.body)
+    missing = theirs.load_state_dict(ours.state_dict(), strict=False).missing_keys
+    assert not [key for key in missing if "num_batches_tracked" not in key], missing
+    return theirs.train()
+
+
+def scenes(size: int, batch: int, objects: int, num_categories: int = 1) -> tuple[list[Tensor], list[Target]]:
+    """A batch of 4:3 images and their targets."""
+    drawn = [scene(size, size * 4 // 3, objects, seed, num_categories) for seed in range(batch)]
+    return [image for image, _ in drawn], [target for _, target in drawn]
+
+
+def our_arguments(images: list[Tensor], targets: list[Target]) -> tuple[Any, Any]:
+    """A batch as our model takes it."""
+    return images, targets
+
+
+def their_arguments(images: list[Tensor], targets: list[Target]) -> tuple[Any, Any]:
+    """The same batch as torchvision's takes it: float images, a full-size mask an object."""
+    return [image.float() / 255 for image in images], [dense_target(target) for target in targets]
+
+
+def fix_proposals(model: nn.Module, images: list[Tensor], targets: list[Target]) -> None:
+    """Lets the RPN do all its work, then hands on boxes around the objects and random ones, as many as it found.
+
+    Random weights find no object, and score all places so much alike that rounding chooses among them.
+    """
+
+    def replace(module: nn.Module, arguments: Any, output: Any) -> Any:
+        found, losses = output
+        return [_proposals(image, target, len(of)) for image, target, of in zip(images, targets, found)], losses  # noqa: B905
+
+    model.rpn.register_forward_hook(replace)  # type: ignore[union-attr]
+
+
+def _proposals(image: Tensor, target: Target, count: int) -> Tensor:
+    height, width = image.shape[-2:]
+    good = proposals_around(target["boxes"], POSITIVES_AN_OBJECT, (height, width), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    sides = torch.tensor([width, height], dtype=torch.float32)
+    corner = torch.rand(count, 2, generator=generator) * sides * 0.8
+    extent = 8 + torch.rand(count, 2, generator=generator) * sides * 0.4
+    return torch.cat([good, torch.cat([corner, (corner + extent).minimum(sides)], 1)])[: max(count, len(good))]
+
+
+def training_step(model: nn.Module, arguments: tuple[Any, Any]) -> Callable[[], dict[str, float]]:
+    """Forward, backward and an optimiser's step of nothing, so that every call does the same."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+
+    def step() -> dict[str, float]:
+        torch.manual_seed(0)  # both draw the same anchors and proposals
+        optimizer.zero_grad()
+        losses = model(*arguments)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    return step
+
+
+def _freeze_batch_norm(body: nn.Module) -> None:
+    for name, module in body.named_children():
+        if isinstance(module, nn.BatchNorm2d):
+            setattr(body, name, FrozenBatchNorm2d(module.num_features, eps=module.eps))
+        else:
+            _freeze_batch_norm(module)

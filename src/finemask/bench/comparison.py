@@ -1,0 +1,87 @@
+"""What a benchmark found, and how it is shown and kept: one row a piece of work, ours beside the customary way."""
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.machine.hardware import cores, processor_name
+from finemask.ops.files import write_text
+
+_PACKAGES = ("finemask", "torch", "torchvision", "numpy", "pycocotools", "albumentations", "pytorch-lightning")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One piece of work, done both ways.
+
+    Args:
+        work: what was done, with its sizes.
+        baseline: whose way it was compared with.
+        baseline_s: median duration of the customary way, seconds.
+        finemask_s: median duration of ours, seconds.
+        ratio: how many times faster ours is: the median over rounds, or over pairs of measurements.
+        goal: the ratio it should have at least.
+        agreement: how far the outcomes differ, in words and numbers.
+        memory: peak memory of both, where it was measured.
+    """
+
+    work: str
+    baseline: str
+    baseline_s: float
+    finemask_s: float
+    ratio: float
+    goal: float
+    agreement: str
+    memory: str = ""
+
+
+def show(comparisons: Iterable[Comparison], console: Console | None = None) -> None:
+    """Prints a table."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("work", "against", "theirs", "ours", "× faster", "goal", "agreement"):
+        table.add_column(title, justify="left" if title in ("work", "against", "agreement") else "right")
+    for row in comparisons:
+        figures = (seconds(row.baseline_s), seconds(row.finemask_s), f"{row.ratio:.2f}", f"{row.goal:g}")
+        table.add_row(row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory))))
+    (console or Console(width=160)).print(table)
+
+
+def write(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Keeps comparisons, with the machine they were made on, as JSON."""
+    content = {"machine": machine(), "comparisons": [asdict(row) for row in comparisons]}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Comparison]]:
+    """What ``write`` kept."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["machine"], [Comparison(**row) for row in content["comparisons"]]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured with."""
+    found: dict[str, Any] = {
+        "processor": processor_name(),
+        "cores": cores(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
