@@ -10,7 +10,7 @@ from rich.table import Table
 
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
-from finemask.verbs.data_convert_progress import watching
+from finemask.verbs.progress import Progress
 
 _SHOWN_CLASSES = 12
 _ALWAYS = ("images", "instances")
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> int:
     """
     options: Any = OmegaConf.to_container(cfg, resolve=True)
     classes = options["classes"] or []
-    with watching() as watch:
+    with Progress("converting") as progress:
         done = convert(
             Path(options["source"]).expanduser(),
             Path(options["output"]).expanduser(),
@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> int:
                 mask_values=options["mask_values"],
                 image_root=Path(options["image_root"]).expanduser() if options["image_root"] else None,
             ),
-            watch=watch,
+            watch=progress.track,
         )
     show(Console(), done, boxes=options["boxes"], to=options["to"])
     return 0

@@ -17,7 +17,7 @@ from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.training.run import build_datamodule, prepare_data
 from finemask.verbs.data_preview_pairs import Pair, make_pair, open_split
-from finemask.verbs.data_stats_progress import counting
+from finemask.verbs.progress import Progress
 
 PER_SHEET = 16
 ON_DISK, MODEL_INPUT = "on_disk", "model_input"
@@ -49,11 +49,11 @@ def main(cfg: DictConfig) -> int:
     transform.train(cfg.split == "train")
     by_class = cfg.color_by == "class" or (cfg.color_by == "auto" and len(index.categories) > 1)
     pairs: list[Pair] = []
-    with counting("drawing", len(items)) as advance, torch.random.fork_rng(devices=[]):
+    with Progress("drawing", len(items), "images") as progress, torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)  # of the image size, where it is drawn from several
         for item in items:
             pairs.append(make_pair(dataset, item, transform, by_class))
-            advance()
+            progress.advance()
     for path in old:
         path.unlink()
     written = write_sheets(output, pairs, index, cfg, by_class)

@@ -20,7 +20,7 @@ from finemask.datatools.stats.summary import summarise
 from finemask.datatools.stats.words import count, percent, plural
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
-from finemask.verbs.data_stats_progress import counting
+from finemask.verbs.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"
 _CLASSES_SHOWN = 12
@@ -48,12 +48,12 @@ def main(cfg: DictConfig) -> int:
     refuse_foreign(output)
     settings = ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))  # type: ignore[arg-type]
     index = read_index(annotations, images_dir)
-    with counting("measuring objects", len(index)) as advance:
-        objects = measure_objects(index, advance)
+    with Progress("measuring objects", len(index), "images") as progress:
+        objects = measure_objects(index, progress.advance)
     looks = None
     if images_dir is not None:
-        with counting("looking at images", len(chosen_rows(len(index), cfg.sample))) as advance:
-            looks = measure_images(index, cfg.sample, advance)
+        with Progress("looking at images", len(chosen_rows(len(index), cfg.sample)), "images") as progress:
+            looks = measure_images(index, cfg.sample, progress.advance)
     summary = summarise(index, objects, looks, settings)
     advice = advise(index, objects, settings, images_dir)
     command = train_command(advice, settings, annotations, images_dir)
