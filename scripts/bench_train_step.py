@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.bench.scenes import dense_target, proposals_around, scene
 from finemask.bench.timing import interleave
-from finemask.config import compose
+from finemask.config import compose, plain
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
@@ -24,7 +23,7 @@ def build_ours(size: int, num_categories: int, *overrides: str) -> MaskRCNN:
     """Our resnet50_fpn with random weights and frozen batch norm, in training mode."""
     words = ["model=resnet50_fpn", "model.weights=none", "data.root=unused", "model.backbone.norm=frozen_bn"]
     cfg = compose("train", [*words, f"model.min_size={size}", f"model.max_size={2 * size}", *overrides])
-    config = resolve_model(OmegaConf.to_container(cfg.model, resolve=True), 1)  # type: ignore[arg-type]
+    config = resolve_model(plain(cfg.model), 1)
     return build_model(config, num_categories + 1).train()
 
 

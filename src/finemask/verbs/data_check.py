@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
+from finemask.config import plain
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
 from finemask.datatools.check.repair import Repaired, repair
 from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> int:
         ConfigError: keys that contradict one another.
         DataError: a file is not there, or would be overwritten.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     console = Console(highlight=False, soft_wrap=False)
     inputs = [Path(path) for path in _listed(options["annotations"])]
     folders = _folders(options["images"], len(inputs))

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.verbs.progress import Progress
@@ -29,7 +30,7 @@ def main(cfg: DictConfig) -> int:
         ConfigError: a value that there is not.
         DataError: a source that cannot be used, or an output folder that holds something else.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     classes = options["classes"] or []
     with Progress("converting") as progress:
         done = convert(

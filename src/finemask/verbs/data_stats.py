@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.datatools.stats.advice import advise, train_command
 from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> int:
     if cfg.sample is not None and (not isinstance(cfg.sample, int) or cfg.sample < 1):
         raise ConfigError(f"sample is {cfg.sample}", remedy="Give a number of images of at least 1, or null for all")
     refuse_foreign(output)
-    settings = ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))  # type: ignore[arg-type]
+    settings = ModelSettings.of(plain(cfg.model))
     index = read_index(annotations, images_dir)
     with Progress("measuring objects", len(index), "images") as progress:
         objects = measure_objects(index, progress.advance)

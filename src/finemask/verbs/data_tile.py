@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -132,6 +132,4 @@ def next_steps(reports: Sequence[TileReport], settings: TileSettings, output: Pa
 
 
 def _paths(value: Any) -> list[Path]:
-    values = OmegaConf.to_container(value) if isinstance(value, ListConfig) else [value]
-    assert isinstance(values, list)
-    return [Path(str(path)) for path in values]
+    return [Path(str(path)) for path in (value if isinstance(value, ListConfig) else [value])]

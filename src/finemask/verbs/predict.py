@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.errors import ConfigError, DataError
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> int:
         FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files
             that could not be read.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     save = [options["save"]] if isinstance(options["save"], str) else options["save"]
     if not save:
         raise ConfigError("save= is empty: nothing would be written", remedy="The default is [overlay,coco].")

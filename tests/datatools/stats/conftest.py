@@ -3,10 +3,9 @@
 from functools import cache
 
 import pytest
-from omegaconf import OmegaConf
 from stats_data import write_coco
 
-from finemask.config import compose
+from finemask.config import compose, plain
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.read import read_index
 
@@ -18,7 +17,7 @@ def settings_of():
     @cache  # composing takes a moment
     def settings(*overrides):
         cfg = compose("train", ["data.root=DIR", *overrides])
-        return ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))
+        return ModelSettings.of(plain(cfg.model))
 
     return settings
 
