@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
+from finemask.data.index import CocoIndex
 from finemask.datatools.stats.advice import advise, train_command
 from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.read import read_index
 from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
 from finemask.datatools.stats.words import count, percent, plural
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> int:
         raise ConfigError(f"sample is {cfg.sample}", remedy="Give a number of images of at least 1, or null for all")
     refuse_foreign(output)
     settings = ModelSettings.of(plain(cfg.model))
-    index = read_index(annotations, images_dir)
+    index = CocoIndex.read(annotations, images_dir)
     with Progress("measuring objects", len(index), "images") as progress:
         objects = measure_objects(index, progress.advance)
     looks = None

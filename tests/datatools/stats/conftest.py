@@ -6,8 +6,8 @@ import pytest
 from stats_data import write_coco
 
 from finemask.config import compose, plain
+from finemask.data.index import CocoIndex
 from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.read import read_index
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +27,6 @@ def index_of(tmp_path):
     """Writes a file as ``write_coco`` does and opens it."""
 
     def index(images, objects, **options):
-        return read_index(write_coco(tmp_path, images, objects, **options), tmp_path / "images")
+        return CocoIndex.read(write_coco(tmp_path, images, objects, **options), tmp_path / "images")
 
     return index
