@@ -131,6 +131,11 @@ class CocoIndex:
         return len(self.labels)
 
     @property
+    def num_instances(self) -> int:
+        """Annotations that are single objects: crowds not counted."""
+        return int(np.count_nonzero(~self.iscrowd))
+
+    @property
     def max_instances_per_image(self) -> int:
         """The greatest number of annotations in one image, crowds not counted."""
         alone = np.concatenate([[0], np.cumsum(~self.iscrowd)])[self.first_annotation]
