@@ -1,5 +1,6 @@
 """What starts fast: a verb that computes nothing with torch does not wait for it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("words", VERBS, ids=lambda words: words[0])
 def test_a_verb_of_data_runs_without_torch(root: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
-    argv = [word.format(root=root, out=tmp_path) for word in words]
-    done = subprocess.run([sys.executable, "-c", CODE, "data", *argv], capture_output=True, text=True, check=False)
+    assert heavy_imports("data", *(word.format(root=root, out=tmp_path) for word in words)) == ""
+
+
+def test_a_results_file_is_evaluated_without_torch(root: Path, tmp_path: Path) -> None:
+    truth = json.loads((root / "annotations/val.json").read_text())
+    found = [{key: entry[key] for key in ("image_id", "category_id", "bbox")} for entry in truth["annotations"]]
+    (tmp_path / "found.json").write_text(json.dumps([entry | {"score": 0.5} for entry in found]))
+    files = (f"annotations={root}/annotations/val.json", f"predictions={tmp_path}/found.json")
+    assert heavy_imports("evaluate", *files, f"output={tmp_path}/report") == ""
+
+
+def heavy_imports(*argv: str) -> str:
+    """What a command imported of the large packages."""
+    done = subprocess.run([sys.executable, "-c", CODE, *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "heavy:"
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("heavy:")
+    return last.removeprefix("heavy:").strip()
