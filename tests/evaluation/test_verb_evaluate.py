@@ -168,7 +168,7 @@ def coloured(tmp_path, write):
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 2), (16, "auto")])
-def test_every_image_meets_the_model_once_and_keeps_its_label(coloured, batch_size, threads, capsys):
+def test_every_image_meets_the_model_once_and_keeps_its_label(coloured, batch_size, threads):
     annotations, folder = coloured
     index = CocoIndex.read(annotations, folder)
     channels = [int(category.name[-1]) for category in index.categories]
@@ -178,7 +178,6 @@ def test_every_image_meets_the_model_once_and_keeps_its_label(coloured, batch_si
     assert len(evaluator.results) == 7
     metrics = evaluator.compute()
     assert metrics["bbox"]["AP"] == metrics["segm"]["AP50"] == pytest.approx(1)
-    assert "evaluated 7 of 7 images" in capsys.readouterr().err
 
 
 def test_an_image_of_another_size_stops_the_evaluation(coloured):

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from finemask.ops.rle import mask_to_rle, rle_box_xywh
+from finemask.types import Detections
 
 
 def square(x: float, y: float, side: float) -> list[list[float]]:
@@ -83,3 +85,14 @@ def plain_coco_eval(dataset: dict[str, Any], results: list[dict[str, Any]], iou_
         evaluation.accumulate()
         evaluation.summarize()
     return [float(value) for value in evaluation.stats]
+
+
+def empty_detections(image_size_hw: tuple[int, int], mask_side: int = 28) -> Detections:
+    """Detections of an image in which nothing was found."""
+    return Detections(
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=torch.int64),
+        scores=torch.zeros(0),
+        mask_probs=torch.zeros(0, mask_side, mask_side),
+        image_size_hw=image_size_hw,
+    )

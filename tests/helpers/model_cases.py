@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
-from finemask.config import compose
+from finemask.config import compose, plain
 from finemask.model.resolve import resolve_model
 from finemask.ops.layers import boxes_and_areas_from_layers, masks_to_layers
 from finemask.types import Target
@@ -14,7 +13,7 @@ from finemask.types import Target
 def model_config(name: str, *overrides: str) -> dict:
     """The composed and resolved group ``model``, with what a run fills in."""
     cfg = compose("train", [f"model={name}", "data.root=unused", *overrides])
-    return resolve_model(OmegaConf.to_container(cfg.model, resolve=True), max_instances_per_image=1)
+    return resolve_model(plain(cfg.model), max_instances_per_image=1)
 
 
 def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: int = 1, num_categories: int = 3):

@@ -29,15 +29,14 @@ def three_instances() -> Instances:
 @pytest.fixture(scope="session")
 def tiny_model_file(tmp_path_factory) -> Path:
     """A model file of the shipped ``tiny`` architecture with random weights."""
-    from omegaconf import OmegaConf
 
-    from finemask.config import compose
+    from finemask.config import compose, plain
     from finemask.model.build import build_model
     from finemask.model.resolve import resolve_model
     from finemask.model_file import save_model_file
 
     cfg = compose("train", ["model=tiny", "data.root=unused"])
-    config = resolve_model(OmegaConf.to_container(cfg.model, resolve=True), 20)
+    config = resolve_model(plain(cfg.model), 20)
     torch.manual_seed(0)
     model = build_model(config, num_classes=len(CATEGORIES) + 1)
     path = tmp_path_factory.mktemp("tiny") / "model.safetensors"

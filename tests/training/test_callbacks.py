@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from evaluation_data import empty_detections
 
 from finemask.training.callbacks.pictures import _draw
 from finemask.training.callbacks.speed import Speed
 from finemask.training.module import logs_this_step
-from finemask.types import empty_detections
 
 
 def cpu_trainer(batches=100, epochs=10):

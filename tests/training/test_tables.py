@@ -1,15 +1,17 @@
 """The tables of a run, as plain text."""
 
 import io
+import json
 
 import pytest
 from model_cases import model_config
 from rich.console import Console
 
+from finemask.data.index import CocoIndex
 from finemask.model.build import build_model
 from finemask.model.transfer import Transfer, apply_transfer
 from finemask.model.weights import fit_state_dict
-from finemask.training.tables import model_table, results_table, weights_table
+from finemask.training.tables import data_table, model_table, results_table, weights_table
 
 
 def text_of(table):
@@ -21,6 +23,21 @@ def text_of(table):
 @pytest.fixture(scope="module")
 def tiny():
     return build_model(model_config("tiny"), num_classes=3)
+
+
+def test_the_data_table_counts_objects_and_no_crowds(tmp_path):
+    square = {"category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]]}
+    crowd = {"category_id": 1, "iscrowd": 1, "bbox": [0, 0, 4, 4]}
+    owners = [(1, square), (1, square), (1, crowd), (2, square), (2, crowd), (2, crowd)]
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 8, "width": 8} for i in (1, 2)],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [entry | {"id": k, "image_id": i} for k, (i, entry) in enumerate(owners)],
+    }
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    lines = text_of(data_table({"train": CocoIndex.read(tmp_path / "t.json", None)}, 1)).splitlines()
+    (row,) = [line for line in lines if "train" in line]
+    assert [cell.strip() for cell in row.split("│")[1:5]] == ["train", "2", "3", "2"]
 
 
 def test_the_model_table_adds_up_and_tells_trained_from_frozen(tiny):

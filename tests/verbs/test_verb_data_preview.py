@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from stats_data import rectangle, write_coco
 
 from finemask.cli import main
-from finemask.config import compose
+from finemask.config import compose, plain
 from finemask.model.build import preprocessing_from
 from finemask.model.transform import ImageTransform
 from finemask.ops.layers import layers_to_masks
@@ -37,7 +36,7 @@ def preview(root, output, *words):
 
 def configured(root, *words):
     cfg = compose("data preview", [f"data.root={root}", "output=x", "model=tiny", "data.num_workers=0", *words])
-    transform = ImageTransform(preprocessing_from(OmegaConf.to_container(cfg.model, resolve=True)))
+    transform = ImageTransform(preprocessing_from(plain(cfg.model)))
     return build_datamodule(cfg), transform
 
 

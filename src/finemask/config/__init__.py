@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finemask.config.composing import compose, search_path
     from finemask.config.files import config_dir
+    from finemask.config.nodes import plain
     from finemask.config.overrides import expand_sweeps, nearest
 
-__all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "search_path"]
+__all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "plain", "search_path"]
 
 _HOMES = {
     "compose": "composing",
     "search_path": "composing",
     "config_dir": "files",
+    "plain": "nodes",
     "expand_sweeps": "overrides",
     "nearest": "overrides",
 }

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import files as config_files
 from finemask.config.files import examples, group_options, groups
+from finemask.config.nodes import plain
 from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
 from finemask.errors import ConfigError
 
@@ -243,7 +244,7 @@ def _check_complete(cfg: DictConfig, verb: str) -> None:
         example = next((line for line in examples(verb) if f"{missing[0]}=" in line), f"{missing[0]}=…")
         raise ConfigError(f"{' and '.join(missing)} must be given", remedy=f"For example: {example}")
     try:
-        OmegaConf.to_container(cfg, resolve=True)
+        plain(cfg)
     except OmegaConfBaseException as error:
         where = error.full_key or None
         raise ConfigError(f"the value cannot be resolved: {one_line(error)}", where=where) from error

@@ -68,7 +68,7 @@ class CocoIndex:
     def read(
         cls,
         annotations: Path,
-        images_dir: Path,
+        images_dir: Path | None,
         categories: Sequence[Category] | None = None,
         *,
         allow_missing_categories: bool = False,
@@ -78,7 +78,8 @@ class CocoIndex:
 
         Args:
             annotations: the JSON file.
-            images_dir: folder that its file names are relative to.
+            images_dir: folder that its file names are relative to; None where no image will be opened: nobody looks
+                whether they are there.
             categories: those of training, for every file but the training file; matched by name.
             allow_missing_categories: accept a file that lacks some of ``categories``.
             cache: folder where large files are kept packed; see ``finemask.data.cache``.
@@ -86,14 +87,15 @@ class CocoIndex:
         Raises:
             DataError: anything that would make training or measuring on this file wrong; names the entry.
         """
-        annotations, images_dir = Path(annotations), Path(images_dir)
+        annotations = Path(annotations)
         packed, cache_file = read_packed(annotations, cache)
         wanted = packed.categories if categories is None else list(categories)
         ids_here = _match_categories(annotations, packed.categories, wanted, allow_missing_categories)
-        check_images_exist(annotations, images_dir, packed.file_names.to_list())
+        if images_dir is not None:
+            check_images_exist(annotations, Path(images_dir), packed.file_names.to_list())
         return cls(
             annotations_path=annotations,
-            images_dir=images_dir,
+            images_dir=Path(images_dir or ""),
             categories=wanted,
             category_ids=ids_here,
             fingerprint=packed.fingerprint,
@@ -127,6 +129,11 @@ class CocoIndex:
     def num_annotations(self) -> int:
         """Annotations of the file, crowds included."""
         return len(self.labels)
+
+    @property
+    def num_instances(self) -> int:
+        """Annotations that are single objects: crowds not counted."""
+        return int(np.count_nonzero(~self.iscrowd))
 
     @property
     def max_instances_per_image(self) -> int:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from finemask.errors import DataError
-from finemask.ops.json_file import read_bytes
+from finemask.ops.json_file import broken_json, nested_too_deeply, not_utf8, read_bytes
 
 _READ_BYTES = 2**20
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -88,7 +88,7 @@ class JsonStream:
                     continue
                 raise self._broken(error.msg, error.pos) from None
             except RecursionError:
-                raise DataError(f"this JSON is nested too deeply for {self._what}", where=self._path) from None
+                raise nested_too_deeply(self._path, self._what) from None
             except ValueError:  # Python's guard against quadratic time
                 raise DataError("this JSON holds a number of thousands of digits", where=self._path) from None
             # the rest of a number may lie beyond the window
@@ -169,8 +169,7 @@ class JsonStream:
         try:
             self._text = rest + self._decode(content, final=self._ended)
         except UnicodeDecodeError as error:
-            message = f"this is not UTF-8 text ({error.reason}); {self._what} was expected"
-            raise DataError(message, where=self._path) from None
+            raise not_utf8(self._path, self._what, error) from None
         self._at = 0
         return True
 
@@ -182,9 +181,4 @@ class JsonStream:
         return self._line + lines, position - self._text.rindex("\n", 0, position)
 
     def _broken(self, message: str, position: int) -> DataError:
-        line, column = self._place(position)
-        return DataError(
-            f"broken JSON at line {line}, column {column}: {message}",
-            where=self._path,
-            remedy="The file may be cut off or edited by hand. Write or download it again",
-        )
+        return broken_json(self._path, *self._place(position), message)

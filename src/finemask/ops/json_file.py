@@ -60,15 +60,30 @@ def parse_json(
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"this is not UTF-8 text ({error.reason}); {what} was expected", where=path) from None
+        raise not_utf8(path, what, error) from None
     del content  # a caller that let go of it too has one copy less while the text is parsed
     try:
         return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}",
-            where=path,
-            remedy="The file may be cut off or edited by hand. Write or download it again",
-        ) from None
+        raise broken_json(path, error.lineno, error.colno, error.msg) from None
     except RecursionError:
-        raise DataError(f"this JSON is nested too deeply for {what}", where=path) from None
+        raise nested_too_deeply(path, what) from None
+
+
+def broken_json(path: Path, line: int, column: int, why: str) -> DataError:
+    """What to raise where the text of a file is no JSON; line and column count from 1."""
+    return DataError(
+        f"broken JSON at line {line}, column {column}: {why}",
+        where=path,
+        remedy="The file may be cut off or edited by hand. Write or download it again",
+    )
+
+
+def not_utf8(path: Path, what: str, error: UnicodeDecodeError) -> DataError:
+    """What to raise where the bytes of a file that should be ``what`` are no text."""
+    return DataError(f"this is not UTF-8 text ({error.reason}); {what} was expected", where=path)
+
+
+def nested_too_deeply(path: Path, what: str) -> DataError:
+    """What to raise where the parser gave up on the depth of a file that should be ``what``."""
+    return DataError(f"this JSON is nested too deeply for {what}", where=path)

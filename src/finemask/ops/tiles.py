@@ -14,21 +14,23 @@ from finemask.types import Rle
 def tile_starts(length: int, size: int, overlap: float) -> list[int]:
     """Where tiles begin along one side.
 
-    Neighbours share ``round(size * overlap)`` px; the last one is shifted inward so that it has the full size too, and
-    shares more. Whatever is not longer than that lies wholly in at least one tile.
+    As few tiles as are needed for neighbours to share at least ``round(size * overlap)`` px, spread evenly: the last
+    one ends where the side does, and no two are nearly the same. Whatever is not longer than what they are to share
+    lies wholly in at least one tile.
 
     Args:
         length: of the side, px.
         size: of a tile, px.
-        overlap: share of a tile that it has in common with the next, at least 0, below 1.
+        overlap: least share of a tile that it has in common with the next, at least 0, below 1.
 
     Returns:
         Ascending, first 0; only 0 when the side fits into one tile.
     """
     if length <= size:
         return [0]
-    stride = max(1, size - round(size * overlap))
-    return [*range(0, length - size, stride), length - size]
+    last, stride = length - size, max(1, size - round(size * overlap))
+    steps = -(-last // stride)
+    return [step * last // steps for step in range(steps + 1)]  # rounded down, no step is longer than the stride
 
 
 def tile_windows(height: int, width: int, size: int, overlap: float) -> NDArray[np.int64]:
@@ -38,7 +40,7 @@ def tile_windows(height: int, width: int, size: int, overlap: float) -> NDArray[
         height: of the picture, px.
         width: of the picture, px.
         size: side of the tiles, px.
-        overlap: share of a tile that it has in common with the next, at least 0, below 1.
+        overlap: least share of a tile that it has in common with the next, at least 0, below 1.
 
     Returns:
         int64 [T, 4], xyxy px, inside the picture. All have the same size: ``size``, or the picture's along a side that

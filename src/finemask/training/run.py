@@ -11,9 +11,10 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -85,12 +86,9 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     show_table(data_table(splits, len(datamodule.categories)))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
-    model_config = resolve_model(
-        OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
-        max(index.max_instances_per_image for index in splits.values()),
-    )
+    model_config = resolve_model(plain(cfg.model), max(index.max_instances_per_image for index in splits.values()))
     model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
-    apply_transfer(model, Transfer(**OmegaConf.to_container(cfg.transfer)))  # type: ignore[arg-type]
+    apply_transfer(model, Transfer(**plain(cfg.transfer)))
     show_table(model_table(model, model_config))
     report = None if checkpoint else load_weights(model, model_config)
     if report is not None:

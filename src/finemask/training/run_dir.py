@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json, write_text
 from finemask.training.callbacks.checkpoints import LAST
@@ -94,8 +95,7 @@ def resolved_text(cfg: DictConfig) -> str:
     copy = cfg.copy()
     OmegaConf.update(copy, "run_dir", _PLACEHOLDER)
     OmegaConf.update(copy, "resume", None)
-    values = OmegaConf.to_container(copy, resolve=True)
-    assert isinstance(values, dict)
+    values = plain(copy)
     values["run_dir"] = None
     return OmegaConf.to_yaml(OmegaConf.create(values)).replace(_PLACEHOLDER, "${run_dir}")
 

@@ -18,7 +18,7 @@ _SHOWN_SHAPES = 6
 
 
 def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
-    """Images and instances of each split.
+    """Images and instances of each split; crowd regions are not trained on and not counted.
 
     Args:
         splits: a ``CocoIndex`` each.
@@ -31,7 +31,7 @@ def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
         table.add_row(
             name,
             f"{len(index):,}",
-            f"{index.num_annotations:,}",
+            f"{index.num_instances:,}",
             f"{index.max_instances_per_image:,}",
             str(index.annotations_path),
         )

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
+from finemask.config import plain
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
 from finemask.datatools.check.repair import Repaired, repair
 from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
@@ -24,7 +25,7 @@ from finemask.datatools.check.report import (
 from finemask.datatools.check.run import RULES, findings_of, load_document, sorted_problems
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
-from finemask.verbs.data_check_progress import CheckProgress
+from finemask.verbs.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> int:
         ConfigError: keys that contradict one another.
         DataError: a file is not there, or would be overwritten.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     console = Console(highlight=False, soft_wrap=False)
     inputs = [Path(path) for path in _listed(options["annotations"])]
     folders = _folders(options["images"], len(inputs))
@@ -50,10 +51,14 @@ def main(cfg: DictConfig) -> int:
     rules = [rule for rule in RULES if rule.fast or options["open_images"]]
     documents = tuple(load_document(path, folder) for path, folder in zip(inputs, folders, strict=True))
     print_contents(console, documents)
-    with CheckProgress() as progress:
-        dataset = Dataset(documents, settings, progress.advance)
-        found = list(findings_of(dataset, rules, progress.rule))
-        repaired = repair(dataset, found, rules, progress.rule) if _can_be_repaired(options, dataset) else None
+    with Progress("checking") as progress:
+
+        def begins(rule: Rule) -> None:
+            progress.update(0, None, rule.name)
+
+        dataset = Dataset(documents, settings, lambda what, done, total: progress.update(done, total, what))
+        found = list(findings_of(dataset, rules, begins))
+        repaired = repair(dataset, found, rules, begins) if _can_be_repaired(options, dataset) else None
     problems = _problems(found)
     if problems:
         console.print()

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
-from finemask.verbs.data_convert_progress import watching
+from finemask.verbs.progress import Progress
 
 _SHOWN_CLASSES = 12
 _ALWAYS = ("images", "instances")
@@ -29,9 +30,9 @@ def main(cfg: DictConfig) -> int:
         ConfigError: a value that there is not.
         DataError: a source that cannot be used, or an output folder that holds something else.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     classes = options["classes"] or []
-    with watching() as watch:
+    with Progress("converting") as progress:
         done = convert(
             Path(options["source"]).expanduser(),
             Path(options["output"]).expanduser(),
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> int:
                 mask_values=options["mask_values"],
                 image_root=Path(options["image_root"]).expanduser() if options["image_root"] else None,
             ),
-            watch=watch,
+            watch=progress.track,
         )
     show(Console(), done, boxes=options["boxes"], to=options["to"])
     return 0

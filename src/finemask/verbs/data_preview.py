@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image, PngImagePlugin
 
+from finemask.config import plain
 from finemask.data.index import CocoIndex
 from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.preview import draw_view
@@ -17,7 +18,7 @@ from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.training.run import build_datamodule, prepare_data
 from finemask.verbs.data_preview_pairs import Pair, make_pair, open_split
-from finemask.verbs.data_stats_progress import counting
+from finemask.verbs.progress import Progress
 
 PER_SHEET = 16
 ON_DISK, MODEL_INPUT = "on_disk", "model_input"
@@ -45,15 +46,15 @@ def main(cfg: DictConfig) -> int:
     prepare_data(cfg)
     dataset, items = open_split(build_datamodule(cfg), cfg.split, cfg.n, cfg.epoch)
     index = dataset.index
-    transform = ImageTransform(preprocessing_from(OmegaConf.to_container(cfg.model, resolve=True)))  # type: ignore[arg-type]
+    transform = ImageTransform(preprocessing_from(plain(cfg.model)))
     transform.train(cfg.split == "train")
     by_class = cfg.color_by == "class" or (cfg.color_by == "auto" and len(index.categories) > 1)
     pairs: list[Pair] = []
-    with counting("drawing", len(items)) as advance, torch.random.fork_rng(devices=[]):
+    with Progress("drawing", len(items), "images") as progress, torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)  # of the image size, where it is drawn from several
         for item in items:
             pairs.append(make_pair(dataset, item, transform, by_class))
-            advance()
+            progress.advance()
     for path in old:
         path.unlink()
     written = write_sheets(output, pairs, index, cfg, by_class)
@@ -101,8 +102,8 @@ def write_sheets(output: Path, pairs: Sequence[Pair], index: CocoIndex, cfg: Dic
     """Draws and writes everything, ``PER_SHEET`` images at a time; returns the files."""
     cell_wh = _cell_size(pairs)
     how = f"epoch {cfg.epoch}, seed {cfg.seed}, " if cfg.split == "train" else "not augmented, "
-    sizes = OmegaConf.to_container(cfg.model, resolve=True)
-    seen = f"{how}model={cfg.model.name}, shorter side {sizes['min_size']} px, longer at most {sizes['max_size']} px"  # type: ignore[call-overload, index]
+    sizes = plain(cfg.model)
+    seen = f"{how}model={cfg.model.name}, shorter side {sizes['min_size']} px, longer at most {sizes['max_size']} px"
     written = []
     pages = [pairs[first : first + PER_SHEET] for first in range(0, len(pairs), PER_SHEET)]
     for number, page in enumerate(pages):

@@ -1,9 +1,6 @@
 """``finemask data split``: an annotation file into parts that share no group of images."""
 
 import shlex
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finemask.datatools.coco_file import load_coco
 from finemask.datatools.split.groups import HASH, Groups, group_images
@@ -27,8 +23,7 @@ from finemask.datatools.split.run import (
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import sha256_of
 from finemask.verbs.data_split_tables import classes_table, parts_table, remarks
-
-_LINE_EVERY_S = 10.0  # of progress where there is no terminal
+from finemask.verbs.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:
@@ -100,8 +95,8 @@ def _grouped(source: SplitSource, rules: list[str], images: str | None) -> Group
             raise DataError(
                 f"none of the images is there, the first would be {missing[0]}", where=folder, remedy="Check images="
             )
-    with _progress(len(source.file_names)) as advance:
-        return group_images(source.file_names, rules, folder, advance)
+    with Progress("comparing images", len(source.file_names), "images") as progress:
+        return group_images(source.file_names, rules, folder, progress.advance)
 
 
 def _masks(part_of: NDArray[np.int64], names: list[str], folds: bool) -> dict[str, NDArray[np.bool_]]:
@@ -152,28 +147,3 @@ def _train_command(output: Path, images: str | None, folds: bool) -> str:
     if files != "annotations":
         words += [f"data.{part}={files}/{part}.json" for part in ("train", "val")]
     return shlex.join(["finemask", "train", *words])
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], object]]:
-    """A bar on a terminal, a plain line now and then anywhere else; on stderr."""
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("comparing images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True)
-    task = bar.add_task("", total=total)
-    done, said = 0, time.monotonic()
-
-    def advance() -> None:
-        nonlocal done, said
-        done += 1
-        bar.update(task, completed=done)
-        if done == 1 and console.is_terminal:
-            bar.start()
-        if not console.is_terminal and time.monotonic() - said > _LINE_EVERY_S:
-            said = time.monotonic()
-            console.print(f"[{done}/{total}] images compared", markup=False)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

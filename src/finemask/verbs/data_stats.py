@@ -4,23 +4,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
+from finemask.data.index import CocoIndex
 from finemask.datatools.stats.advice import advise, train_command
 from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.read import read_index
 from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
 from finemask.datatools.stats.words import count, percent, plural
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
-from finemask.verbs.data_stats_progress import counting
+from finemask.verbs.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"
 _CLASSES_SHOWN = 12
@@ -46,14 +47,14 @@ def main(cfg: DictConfig) -> int:
     if cfg.sample is not None and (not isinstance(cfg.sample, int) or cfg.sample < 1):
         raise ConfigError(f"sample is {cfg.sample}", remedy="Give a number of images of at least 1, or null for all")
     refuse_foreign(output)
-    settings = ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))  # type: ignore[arg-type]
-    index = read_index(annotations, images_dir)
-    with counting("measuring objects", len(index)) as advance:
-        objects = measure_objects(index, advance)
+    settings = ModelSettings.of(plain(cfg.model))
+    index = CocoIndex.read(annotations, images_dir)
+    with Progress("measuring objects", len(index), "images") as progress:
+        objects = measure_objects(index, progress.advance)
     looks = None
     if images_dir is not None:
-        with counting("looking at images", len(chosen_rows(len(index), cfg.sample))) as advance:
-            looks = measure_images(index, cfg.sample, advance)
+        with Progress("looking at images", len(chosen_rows(len(index), cfg.sample)), "images") as progress:
+            looks = measure_images(index, cfg.sample, progress.advance)
     summary = summarise(index, objects, looks, settings)
     advice = advise(index, objects, settings, images_dir)
     command = train_command(advice, settings, annotations, images_dir)

@@ -1,24 +1,21 @@
 """``finemask data tile``: cuts large images and their instances into overlapping tiles."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from finemask.datatools.tile.report import TileReport
-from finemask.datatools.tile.run import Progress as OnTile
 from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.machine.hardware import memory_gib
+from finemask.verbs.progress import Progress
 
 _MEMORY_SHARE = 0.9  # of what is free, for a decoded image
-_LINES = 10  # of progress where there is no terminal
 _DEFAULT_MIN_SIZE = 800  # px, of the models
 
 
@@ -41,9 +38,14 @@ def main(cfg: DictConfig) -> int:
     memory = memory_gib()
     free = None if memory is None else memory[1] * 2**30 * _MEMORY_SHARE
     output = Path(cfg.output)
-    with _progress() as on_tile:
+    with Progress("cutting", unit="tiles") as progress:
         reports = tile_files(
-            _paths(cfg.annotations), _paths(cfg.images), output, settings, free_memory_bytes=free, progress=on_tile
+            _paths(cfg.annotations),
+            _paths(cfg.images),
+            output,
+            settings,
+            free_memory_bytes=free,
+            progress=progress.update,
         )
     show(Console(), reports, settings, output)
     return 0
@@ -130,24 +132,4 @@ def next_steps(reports: Sequence[TileReport], settings: TileSettings, output: Pa
 
 
 def _paths(value: Any) -> list[Path]:
-    values = OmegaConf.to_container(value) if isinstance(value, ListConfig) else [value]
-    assert isinstance(values, list)
-    return [Path(str(path)) for path in values]
-
-
-@contextmanager
-def _progress() -> Iterator[OnTile]:
-    """A bar on a terminal, a few plain lines anywhere else; on stderr."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield lambda done, total: _say(console, done, total)
-        return
-    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TextColumn("tiles"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _say(console: Console, done: int, total: int) -> None:
-    if done * _LINES // total > (done - 1) * _LINES // total:
-        console.print(f"[{done}/{total}] tiles", markup=False)
+    return [Path(str(path)) for path in (value if isinstance(value, ListConfig) else [value])]

@@ -1,7 +1,6 @@
 """Running a model over the images of a split."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,17 +8,15 @@ from itertools import islice
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.ops.decode import decode_image
+from finemask.verbs.progress import Progress
 
 _MAX_THREADS = 8
-_LINES = 10  # how often a log that is no terminal hears of it
 
 
 def detect_split(
@@ -49,12 +46,12 @@ def detect_split(
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{key} is {value!r}", remedy="Give a whole number of at least 1.")
     model.to(device).eval()
-    with torch.inference_mode(), _Counter(len(index)) as counter:
+    with torch.inference_mode(), Progress("evaluating", len(index), "images") as progress:
         for batch in _batches(_images(index, threads, ahead=2 * batch_size), batch_size):
             images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for _, image in batch]
             for (i, _), detections in zip(batch, model(images), strict=True):
                 evaluator.add(int(index.image_ids[i]), detections)
-            counter.advance(len(batch))
+            progress.advance(len(batch))
 
 
 def _images(index: CocoIndex, threads: int, ahead: int) -> Iterator[tuple[int, Any]]:
@@ -78,43 +75,3 @@ def _images(index: CocoIndex, threads: int, ahead: int) -> Iterator[tuple[int, A
 def _batches(items: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
     while batch := list(islice(items, size)):
         yield batch
-
-
-class _Counter:
-    """A progress bar on a terminal, some plain lines anywhere else."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._said = total, 0, 0
-        self._console = Console(stderr=True)
-        self._start = time.perf_counter()
-        columns = (
-            TextColumn("evaluating"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} images/s"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=self._console, transient=True)
-        self._task = self._bar.add_task("", total=total, rate="–")
-
-    def __enter__(self) -> "_Counter":
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        rate = self._done / (time.perf_counter() - self._start)
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=self._done, rate=f"{rate:.1f}")
-        elif (tenth := self._done * _LINES // self._total) > self._said:
-            self._said = tenth
-            left = (self._total - self._done) / rate
-            print(
-                f"evaluated {self._done} of {self._total} images, {rate:.1f} images/s, {left:.0f} s left",
-                file=self._console.file,
-                flush=True,
-            )

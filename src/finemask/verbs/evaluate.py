@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -31,7 +32,7 @@ def main(cfg: DictConfig) -> int:
     Raises:
         FinemaskError: settings that contradict each other, or files that cannot be used.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     if (options["model"] is None) == (options["predictions"] is None):
         raise ConfigError(
             "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),

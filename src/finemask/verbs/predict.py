@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.errors import ConfigError, DataError
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, NamedImage, list_items
 from finemask.inference.writers import Writer, open_writers
-from finemask.verbs.predict_progress import PredictProgress
+from finemask.verbs.progress import Progress
 
 _LISTED = 20  # failures named in the closing error; all were reported as they happened
 
@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> int:
         FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files
             that could not be read.
     """
-    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    options = plain(cfg)
     save = [options["save"]] if isinstance(options["save"], str) else options["save"]
     if not save:
         raise ConfigError("save= is empty: nothing would be written", remedy="The default is [overlay,coco].")
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> int:
     predictor = load(options["model"], options["device"])
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
-    with PredictProgress(sum(len(item) for item in items)) as progress:
+    with Progress("predicting", sum(len(item) for item in items), "images") as progress:
         images = readable(items, tally.failures, progress)
         found = predictor.stream(images, options["threshold"], options["batch_size"])
         record(found, writers, tally, progress)
@@ -69,7 +69,7 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def readable(items: Iterable[Item], failures: list[DataError], progress: PredictProgress) -> Iterator[NamedImage]:
+def readable(items: Iterable[Item], failures: list[DataError], progress: Progress) -> Iterator[NamedImage]:
     """The images of all items; one that cannot be read is reported, remembered and left out."""
     for item in items:
         try:
@@ -77,10 +77,10 @@ def readable(items: Iterable[Item], failures: list[DataError], progress: Predict
         except DataError as error:
             failures.append(error)
             progress.say(f"skipped {error}")
-            progress.advance("")
+            progress.advance()
 
 
-def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: PredictProgress) -> None:
+def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: Progress) -> None:
     """Hands each image's instances to all writers. However it ends, what was found so far is written."""
     start = time.perf_counter()
     try:
@@ -90,7 +90,7 @@ def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, 
             tally.instances.update(instances.class_names)
             for writer in writers:
                 writer.add(instances, tally.images)
-            progress.advance(f"{instances.name}: {_summary(instances)}")
+            progress.advance(line=f"{instances.name}: {_summary(instances)}")
     finally:
         tally.seconds = time.perf_counter() - start
         if tally.images:

@@ -7,11 +7,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finemask.config import plain
 from finemask.datatools.check.problems import Problem, Severity
 from finemask.datatools.check.report import print_problems
 from finemask.datatools.check.run import RULES, check_before_training
@@ -31,7 +32,7 @@ def check_data(cfg: DictConfig) -> None:
     """
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
         return
-    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    data = plain(cfg.data)
     root = Path(data["root"])
     train, val = (None if data[split] is None else root / data[split] for split in ("train", "val"))
     assert train is not None
@@ -41,7 +42,7 @@ def check_data(cfg: DictConfig) -> None:
         val,
         images_dir,
         allow_missing_categories=data["allow_missing_categories"],
-        **_training_to_come(OmegaConf.to_container(cfg.model, resolve=True)),
+        **_training_to_come(plain(cfg.model)),
     )
     console = Console(highlight=False)
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
@@ -56,7 +57,7 @@ def check_data(cfg: DictConfig) -> None:
         console.print(_table(problems))
 
 
-def _training_to_come(model: Any) -> dict[str, Any]:
+def _training_to_come(model: dict[str, Any]) -> dict[str, Any]:
     """What the rules about the fit of data and model need to know."""
     sizes = model["min_size"] if isinstance(model["min_size"], list) else [model["min_size"]]
     cap = model["roi_heads"]["detections_per_img"]

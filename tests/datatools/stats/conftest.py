@@ -3,12 +3,11 @@
 from functools import cache
 
 import pytest
-from omegaconf import OmegaConf
 from stats_data import write_coco
 
-from finemask.config import compose
+from finemask.config import compose, plain
+from finemask.data.index import CocoIndex
 from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.read import read_index
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +17,7 @@ def settings_of():
     @cache  # composing takes a moment
     def settings(*overrides):
         cfg = compose("train", ["data.root=DIR", *overrides])
-        return ModelSettings.of(OmegaConf.to_container(cfg.model, resolve=True))
+        return ModelSettings.of(plain(cfg.model))
 
     return settings
 
@@ -28,6 +27,6 @@ def index_of(tmp_path):
     """Writes a file as ``write_coco`` does and opens it."""
 
     def index(images, objects, **options):
-        return read_index(write_coco(tmp_path, images, objects, **options), tmp_path / "images")
+        return CocoIndex.read(write_coco(tmp_path, images, objects, **options), tmp_path / "images")
 
     return index

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from stats_data import rectangle, write_coco
 
 from finemask.data.dataset import InstanceDataset
+from finemask.data.index import CocoIndex
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.stats.objects import GRID, measure_objects, overlapping_pairs
-from finemask.datatools.stats.read import read_index
 
 HW = (60, 80)
 
@@ -72,7 +72,7 @@ def test_a_file_without_objects(index_of):
 
 def test_boxes_and_areas_are_those_that_training_gets(tmp_path):
     root = draw_shapes(tmp_path, images=12, size=96, seed=5)
-    index = read_index(root / "annotations" / "train.json", root / "images")
+    index = CocoIndex.read(root / "annotations" / "train.json", root / "images")
     objects = measure_objects(index)
     targets = [InstanceDataset(index, min_visible_px=1)[i][1] for i in range(len(index))]
     assert objects.boxes.tolist() == [box for target in targets for box in target["boxes"].tolist()]
@@ -97,7 +97,7 @@ def test_neighbours_against_dense_counting(tmp_path_factory, corners):
     hw = (20, 30)
     masks = [rectangle(hw, x, y, x + w, y + h) for x, y, w, h in corners]
     root = tmp_path_factory.mktemp("dense")
-    index = read_index(write_coco(root, [hw], [(0, "a", mask) for mask in masks]), root / "images")
+    index = CocoIndex.read(write_coco(root, [hw], [(0, "a", mask) for mask in masks]), root / "images")
     objects = measure_objects(index)
     for k, mask in enumerate(masks):
         others = np.any([other for j, other in enumerate(masks) if j != k] or [np.zeros(hw, np.bool_)], axis=0)

@@ -3,17 +3,13 @@
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from finemask.data.segments import FIFTHS_LIMIT
+from finemask.ops.outlines import Ring, mask_to_polygons
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle
-
-Ring = NDArray[np.float64]
-"""[P, 2], x and y in px; the first point is not repeated."""
 
 _SAGITTA_PX = 0.05  # by which a chord of an ellipse may fall short of its arc
 _MAX_SIDES = 2000
@@ -41,23 +37,16 @@ def is_polygon(polygon: Sequence[float]) -> bool:
 
 
 def rings_of(rle: Rle, tolerance_px: float = 0.0) -> list[Ring]:
-    """Outlines of a mask along the edges of its pixels: of its parts and of their holes.
+    """Outlines of a mask along the edges of its pixels, those of its parts and of their holes alike.
 
-    Filled by even and odd, and by pycocotools, they give the very pixels back. Parts that touch at a corner are
-    one ring.
+    Filled by even and odd, and by pycocotools, they give the very pixels back.
 
     Args:
         rle: the mask.
         tolerance_px: how far a thinned outline may run from the exact one; 0 keeps every corner.
     """
-    crop, x0, y0 = rle_to_crop(rle)
-    if not crop.size:
-        return []
-    # At three times the size every side of a pixel has points of its own, and (c + 1) // 3 is the edge it lies on.
-    large = np.pad(crop.astype(np.uint8).repeat(3, axis=0).repeat(3, axis=1), 1)
-    contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    rings = [_corners(contour[:, 0].astype(np.int64) // 3) for contour in contours]
-    return [_thinned(ring, tolerance_px) + np.array([x0, y0], dtype=np.float64) for ring in rings]
+    polygons = mask_to_polygons(*rle_to_crop(rle), tolerance_px)
+    return [ring for polygon in polygons for ring in (polygon.outer, *polygon.holes)]
 
 
 def bridged(rings: Sequence[Ring]) -> Ring:
@@ -91,19 +80,3 @@ def _turned(points: Ring, about: tuple[float, float], radians: float) -> list[fl
         points = (points - about) @ np.array([[cos, sin], [-sin, cos]]) + about
     flat: list[float] = points.ravel().tolist()
     return flat
-
-
-def _corners(ring: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Without repeated points, and without those on a straight line between their neighbours."""
-    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    corners: NDArray[np.int64] = ring[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return corners
-
-
-def _thinned(ring: NDArray[np.int64], tolerance_px: float) -> Ring:
-    if tolerance_px > 0 and len(ring) > 4:
-        thin = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, closed=True).reshape(-1, 2)
-        if len(thin) >= 3:
-            return thin.astype(np.float64)
-    return ring.astype(np.float64)

@@ -4,7 +4,6 @@ from collections import Counter
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.datatools.contact_sheet import Cell, contact_sheet
@@ -103,14 +102,15 @@ def _box(instance: Instance, image: ImageRecord) -> tuple[float, float, float, f
 
 def _shrunk(instance: Instance, image: ImageRecord, height: int, width: int) -> Rle:
     """The mask at the size it is shown; empty for a box."""
+    nothing = crop_to_rle(np.zeros((0, 0), dtype=np.bool_), 0, 0, height, width)
     if instance.is_box:
-        return Rle(size=[height, width], counts=crop_to_rle(_nothing(), 0, 0, height, width)["counts"])
+        return nothing
     rle = instance.mask_rle(image.height, image.width)
     if (height, width) == (image.height, image.width):
         return rle
     crop, x0, y0 = rle_to_crop(rle)
     if not crop.size:
-        return crop_to_rle(_nothing(), 0, 0, height, width)
+        return nothing
     sy, sx = height / image.height, width / image.width
     left, top = min(int(x0 * sx), width - 1), min(int(y0 * sy), height - 1)
     right = min(max(left + 1, round((x0 + crop.shape[1]) * sx)), width)
@@ -118,7 +118,3 @@ def _shrunk(instance: Instance, image: ImageRecord, height: int, width: int) -> 
     size = (right - left, bottom - top)
     shrunk = cv2.resize(crop.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return crop_to_rle(shrunk, left, top, height, width)
-
-
-def _nothing() -> NDArray[np.bool_]:
-    return np.zeros((0, 0), dtype=np.bool_)

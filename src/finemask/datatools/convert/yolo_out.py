@@ -10,9 +10,10 @@ import numpy as np
 import yaml
 
 from finemask.datatools.convert.categories_file import NAME, categories_text
-from finemask.datatools.convert.geometry import Ring, bridged, rings_of
+from finemask.datatools.convert.geometry import bridged, rings_of
 from finemask.datatools.convert.output import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
+from finemask.ops.outlines import Ring
 
 
 def write_yolo(dataset: Dataset, output: Output) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from finemask.inference.instances import Instances
-from finemask.inference.polygons import Polygon, Ring, mask_to_polygons
 from finemask.inference.writers.naming import output_stem
 from finemask.ops.colours import colours
 from finemask.ops.files import write_json
+from finemask.ops.outlines import Polygon, Ring, mask_to_polygons
 from finemask.ops.rle_crop import rle_to_crop
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from finemask.inference.instances import Instances
-from finemask.inference.polygons import mask_to_polygons
 from finemask.inference.writers.naming import output_stem
 from finemask.ops.files import write_json
+from finemask.ops.outlines import mask_to_polygons
 from finemask.ops.rle_crop import rle_to_crop
 
 

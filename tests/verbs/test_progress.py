@@ -1,0 +1,100 @@
+"""Where nobody watches, few lines; on a terminal, a bar that goes away."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from finemask.verbs import progress
+from finemask.verbs.progress import Progress
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """A clock that stands still until it is moved: ``seconds[0]``."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A terminal, and what was written on it."""
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=written, force_terminal=True, width=100))
+    return written
+
+
+@pytest.mark.parametrize("total", [20, None, 3])  # right, unknown, wrong
+def test_quick_work_leaves_no_line(capsys, total):
+    with Progress("measuring", total, "images") as shown:
+        for _ in range(20):
+            shown.advance()
+    assert list(Progress("reading").track("abc", "reading labels")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_gets_a_line_now_and_then(capsys, seconds):
+    with Progress("measuring", 4000, "images") as shown:
+        for _ in range(40):  # 100 images and 4 s at a time: over 15 s are gone for the first time after 400 images
+            seconds[0] += 4
+            shown.advance(100)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "measuring: 400 of 4,000 images, 144 s left",
+        "measuring: 800 of 4,000 images, 128 s left",
+    ]
+
+
+def test_a_total_that_is_off_promises_nothing(capsys, seconds):
+    for total in (None, 3):
+        shown = Progress("cutting", total, "tiles")
+        seconds[0] += 16
+        shown.advance(5)
+    assert capsys.readouterr().err.splitlines() == ["cutting: 5 tiles", "cutting: 5 tiles"]
+
+
+def test_each_step_has_its_own_name_and_its_own_clock(capsys, seconds):
+    with Progress("checking") as shown:
+        shown.update(0, None, "masks")
+        seconds[0] += 1000
+        for done in range(3):
+            shown.update(done, 4, "decoding")
+            seconds[0] += 16
+    assert capsys.readouterr().err.splitlines() == [
+        "decoding: 0",
+        "decoding: 1 of 4, 48 s left",
+        "decoding: 2 of 4, 32 s left",
+    ]
+
+
+def test_every_line_that_the_work_itself_brings_is_logged(capsys):
+    with Progress("predicting", 2, "images") as shown:
+        shown.say("skipped [b].png")
+        shown.advance()
+        shown.advance(line="a[0].png: 1 cell")
+        shown.advance(line="one more than a video said")
+    assert capsys.readouterr().err.splitlines() == [
+        "skipped [b].png",
+        "[2/2] a[0].png: 1 cell",
+        "[3/3] one more than a video said",
+    ]
+
+
+def test_a_terminal_gets_a_bar_and_no_lines(screen):
+    with Progress("measuring [a]", 4, "images") as shown:
+        for _ in range(4):
+            shown.advance(line="found")
+    assert "measuring [a]" in screen.getvalue()
+    assert "4/4" in screen.getvalue()
+    assert "images/s" in screen.getvalue()
+    assert "found" not in screen.getvalue()
+
+
+def test_a_step_of_unknown_length_does_not_inherit_the_last_ones(screen):
+    with Progress("checking") as shown:
+        assert list(shown.track("abc", "decoding")) == ["a", "b", "c"]
+        (task,) = shown._bar.tasks
+        assert (task.description, task.completed, task.total) == ("decoding", 3, 3)
+        shown.update(0, None, "boxes")
+        (task,) = shown._bar.tasks
+        assert (task.description, task.completed, task.total) == ("boxes", 0, None)
