@@ -1,6 +1,8 @@
 """For bench_train.py: whole epochs, what surrounds a step, and the preset for small machines."""
 
+import contextlib
 import csv
+import io
 import statistics
 import tempfile
 import time
@@ -81,7 +83,8 @@ def _our_epoch(folder: Path) -> float:
         "trainer.accelerator=cpu",
         "trainer.log_every_n_steps=1",
     ]
-    finished = train(compose("train", words))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        finished = train(compose("train", words))
     assert finished is not None
     (metrics,) = sorted((folder / "runs").glob("*/*/metrics.csv"))[-1:]
     with metrics.open(newline="", encoding="utf-8") as lines:

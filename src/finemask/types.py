@@ -10,9 +10,8 @@ Shape shorthand, used in every docstring of the package:
 Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1..K.
 """
 
-from __future__ import (
-    annotations,  # torch is only named here: the verbs of data start without it, in a third of the time
-)
+# torch is only named here: the verbs of data start without it, in a third of the time.
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def write_scenes(root: Path, images: int, height: int, width: int, objects: int,
     """
     for folder in ("images", "annotations"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     first_seed = sum(map(ord, split)) * 1000
     for number in range(1, images + 1):
         image, target = scene(height, width, objects, first_seed + number)
@@ -74,7 +76,7 @@ def write_scenes(root: Path, images: int, height: int, width: int, objects: int,
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / "images" / name)
         entries.append({"id": number, "file_name": name, "height": height, "width": width})
         for mask in layers_to_masks(target["layers"], target["slots"]).numpy():
-            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            rle: Any = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
             annotations.append(
                 {
                     "id": len(annotations) + 1,
