@@ -122,6 +122,14 @@ def test_a_verb_gets_its_configuration(verb: list[DictConfig]) -> None:
     assert verb == [{"json": True}]
 
 
+@pytest.mark.parametrize("words", [["data"], ["data", "--help"], ["data", "help"]])
+def test_a_family_of_verbs_lists_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    page = capsys.readouterr().out
+    listed = [name for name in cli.VERBS if f"  {name} " in page]
+    assert listed == [name for name in cli.VERBS if name.startswith("data ")]
+
+
 def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "finemask.verbs.doctor", SimpleNamespace(main=lambda cfg: 2))
     assert cli.main(["doctor"]) == 2
@@ -131,7 +139,10 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
     ("words", "message"),
     [
         (["docter"], "'docter' is not a verb. Did you mean finemask doctor? finemask --help lists them."),
-        (["data"], "'data' is not a verb. There is: finemask data check, finemask data split"),
+        (
+            ["data", "check", "data.root=photos"],
+            "This verb takes files: annotations=photos/annotations/train.json images=photos/images.",
+        ),
         (
             ["data", "synt"],
             "'data synt' is not a verb. Did you mean finemask data synth? There is: finemask data check",

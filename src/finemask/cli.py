@@ -93,6 +93,11 @@ def _run(words: list[str]) -> int:
 
         print(overview({name: verb.summary for name, verb in VERBS.items()}, _version()))
         return 0
+    if family := _family_asked_for(words):
+        from finemask.command_line.help import family_page
+
+        print(family_page(words[0], {name: VERBS[name].summary for name in family}))
+        return 0
     if words[0] in ("--version", "-V"):
         print(f"finemask {_version()}")
         return 0
@@ -175,6 +180,13 @@ def _read(words: list[str]) -> Request:
     return request
 
 
+def _family_asked_for(words: list[str]) -> list[str]:
+    """The verbs of a family, where its help was asked for: ``finemask data``, ``finemask data --help``."""
+    if words[1:] and words[1] not in ("--help", "-h", "help"):
+        return []
+    return [name for name in VERBS if name.startswith(f"{words[0]} ")]
+
+
 def _split_verb(words: list[str]) -> tuple[str, list[str]]:
     for count in (2, 1):
         name = " ".join(words[:count])
@@ -184,8 +196,8 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
 
     family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
     if family:
-        typed = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
-        close = get_close_matches(typed, family, n=1) if typed != words[0] else []
+        typed = " ".join(words[:2])
+        close = get_close_matches(typed, family, n=1)
         hint = f"Did you mean finemask {close[0]}? " if close else ""
         raise FinemaskError(
             f"'{typed}' is not a verb", remedy=f"{hint}There is: finemask {', finemask '.join(family)}."

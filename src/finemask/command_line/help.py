@@ -40,6 +40,19 @@ def overview(verbs: Mapping[str, str], version: str) -> str:
     )
 
 
+def family_page(family: str, verbs: Mapping[str, str]) -> str:
+    """The page of ``finemask data --help``: the verbs whose names begin alike.
+
+    Args:
+        family: the first word of their names.
+        verbs: name of the verb to what it does.
+    """
+    width = max(map(len, verbs)) + 2
+    listed = [f"  {name:<{width}}{summary}" for name, summary in verbs.items()]
+    usage = f"usage: finemask {family} VERB key=value …"
+    return "\n".join([usage, "", *listed, "", f"finemask {family} VERB --help lists the keys of a verb."])
+
+
 def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> str:
     """The page of ``finemask VERB --help``, read from the comments of the verb's configuration.
 

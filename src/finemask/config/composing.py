@@ -156,6 +156,8 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
     if key not in known:
         guess = nearest(key, [*known_groups, *known])
         hint = f"Did you mean '{guess}'? " if guess else ""
+        if key == "data.root" and {"annotations", "images"} <= known.keys():
+            hint = f"This verb takes files: annotations={value}/annotations/train.json images={value}/images. "
         holder = known.get(key.rpartition(".")[0])
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
