@@ -141,7 +141,7 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
         (["docter"], "'docter' is not a verb. Did you mean finemask doctor? finemask --help lists them."),
         (
             ["data", "check", "data.root=photos"],
-            "unknown key 'data.root'. This verb takes files: annotations=photos/annotations/train.json images=photos/images.",
+            "unknown key 'data.root'. This verb takes files: annotations=photos/annotations/train.json images=photos/",
         ),
         (
             ["data", "synt"],
