@@ -162,10 +162,22 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
         raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
+    _check_kind(override, known[key], verb)
     inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
     if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
         shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
         raise ConfigError(f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}.")
+
+
+def _check_kind(override: Override, default: Any, verb: str) -> None:
+    """Refuses a word where a number stands; ``auto`` and references to other keys are numbers in the end."""
+    value = override.value()
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if is_number and isinstance(value, str | bool) and value != "auto" and "${" not in str(value):
+        raise ConfigError(
+            f"'{override.key_or_group}' is a number ({default} by default) and cannot become '{value}'",
+            remedy=f"finemask {verb} --help says what it means.",
+        )
 
 
 def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str) -> DictConfig:

@@ -19,7 +19,7 @@ from finemask.errors import DataError
 from finemask.types import Category
 
 _WHAT = "a COCO annotation file"
-_REMEDY_ABSENT = "Check data.root and the path of the file, which is relative to it"
+_REMEDY_ABSENT = "Check its path"
 _INT32 = 2**31 - 1
 
 

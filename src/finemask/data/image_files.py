@@ -19,7 +19,7 @@ def check_images_exist(annotations: Path, images_dir: Path, file_names: Sequence
         DataError: says how many are missing, and the first three.
     """
     if not images_dir.is_dir():
-        raise DataError("there is no such folder of images", where=images_dir, remedy="Check data.root and data.images")
+        raise DataError("there is no such folder of images", where=images_dir, remedy="Check the path of the images")
     listed: dict[str, set[str]] = {}
     missing = []
     for file_name in file_names:

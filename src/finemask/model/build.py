@@ -63,6 +63,8 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
                 where="model.roi_heads.detections_per_img",
                 remedy="resolve_model() fills in what follows from the data.",
             )
+        if not isinstance(roi_options["detections_per_img"], int) or roi_options["detections_per_img"] < 1:
+            raise ConfigError("a whole number of at least 1, or auto", where="model.roi_heads.detections_per_img")
         per_location = anchors.num_anchors_per_location()
         rpn = RowsRegionProposalNetwork(
             anchors,

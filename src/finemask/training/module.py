@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from finemask.errors import FinemaskError
+from finemask.errors import ConfigError, FinemaskError
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.transfer import set_train_mode
 from finemask.training.optim import SchedulerFactory, parameter_groups
@@ -59,7 +59,10 @@ class MaskRCNNModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
         groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale)
-        optimizer = self._optimizer(groups, lr=self._lr)
+        try:
+            optimizer = self._optimizer(groups, lr=self._lr)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error).splitlines()[0], where="optimizer") from error
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = self._scheduler(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

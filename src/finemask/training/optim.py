@@ -9,6 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from finemask.errors import ConfigError
+
 _WARMUP_START = 0.01  # of the learning rate, at the first step
 
 
@@ -101,6 +103,8 @@ SchedulerFactory = Callable[..., LambdaLR]
 
 
 def _warmup_steps(total_steps: int, warmup: float, max_warmup_steps: int) -> int:
+    if not 0 <= warmup <= 1:
+        raise ConfigError(f"{warmup} is no share of the steps", where="scheduler.warmup", remedy="It is from 0 to 1.")
     return min(max_warmup_steps, round(warmup * total_steps))
 
 

@@ -63,6 +63,7 @@ def train(cfg: DictConfig) -> Finished | None:
     Raises:
         FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
     """
+    _check_numbers(cfg)
     datamodule = build_datamodule(cfg)
     datamodule.setup()
     if datamodule.val_index is None:
@@ -75,6 +76,15 @@ def train(cfg: DictConfig) -> Finished | None:
             return _train(cfg, datamodule, checkpoint)
     finally:
         close_run()
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    """Refuses what Lightning or NumPy would stumble over after the run has begun."""
+    if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
+        raise ConfigError(f"seed is {cfg.seed}", remedy="It is a whole number from 0 to 4,294,967,295.")
+    for key in ("max_epochs", "max_steps"):
+        if cfg.trainer.get(key) == 0:
+            raise ConfigError("with 0 there is nothing to train", where=f"trainer.{key}", remedy="Give 1 or more.")
 
 
 def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finished | None:
@@ -101,7 +111,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         optimizer=_instantiate(_without(cfg.optimizer, "lr", "weight_decay"), "optimizer"),
         scheduler=_instantiate(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
-        weight_decay=cfg.optimizer.weight_decay,
+        weight_decay=cfg.optimizer.weight_decay or 0.0,
         backbone_lr_scale=cfg.transfer.backbone_lr_scale,
         seed=cfg.seed,
     )
