@@ -82,9 +82,8 @@ def counts_of_outlines(segments: PackedSegments, rows: NDArray[np.int64], size_h
     bounds = pairwise(offsets_of(lengths).tolist())
     outlines: Any = [coordinates[a:b] for a, b in bounds]  # the stubs know lists of floats only
     rles: Any = coco_mask.frPyObjects(outlines, *size_hw)
-    if len(rles) == len(rows):
-        return [rle["counts"] for rle in rles]
-    return [rles[a]["counts"] if b - a == 1 else coco_mask.merge(rles[a:b])["counts"] for a, b in pairwise([0, *ends.tolist()])]
+    joined: Any = [rles[a] if b - a == 1 else coco_mask.merge(rles[a:b]) for a, b in pairwise([0, *ends.tolist()])]
+    return [rle["counts"] for rle in joined]
 
 
 def crop_of_counts(counts: bytes, window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:

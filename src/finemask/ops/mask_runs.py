@@ -72,7 +72,9 @@ def decode_runs(
     height = size_hw[0]
     x0, y0, _, y1 = windows_xyxy.astype(np.int64).T
     if y0.any() or (y1 != height).any():
-        columns, rows = np.divmod(starts, (y1 - y0)[owners])  # only runs in windows of the image's height change columns
+        columns, rows = np.divmod(
+            starts, (y1 - y0)[owners]
+        )  # only runs in windows of the image's height change columns
         starts = columns * height + rows
     starts += (x0 * height + y0)[owners]
     return MaskRuns(owners, starts, starts + lengths, len(counts), size_hw)
