@@ -108,11 +108,11 @@ class InstanceDataset(Dataset[Sample]):
             scene = self.augment.augment_scene(scene, self._draw, rng)
             boxes, areas = boxes_and_areas_from_layers(scene.layers, scene.slots)
         visible = np.flatnonzero(areas >= self.min_visible_px)
-        self.num_lost[i] = len(areas) - len(visible)
+        self.num_lost.numpy()[i] = len(areas) - len(visible)
         kept = visible
         if self.max_instances is not None and len(visible) > self.max_instances:
             kept = rng.choice(visible, self.max_instances, replace=False)
-        self.num_unused[i] = len(visible) - len(kept)
+        self.num_unused.numpy()[i] = len(visible) - len(kept)
         image, layers, slots, labels = scene
         if len(kept) < len(areas):
             keep = np.zeros(len(areas), dtype=np.bool_)
@@ -142,7 +142,7 @@ class InstanceDataset(Dataset[Sample]):
         masks = instances.runs(targets)
         boxes, areas = boxes_and_areas_from_runs(masks)
         filled = np.flatnonzero(areas)
-        self.num_empty[i] = len(areas) - len(filled)
+        self.num_empty.numpy()[i] = len(areas) - len(filled)
         layers, slots = layers_from_runs(masks.of(filled))
         image = decode_image(self.index.image_path(i), self.index.size_hw(i))
         scene = Scene(image, layers, slots, instances.labels[targets[filled]])
