@@ -1,5 +1,6 @@
 """Packing a batch into one buffer and taking it apart again."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,3 +58,13 @@ def test_workers_hand_over_the_same_batches():
         first, second = loader
         assert_same(first, samples[:2])
         assert_same(second, samples[2:])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
+def test_a_pinned_batch_is_pinned_and_the_same():
+    samples = samples_of([(30, 31, 3), (22, 22, 0)])
+    images, targets = PackedBatch.pack(samples).pin_memory().unpack()
+    assert_same((images, targets), samples)
+    assert all(image.is_pinned() for image in images)
+    assert all(target["layers"].is_pinned() for target in targets)
