@@ -1,7 +1,7 @@
 """Measures loading annotations and making samples, beside pycocotools and albumentations in the same run.
 
-    python scripts/bench_data.py load --output bench_load.json
-    python scripts/bench_data.py pipeline --output bench_pipeline.json
+    python scripts/bench_data.py load --json bench_load.json
+    python scripts/bench_data.py pipeline --json bench_pipeline.json
 
 ``load`` writes a synthetic COCO file of train2017's size (118,000 images, 860,000 polygons, 450 MB), opens it in
 fresh processes, and reads every mask in two forked workers. ``pipeline`` turns drawn images and their annotations
@@ -31,7 +31,7 @@ def main() -> int:
     pipeline.add_argument("--instances", type=int, nargs="+", default=[20, 200])
     pipeline.add_argument("--rounds", type=int, default=5)
     for command in (load, pipeline):
-        command.add_argument("--output", type=Path, help="JSON file")
+        command.add_argument("--json", "--output", dest="output", type=Path, help="JSON file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench_data-") as temporary:
         if arguments.work == "load":

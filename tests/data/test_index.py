@@ -46,6 +46,13 @@ def assert_equals_pycocotools(index, images):
                 assert xs.max() <= x1
                 assert y0 - 1 <= ys.min()
                 assert ys.max() <= y1
+        backwards = np.arange(len(instances))[::-1]
+        runs = instances.runs(backwards)
+        dense = np.zeros((len(instances), index.size_hw(i)[1] * index.size_hw(i)[0]), dtype=np.bool_)
+        for k, start, stop in zip(runs.owners, runs.starts, runs.stops, strict=True):
+            dense[backwards[k], start:stop] = True
+        for k in range(len(instances)):
+            np.testing.assert_array_equal(dense[k].reshape(index.size_hw(i)[::-1]).T, full_mask(index, i, k))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

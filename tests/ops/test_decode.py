@@ -144,3 +144,36 @@ def test_arrays_are_checked():
             decode_image(bad)
     with pytest.raises(DataError, match="annotations say"):
         decode_image(RGB, (7, 5))
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"keep_rgb": True}])
+def test_jpeg_pixels_are_those_of_pillow(quality, subsampling, options):
+    rng = np.random.default_rng(quality)
+    for shape in ((1, 1, 3), (9, 33, 3), (50, 47, 3)):
+        smooth = np.cumsum(rng.integers(-9, 10, shape), axis=1).astype(np.uint8)
+        chroma = {} if "keep_rgb" in options else {"subsampling": subsampling}
+        content = encoded(Image.fromarray(smooth), "JPEG", quality=quality, **chroma, **options)
+        np.testing.assert_array_equal(decode_image(content), np.asarray(Image.open(io.BytesIO(content))))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_damaged_jpeg_files_are_refused_or_read_as_pillow_does(progressive):
+    rng = np.random.default_rng(3)
+    smooth = np.cumsum(rng.integers(-9, 10, (40, 40, 3)), axis=1).astype(np.uint8)
+    whole = encoded(Image.fromarray(smooth), "JPEG", quality=90, progressive=progressive)
+    for at in range(0, len(whole), 5):
+        for damaged in (
+            whole[:at] + b"\xff" + whole[at + 1 :],
+            whole[:at] + bytes([int(rng.integers(256))]) + whole[at + 1 :],
+            whole[:at] + whole[at + 4 :],
+            whole[:at] + b"\xff\xd9",
+        ):
+            try:
+                expected = np.asarray(Image.open(io.BytesIO(damaged)).convert("RGB"))
+            except Exception:  # Pillow raises nearly anything
+                with pytest.raises(DataError):
+                    decode_image(damaged)
+            else:
+                np.testing.assert_array_equal(decode_image(damaged), expected)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from finemask.data.augment import Augmentation, SceneAugmentation
+from finemask.data.batch import BatchLoader, PackedBatch
 from finemask.data.cache import CacheFolder
 from finemask.data.dataset import InstanceDataset, Sample
 from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
@@ -216,13 +217,11 @@ class CocoDataModule(pl.LightningDataModule):
         return self._loader(dataset, batches)
 
     def _loader(self, dataset: InstanceDataset, batches: Sampler[Any]) -> DataLoader[Sample]:
-        if self.num_workers > 0:
-            raise_open_file_limit()
-        return DataLoader(
+        return BatchLoader(
             dataset,
             batch_sampler=batches,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=PackedBatch.pack if self.num_workers > 0 else collate,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=start_worker if self.num_workers > 0 else None,
@@ -238,23 +237,6 @@ def start_worker(worker: int) -> None:
     """One thread a worker: OpenCV would start one for every core in each of them."""
     if (cv2 := sys.modules.get("cv2")) is not None:
         cv2.setNumThreads(0)
-
-
-def raise_open_file_limit() -> None:
-    """Allows as many open files as the system permits, up to 65536.
-
-    Every tensor that waits in a worker's queue holds one: five an image, which with 8 workers, 2 batches each
-    and 16 images a batch is more than the customary 1024. The other way of sharing tensors leaves memory
-    behind when a run is killed.
-    """
-    try:
-        import resource  # not on Windows, which shares tensors otherwise
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def available_cores() -> int:

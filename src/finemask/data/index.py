@@ -20,8 +20,9 @@ from finemask.data.cache import CacheFolder, read_packed
 from finemask.data.image_files import check_images_exist
 from finemask.data.packed_file import map_packed
 from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
-from finemask.data.segments import crop_of_counts, crop_of_polygons
+from finemask.data.segments import counts_of_outlines, crop_of_counts, crop_of_polygons
 from finemask.errors import DataError
+from finemask.ops.mask_runs import MaskRuns, decode_runs
 from finemask.types import Category
 
 
@@ -151,7 +152,8 @@ class CocoIndex:
 
     def instances(self, i: int) -> "ImageInstances":
         """The annotations of image ``i``, in the order of the file."""
-        return ImageInstances(self, slice(int(self.first_annotation[i]), int(self.first_annotation[i + 1])))
+        rows = slice(int(self.first_annotation[i]), int(self.first_annotation[i + 1]))
+        return ImageInstances(self, rows, self.size_hw(i))
 
 
 class ImageInstances:
@@ -164,9 +166,10 @@ class ImageInstances:
         annotation_ids: int64 [N].
     """
 
-    def __init__(self, index: CocoIndex, rows: slice) -> None:
+    def __init__(self, index: CocoIndex, rows: slice, size_hw: tuple[int, int]) -> None:
         self._segments = index.segments
         self._first = rows.start
+        self._size_hw = size_hw
         self.labels = index.labels[rows]
         self.iscrowd = index.iscrowd[rows]
         self.boxes_xyxy = index.segments.boxes_xyxy[rows]
@@ -189,6 +192,23 @@ class ImageInstances:
         if parts := segments.polygons(row):
             return crop_of_polygons(parts, window), x0, y0
         return crop_of_counts(segments.counts(row), window), x0, y0
+
+    def runs(self, chosen: NDArray[np.int64]) -> MaskRuns:
+        """The same pixels of many instances at once, several times quicker than one crop after another.
+
+        Args:
+            chosen: int64 [M], which ones.
+        """
+        segments, rows = self._segments, self._first + chosen
+        outlined = segments.first_part[rows + 1] > segments.first_part[rows]
+        windows = segments.windows[rows]
+        windows[outlined] = (0, 0, self._size_hw[1], self._size_hw[0])  # they are drawn in the whole image
+        drawn = iter(counts_of_outlines(segments, rows[outlined], self._size_hw))
+        counts = [
+            next(drawn) if as_outline else segments.counts(row)
+            for row, as_outline in zip(rows.tolist(), outlined.tolist(), strict=True)
+        ]
+        return decode_runs(counts, windows, self._size_hw)
 
 
 _ARRAYS = {

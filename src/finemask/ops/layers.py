@@ -102,17 +102,20 @@ def _extents_and_areas(layer: NDArray[np.uint8]) -> NDArray[np.int64]:
     begins = np.empty((height, width), dtype=np.bool_)
     begins[:, :1] = True
     np.not_equal(layer[:, 1:], layer[:, :-1], out=begins[:, 1:])
-    starts = np.flatnonzero(begins)
+    starts = begins.reshape(-1).nonzero()[0]
     values = layer.reshape(-1)[starts]
-    lengths = np.diff(starts, append=layer.size)
-    filled = np.flatnonzero(values)
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1:] = layer.size - starts[-1:]
+    filled = values.nonzero()[0]
     if not filled.size:
         return table
-    by_value = filled[np.argsort(values[filled], kind="stable")]  # top to bottom within a value
+    by_value = filled[values[filled].argsort(kind="stable")]  # top to bottom within a value
     values, lengths = values[by_value], lengths[by_value]
     y, x = np.divmod(starts[by_value], width)
-    firsts = np.flatnonzero(np.diff(values, prepend=0))
-    lasts = np.append(firsts[1:], len(values)) - 1
+    changes = (values[1:] != values[:-1]).nonzero()[0]
+    firsts = np.concatenate([[0], changes + 1])
+    lasts = np.concatenate([changes, [len(values) - 1]])
     table[values[firsts]] = np.stack(
         [
             np.minimum.reduceat(x, firsts),

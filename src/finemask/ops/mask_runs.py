@@ -1,0 +1,204 @@
+"""All masks of an image as runs, and label maps painted from them at once.
+
+A mask of 10,000 pixels is a hundred runs, and the runs of all instances of an image fit in one array: boxes, areas,
+collisions and label maps come out of a few calls of numpy, however many instances there are. Runs are column-major,
+as COCO counts them.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.ops.layers import MAX_VALUE
+
+_PAIRS_AT_ONCE = 2**21  # bounds the memory for looking at runs that overlap
+
+
+class MaskRuns(NamedTuple):
+    """The pixels of N masks of one image, as S runs that go down its columns.
+
+    A pixel's position is ``x * H + y``. Runs of one mask are in ascending order, do not overlap, and are not empty;
+    one that reaches the lower edge may go on at the top of the next column.
+    """
+
+    owners: NDArray[np.int64]  # [S], the mask of each run, ascending
+    starts: NDArray[np.int64]  # [S], position of the first pixel
+    stops: NDArray[np.int64]  # [S], position after the last
+    num_masks: int
+    size_hw: tuple[int, int]
+
+    def of(self, filled: NDArray[np.int64]) -> "MaskRuns":
+        """The same with the masks that have no pixels left out.
+
+        Args:
+            filled: int64 [M], those that have some, ascending.
+        """
+        if len(filled) == self.num_masks:
+            return self
+        return self._replace(owners=np.searchsorted(filled, self.owners), num_masks=len(filled))
+
+
+def decode_runs(
+    counts: Sequence[bytes], windows_xyxy: NDArray[np.int64] | NDArray[np.int32], size_hw: tuple[int, int]
+) -> MaskRuns:
+    """Decodes COCO's compressed counts of many masks in one go.
+
+    Args:
+        counts: of N masks, each of its window; empty for a mask without pixels.
+        windows_xyxy: int [N, 4], px, inside the image.
+        size_hw: of the image, px.
+    """
+    numbers, first = _numbers(counts)
+    pairs = (first[1:] - first[:-1]) // 2  # zeros and ones take turns; zeros at the end do not matter
+    masks = pairs.nonzero()[0]
+    pairs = pairs[masks]
+    begin = pairs.cumsum() - pairs  # of each mask that has ones
+    second = (first[masks] + 1 - 2 * begin).repeat(pairs) + 2 * np.arange(pairs.sum())
+    # from a mask's fourth number on, each is the difference from the number two before
+    changes = np.stack([numbers[second - 1], numbers[second]])
+    first_gaps = changes[0, begin]
+    changes[0, begin] = 0
+    gaps, lengths = _sums_within(changes, begin, pairs)
+    gaps[begin] = first_gaps
+    starts = _sums_within(gaps + lengths, begin, pairs) - lengths
+    owners = masks.repeat(pairs)
+    if (lengths == 0).any():
+        filled = lengths.nonzero()[0]
+        owners, starts, lengths = owners[filled], starts[filled], lengths[filled]
+    height = size_hw[0]
+    x0, y0, _, y1 = windows_xyxy.astype(np.int64).T
+    if y0.any() or (y1 != height).any():
+        columns, rows = np.divmod(
+            starts, (y1 - y0)[owners]
+        )  # only runs in windows of the image's height change columns
+        starts = columns * height + rows
+    starts += (x0 * height + y0)[owners]
+    return MaskRuns(owners, starts, starts + lengths, len(counts), size_hw)
+
+
+def boxes_and_areas_from_runs(masks: MaskRuns) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes and areas of N masks; zeros for one without pixels.
+
+    Returns:
+        float32 [N, 4], xyxy px, where x2 and y2 are one past the last pixel; int64 [N], px.
+    """
+    height = masks.size_hw[0]
+    boxes = np.zeros((masks.num_masks, 4), dtype=np.float32)
+    areas = np.zeros(masks.num_masks, dtype=np.int64)
+    if not len(masks.owners):
+        return boxes, areas
+    changes = (masks.owners[1:] != masks.owners[:-1]).nonzero()[0]
+    firsts = np.concatenate([[0], changes + 1])
+    lasts = np.concatenate([changes, [len(masks.owners) - 1]])
+    x, top = np.divmod(masks.starts, height)
+    bottom = masks.stops - x * height
+    turns = bottom > height  # it goes on in the next column, so it touches both edges
+    x2 = (masks.stops[lasts] - 1) // height + 1
+    y1 = np.minimum.reduceat(np.where(turns, 0, top), firsts)
+    y2 = np.maximum.reduceat(np.minimum(bottom, height), firsts)
+    owners = masks.owners[firsts]
+    boxes[owners] = np.stack([x[firsts], y1, x2, y2], axis=1)
+    areas[owners] = np.add.reduceat(masks.stops - masks.starts, firsts)
+    return boxes, areas
+
+
+def layers_from_runs(masks: MaskRuns) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Label maps as ``LayerPainter`` paints them: each mask, in turn, in the first layer that has room for it.
+
+    Returns:
+        ``layers`` uint8 [L, H, W], L at least 1, and ``slots`` int64 [N, 2].
+    """
+    height, width = masks.size_hw
+    order = np.argsort(masks.starts, kind="stable")
+    sorted_masks = masks._replace(owners=masks.owners[order], starts=masks.starts[order], stops=masks.stops[order])
+    slots, number = _assign(_collisions(sorted_masks), masks.num_masks)
+    layers = np.empty((number, height, width), dtype=np.uint8)
+    layer_of, value_of = slots[sorted_masks.owners].T
+    for layer, pixels in enumerate(layers):
+        here = slice(None) if number == 1 else np.flatnonzero(layer_of == layer)
+        edges = np.zeros((len(layer_of[here]) + 1, 2), dtype=np.int64)  # where each run begins, and its gap before
+        edges[:-1, 0], edges[:-1, 1] = sorted_masks.starts[here], sorted_masks.stops[here]
+        edges[-1] = height * width
+        values = np.zeros(edges.shape, dtype=np.uint8)
+        values[:-1, 1] = value_of[here]
+        columns = np.repeat(values.reshape(-1), np.diff(edges.reshape(-1), prepend=0))
+        cv2.transpose(columns.reshape(width, height), pixels)
+    return layers, slots
+
+
+def _numbers(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers in compressed counts, int64 [M], and where those of each mask begin, int64 [N + 1].
+
+    Each is digits of five bits, lowest first, plus 48: bit 5 says that another follows, bit 4 of the last is the sign.
+    """
+    digits = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
+    lasts = (digits < 32).nonzero()[0]
+    first = lasts.searchsorted([0, *accumulate(map(len, counts))])
+    highest = lasts.copy()  # place of the last digit
+    highest[1:] -= lasts[:-1] + 1
+    numbers = ((digits[lasts].astype(np.int64) ^ 16) - 16) << (5 * highest)
+    for place in range(1, int(highest.max(initial=0)) + 1):
+        longer = (highest >= place).nonzero()[0]
+        numbers[longer] += (digits[lasts[longer] - place].astype(np.int64) & 31) << (5 * (highest[longer] - place))
+    return numbers, first
+
+
+def _sums_within(values: NDArray[np.int64], begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Running sums int64 [..., S] that start anew where each group begins."""
+    sums = values.cumsum(axis=-1)
+    return np.asarray(sums - (sums[..., begin] - values[..., begin]).repeat(sizes, axis=-1))
+
+
+def _collisions(masks: MaskRuns) -> dict[int, list[int]]:
+    """For each mask that shares a pixel with earlier ones, those; runs must be sorted by where they start."""
+    found: dict[int, list[int]] = {}
+    if not (masks.starts[1:] < np.maximum.accumulate(masks.stops)[:-1]).any():
+        return found
+    following = np.arange(1, len(masks.starts) + 1)
+    number = np.searchsorted(masks.starts, masks.stops) - following  # of later runs that begin inside each
+    keys = [_pairs(masks, following[part], number[part]) for part in _parts(number)]
+    for key in np.unique(np.concatenate(keys)).tolist():
+        later, earlier = divmod(key, masks.num_masks)
+        found.setdefault(later, []).append(earlier)
+    return found
+
+
+def _pairs(masks: MaskRuns, following: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pairs of masks that collide in some of the runs, each once: ``later * N + earlier``."""
+    one = np.repeat(masks.owners[following - 1], number)
+    begin = np.cumsum(number) - number
+    other = masks.owners[np.arange(len(one)) + np.repeat(following - begin, number)]
+    return np.unique(np.maximum(one, other) * masks.num_masks + np.minimum(one, other))
+
+
+def _parts(number: NDArray[np.int64]) -> Iterator[slice]:
+    """Slices of the runs that have so many pairs together; at least one run each."""
+    total = np.cumsum(number)
+    row = 0
+    while row < len(number):
+        done = total[row] - number[row]
+        end = max(row + 1, int(np.searchsorted(total, done + _PAIRS_AT_ONCE, side="right")))
+        yield slice(row, end)
+        row = end
+
+
+def _assign(collisions: dict[int, list[int]], num_masks: int) -> tuple[NDArray[np.int64], int]:
+    """Slots int64 [N, 2] and the number of layers, at least 1."""
+    homes: list[int] = []
+    values: list[int] = []
+    used = [0]
+    for mask in range(num_masks):
+        taken = {homes[other] for other in collisions.get(mask, ())}
+        home = 0
+        while home in taken or (home < len(used) and used[home] == MAX_VALUE):
+            home += 1
+        if home == len(used):
+            used.append(0)
+        used[home] += 1
+        homes.append(home)
+        values.append(used[home])
+    return np.array([homes, values], dtype=np.int64).reshape(2, -1).T.copy(), len(used)
