@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine", "config"},
     "export": {"ops", "model", "model_header", "model_file", "inference"},
     "serving": {"ops", "inference"},
-    "bench": {"ops", "inference"},
+    "bench": {"ops", "inference", "machine"},
     "machine": set(),
     "config": set(),
     "command_line": {"config"},

@@ -112,6 +112,8 @@ def test_the_order_of_the_words_does_not_matter(tree: Path) -> None:
         ),
         (["model/loss=x"], "'x' is no option of the group 'model/loss'", "There are: focal, plain."),
         (["model.backbone=deep"], "'model.backbone' holds several keys", "Set one of: model.backbone.name."),
+        (["data.batch_size=many"], "'data.batch_size' is a number", "cannot become 'many'"),
+        (["data.batch_size=true"], "'data.batch_size' is a number", "cannot become 'True'"),
         (["data.root=[1,2"], "the value of 'data.root=[1,2' cannot be read", "A list is [a,b]"),
         (["data.root='a"], "cannot be read", "stands in quotes"),
         (["name=my", "run"], "'run' is not of the form key=value", "needs quotes"),

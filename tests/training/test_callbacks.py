@@ -44,7 +44,7 @@ def test_without_a_gpu_the_epoch_is_forecast_and_a_quicker_preset_named(monkeypa
     assert caplog.text.count("No GPU") == 1
 
 
-def test_a_quick_epoch_names_no_preset(monkeypatch, caplog):
+def test_a_quick_training_names_no_preset(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
         run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch)
     assert "takes about 50 s" in caplog.text

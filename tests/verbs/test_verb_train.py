@@ -38,6 +38,22 @@ def test_errors_are_refused_with_the_command_that_repairs_them(shapes, tmp_path,
     assert cli.main(["train", "data.root=shapes", *QUICK, *fixed]) == 0
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=-1", "error: seed is -1. It is a whole number"),
+        ("trainer.max_epochs=0", "error: trainer.max_epochs: with 0 there is nothing to train"),
+        ("optimizer.lr=-1", "error: optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=quick", "error: 'optimizer.lr' is a number"),
+        ("scheduler.warmup=2", "error: scheduler.warmup: 2 is no share of the steps"),
+        ("model.roi_heads.detections_per_img=0", "error: model.roi_heads.detections_per_img: a whole number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(shapes, capsys, word, message):
+    assert cli.main(["train", "data.root=shapes", *QUICK, word]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_without_the_check_the_reader_still_refuses(shapes, capsys):
     change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
     assert cli.main(["train", "data.root=shapes", "data.check=false", *QUICK]) == 2

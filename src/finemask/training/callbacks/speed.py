@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
+_SLOW_RUN_S = 600.0  # a training that takes longer deserves the hint
 _FORECAST_AFTER = 4  # steps: the first ones allocate memory and are slower
-_SLOW_EPOCH_S = 600.0  # an epoch above this deserves the hint
 
 
 class Speed(pl.Callback):
@@ -69,7 +69,7 @@ class Speed(pl.Callback):
                 trainer.max_epochs,
                 spell_duration(whole_s),
             )
-            if epoch_s > _SLOW_EPOCH_S and self._quicker_preset:
+            if whole_s > _SLOW_RUN_S and self._quicker_preset:
                 log.warning(
                     "This model is made for a GPU. On this machine %s is many times quicker: a smaller model with "
                     "fewer regions an image.",
