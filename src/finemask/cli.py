@@ -40,6 +40,7 @@ VERBS = {
     "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data_synth"),
     "data convert": Verb("other tools' datasets to COCO, and COCO to theirs", "finemask.verbs.data_convert"),
     "data tile": Verb("cut large images and their instances into overlapping tiles", "finemask.verbs.data_tile"),
+    "benchmark": Verb("how fast this machine loads, trains, predicts and evaluates", "finemask.verbs.benchmark"),
     "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
     "config": Verb(
         "list, show NAME or copy NAME DEST: start from a shipped configuration",

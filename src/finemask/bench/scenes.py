@@ -73,7 +73,9 @@ def write_scenes(root: Path, images: int, height: int, width: int, objects: int,
     for number in range(1, images + 1):
         image, target = scene(height, width, objects, first_seed + number)
         name = f"{split}_{number:05}.jpg"
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / "images" / name)
+        pixels = Image.fromarray(image.permute(1, 2, 0).numpy())
+        small = pixels.resize((max(1, width // 16), max(1, height // 16)))  # noise is no photograph to a decoder
+        small.resize((width, height)).save(root / "images" / name, quality=90)
         entries.append({"id": number, "file_name": name, "height": height, "width": width})
         for mask in layers_to_masks(target["layers"], target["slots"]).numpy():
             rle: Any = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -1,0 +1,146 @@
+"""The four measurements of ``finemask benchmark``, each of ours alone, on what ``write_scenes`` drew."""
+
+import resource
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from finemask.bench.timing import interleave
+from finemask.data.dataset import InstanceDataset
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.ops.paste import masks_to_rles
+from finemask.types import Target
+
+_MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What one kind of work achieved.
+
+    Args:
+        images_per_s: median over the rounds.
+        what: what was done with each image, in words.
+        peak_memory_mib: of the GPU where one works, else of the process, so far.
+    """
+
+    images_per_s: float
+    what: str
+    peak_memory_mib: float
+
+
+def measure_data(dataset: InstanceDataset, rounds: int) -> Speed:
+    """Files to samples, in this one process: what a worker does."""
+
+    def load() -> None:
+        for position in range(len(dataset)):
+            dataset[position]
+
+    per_s = len(dataset) / _median(load, rounds)
+    augmented = "augmented" if dataset.augment is not None else "not augmented"
+    return Speed(per_s, f"read, decoded, {augmented}: for each worker process", _peak_memory(torch.device("cpu")))
+
+
+def measure_training(
+    model: MaskRCNN, images: list[Tensor], targets: list[Target], device: torch.device, precision: str, rounds: int
+) -> Speed:
+    """Forward, backward and a step of SGD, on images that are there already."""
+    model.to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    images = [image.to(device) for image in images]
+    targets = [_moved(target, device) for target in targets]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with _autocast(device, precision):
+            losses: dict[str, Tensor] = model(images, targets)
+            total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        optimizer.step()
+        _wait(device)
+
+    seconds = _median(step, rounds)
+    what = f"{seconds:.3g} s a step of {len(images)}, {precision}"
+    return Speed(len(images) / seconds, what, _peak_memory(device))
+
+
+def measure_prediction(model: MaskRCNN, images: list[Tensor], device: torch.device, rounds: int) -> Speed:
+    """Detections and their masks as RLE; the model's random weights are made to find as many as it may."""
+    model.to(device).eval()
+    _widen_scores(model)
+    images = [image.to(device) for image in images]
+    found: list[int] = []
+
+    @torch.inference_mode()
+    def predict() -> None:
+        for one in model(images):
+            masks_to_rles(one["mask_probs"], one["boxes"], one["image_size_hw"])
+            found.append(len(one["labels"]))
+        _wait(device)
+
+    per_s = len(images) / _median(predict, rounds)
+    return Speed(per_s, f"{statistics.median(found):.0f} instances an image, masks as RLE", _peak_memory(device))
+
+
+def measure_evaluation(annotations: Path, rounds: int) -> Speed:
+    """COCO's numbers for boxes and masks, of detections that are there already."""
+    ground_truth = load_ground_truth(annotations)
+    results = ground_truth_as_predictions(ground_truth)
+
+    def evaluate() -> None:
+        evaluator = CocoEvaluator(ground_truth)
+        evaluator.add_results(results)
+        evaluator.compute()
+
+    per_s = len(ground_truth.images) / _median(evaluate, rounds)
+    what = f"bbox and segm, {len(results) / len(ground_truth.images):.0f} detections an image"
+    return Speed(per_s, what, _peak_memory(torch.device("cpu")))
+
+
+def _median(work: Callable[[], object], rounds: int) -> float:
+    return interleave({"work": work}, rounds).median("work")
+
+
+def _moved(target: Target, device: torch.device) -> Target:
+    return Target(
+        boxes=target["boxes"].to(device),
+        labels=target["labels"].to(device),
+        layers=target["layers"].to(device),
+        slots=target["slots"].to(device),
+        image_id=target["image_id"],
+    )
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    if precision == "32-true":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16-mixed" else torch.float16)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _MIB
+    # Linux counts in KiB, macOS in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (_MIB if sys.platform == "darwin" else 1024)
+
+
+def _widen_scores(model: nn.Module) -> None:
+    """Spreads the scores of random weights, so that detections pass the threshold as a trained model's do."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("cls_score.weight"):
+                parameter.mul_(30)
