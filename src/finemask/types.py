@@ -10,11 +10,13 @@ Shape shorthand, used in every docstring of the package:
 Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1..K.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, NotRequired, Protocol, TypedDict
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
+
+if TYPE_CHECKING:  # half a gigabyte that scoring a results file can do without
+    from torch import Tensor, nn
 
 
 class Category(NamedTuple):
@@ -148,6 +150,8 @@ class ProposalSampler(Protocol):
 
 def empty_detections(image_size_hw: tuple[int, int], mask_side: int = 28) -> Detections:
     """Detections of an image in which nothing was found."""
+    import torch
+
     return Detections(
         boxes=torch.zeros(0, 4),
         labels=torch.zeros(0, dtype=torch.int64),

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation import pycocotools_backend
+from finemask.evaluation import hotcoco_backend, pycocotools_backend
+from finemask.evaluation.cross_check import cross_check
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.operating_point import Curve, build_curve
 from finemask.evaluation.results import check_results
@@ -16,7 +17,8 @@ from finemask.evaluation.scores import Backend, CocoScores, Matches, class_preci
 from finemask.types import CocoResult, Detections
 
 IOU_TYPES = ("bbox", "segm")
-BACKENDS: dict[str, Backend] = {"pycocotools": pycocotools_backend.evaluate}
+BACKENDS: dict[str, Backend] = {"fast": hotcoco_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
+_REFERENCE = "pycocotools"
 _STANDARD_CAP = 100
 _HEADROOM = 1.5  # over the objects of the fullest image: a cap at their very number would cost recall
 
@@ -63,7 +65,8 @@ class CocoEvaluator:
         max_detections: cap on the detections of one image and category; ``"auto"`` is 100, or 1.5 times the
             objects of the fullest image where that is more.
         threshold: score at which precision and recall are reported; ``"auto"`` picks the best F1.
-        backend: ``"pycocotools"``.
+        backend: ``"fast"`` (hotcoco) or ``"pycocotools"``, the reference. The fast one is compared with the reference
+            on some of the images at the first evaluation.
 
     Raises:
         ConfigError: a value that is none of these.
@@ -77,7 +80,7 @@ class CocoEvaluator:
         iou_types: Sequence[str] = IOU_TYPES,
         max_detections: int | Literal["auto"] = "auto",
         threshold: float | Literal["auto"] = "auto",
-        backend: str = "pycocotools",
+        backend: str = "fast",
     ) -> None:
         self.ground_truth = ground_truth
         self.category_ids = [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
@@ -92,6 +95,7 @@ class CocoEvaluator:
         self._results: list[CocoResult] = []
         self._images: set[int] = set()
         self._evaluation: Evaluation | None = None  # of the results as they are now
+        self._is_checked = backend == _REFERENCE
 
     def reset(self) -> None:
         """Forgets all detections."""
@@ -148,16 +152,22 @@ class CocoEvaluator:
         return self.evaluate().metrics
 
     def evaluate(self) -> Evaluation:
-        """The metrics and the curves behind them; computed once, however often they are asked for."""
+        """The metrics and the curves behind them; computed once, however often they are asked for.
+
+        Raises:
+            FinemaskError: the fast backend disagrees with pycocotools.
+        """
         if self._evaluation is None:
             self._evaluation = self._evaluate()
         return self._evaluation
 
     def _evaluate(self) -> Evaluation:
-        scores = {
-            iou_type: BACKENDS[self.backend](self.ground_truth, self._results, iou_type, self.max_detections)
-            for iou_type in self.iou_types
-        }
+        backend = BACKENDS[self.backend]
+        if not self._is_checked:
+            reference = BACKENDS[_REFERENCE]
+            cross_check(backend, reference, self.ground_truth, self._results, self.iou_types, self.max_detections)
+            self._is_checked = True
+        scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
         iou_type = "segm" if "segm" in scores else "bbox"
         curves = self._curves(iou_type, scores[iou_type])
         point = curves.overall.best() if self.threshold == "auto" else curves.overall.at(self.threshold)

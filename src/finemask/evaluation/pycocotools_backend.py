@@ -25,16 +25,22 @@ _DETECTION = np.dtype(
 
 
 def evaluate(
-    ground_truth: GroundTruth, results: Sequence[CocoResult], iou_type: str, max_detections: int
-) -> CocoScores:
+    ground_truth: GroundTruth, results: Sequence[CocoResult], iou_types: Sequence[str], max_detections: int
+) -> dict[str, CocoScores]:
     """Runs COCOeval.
 
     Args:
-        ground_truth: with masks if ``iou_type`` is ``"segm"``.
+        ground_truth: with masks if ``"segm"`` is among the types.
         results: checked (``check_results``); may be empty.
-        iou_type: ``"bbox"`` or ``"segm"``.
+        iou_types: any of ``"bbox"`` and ``"segm"``.
         max_detections: cap on the detections of one image and category.
     """
+    return {iou_type: _evaluate(ground_truth, results, iou_type, max_detections) for iou_type in iou_types}
+
+
+def _evaluate(
+    ground_truth: GroundTruth, results: Sequence[CocoResult], iou_type: str, max_detections: int
+) -> CocoScores:
     detections = [_detection(result, number) for number, result in enumerate(results, start=1)]
     coco_eval: Any = COCOeval(
         ground_truth.to_coco(),

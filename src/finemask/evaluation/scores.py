@@ -60,8 +60,8 @@ class CocoScores:
     matches: Matches
 
 
-Backend = Callable[[GroundTruth, Sequence[CocoResult], str, int], CocoScores]
-"""``backend(ground_truth, results, iou_type, max_detections)``; a faster one is one more such function."""
+Backend = Callable[[GroundTruth, Sequence[CocoResult], Sequence[str], int], dict[str, CocoScores]]
+"""``backend(ground_truth, results, iou_types, max_detections)``: the scores of each type."""
 
 
 def detection_caps(max_detections: int) -> list[int]:
