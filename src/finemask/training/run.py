@@ -196,6 +196,7 @@ def _evaluator(cfg: DictConfig, index: Any) -> CocoEvaluator:
         category_ids=index.category_ids,
         max_detections=cfg.max_detections,
         threshold=cfg.threshold,
+        backend=cfg.backend,
     )
 
 
