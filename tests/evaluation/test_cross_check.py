@@ -37,7 +37,7 @@ CHANGES = {"precision": higher("precision"), "recall": higher("recall"), "is_tru
 
 @pytest.fixture
 def evaluator():
-    dataset = random_dataset(SEED, images=12)
+    dataset = random_dataset(SEED, images=20)
     evaluator = CocoEvaluator(ground_truth_from_dict(dataset, "truth.json"))
     evaluator.add_results(random_results(dataset, SEED))
     return evaluator
@@ -86,6 +86,19 @@ def test_the_sample_is_the_same_every_time_and_bounded(evaluator):
     assert len(first[0].images) == cross_check._MOST_IMAGES
     assert {result["image_id"] for result in first[1]} <= set(first[0].images)
     assert {a["image_id"] for a in first[0].annotations} <= set(first[0].images)
+
+
+def test_the_sample_has_every_kind_of_category():
+    dataset = random_dataset(SEED, categories=40, objects=6, images=20)
+    truth = ground_truth_from_dict(dataset)
+    results = CocoEvaluator(truth)
+    results.add_results(random_results(dataset, SEED))
+    sampled, found = cross_check._sample(truth, results._results)
+    ids = [category.id for category in sampled.categories]
+    assert len(ids) == cross_check._MOST_CATEGORIES
+    assert {a["category_id"] for a in sampled.annotations} <= set(ids)
+    assert {result["category_id"] for result in found} <= set(ids)
+    assert ids == [category.id for category in truth.categories if category.id in ids]
 
 
 def test_an_image_fuller_than_the_bound_is_still_checked(evaluator, monkeypatch):

@@ -13,9 +13,10 @@ from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.scores import Backend, CocoScores, Matches
 from finemask.evaluation.self_check import ground_truth_as_predictions
 
-_SEED = 0  # the same images every time, so that what was found can be found again
-_MOST_IMAGES = 8
-_MOST_ENTRIES = 1_000  # annotations and detections; what the reference takes well under a second for
+_SEED = 0  # the same sample every time, so that what was found can be found again
+_MOST_IMAGES = 16
+_MOST_CATEGORIES = 12  # the reference's time grows with them, whether they are empty or not
+_MOST_ENTRIES = 2_000  # annotations and detections
 _TOLERANCE = 1e-9
 
 
@@ -60,16 +61,35 @@ def cross_check(
 
 
 def _sample(ground_truth: GroundTruth, results: ResultTable) -> tuple[GroundTruth, ResultTable]:
-    """Images up to the number and size that are checked, at least one, and all that belongs to them.
+    """Images and categories up to the numbers that are checked, and all that belongs to both."""
+    chooser = random.Random(_SEED)
+    images = _some_images(chooser, ground_truth, results)
+    annotations = [a for a in ground_truth.annotations if a["image_id"] in images]
+    is_in = np.array([id_ in images for id_ in sorted(ground_truth.images)], dtype=bool)[results.image]
+    detections = [results[number] for number in np.flatnonzero(is_in).tolist()]
+    # Categories with objects first, then those that only have detections, then empty ones: all are kinds to check.
+    with_objects, detected = ({entry["category_id"] for entry in entries} for entries in (annotations, detections))
+    shuffled = chooser.sample(ground_truth.categories, len(ground_truth.categories))
+    shuffled.sort(key=lambda category: 0 if category.id in with_objects else 1 if category.id in detected else 2)
+    categories = shuffled[: _MOST_CATEGORIES - 2] + shuffled[_MOST_CATEGORIES - 2 :][-2:]
+    ids = {category.id for category in categories}
+    annotations = [a for a in annotations if a["category_id"] in ids]
+    truth = GroundTruth(
+        source=ground_truth.source,
+        categories=[category for category in ground_truth.categories if category.id in ids],
+        images={id_: image for id_, image in ground_truth.images.items() if id_ in images},
+        annotations=annotations,
+        annotation_ids=[a["id"] for a in annotations],
+    )
+    return truth, ResultTable(truth, (result for result in detections if result["category_id"] in ids))
 
-    Of the categories that none of them has, one stays: the reference takes as long for an empty one as for another.
-    """
+
+def _some_images(chooser: random.Random, ground_truth: GroundTruth, results: ResultTable) -> set[int]:
     image_ids = sorted(ground_truth.images)
     counts = np.bincount(results.image, minlength=len(image_ids)).tolist()
     entries = Counter(dict(zip(image_ids, counts, strict=True)))
     entries.update(annotation["image_id"] for annotation in ground_truth.annotations)
-    chooser = random.Random(_SEED)
-    occupied = [id_ for id_ in ground_truth.images if entries[id_]] or list(ground_truth.images)
+    occupied = [id_ for id_ in image_ids if entries[id_]] or image_ids
     chosen: set[int] = set()
     total = 0
     for id_ in chooser.sample(occupied, len(occupied)):
@@ -79,20 +99,7 @@ def _sample(ground_truth: GroundTruth, results: ResultTable) -> tuple[GroundTrut
         total += entries[id_]
         if len(chosen) == _MOST_IMAGES:
             break
-    kept = [position for position, a in enumerate(ground_truth.annotations) if a["image_id"] in chosen]
-    is_chosen = np.array([id_ in chosen for id_ in image_ids], dtype=bool)[results.image]
-    detections = [results[number] for number in np.flatnonzero(is_chosen).tolist()]
-    present = {ground_truth.annotations[position]["category_id"] for position in kept}
-    present |= {result["category_id"] for result in detections}
-    absent = [category for category in ground_truth.categories if category.id not in present]
-    truth = GroundTruth(
-        source=ground_truth.source,
-        categories=[category for category in ground_truth.categories if category.id in present] + absent[:1],
-        images={id_: image for id_, image in ground_truth.images.items() if id_ in chosen},
-        annotations=[ground_truth.annotations[position] for position in kept],
-        annotation_ids=[ground_truth.annotation_ids[position] for position in kept],
-    )
-    return truth, ResultTable(truth, detections)
+    return chosen
 
 
 def _differences(mine: CocoScores, expected: CocoScores) -> Iterator[str]:
