@@ -79,6 +79,17 @@ def test_it_is_checked_once(evaluator, monkeypatch):
     assert len(calls) == 1
 
 
+def test_nothing_found_leaves_the_check_to_come(monkeypatch):
+    calls = []
+    monkeypatch.setattr(coco, "cross_check", lambda *arguments: calls.append(arguments))
+    dataset = random_dataset(SEED)
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset))
+    evaluator.compute()
+    evaluator.add_results(random_results(dataset, SEED))
+    evaluator.compute()
+    assert len(calls) == 2
+
+
 def test_the_sample_is_the_same_every_time_and_bounded(evaluator):
     first, again = (cross_check._sample(evaluator.ground_truth, evaluator._results) for _ in range(2))
     assert list(first[0].images) == list(again[0].images)

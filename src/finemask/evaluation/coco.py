@@ -69,7 +69,7 @@ class CocoEvaluator:
             objects of the fullest image where that is more.
         threshold: score at which precision and recall are reported; ``"auto"`` picks the best F1.
         backend: ``"fast"`` (hotcoco) or ``"pycocotools"``, the reference. The fast one is compared with the reference
-            on some of the images at the first evaluation.
+            on some of the images at the first evaluation of any detections.
 
     Raises:
         ConfigError: a value that is none of these.
@@ -169,7 +169,7 @@ class CocoEvaluator:
         if not self._is_checked:
             reference = BACKENDS[_REFERENCE]
             cross_check(backend, reference, self.ground_truth, self._results, self.iou_types, self.max_detections)
-            self._is_checked = True
+            self._is_checked = len(self._results) > 0
         scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
         iou_type = "segm" if "segm" in scores else "bbox"
         curves = self._curves(iou_type, scores[iou_type])
