@@ -169,6 +169,14 @@ def test_more_than_100_detections(cap):
     assert_same(truth, [found(1, x, y, 8, round(float(random.random()), 2)) for x, y in spots], cap, ["bbox"])
 
 
+@pytest.mark.parametrize("categories", [2, 3, 7])
+def test_categories_in_chunks(monkeypatch, categories):
+    monkeypatch.setattr(hotcoco_backend, "_LEAST_CATEGORIES", 1)
+    monkeypatch.setattr(hotcoco_backend, "_MOST_CHUNKS", 3)
+    dataset = random_dataset(categories, categories=categories)
+    assert_same(ground_truth_from_dict(dataset), random_results(dataset, 1))
+
+
 def test_ids_of_any_kind():
     truth = ground_truth_from_dict(
         {

@@ -23,6 +23,7 @@ from finemask.types import Rle
 _IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools, as the recall levels
 _RECALLS = np.linspace(0, 1, 101)
 _LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
+_MOST_CHUNKS, _LEAST_CATEGORIES = 8, 20  # categories go through in chunks: the bins' memory grows with their square
 _NO_MASK = Rle(size=[1, 1], counts="1")
 
 
@@ -48,7 +49,9 @@ def evaluate(
     image, category, score = results.image, results.category, results.score
     cells = image * len(category_ids) + category
     near = np.isin(cells, objects.image * len(category_ids) + objects.category)
-    bins = _Bins(image, cells, category, score, near, areas, max_detections)
+    size = max(_LEAST_CATEGORIES, -(-len(category_ids) // _MOST_CHUNKS))
+    chunks = [range(start, min(start + size, len(category_ids))) for start in range(0, len(category_ids), size)]
+    bins = _Bins(image, cells, category, score, near, areas, max_detections, category // size)
     truth = objects.to_hotcoco(hotcoco, len(category_ids), "segm" in iou_types)
     masks = None
     if "segm" in iou_types:  # only where there are objects of the category is a mask ever looked at
@@ -62,22 +65,29 @@ def evaluate(
     positives = objects.positives(len(category_ids))
     scores = {}
     for iou_type in iou_types:
-        run = hotcoco.COCOeval(truth, detections, iou_type)
-        run.params.img_ids = list(range(1, len(image_ids) + 1))
-        run.params.cat_ids = list(range(1, len(category_ids) + 1))
-        run.params.iou_thrs, run.params.rec_thrs = _IOUS.tolist(), _RECALLS.tolist()
-        run.params.max_dets = detection_caps(max_detections)
-        run.evaluate()
+        with_matches = iou_type == iou_types[-1]
+        precision, recall = [], []
+        for number, chunk in enumerate(chunks):
+            run = hotcoco.COCOeval(truth, detections, iou_type)
+            run.params.img_ids = list(range(1, len(image_ids) + 1))
+            run.params.cat_ids = [position + 1 for position in chunk]
+            run.params.iou_thrs, run.params.rec_thrs = _IOUS.tolist(), _RECALLS.tolist()
+            run.params.max_dets = detection_caps(max_detections)
+            run.evaluate()
+            if with_matches:
+                bins.read(run, number)
+            run.accumulate()
+            tables = run.eval
+            precision.append(tables["precision"])
+            recall.append(tables["recall"])
         matches = None
-        if iou_type == iou_types[-1]:
-            counts, is_true = bins.read(run)
-            kept = bins.order[counts[bins.order]]
+        if with_matches:
+            kept = bins.order[bins.counts[bins.order]]
             of_image = np.array(image_ids, dtype=np.int64)[image[kept]]
-            matches = Matches(kept, of_image, category[kept], score[kept], is_true[kept], positives)
-        run.accumulate()
-        tables = run.eval
+            matches = Matches(kept, of_image, category[kept], score[kept], bins.is_true[kept], positives)
+        caps = detection_caps(max_detections)
         scores[iou_type] = CocoScores(
-            category_ids, detection_caps(max_detections), tables["precision"], tables["recall"], matches
+            category_ids, caps, np.concatenate(precision, axis=2), np.concatenate(recall, axis=1), matches
         )
     return scores
 
@@ -129,6 +139,7 @@ class _Bins:
         near: bool [D], whether the cell has objects; elsewhere nothing can match.
         areas: float64 [D], px².
         cap: on the detections of a cell.
+        chunk: int64 [D], which run of hotcoco the category belongs to; each has bins of its own.
     """
 
     def __init__(
@@ -140,6 +151,7 @@ class _Bins:
         near: NDArray[np.bool_],
         areas: NDArray[np.float64],
         cap: int,
+        chunk: NDArray[np.int64],
     ) -> None:
         number = len(score)
         ranking = np.lexsort((image, -score))  # best first; a stable sort, so equal ones stay as listed
@@ -147,31 +159,36 @@ class _Bins:
         self.order = ranking[np.argsort(by_category, kind="stable")]
         capped = np.zeros(number, dtype=bool)
         capped[self.order] = _places(cells[self.order]) >= cap
-        # Unmatched, a detection is ignored where its size is out of bounds.
-        self._far_counts = ~near & ~capped & (areas <= _LARGEST_AREA)
-        # A bin begins with each detection that is near, so it holds one of those and the far ones that follow it.
-        self._near = np.flatnonzero(near)
-        self._bins = len(self._near) + 1
-        bins = len(self._near) - np.cumsum(near[ranking])
-        inside = (np.arange(number, 0, -1) - 0.5) / max(number, 1)  # falls along the ranking, strictly within 0..1
+        # Unmatched, a detection is ignored where its size is out of bounds; far from objects it is unmatched.
+        self.counts = ~near & ~capped & (areas <= _LARGEST_AREA)  # at IoU 0.5 over all sizes; read() adds the others
+        self.is_true = np.zeros(number, dtype=bool)
         self.score = np.empty(number)
-        self.score[ranking] = (bins + inside) / self._bins
         self._bin = np.empty(number, dtype=np.int64)
-        self._bin[ranking] = bins
+        self._near: list[NDArray[np.int64]] = []
+        self._far: list[NDArray[np.int64]] = []
+        ranked_chunk = chunk[ranking]
+        for which in range(int(chunk.max(initial=-1)) + 1):
+            members = ranking[ranked_chunk == which]
+            is_near = near[members]
+            self._near.append(members[is_near])
+            self._far.append(members[self.counts[members]])
+            # A bin begins with each detection that is near, so it holds one of those and the far ones that follow it.
+            bins = len(self._near[-1]) - np.cumsum(is_near)
+            inside = (np.arange(len(members), 0, -1) - 0.5) / max(len(members), 1)  # falls, strictly within 0..1
+            self.score[members] = (bins + inside) / (len(self._near[-1]) + 1)
+            self._bin[members] = bins
 
-    def read(self, run: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which detections count at IoU 0.5 over all sizes, and which of them are right; bool [D] each."""
-        counts, is_true = self._far_counts.copy(), np.zeros(len(self._bin), dtype=bool)
-        if not len(self._near):
-            return counts, is_true
-        bins = run.calibration(n_bins=self._bins, iou_threshold=0.5)["bins"]
-        held = np.fromiter(map(itemgetter("count"), bins), dtype=np.int64, count=self._bins)
-        accuracy = np.fromiter(map(itemgetter("avg_accuracy"), bins), dtype=np.float64, count=self._bins)
-        others = np.bincount(self._bin[self._far_counts], minlength=self._bins)
-        of_near = self._bin[self._near]
-        counts[self._near] = held[of_near] > others[of_near]
-        is_true[self._near] = counts[self._near] & (accuracy[of_near] > 0)
-        return counts, is_true
+    def read(self, run: Any, chunk: int) -> None:
+        """Notes which of a chunk's detections count at IoU 0.5 over all sizes, and which of them are right."""
+        if chunk >= len(self._near) or not len(self._near[chunk]):
+            return
+        near, number = self._near[chunk], len(self._near[chunk]) + 1
+        bins = run.calibration(n_bins=number, iou_threshold=0.5)["bins"]
+        held = np.fromiter(map(itemgetter("count"), bins), dtype=np.int64, count=number)
+        accuracy = np.fromiter(map(itemgetter("avg_accuracy"), bins), dtype=np.float64, count=number)
+        others = np.bincount(self._bin[self._far[chunk]], minlength=number)
+        self.counts[near] = held[self._bin[near]] > others[self._bin[near]]
+        self.is_true[near] = self.counts[near] & (accuracy[self._bin[near]] > 0)
 
 
 def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:
