@@ -82,8 +82,8 @@ def test_contradictions_are_explained(tmp_path, overrides, message):
 
 
 def test_other_backends_and_missing_folders_are_explained(files, tmp_path):
-    with pytest.raises(ConfigError, match="no backend 'fast'"):
-        evaluate(*files, f"output={tmp_path}/out", "backend=fast")
+    with pytest.raises(ConfigError, match="no backend 'quick'"):
+        evaluate(*files, f"output={tmp_path}/out", "backend=quick")
     with pytest.raises(ConfigError, match="is not a folder"):
         evaluate(*files, f"output={tmp_path}/out", f"images={tmp_path}/nowhere")
     assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ from pycocotools.cocoeval import COCOeval
 
 from finemask.evaluation.ground_truth import GroundTruth, coco_object
 from finemask.evaluation.quiet import quiet_pycocotools
+from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.scores import AREAS, CocoScores, Matches, detection_caps
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import CocoResult
@@ -25,16 +26,25 @@ _DETECTION = np.dtype(
 
 
 def evaluate(
-    ground_truth: GroundTruth, results: Sequence[CocoResult], iou_type: str, max_detections: int
-) -> CocoScores:
+    ground_truth: GroundTruth, results: ResultTable, iou_types: Sequence[str], max_detections: int
+) -> dict[str, CocoScores]:
     """Runs COCOeval.
 
     Args:
-        ground_truth: with masks if ``iou_type`` is ``"segm"``.
-        results: checked (``check_results``); may be empty.
-        iou_type: ``"bbox"`` or ``"segm"``.
+        ground_truth: with masks if ``"segm"`` is among the types.
+        results: may be empty.
+        iou_types: any of ``"bbox"`` and ``"segm"``.
         max_detections: cap on the detections of one image and category.
     """
+    return {
+        iou_type: _evaluate(ground_truth, results, iou_type, max_detections, with_matches=iou_type == iou_types[-1])
+        for iou_type in iou_types
+    }
+
+
+def _evaluate(
+    ground_truth: GroundTruth, results: ResultTable, iou_type: str, max_detections: int, *, with_matches: bool
+) -> CocoScores:
     detections = [_detection(result, number) for number, result in enumerate(results, start=1)]
     coco_eval: Any = COCOeval(
         ground_truth.to_coco(),
@@ -50,7 +60,7 @@ def evaluate(
         max_dets=[int(cap) for cap in coco_eval.params.maxDets],
         precision=coco_eval.eval["precision"],
         recall=coco_eval.eval["recall"],
-        matches=_matches(coco_eval),
+        matches=_matches(coco_eval) if with_matches else None,
     )
 
 

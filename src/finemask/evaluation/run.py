@@ -49,7 +49,8 @@ def write_evaluation(
     """
     output = Path(output)
     predictions = output / f"predictions{suffix}.json"
-    write_json(predictions, evaluator.results, indent=None)  # first: it is what cannot be computed again quickly
+    results = evaluator.results
+    write_json(predictions, results, indent=None)  # first: it is what cannot be computed again quickly
     evaluation = evaluator.evaluate()
     metrics = output / f"metrics{suffix}.json"
     write_json(metrics, evaluation.metrics)
@@ -60,7 +61,7 @@ def write_evaluation(
         metrics=evaluation.metrics,
         curves=evaluation.curves,
         ground_truth=evaluator.ground_truth,
-        results=evaluator.results,
+        results=results,
         images_dir=images_dir,
         title=title,
         subtitle=subtitle,

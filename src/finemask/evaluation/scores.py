@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.types import CocoResult
+from finemask.evaluation.result_table import ResultTable
 
 COCO_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 AREAS = ("all", "small", "medium", "large")
@@ -50,18 +50,18 @@ class CocoScores:
         max_dets: M caps, ascending; the last is the evaluation's own.
         precision: float64 [T, R, K, A, M].
         recall: float64 [T, K, A, M].
-        matches: at IoU 0.5.
+        matches: at IoU 0.5; None but for the last iou type that was asked for, the one that curves are drawn of.
     """
 
     category_ids: list[int]
     max_dets: list[int]
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
-    matches: Matches
+    matches: Matches | None
 
 
-Backend = Callable[[GroundTruth, Sequence[CocoResult], str, int], CocoScores]
-"""``backend(ground_truth, results, iou_type, max_detections)``; a faster one is one more such function."""
+Backend = Callable[[GroundTruth, ResultTable, Sequence[str], int], dict[str, CocoScores]]
+"""``backend(ground_truth, results, iou_types, max_detections)``: the scores of each type."""
 
 
 def detection_caps(max_detections: int) -> list[int]:

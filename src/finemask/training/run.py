@@ -204,6 +204,7 @@ def _evaluator(cfg: DictConfig, index: Any) -> CocoEvaluator:
         category_ids=index.category_ids,
         max_detections=cfg.max_detections,
         threshold=cfg.threshold,
+        backend=cfg.backend,
     )
 
 
@@ -212,9 +213,15 @@ def _check_evaluator(evaluator: CocoEvaluator, cfg: DictConfig) -> None:
     ground_truth = evaluator.ground_truth
     if len(ground_truth.images) > _MOST_SELF_CHECKED:
         return
-    evaluator.add_results(ground_truth_as_predictions(ground_truth))
-    metrics: Mapping[str, Any] = evaluator.compute()
-    evaluator.reset()
+    # an evaluator of its own: the run's compares its backend with the reference on what the model finds
+    trial = CocoEvaluator(
+        ground_truth,
+        iou_types=evaluator.iou_types,
+        max_detections=evaluator.max_detections,
+        backend=evaluator.backend,
+    )
+    trial.add_results(ground_truth_as_predictions(ground_truth))
+    metrics: Mapping[str, Any] = trial.compute()
     for iou_type in evaluator.iou_types:
         score = metrics[iou_type]["AP"]
         if score is not None and score < 1.0 - 1e-6:

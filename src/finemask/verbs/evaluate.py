@@ -88,6 +88,7 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
         backend=options["backend"],
     )
     evaluator.add_results(results, source=predictions)
+    del results  # the evaluator holds them in a tenth of the memory
     return write_evaluation(
         Path(options["output"]),
         evaluator,

@@ -122,10 +122,15 @@ def _galleries(
 def _versions(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str, str]:
     return {
         "Ground truth": ground_truth.source,
-        "Evaluated with": f"finemask {metrics['version']}, {metrics['backend']} {version('pycocotools')}, "
+        "Evaluated with": f"finemask {metrics['version']}, {_engine(metrics['backend'])}, "
         f"Python {platform.python_version()}",
         "Detections per image and class": f"at most {metrics['max_detections']}",
     }
+
+
+def _engine(backend: str) -> str:
+    package = "hotcoco" if backend == "fast" else backend
+    return f"{package} {version(package)}"
 
 
 def _fraction(value: float | None) -> str:

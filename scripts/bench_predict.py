@@ -1,0 +1,144 @@
+"""Measures what leaves the model, ours beside torchvision's way, in the same run and with the same weights.
+
+    python scripts/bench_predict.py --json bench_predict.json
+
+``rles``: 100 masks of 28 × 28 probabilities to RLE of a 1080 × 1920 image, against ``paste_masks_in_image``, ``> 0.5``
+and pycocotools' ``encode``. ``image``: a picture of 512 × 682 px to 100 COCO results, ``resnet50_fpn`` with random
+weights, against torchvision's ``maskrcnn_resnet50_fpn`` and the same. Both check that the two ways give the same.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_data import machine
+from bench_train_step import _calm, build_ours, build_torchvisions
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from finemask.bench.scenes import scene
+from finemask.bench.timing import interleave
+from finemask.ops.paste import masks_to_rles
+
+THRESHOLD = 0.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", type=int, default=512, help="shorter side of the picture, px")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    arguments = parser.parse_args()
+    rows = [measure_rles(100, 1080, 1920, arguments.rounds), measure_image(arguments.size, arguments.rounds)]
+    for row in rows:
+        print(
+            f"{row['work']}\n    torchvision {row['torchvision_s']:.3f} s, finemask {row['finemask_s']:.3f} s", end=""
+        )
+        print(f", × {row['ratio']:.2f}\n    " + ", ".join(f"{key} {value}" for key, value in row["agreement"].items()))
+    if arguments.json is not None:
+        content = {"machine": machine(), "threads": torch.get_num_threads(), "rounds": arguments.rounds, "rows": rows}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure_rles(number: int, height: int, width: int, rounds: int) -> dict[str, Any]:
+    """Times the way from mask probabilities to RLE."""
+    probs, boxes = _blobs(number, height, width)
+    size = (height, width)
+    contenders = {
+        "torchvision": lambda: _paste_and_encode(probs[:, None], boxes, size),
+        "finemask": lambda: [rle["counts"] for rle in masks_to_rles(probs, boxes, size, THRESHOLD)],
+    }
+    pairs = zip(contenders["torchvision"](), contenders["finemask"](), strict=True)
+    agreement = {"identical RLEs": sum(a == b for a, b in pairs), "of": number}
+    return _row(f"{number} masks to RLE, {height} × {width} px", contenders, rounds, agreement)
+
+
+def measure_image(size: int, rounds: int) -> dict[str, Any]:
+    """Times the way from a picture to COCO results."""
+    torch.manual_seed(0)
+    ours = build_ours(size, 1)
+    _calm(ours)
+    theirs = build_torchvisions(size, 1, ours).eval()
+    ours.eval()
+    image, _ = scene(size, size * 4 // 3, 8, seed=0)
+    height_width = (size, size * 4 // 3)
+
+    def customary() -> list[dict[str, Any]]:
+        with torch.inference_mode():
+            (found,) = theirs([image.float() / 255])
+        masks = (found["masks"][:, 0] > THRESHOLD).numpy().astype(np.uint8)
+        return _results(found, [coco_mask.encode(np.asfortranarray(mask))["counts"].decode() for mask in masks])
+
+    def mine() -> list[dict[str, Any]]:
+        with torch.inference_mode():
+            (found,) = ours([image])
+        rles = masks_to_rles(found["mask_probs"], found["boxes"], found["image_size_hw"], THRESHOLD)
+        return _results(found, [rle["counts"] for rle in rles])
+
+    contenders = {"torchvision": customary, "finemask": mine}
+    agreement = _agreement(mine(), customary(), height_width)
+    return _row(f"picture to COCO results, {size} px, resnet50_fpn", contenders, rounds, agreement)
+
+
+def _row(
+    work: str, contenders: dict[str, Callable[[], Any]], rounds: int, agreement: dict[str, float]
+) -> dict[str, Any]:
+    timing = interleave(contenders, rounds)
+    seconds = {f"{name}_s": timing.median(name) for name in contenders}
+    return {"work": work, **seconds, "ratio": timing.ratio("torchvision", "finemask"), "agreement": agreement}
+
+
+def _blobs(number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Round masks with a rough edge, and boxes from 16 to 400 px in the image."""
+    generator = torch.Generator().manual_seed(0)
+    sides = torch.exp(torch.empty(number, 2).uniform_(np.log(16), np.log(400), generator=generator))
+    corners = torch.rand(number, 2, generator=generator) * (torch.tensor([width, height]) - sides)
+    axis = torch.linspace(-1, 1, 28)
+    distance = (axis[:, None] ** 2 + axis[None] ** 2).sqrt()
+    noise = torch.randn(number, 28, 28, generator=generator) * 0.7
+    return torch.sigmoid(6 * (0.9 - distance) + noise), torch.cat([corners, corners + sides], dim=1)
+
+
+def _paste_and_encode(probs: Tensor, boxes: Tensor, size_hw: tuple[int, int]) -> list[str]:
+    masks = (paste_masks_in_image(probs, boxes, size_hw)[:, 0] > THRESHOLD).numpy().astype(np.uint8)
+    return [coco_mask.encode(np.asfortranarray(mask))["counts"].decode("ascii") for mask in masks]
+
+
+def _results(found: Any, counts: list[str]) -> list[dict[str, Any]]:
+    boxes, scores, labels = (found[key].tolist() for key in ("boxes", "scores", "labels"))
+    return [
+        {"bbox": [x0, y0, x1 - x0, y1 - y0], "score": score, "category_id": label, "counts": rle}
+        for (x0, y0, x1, y1), score, label, rle in zip(boxes, scores, labels, counts, strict=True)
+    ]
+
+
+def _agreement(
+    mine: list[dict[str, Any]], reference: list[dict[str, Any]], size_hw: tuple[int, int]
+) -> dict[str, float]:
+    """Each of our detections beside the reference's nearest by box and score, since equal scores may change places."""
+    keys = [np.array([[*r["bbox"], 1000 * r["score"]] for r in results]) for results in (mine, reference)]
+    nearest = np.abs(keys[0][:, None] - keys[1][None]).max(axis=2).argmin(axis=1)
+    difference = np.abs(keys[0] - keys[1][nearest])
+    overlaps = [
+        float(coco_mask.iou(*([{"size": size_hw, "counts": r["counts"].encode()}] for r in pair), [0])[0, 0])
+        for pair in ((own, reference[other]) for own, other in zip(mine, nearest, strict=True))
+    ]
+    return {
+        "detections": len(mine),
+        "torchvision's": len(reference),
+        "of them ours": len(set(nearest.tolist())),
+        "largest box difference px": float(f"{difference[:, :4].max():.2g}"),
+        "largest score difference": float(f"{difference[:, 4].max() / 1000:.2g}"),
+        "least mask IoU": round(min(overlaps), 4),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

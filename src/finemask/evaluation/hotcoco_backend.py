@@ -1,0 +1,209 @@
+"""The fast backend: hotcoco computes the tables; which detections are right is read off its calibration bins.
+
+hotcoco gives back its matches as a Python dict for each image, category and size, which would cost more than the whole
+evaluation. It also counts, for bins over the score, how many detections are in each and how many of them are right. The
+matching and the tables depend on the order of the scores alone, so scores are replaced by numbers in the same order
+that put each detection that could match anything into a bin of its own. Equal scores get the order in which
+pycocotools goes through them: by image, then as listed.
+"""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.errors import ConfigError
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.result_table import ResultTable
+from finemask.evaluation.scores import CocoScores, Matches, detection_caps
+from finemask.types import Rle
+
+_IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools, as the recall levels
+_RECALLS = np.linspace(0, 1, 101)
+_LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
+_MOST_CHUNKS, _LEAST_CATEGORIES = 8, 20  # categories go through in chunks: the bins' memory grows with their square
+_NO_MASK = Rle(size=[1, 1], counts="1")
+
+
+def evaluate(
+    ground_truth: GroundTruth, results: ResultTable, iou_types: Sequence[str], max_detections: int
+) -> dict[str, CocoScores]:
+    """Runs hotcoco.
+
+    Args:
+        ground_truth: with masks if ``"segm"`` is among the types.
+        results: may be empty.
+        iou_types: any of ``"bbox"`` and ``"segm"``.
+        max_detections: cap on the detections of one image and category.
+
+    Raises:
+        ConfigError: hotcoco is not installed.
+    """
+    hotcoco = _hotcoco()
+    category_ids = sorted(category.id for category in ground_truth.categories)
+    image_ids = sorted(ground_truth.images)
+    objects = _Objects(ground_truth)
+    boxes, areas = results.boxes_and_areas()
+    image, category, score = results.image, results.category, results.score
+    cells = image * len(category_ids) + category
+    near = np.isin(cells, objects.image * len(category_ids) + objects.category)
+    size = max(_LEAST_CATEGORIES, -(-len(category_ids) // _MOST_CHUNKS))
+    chunks = [range(start, min(start + size, len(category_ids))) for start in range(0, len(category_ids), size)]
+    bins = _Bins(image, cells, category, score, near, areas, max_detections, category // size)
+    truth = objects.to_hotcoco(hotcoco, len(category_ids), "segm" in iou_types)
+    masks = None
+    if "segm" in iou_types:  # only where there are objects of the category is a mask ever looked at
+        masks = [_NO_MASK] * len(results)
+        for position in np.flatnonzero(near).tolist():
+            masks[position] = results.mask(position)
+    table = np.column_stack([image + 1, boxes, bins.score, category + 1])
+    detections = truth.load_res(table, segmentation=masks)
+    detections.update_anns(ids=np.arange(1, len(table) + 1), area=areas)
+    del masks, table, boxes, cells
+    positives = objects.positives(len(category_ids))
+    scores = {}
+    for iou_type in iou_types:
+        with_matches = iou_type == iou_types[-1]
+        precision, recall = [], []
+        for number, chunk in enumerate(chunks):
+            run = hotcoco.COCOeval(truth, detections, iou_type)
+            run.params.img_ids = list(range(1, len(image_ids) + 1))
+            run.params.cat_ids = [position + 1 for position in chunk]
+            run.params.iou_thrs, run.params.rec_thrs = _IOUS.tolist(), _RECALLS.tolist()
+            run.params.max_dets = detection_caps(max_detections)
+            run.evaluate()
+            if with_matches:
+                bins.read(run, number)
+            run.accumulate()
+            tables = run.eval
+            precision.append(tables["precision"])
+            recall.append(tables["recall"])
+        matches = None
+        if with_matches:
+            kept = bins.order[bins.counts[bins.order]]
+            of_image = np.array(image_ids, dtype=np.int64)[image[kept]]
+            matches = Matches(kept, of_image, category[kept], score[kept], bins.is_true[kept], positives)
+        caps = detection_caps(max_detections)
+        scores[iou_type] = CocoScores(
+            category_ids, caps, np.concatenate(precision, axis=2), np.concatenate(recall, axis=1), matches
+        )
+    return scores
+
+
+class _Objects:
+    """The ground truth as columns, with images and categories numbered as in ``ResultTable``; G objects."""
+
+    def __init__(self, ground_truth: GroundTruth) -> None:
+        image_ids = sorted(ground_truth.images)
+        images = {id_: position for position, id_ in enumerate(image_ids)}
+        categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
+        annotations = ground_truth.annotations
+        self.sizes_hw = [ground_truth.images[id_][1:] for id_ in image_ids]
+        self.image = np.array([images[a["image_id"]] for a in annotations], dtype=np.int64)
+        self.category = np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64)
+        self.boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
+        self.area = np.array([a["area"] for a in annotations], dtype=np.float64)
+        self.crowd = np.array([a["iscrowd"] for a in annotations], dtype=bool)
+        self.masks = [a.get("segmentation") for a in annotations]
+
+    def positives(self, categories: int) -> NDArray[np.int64]:
+        """Objects to find over all sizes, int64 [K]."""
+        wanted = ~self.crowd & (self.area >= 0) & (self.area <= _LARGEST_AREA)
+        return np.bincount(self.category[wanted], minlength=categories)
+
+    def to_hotcoco(self, hotcoco: Any, categories: int, with_masks: bool) -> Any:
+        """A ``hotcoco.COCO`` with ids from 1, as it takes no negative ones."""
+        return hotcoco.COCO.from_arrays(
+            [{"id": i, "file_name": "", "height": h, "width": w} for i, (h, w) in enumerate(self.sizes_hw, start=1)],
+            [{"id": number, "name": str(number)} for number in range(1, categories + 1)],
+            self.image + 1,
+            self.category + 1,
+            self.boxes,
+            ids=np.arange(1, len(self.area) + 1),
+            area=self.area,
+            iscrowd=self.crowd,
+            segmentation=self.masks if with_masks else None,
+        )
+
+
+class _Bins:
+    """Scores in the order of the given ones, and what hotcoco's bins over them say about each detection.
+
+    Args:
+        image: int64 [D].
+        cells: int64 [D], a number for each pair of image and category.
+        category: int64 [D].
+        score: float64 [D].
+        near: bool [D], whether the cell has objects; elsewhere nothing can match.
+        areas: float64 [D], px².
+        cap: on the detections of a cell.
+        chunk: int64 [D], which run of hotcoco the category belongs to; each has bins of its own.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.int64],
+        cells: NDArray[np.int64],
+        category: NDArray[np.int64],
+        score: NDArray[np.float64],
+        near: NDArray[np.bool_],
+        areas: NDArray[np.float64],
+        cap: int,
+        chunk: NDArray[np.int64],
+    ) -> None:
+        number = len(score)
+        ranking = np.lexsort((image, -score))  # best first; a stable sort, so equal ones stay as listed
+        by_category = category[ranking] * (int(image.max(initial=0)) + 1) + image[ranking]
+        self.order = ranking[np.argsort(by_category, kind="stable")]
+        capped = np.zeros(number, dtype=bool)
+        capped[self.order] = _places(cells[self.order]) >= cap
+        # Unmatched, a detection is ignored where its size is out of bounds; far from objects it is unmatched.
+        self.counts = ~near & ~capped & (areas <= _LARGEST_AREA)  # at IoU 0.5 over all sizes; read() adds the others
+        self.is_true = np.zeros(number, dtype=bool)
+        self.score = np.empty(number)
+        self._bin = np.empty(number, dtype=np.int64)
+        self._near: list[NDArray[np.int64]] = []
+        self._far: list[NDArray[np.int64]] = []
+        ranked_chunk = chunk[ranking]
+        for which in range(int(chunk.max(initial=-1)) + 1):
+            members = ranking[ranked_chunk == which]
+            is_near = near[members]
+            self._near.append(members[is_near])
+            self._far.append(members[self.counts[members]])
+            # A bin begins with each detection that is near, so it holds one of those and the far ones that follow it.
+            bins = len(self._near[-1]) - np.cumsum(is_near)
+            inside = (np.arange(len(members), 0, -1) - 0.5) / max(len(members), 1)  # falls, strictly within 0..1
+            self.score[members] = (bins + inside) / (len(self._near[-1]) + 1)
+            self._bin[members] = bins
+
+    def read(self, run: Any, chunk: int) -> None:
+        """Notes which of a chunk's detections count at IoU 0.5 over all sizes, and which of them are right."""
+        if chunk >= len(self._near) or not len(self._near[chunk]):
+            return
+        near, number = self._near[chunk], len(self._near[chunk]) + 1
+        bins = run.calibration(n_bins=number, iou_threshold=0.5)["bins"]
+        held = np.fromiter(map(itemgetter("count"), bins), dtype=np.int64, count=number)
+        accuracy = np.fromiter(map(itemgetter("avg_accuracy"), bins), dtype=np.float64, count=number)
+        others = np.bincount(self._bin[self._far[chunk]], minlength=number)
+        self.counts[near] = held[self._bin[near]] > others[self._bin[near]]
+        self.is_true[near] = self.counts[near] & (accuracy[self._bin[near]] > 0)
+
+
+def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of each element within its run of equal numbers, int64 [N]."""
+    index = np.arange(len(groups))
+    first = np.concatenate([np.ones(min(len(groups), 1), dtype=bool), groups[1:] != groups[:-1]])
+    return index - np.maximum.accumulate(np.where(first, index, 0))
+
+
+def _hotcoco() -> Any:
+    try:
+        import hotcoco
+    except ImportError as error:
+        raise ConfigError(
+            f"backend=fast needs the package hotcoco, which cannot be imported ({error})",
+            remedy="Install it with: pip install 'hotcoco>=1.3,<1.4', or use backend=pycocotools.",
+        ) from error
+    return hotcoco
