@@ -296,7 +296,7 @@ def test_broken_json_names_line_and_column(write_dataset):
     files[0].write_bytes(b"\xff\xfe\x00PNG")
     with pytest.raises(DataError, match=r"train\.json"):
         CocoIndex.read(*files)
-    with pytest.raises(DataError, match=r"no such file.*data\.root"):
+    with pytest.raises(DataError, match=r"no such file.*Check its path"):
         CocoIndex.read(files[0].with_name("absent.json"), files[1])
 
 

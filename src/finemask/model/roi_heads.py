@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from finemask.ops.layers import mask_targets
+from finemask.ops.mask_targets import mask_targets
 from finemask.ops.matching import match_boxes
 from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Target
 

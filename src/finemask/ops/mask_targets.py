@@ -1,0 +1,130 @@
+"""What the mask head should answer, straight from label maps."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_CHUNK_PIXELS = 2**21  # of label map under the boxes that are projected together: bounds the memory
+
+
+def mask_targets(
+    layers: Sequence[Tensor],
+    slots: Sequence[Tensor],
+    matched_idxs: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    side: int,
+) -> Tensor:
+    """What the mask head should answer for each box of a batch, straight from the label maps.
+
+    Equals torchvision's ``project_masks_on_boxes`` on dense masks: RoIAlign (scale 1, adaptive sampling, not aligned)
+    of the indicator ``layer == value``. RoIAlign's bilinear average over a regular grid is a row operator times a
+    column operator, so a target is ``rows @ indicator @ columns`` on the pixels under the box only.
+
+    Args:
+        layers: of each image, uint8 [L, H, W].
+        slots: of each image, int64 [N, 2], (layer, value) of each instance.
+        matched_idxs: of each image, int64 [R], the instance of each box.
+        boxes: of each image, float [R, 4], xyxy px of its maps.
+        side: M.
+
+    Returns:
+        float32 [sum of R, M, M], 0..1.
+    """
+    counts = [len(of_image) for of_image in boxes]
+    device = boxes[0].device
+    targets = torch.zeros(sum(counts), side, side, device=device)
+    if len(targets) == 0:
+        return targets
+    sizes = torch.tensor([of_image.shape[-2:] for of_image in layers])
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    height, width = sizes[image].to(device).unbind(1)
+    x1, y1, x2, y2 = torch.cat(list(boxes)).detach().float().unbind(1)
+    layer, value = torch.cat([s[m] for s, m in zip(slots, matched_idxs, strict=True)]).unbind(1)
+    top, rows = _pixels_under(y1, y2, height)
+    left, columns = _pixels_under(x1, x2, width)
+    crop = _crop_by_slices if device.type == "cpu" else _crop_by_gather
+    for chosen, h, w in _chunks(rows.tolist(), columns.tolist()):
+        these = torch.tensor(chosen, device=device)
+        crops = crop(layers, image[chosen], layer[these], top[these], left[these], h, w)
+        indicator = crops == value[these, None, None].to(torch.uint8)
+        row_operator = _roi_align_operator(y1[these], y2[these], side, height[these], top[these], h)
+        column_operator = _roi_align_operator(x1[these], x2[these], side, width[these], left[these], w)
+        targets[these] = row_operator @ indicator.float() @ column_operator.transpose(1, 2)
+    return targets
+
+
+def _pixels_under(lower: Tensor, upper: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """First pixel and number of pixels, int64 [R], that bilinear samples between two edges can touch on one axis."""
+    upper = torch.maximum(upper, lower + 1)  # RoIAlign widens boxes to one pixel
+    start = lower.floor().clamp(min=0).minimum(length - 1).long()
+    stop = (upper.floor() + 2).clamp(min=1).minimum(length).long()
+    return start, (stop - start).clamp(min=1)
+
+
+def _chunks(rows: list[int], columns: list[int]) -> Iterator[tuple[list[int], int, int]]:
+    """Boxes of similar size together, with the height and width that hold them all."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i] * columns[i])
+    chosen: list[int] = []
+    h = w = 0
+    for i in order:
+        taller, wider = max(h, rows[i]), max(w, columns[i])
+        if chosen and taller * wider * (len(chosen) + 1) > _CHUNK_PIXELS:
+            yield chosen, h, w
+            chosen, taller, wider = [], rows[i], columns[i]
+        chosen.append(i)
+        h, w = taller, wider
+    yield chosen, h, w
+
+
+def _crop_by_gather(
+    layers: Sequence[Tensor], image: Tensor, layer: Tensor, top: Tensor, left: Tensor, h: int, w: int
+) -> Tensor:
+    """uint8 [R, h, w]; what reaches beyond the image repeats its edge, where the operators are zero."""
+    flat = torch.cat([of_image.flatten() for of_image in layers])
+    starts = torch.tensor([0, *(of_image.numel() for of_image in layers)]).cumsum(0)
+    facts = torch.stack([starts[:-1], *torch.tensor([of_image.shape[-2:] for of_image in layers]).unbind(1)])
+    start, height, width = facts[:, image].to(flat.device)[..., None]
+    y = (top[:, None] + torch.arange(h, device=flat.device)).minimum(height - 1)
+    x = (left[:, None] + torch.arange(w, device=flat.device)).minimum(width - 1)
+    row = start + (layer[:, None] * height + y) * width
+    return flat[row[:, :, None] + x[:, None, :]]
+
+
+def _crop_by_slices(
+    layers: Sequence[Tensor], image: Tensor, layer: Tensor, top: Tensor, left: Tensor, h: int, w: int
+) -> Tensor:
+    """The same with zeros beyond the image; on a CPU copying rows is several times faster than a gather."""
+    crops = np.zeros((len(layer), h, w), dtype=np.uint8)
+    sources = [of_image.numpy() for of_image in layers]
+    for crop, number, plane, y, x in zip(
+        crops, image.tolist(), layer.tolist(), top.tolist(), left.tolist(), strict=True
+    ):
+        window = sources[number][plane, y : y + h, x : x + w]
+        crop[: window.shape[0], : window.shape[1]] = window
+    return torch.from_numpy(crops)
+
+
+def _roi_align_operator(
+    lower: Tensor, upper: Tensor, side: int, length: Tensor, crop_start: Tensor, crop_length: int
+) -> Tensor:
+    """RoIAlign along one axis as a matrix, float32 [R, M, crop_length]: bins from the pixels of a crop."""
+    extent = (upper - lower).clamp(min=1.0)
+    samples = (extent / side).ceil()
+    bin_size = extent / side
+    k = torch.arange(int(samples.max()), device=lower.device)
+    offset = (k + 0.5) * (bin_size / samples)[:, None]  # [R, G]
+    bins = torch.arange(side, device=lower.device) * bin_size[:, None] + lower[:, None]  # [R, M]
+    position = bins[:, :, None] + offset[:, None, :]  # [R, M, G]
+    counts = (position >= -1.0) & (position <= length[:, None, None]) & (k < samples[:, None])[:, None, :]
+    last = (length - 1)[:, None, None]
+    position = position.clamp(min=0.0)
+    low = position.long().minimum(last)
+    fraction = (position - low).masked_fill_(low >= last, 0.0)
+    weight = counts / samples[:, None, None]
+    first = low - crop_start[:, None, None]
+    operator = torch.zeros(len(lower), side, crop_length, device=lower.device)
+    operator.scatter_add_(2, first.clamp(0, crop_length - 1), (1.0 - fraction) * weight)
+    operator.scatter_add_(2, (first + 1).clamp(0, crop_length - 1), fraction * weight)
+    return operator
