@@ -8,7 +8,6 @@ weights, against torchvision's ``maskrcnn_resnet50_fpn`` and the same. Both chec
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_data import machine
-from bench_train_step import _calm, build_ours, build_torchvisions
+from bench_train_models import build_ours, build_torchvisions
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from finemask.bench.comparison import Comparison, show, write
 from finemask.bench.scenes import scene
 from finemask.bench.timing import interleave
 from finemask.ops.paste import masks_to_rles
@@ -36,18 +35,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     rows = [measure_rles(100, 1080, 1920, arguments.rounds), measure_image(arguments.size, arguments.rounds)]
-    for row in rows:
-        print(
-            f"{row['work']}\n    torchvision {row['torchvision_s']:.3f} s, finemask {row['finemask_s']:.3f} s", end=""
-        )
-        print(f", × {row['ratio']:.2f}\n    " + ", ".join(f"{key} {value}" for key, value in row["agreement"].items()))
+    show(rows)
     if arguments.json is not None:
-        content = {"machine": machine(), "threads": torch.get_num_threads(), "rounds": arguments.rounds, "rows": rows}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write(arguments.json, rows)
     return 0
 
 
-def measure_rles(number: int, height: int, width: int, rounds: int) -> dict[str, Any]:
+def measure_rles(number: int, height: int, width: int, rounds: int) -> Comparison:
     """Times the way from mask probabilities to RLE."""
     probs, boxes = _blobs(number, height, width)
     size = (height, width)
@@ -56,15 +50,13 @@ def measure_rles(number: int, height: int, width: int, rounds: int) -> dict[str,
         "finemask": lambda: [rle["counts"] for rle in masks_to_rles(probs, boxes, size, THRESHOLD)],
     }
     pairs = zip(contenders["torchvision"](), contenders["finemask"](), strict=True)
-    agreement = {"identical RLEs": sum(a == b for a, b in pairs), "of": number}
-    return _row(f"{number} masks to RLE, {height} × {width} px", contenders, rounds, agreement)
+    agreement = f"{sum(a == b for a, b in pairs)} of {number} RLEs identical"
+    return _row(f"{number} masks to RLE, {height} × {width} px", contenders, rounds, agreement, goal=12)
 
 
-def measure_image(size: int, rounds: int) -> dict[str, Any]:
+def measure_image(size: int, rounds: int) -> Comparison:
     """Times the way from a picture to COCO results."""
-    torch.manual_seed(0)
     ours = build_ours(size, 1)
-    _calm(ours)
     theirs = build_torchvisions(size, 1, ours).eval()
     ours.eval()
     image, _ = scene(size, size * 4 // 3, 8, seed=0)
@@ -84,15 +76,21 @@ def measure_image(size: int, rounds: int) -> dict[str, Any]:
 
     contenders = {"torchvision": customary, "finemask": mine}
     agreement = _agreement(mine(), customary(), height_width)
-    return _row(f"picture to COCO results, {size} px, resnet50_fpn", contenders, rounds, agreement)
+    work = f"picture to COCO results, {size} px, resnet50_fpn, {len(customary())} detections"
+    return _row(work, contenders, rounds, agreement, goal=1.4)
 
 
-def _row(
-    work: str, contenders: dict[str, Callable[[], Any]], rounds: int, agreement: dict[str, float]
-) -> dict[str, Any]:
+def _row(work: str, contenders: dict[str, Callable[[], Any]], rounds: int, agreement: str, goal: float) -> Comparison:
     timing = interleave(contenders, rounds)
-    seconds = {f"{name}_s": timing.median(name) for name in contenders}
-    return {"work": work, **seconds, "ratio": timing.ratio("torchvision", "finemask"), "agreement": agreement}
+    return Comparison(
+        work=work,
+        baseline="torchvision",
+        baseline_s=timing.median("torchvision"),
+        finemask_s=timing.median("finemask"),
+        ratio=timing.ratio("torchvision", "finemask"),
+        goal=goal,
+        agreement=agreement,
+    )
 
 
 def _blobs(number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -119,9 +117,7 @@ def _results(found: Any, counts: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _agreement(
-    mine: list[dict[str, Any]], reference: list[dict[str, Any]], size_hw: tuple[int, int]
-) -> dict[str, float]:
+def _agreement(mine: list[dict[str, Any]], reference: list[dict[str, Any]], size_hw: tuple[int, int]) -> str:
     """Each of our detections beside the reference's nearest by box and score, since equal scores may change places."""
     keys = [np.array([[*r["bbox"], 1000 * r["score"]] for r in results]) for results in (mine, reference)]
     nearest = np.abs(keys[0][:, None] - keys[1][None]).max(axis=2).argmin(axis=1)
@@ -130,14 +126,11 @@ def _agreement(
         float(coco_mask.iou(*([{"size": size_hw, "counts": r["counts"].encode()}] for r in pair), [0])[0, 0])
         for pair in ((own, reference[other]) for own, other in zip(mine, nearest, strict=True))
     ]
-    return {
-        "detections": len(mine),
-        "torchvision's": len(reference),
-        "of them ours": len(set(nearest.tolist())),
-        "largest box difference px": float(f"{difference[:, :4].max():.2g}"),
-        "largest score difference": float(f"{difference[:, 4].max() / 1000:.2g}"),
-        "least mask IoU": round(min(overlaps), 4),
-    }
+    return (
+        f"{len(set(nearest.tolist()))} of {len(reference)} detections the same: boxes within "
+        f"{difference[:, :4].max():.1g} px, scores within {difference[:, 4].max() / 1000:.1g}, mask IoU at least "
+        f"{min(overlaps):.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measures training beside torchvision's own modules and reference loop, in turn, in one run.
 
-    python scripts/bench_train.py step roi_align classes --output bench_train.json
+    python scripts/bench_train.py step roi_align classes --json bench_train.json
     python scripts/bench_train.py                     # everything, about forty minutes on two cores
 
 ``step``: forward, backward and optimiser of resnet50_fpn with the same weights, images, proposals and draws.
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("work", nargs="*", help=f"any of {', '.join(WORK)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement; medians are reported")
     parser.add_argument("--images", type=int, default=32, help="of the loop's epoch")
-    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--json", "--output", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     unknown = set(arguments.work) - set(WORK)
     if unknown:
@@ -35,8 +35,8 @@ def main() -> int:
     for work in arguments.work or WORK:
         found += measure(work, arguments.rounds, arguments.images)
         show(found)
-        if arguments.output is not None:
-            write(arguments.output, found)
+        if arguments.json is not None:
+            write(arguments.json, found)
     return 0
 
 

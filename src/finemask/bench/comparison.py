@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,18 @@ from rich.table import Table
 from finemask.machine.hardware import cores, processor_name
 from finemask.ops.files import write_text
 
-_PACKAGES = ("finemask", "torch", "torchvision", "numpy", "pycocotools", "albumentations", "pytorch-lightning")
+_PACKAGES = (
+    "finemask",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "numpy",
+    "pycocotools",
+    "hotcoco",
+    "albumentations",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,17 @@ def show(comparisons: Iterable[Comparison], console: Console | None = None) -> N
     (console or Console(width=160)).print(table)
 
 
-def write(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """Keeps comparisons, with the machine they were made on, as JSON."""
-    content = {"machine": machine(), "comparisons": [asdict(row) for row in comparisons]}
+def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, Any] | None = None) -> None:
+    """Keeps comparisons, with the machine they were made on, as JSON.
+
+    Args:
+        path: file to write.
+        comparisons: the rows.
+        details: what else was measured, for whoever looks into the file.
+    """
+    content: dict[str, Any] = {"machine": machine(), "comparisons": [asdict(row) for row in comparisons]}
+    if details is not None:
+        content["details"] = dict(details)
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 

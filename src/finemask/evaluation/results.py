@@ -6,9 +6,11 @@ from typing import Any, cast
 
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
+from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
 from finemask.ops.json_file import read_json
 from finemask.types import CocoResult
+
+_BLOCK = 2_000  # entries whose masks are looked at together
 
 
 def read_results(path: Path | str) -> list[Any]:
@@ -60,13 +62,25 @@ def check_results(
             missing or malformed, or a mask that is not of its image's size.
     """
     categories = {category.id for category in ground_truth.categories}
-    checked = []
-    for position, entry in enumerate(results):
-        try:
-            checked.append(_checked(entry, ground_truth, categories, iou_types))
-        except ValueError as error:
+    checked: list[CocoResult] = []
+    for start in range(0, len(results), _BLOCK):
+        block: list[CocoResult] = []
+        reason = None
+        for entry in results[start : start + _BLOCK]:
+            try:
+                block.append(_checked(entry, ground_truth, categories, iou_types))
+            except ValueError as error:
+                reason = str(error)
+                break
+        position = len(block)
+        with_mask = [number for number, entry in enumerate(block) if "segmentation" in entry]
+        if misfit := first_misfit([block[number]["segmentation"] for number in with_mask]):
+            position, reason = with_mask[misfit[0]], misfit[1]
+        if reason is not None:
+            entry = results[start + position]
             image = f" (image {entry.get('image_id')})" if isinstance(entry, dict) else ""
-            raise DataError(f"entry {position}{image}: {error}", where=source) from None
+            raise DataError(f"entry {start + position}{image}: {reason}", where=source)
+        checked += block
     return checked
 
 
@@ -97,7 +111,7 @@ def _checked(
         image = ground_truth.images[image_id]
         if not image.height or not image.width:
             raise ValueError("its image has no height and width in the ground truth, which masks need")
-        checked["segmentation"] = checked_rle(segmentation, image.height, image.width)
+        checked["segmentation"] = as_rle(segmentation, image.height, image.width)
     elif "segm" in iou_types:
         raise ValueError("there is no segmentation; evaluate boxes only with iou_types=[bbox]")
     elif not box:

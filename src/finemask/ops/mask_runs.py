@@ -80,6 +80,35 @@ def decode_runs(
     return MaskRuns(owners, starts, starts + lengths, len(counts), size_hw)
 
 
+def counts_fit(counts: Sequence[bytes], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each mask's compressed counts are whole, not negative, and add up to its pixels.
+
+    Args:
+        counts: of N masks.
+        pixels: int64 [N], height times width of each.
+
+    Returns:
+        bool [N]. All are False if the characters of any cannot be counts, which spoils what stands beside it.
+    """
+    joined = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)  # wraps where it is too small
+    ends = np.cumsum([len(of_mask) for of_mask in counts])
+    if (joined > 63).any() or not all(counts) or (joined[ends - 1] >= 32).any():
+        return np.zeros(len(counts), dtype=np.bool_)
+    numbers, first = _numbers(counts)
+    sizes = np.diff(first)
+    place = np.arange(len(numbers)) - first[:-1].repeat(sizes)
+    fits, totals = np.ones(len(counts), dtype=np.bool_), numbers[first[:-1]].copy()  # the first stands for itself
+    fits &= totals >= 0
+    for chain in (place % 2 == 1, (place % 2 == 0) & (place > 0)):  # each the difference from the one two before
+        owners = np.arange(len(counts)).repeat(sizes)[chain]
+        begin = np.flatnonzero(np.diff(owners, prepend=-1))
+        runs = _sums_within(numbers[chain], begin, np.diff(begin, append=len(owners)))
+        fits[owners[runs < 0]] = False
+        if len(begin):
+            totals[owners[begin]] += np.add.reduceat(runs, begin)
+    return np.asarray(fits & (totals == pixels))
+
+
 def boxes_and_areas_from_runs(masks: MaskRuns) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Boxes and areas of N masks; zeros for one without pixels.
 

@@ -1,0 +1,92 @@
+"""Runs every benchmark and writes docs/performance.md from what they found: the one command behind that page.
+
+python scripts/bench_all.py                      # about an hour and a half on two cores; keep the machine quiet
+python scripts/bench_all.py --only predict data  # measures these again, takes the rest from the last time
+python scripts/bench_all.py --only               # writes the page anew from what is there
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from finemask.bench.comparison import Comparison, read, seconds
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+FIGURES = HERE.parent / "docs" / "performance"
+COMMANDS = {
+    "train": ("bench_train.py",),
+    "predict": ("bench_predict.py",),
+    "eval": ("bench_eval.py",),
+    "data": ("bench_data.py", "pipeline"),
+    "load": ("bench_data.py", "load"),
+}
+_NOT_VERSIONS = {"processor", "cores", "platform", "python"}
+TITLES = {
+    "train": "Training",
+    "predict": "Prediction",
+    "eval": "Evaluation",
+    "data": "Samples",
+    "load": "Opening annotations",
+}
+INTRODUCTION = """# Performance
+
+Every table is ours beside the customary way on the same work, in turn, in one run. `python scripts/bench_all.py` writes
+this page from the JSON files in `docs/performance/`. *Agreement* says how far the outcomes differ: a quick wrong answer
+is not counted. A ratio below its goal is marked.
+
+What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/roi_pool.py`), masks of the asked
+class only (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once (`model/rpn.py`),
+channels-last weights, mask targets straight from label maps (`ops/mask_targets.py`), annotations in packed arrays
+(`data/packing.py`), masks pasted and run-length encoded inside their boxes (`ops/paste.py`), and hotcoco, checked
+against pycocotools (`evaluation/cross_check.py`).
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=COMMANDS, help="measure these; take the rest from the last time")
+    arguments = parser.parse_args()
+    FIGURES.mkdir(exist_ok=True)
+    for name in COMMANDS if arguments.only is None else arguments.only:
+        script, *words = COMMANDS[name]
+        subprocess.run([sys.executable, HERE / script, *words, "--json", FIGURES / f"{name}.json"], check=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}")
+    return 0
+
+
+def page() -> str:
+    """The text of docs/performance.md."""
+    parts = [INTRODUCTION]
+    for name, command in COMMANDS.items():
+        path = FIGURES / f"{name}.json"
+        if not path.exists():
+            continue
+        machine, rows = read(path)
+        parts += [f"## {TITLES[name]}\n", f"`python scripts/{' '.join(command)}`\n", table(rows), _machine(machine)]
+    return "\n".join(parts)
+
+
+def table(rows: list[Comparison]) -> str:
+    """A Markdown table."""
+    lines = [
+        "| work | against | theirs | ours | × faster | goal | agreement, memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = f"**{row.ratio:.2f}**" if row.ratio >= row.goal else f"{row.ratio:.2f} (missed)"
+        told = "; ".join(filter(None, (row.agreement, row.memory)))
+        figures = (seconds(row.baseline_s), seconds(row.finemask_s), ratio, f"{row.goal:g}")
+        lines.append(f"| {row.work} | {row.baseline} | {' | '.join(figures)} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _machine(machine: dict[str, object]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in _NOT_VERSIONS)
+    return f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, {versions}.\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
