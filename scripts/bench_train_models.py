@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from finemask.bench.scenes import dense_target, proposals_around, scene
 from finemask.config import compose, plain
 from finemask.model.build import build_model
+from finemask.model.frozen_norm import freeze_batch_norm
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
 from finemask.types import Target
@@ -19,14 +20,21 @@ POSITIVES_AN_OBJECT = 8  # what a trained RPN gives the heads to work on
 
 
 def build_ours(size: int, num_categories: int, *overrides: str, name: str = "resnet50_fpn") -> MaskRCNN:
-    """Our model with random weights and frozen batch norm, in training mode."""
+    """Our model with random weights, and batch norm frozen at what the scenes make of it, in training mode.
+
+    Frozen at nothing, random weights explode or fade away layer by layer, and numbers near zero are slow to compute.
+    """
     torch.manual_seed(0)
-    words = [f"model={name}", "model.weights=none", "data.root=unused", "model.backbone.norm=frozen_bn"]
+    words = [f"model={name}", "model.weights=none", "data.root=unused", "model.backbone.norm=bn"]
     cfg = compose("train", [*words, f"model.min_size={size}", f"model.max_size={2 * size}", *overrides])
     model = build_model(resolve_model(plain(cfg.model), 1), num_categories + 1).train()
-    with torch.no_grad():  # random weights without batch statistics explode layer by layer
-        for parameter in model.backbone.body.parameters():
-            parameter.mul_(0.7)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        batch, _ = model.transform(scenes(size, 2, 8)[0])
+        model.backbone(batch.tensors)
+    model.backbone = freeze_batch_norm(model.backbone, 1e-5)
     return model
 
 
@@ -58,15 +66,20 @@ def their_arguments(images: list[Tensor], targets: list[Target]) -> tuple[Any, A
 
 
 def fix_proposals(model: nn.Module, images: list[Tensor], targets: list[Target]) -> None:
-    """Lets the RPN do all its work, then hands on boxes around the objects and random ones, as many as it found.
+    """Lets the RPN do all its work with the same draws, then hands on other boxes, as many as it found.
 
-    Random weights find no object, and score all places so much alike that rounding chooses among them.
+    They lie around the objects, eight for each, and in the background: random weights find no object, and score all
+    places so much alike that rounding chooses among them.
     """
 
     def replace(module: nn.Module, arguments: Any, output: Any) -> Any:
         found, losses = output
         return [_proposals(image, target, len(of)) for image, target, of in zip(images, targets, found)], losses  # noqa: B905
 
+    def seed(module: nn.Module, arguments: Any) -> None:
+        torch.manual_seed(0)  # torchvision's transform has drawn a size for each image, though there is only one
+
+    model.rpn.register_forward_pre_hook(seed)  # type: ignore[union-attr]
     model.rpn.register_forward_hook(replace)  # type: ignore[union-attr]
 
 
@@ -75,9 +88,11 @@ def _proposals(image: Tensor, target: Target, count: int) -> Tensor:
     good = proposals_around(target["boxes"], POSITIVES_AN_OBJECT, (height, width), seed=0)
     generator = torch.Generator().manual_seed(1)
     sides = torch.tensor([width, height], dtype=torch.float32)
-    corner = torch.rand(count, 2, generator=generator) * sides * 0.8
-    extent = 8 + torch.rand(count, 2, generator=generator) * sides * 0.4
-    return torch.cat([good, torch.cat([corner, (corner + extent).minimum(sides)], 1)])[: max(count, len(good))]
+    corner = torch.rand(2 * count, 2, generator=generator) * sides * 0.8
+    extent = 8 + torch.rand(2 * count, 2, generator=generator) * sides * 0.4
+    others = torch.cat([corner, (corner + extent).minimum(sides)], 1)
+    background = others[box_iou(others, target["boxes"]).amax(1) < 0.4]
+    return torch.cat([good, background])[: max(count, len(good))]
 
 
 def training_step(model: nn.Module, arguments: tuple[Any, Any]) -> Callable[[], dict[str, float]]:
@@ -85,7 +100,6 @@ def training_step(model: nn.Module, arguments: tuple[Any, Any]) -> Callable[[], 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
 
     def step() -> dict[str, float]:
-        torch.manual_seed(0)  # both draw the same anchors and proposals
         optimizer.zero_grad()
         losses = model(*arguments)
         torch.stack(list(losses.values())).sum().backward()

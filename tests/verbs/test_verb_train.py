@@ -41,6 +41,7 @@ def test_errors_are_refused_with_the_command_that_repairs_them(shapes, tmp_path,
 @pytest.mark.parametrize(
     ("word", "message"),
     [
+        ("compile=fast", "error: compile=fast. There is null, default, reduce-overhead, max-autotune."),
         ("seed=-1", "error: seed is -1. It is a whole number"),
         ("trainer.max_epochs=0", "error: trainer.max_epochs: with 0 there is nothing to train"),
         ("optimizer.lr=-1", "error: optimizer: Invalid learning rate: -1"),

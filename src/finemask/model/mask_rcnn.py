@@ -85,6 +85,19 @@ class MaskRCNN(nn.Module):
         found, _ = self.roi_heads(features, proposals, batch.image_sizes)
         return self.transform.postprocess(found, batch.image_sizes, original)
 
+    def compile_backbone(self, mode: str, backend: str = "inductor") -> "MaskRCNN":
+        """Compiles what is static, the backbone with its pyramid; parameter names stay what they are.
+
+        Boxes and RoIs differ in number from image to image, and would be compiled anew for each. On a CPU there is
+        nothing to gain (docs/performance.md).
+
+        Args:
+            mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
+            backend: of ``torch.compile``.
+        """
+        self.backbone.compile(backend=backend, mode=mode if backend == "inductor" else None)  # others have no modes
+        return self
+
     def use_channels_last(self) -> "MaskRCNN":
         """Convolution weights in channels-last order: the faster layout on CPUs and on tensor cores."""
         for module in self.modules():

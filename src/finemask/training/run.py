@@ -82,6 +82,8 @@ def _check_numbers(cfg: DictConfig) -> None:
     """Refuses what Lightning or NumPy would stumble over after the run has begun."""
     if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed is {cfg.seed}", remedy="It is a whole number from 0 to 4,294,967,295.")
+    if cfg.compile not in (None, "default", "reduce-overhead", "max-autotune"):
+        raise ConfigError(f"compile={cfg.compile}", remedy="There is null, default, reduce-overhead, max-autotune.")
     for key in ("max_epochs", "max_steps"):
         if cfg.trainer.get(key) == 0:
             raise ConfigError("with 0 there is nothing to train", where=f"trainer.{key}", remedy="Give 1 or more.")
@@ -119,6 +121,8 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     trainer = _build_trainer(cfg, evaluation)
     if pl_is_cpu(trainer):
         model.use_channels_last()
+    if cfg.compile is not None:
+        model.compile_backbone(cfg.compile)
     if trainer.is_global_zero:
         write_origin(run_dir, cfg, {name: index.fingerprint for name, index in splits.items()})
         _forget_repeated_steps(trainer, checkpoint)
