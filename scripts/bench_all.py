@@ -52,7 +52,7 @@ def main() -> int:
     for name in COMMANDS if arguments.only is None else arguments.only:
         script, *words = COMMANDS[name]
         subprocess.run([sys.executable, HERE / script, *words, "--json", FIGURES / f"{name}.json"], check=True)
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
     print(f"wrote {PAGE}")
     return 0
 

@@ -14,6 +14,7 @@ import torch
 from bench_train_models import (
     build_ours,
     build_torchvisions,
+    build_with_batch_norm,
     fix_proposals,
     our_arguments,
     scenes,
@@ -43,7 +44,7 @@ def measure_loop(images: int, rounds: int) -> Comparison:
         folder = Path(temporary)
         for split, count in (("train", images), ("val", max(4, images // 8))):
             write_scenes(folder / "data", count, 240, 320, 8, split)
-        start = build_ours(256, 1)
+        start = build_with_batch_norm(256, 1)
         torch.save(start.state_dict(), folder / "start.pth")
         losses: dict[str, list[float]] = {"torchvision": [], "finemask": []}
         contenders = {
@@ -72,7 +73,7 @@ def _our_epoch(folder: Path) -> float:
         f"model.weights={folder / 'start.pth'}",
         "model.min_size=256",
         "model.max_size=512",
-        "model.backbone.norm=frozen_bn",
+        "model.backbone.norm=bn",
         "transfer=full",
         "augment=flip",
         f"optimizer.lr={LR}",

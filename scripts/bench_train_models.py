@@ -24,10 +24,7 @@ def build_ours(size: int, num_categories: int, *overrides: str, name: str = "res
 
     Frozen at nothing, random weights explode or fade away layer by layer, and numbers near zero are slow to compute.
     """
-    torch.manual_seed(0)
-    words = [f"model={name}", "model.weights=none", "data.root=unused", "model.backbone.norm=bn"]
-    cfg = compose("train", [*words, f"model.min_size={size}", f"model.max_size={2 * size}", *overrides])
-    model = build_model(resolve_model(plain(cfg.model), 1), num_categories + 1).train()
+    model = build_with_batch_norm(size, num_categories, *overrides, name=name)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -38,12 +35,21 @@ def build_ours(size: int, num_categories: int, *overrides: str, name: str = "res
     return model
 
 
+def build_with_batch_norm(size: int, num_categories: int, *overrides: str, name: str = "resnet50_fpn") -> MaskRCNN:
+    """Our model with random weights, and batch norm that is trained, in training mode."""
+    torch.manual_seed(0)
+    words = [f"model={name}", "model.weights=none", "data.root=unused", "model.backbone.norm=bn"]
+    cfg = compose("train", [*words, f"model.min_size={size}", f"model.max_size={2 * size}", *overrides])
+    return build_model(resolve_model(plain(cfg.model), 1), num_categories + 1).train()
+
+
 def build_torchvisions(size: int, num_categories: int, ours: MaskRCNN) -> nn.Module:
-    """Builds torchvision's resnet50_fpn with our weights and its batch norm frozen, as with pretrained weights."""
+    """Builds torchvision's resnet50_fpn with our weights, its batch norm frozen if ours is."""
     theirs = maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=num_categories + 1, min_size=size, max_size=2 * size
     )
-    _freeze_batch_norm(theirs.backbone.body)
+    if any(isinstance(module, FrozenBatchNorm2d) for module in ours.modules()):
+        _freeze_batch_norm(theirs.backbone.body)
     missing = theirs.load_state_dict(ours.state_dict(), strict=False).missing_keys
     assert not [key for key in missing if "num_batches_tracked" not in key], missing
     return theirs.train()
