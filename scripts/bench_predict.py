@@ -46,10 +46,10 @@ def measure_rles(number: int, height: int, width: int, rounds: int) -> Compariso
     probs, boxes = _blobs(number, height, width)
     size = (height, width)
     contenders = {
-        "torchvision": lambda: _paste_and_encode(probs[:, None], boxes, size),
+        "theirs": lambda: _paste_and_encode(probs[:, None], boxes, size),
         "finemask": lambda: [rle["counts"] for rle in masks_to_rles(probs, boxes, size, THRESHOLD)],
     }
-    pairs = zip(contenders["torchvision"](), contenders["finemask"](), strict=True)
+    pairs = zip(contenders["theirs"](), contenders["finemask"](), strict=True)
     agreement = f"{sum(a == b for a, b in pairs)} of {number} RLEs identical"
     return _row(f"{number} masks to RLE, {height} × {width} px", contenders, rounds, agreement, goal=12)
 
@@ -74,7 +74,7 @@ def measure_image(size: int, rounds: int) -> Comparison:
         rles = masks_to_rles(found["mask_probs"], found["boxes"], found["image_size_hw"], THRESHOLD)
         return _results(found, [rle["counts"] for rle in rles])
 
-    contenders = {"torchvision": customary, "finemask": mine}
+    contenders = {"theirs": customary, "finemask": mine}
     agreement = _agreement(mine(), customary(), height_width)
     work = f"picture to COCO results, {size} px, resnet50_fpn, {len(customary())} detections"
     return _row(work, contenders, rounds, agreement, goal=1.4)
@@ -82,12 +82,9 @@ def measure_image(size: int, rounds: int) -> Comparison:
 
 def _row(work: str, contenders: dict[str, Callable[[], Any]], rounds: int, agreement: str, goal: float) -> Comparison:
     timing = interleave(contenders, rounds)
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work=work,
-        baseline="torchvision",
-        baseline_s=timing.median("torchvision"),
-        finemask_s=timing.median("finemask"),
-        ratio=timing.ratio("torchvision", "finemask"),
         goal=goal,
         agreement=agreement,
     )

@@ -46,22 +46,20 @@ def measure_loop(images: int, rounds: int) -> Comparison:
             write_scenes(folder / "data", count, 240, 320, 8, split)
         start = build_with_batch_norm(256, 1)
         torch.save(start.state_dict(), folder / "start.pth")
-        losses: dict[str, list[float]] = {"torchvision": [], "finemask": []}
+        losses: dict[str, list[float]] = {"theirs": [], "finemask": []}
         contenders = {
-            "torchvision": lambda: losses["torchvision"].append(
+            "theirs": lambda: losses["theirs"].append(
                 run_epoch(build_torchvisions(256, 1, start), folder / "data", 2, LR, folder / "reference.pth")
             ),
             "finemask": lambda: losses["finemask"].append(_our_epoch(folder)),
         }
         timing = interleave(contenders, rounds, warmup=0)
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work=f"one epoch and its evaluation, resnet50_fpn, 256 px, {images} images of 320 × 240, batch 2",
-        baseline="torchvision's reference loop",
-        baseline_s=timing.median("torchvision"),
-        finemask_s=timing.median("finemask"),
-        ratio=timing.ratio("torchvision", "finemask"),
         goal=1.6,
-        agreement=f"mean loss {losses['finemask'][0]:.2f}, theirs {losses['torchvision'][0]:.2f}",
+        agreement=f"mean loss {losses['finemask'][0]:.2f}, theirs {losses['theirs'][0]:.2f}",
+        baseline="torchvision's reference loop",
     )
 
 
@@ -163,17 +161,14 @@ def measure_light(rounds: int) -> Comparison:
     for model in (light, theirs):
         fix_proposals(model, images, targets)
     contenders = {
-        "torchvision": training_step(theirs.train(), their_arguments(images, targets)),
+        "theirs": training_step(theirs.train(), their_arguments(images, targets)),
         "finemask": training_step(light, our_arguments(images, targets)),
     }
     timing = interleave(contenders, rounds)
-    ours = timing.median("finemask")
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work="training step, model=light, 256 px, batch 4, 8 objects an image",
-        baseline="torchvision, ResNet-18",
-        baseline_s=timing.median("torchvision"),
-        finemask_s=ours,
-        ratio=timing.ratio("torchvision", "finemask"),
         goal=10,
-        agreement=f"another, smaller model; {len(images) / ours:.1f} images/s (goal 4)",
+        agreement=f"another, smaller model; {len(images) / timing.median('finemask'):.1f} images/s (goal 4)",
+        baseline="torchvision, ResNet-18",
     )

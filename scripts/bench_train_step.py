@@ -28,19 +28,16 @@ def measure_step(size: int, batch: int, objects: int, rounds: int, goal: float) 
     for model in (ours, theirs):
         fix_proposals(model, images, targets)
     contenders = {
-        "torchvision": training_step(theirs, their_arguments(images, targets)),
+        "theirs": training_step(theirs, their_arguments(images, targets)),
         "finemask": training_step(ours, our_arguments(images, targets)),
     }
     timing = interleave(contenders, rounds)
-    mine, reference = contenders["finemask"](), contenders["torchvision"]()
+    mine, reference = contenders["finemask"](), contenders["theirs"]()
     assert all(abs(value) < 1e3 for value in mine.values()), mine  # false for NaN too
     loss = max(abs(mine[name] - reference[name]) for name in reference)
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work=f"training step, resnet50_fpn, {size} px, batch {batch}, {objects} objects an image",
-        baseline="torchvision",
-        baseline_s=timing.median("torchvision"),
-        finemask_s=timing.median("finemask"),
-        ratio=timing.ratio("torchvision", "finemask"),
         goal=goal,
         agreement=f"losses within {loss:.1g}; {_gradient_differences(ours, theirs)}",
     )
@@ -49,20 +46,18 @@ def measure_step(size: int, batch: int, objects: int, rounds: int, goal: float) 
 def measure_classes(size: int, batch: int, objects: int, rounds: int) -> Comparison:
     """Our step with one class and with eighty."""
     contenders = {}
-    for num_categories in (1, 80):
+    for name, num_categories in (("theirs", 1), ("finemask", 80)):
         model = build_ours(size, num_categories)
         images, targets = scenes(size, batch, objects, num_categories)
         fix_proposals(model, images, targets)
-        contenders[f"{num_categories}"] = training_step(model, our_arguments(images, targets))
+        contenders[name] = training_step(model, our_arguments(images, targets))
     timing = interleave(contenders, rounds)
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work=f"training step with 80 classes, resnet50_fpn, {size} px, batch {batch}",
-        baseline="ours, 1 class",
-        baseline_s=timing.median("1"),
-        finemask_s=timing.median("80"),
-        ratio=timing.ratio("1", "80"),
         goal=0.95,
         agreement="another model: nothing to compare",
+        baseline="ours, 1 class",
     )
 
 
@@ -76,7 +71,7 @@ def measure_roi_align(rois: int, side: int, size: int, rounds: int, goal: float)
     gradient = torch.randn(rois, 256, side, side)
     contenders: dict[str, Callable[[], list[Tensor]]] = {}
     for name, pool, layout in (
-        ("torchvision", MultiScaleRoIAlign(names, side, 2), torch.contiguous_format),
+        ("theirs", MultiScaleRoIAlign(names, side, 2), torch.contiguous_format),
         ("finemask", PyramidRoIAlign(names, side, 2), torch.channels_last),
     ):
         levels = {key: value.clone(memory_format=layout).requires_grad_() for key, value in maps.items()}
@@ -87,14 +82,11 @@ def measure_roi_align(rois: int, side: int, size: int, rounds: int, goal: float)
 
         contenders[name] = run
     timing = interleave(contenders, rounds)
-    mine, reference = contenders["finemask"](), contenders["torchvision"]()
+    mine, reference = contenders["finemask"](), contenders["theirs"]()
     gradients = max(float((a - b).norm() / b.norm()) for a, b in zip(mine[1:], reference[1:], strict=True))
-    return Comparison(
+    return Comparison.of_timing(
+        timing,
         work=f"RoIAlign forward + backward, {rois} RoIs {side} × {side}, {size} px, 256 channels",
-        baseline="torchvision",
-        baseline_s=timing.median("torchvision"),
-        finemask_s=timing.median("finemask"),
-        ratio=timing.ratio("torchvision", "finemask"),
         goal=goal,
         agreement=f"values within {float((mine[0] - reference[0]).abs().max()):.1g}, gradients within {gradients:.1g}",
     )

@@ -181,7 +181,7 @@ def test_a_compiled_backbone_gives_the_same_and_keeps_its_names():
     names = list(model.state_dict())
     with torch.inference_mode():
         (before,) = model([image])
-        (after,) = model.compile_backbone("default", backend="eager")([image])
+        (after,) = model.compile_backbone(backend="eager")([image])
     assert list(model.state_dict()) == names
     for key in ("boxes", "scores", "mask_probs"):
         assert torch.allclose(before[key], after[key], atol=1e-5)

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.bench.timing import Timing
 from finemask.machine.hardware import cores, processor_name
 from finemask.ops.files import write_text
 
@@ -52,6 +53,21 @@ class Comparison:
     goal: float
     agreement: str
     memory: str = ""
+
+    @classmethod
+    def of_timing(
+        cls, timing: Timing, work: str, goal: float, agreement: str, baseline: str = "torchvision"
+    ) -> "Comparison":
+        """What two contenders took, named ``"theirs"`` and ``"finemask"``."""
+        return cls(
+            work=work,
+            baseline=baseline,
+            baseline_s=timing.median("theirs"),
+            finemask_s=timing.median("finemask"),
+            ratio=timing.ratio("theirs", "finemask"),
+            goal=goal,
+            agreement=agreement,
+        )
 
 
 def show(comparisons: Iterable[Comparison], console: Console | None = None) -> None:

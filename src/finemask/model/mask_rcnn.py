@@ -85,17 +85,16 @@ class MaskRCNN(nn.Module):
         found, _ = self.roi_heads(features, proposals, batch.image_sizes)
         return self.transform.postprocess(found, batch.image_sizes, original)
 
-    def compile_backbone(self, mode: str, backend: str = "inductor") -> "MaskRCNN":
+    def compile_backbone(self, **options: Any) -> "MaskRCNN":
         """Compiles what is static, the backbone with its pyramid; parameter names stay what they are.
 
         Boxes and RoIs differ in number from image to image, and would be compiled anew for each. On a CPU there is
         nothing to gain (docs/performance.md).
 
         Args:
-            mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
-            backend: of ``torch.compile``.
+            options: of ``torch.compile``, such as ``mode="reduce-overhead"`` (CUDA graphs).
         """
-        self.backbone.compile(backend=backend, mode=mode if backend == "inductor" else None)  # others have no modes
+        self.backbone.compile(**options)
         return self
 
     def use_channels_last(self) -> "MaskRCNN":

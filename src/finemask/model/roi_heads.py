@@ -132,7 +132,7 @@ class CriterionRoIHeads(RoIHeads):
 
         positives = [torch.where(sample.labels > 0)[0] for sample in samples]
         boxes = [of_image[chosen] for of_image, chosen in zip(boxes, positives, strict=True)]
-        positive_labels = labels[torch.where(labels > 0)[0]]
+        positive_labels = labels[labels > 0]
         mask_logits = self._predict_masks(features, boxes, image_shapes, positive_labels)
         wanted = mask_targets(
             [target["layers"] for target in targets],

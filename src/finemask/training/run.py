@@ -122,7 +122,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     if pl_is_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
-        model.compile_backbone(cfg.compile)
+        model.compile_backbone(mode=cfg.compile)
     if trainer.is_global_zero:
         write_origin(run_dir, cfg, {name: index.fingerprint for name, index in splits.items()})
         _forget_repeated_steps(trainer, checkpoint)

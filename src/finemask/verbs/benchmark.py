@@ -20,6 +20,7 @@ from finemask.data.dataset import InstanceDataset
 from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.inference.predictor import choose_device
+from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.ops.files import write_text
@@ -64,7 +65,7 @@ def main(cfg: DictConfig) -> int:
 
 def show(console: Console, speeds: Mapping[str, Speed], cfg: DictConfig, device: torch.device) -> None:
     """Prints what was measured, and what it means for an epoch."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"]
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     console.print(f"{cfg.model.name} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("work", "images/s", "peak memory", "what"):
