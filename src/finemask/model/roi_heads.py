@@ -123,17 +123,31 @@ class CriterionRoIHeads(RoIHeads):
         targets: list[Target],
     ) -> dict[str, Tensor]:
         samples = self._sample(proposals, targets)
-        boxes, labels = [sample.boxes for sample in samples], torch.cat([sample.labels for sample in samples])
+        box_losses = self._box_losses(features, samples, image_shapes)
+        return box_losses | self._mask_losses(features, samples, image_shapes, targets)
+
+    def _box_losses(
+        self, features: dict[str, Tensor], samples: list["_Sample"], image_shapes: list[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        boxes = [sample.boxes for sample in samples]
+        labels = torch.cat([sample.labels for sample in samples])
         class_logits, box_regression = self._predict_boxes(features, boxes, image_shapes)
         regression_targets = self.box_coder.encode_single(
             torch.cat([sample.gt_boxes for sample in samples]), torch.cat(boxes)
         )
-        losses = self.box_loss(class_logits, box_regression, labels, regression_targets, torch.cat(boxes))
+        return self.box_loss(class_logits, box_regression, labels, regression_targets, torch.cat(boxes))
 
+    def _mask_losses(
+        self,
+        features: dict[str, Tensor],
+        samples: list["_Sample"],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
+    ) -> dict[str, Tensor]:
         positives = [torch.where(sample.labels > 0)[0] for sample in samples]
-        boxes = [of_image[chosen] for of_image, chosen in zip(boxes, positives, strict=True)]
-        positive_labels = labels[labels > 0]
-        mask_logits = self._predict_masks(features, boxes, image_shapes, positive_labels)
+        boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, positives, strict=True)]
+        labels = torch.cat([sample.labels[chosen] for sample, chosen in zip(samples, positives, strict=True)])
+        mask_logits = self._predict_masks(features, boxes, image_shapes, labels)
         wanted = mask_targets(
             [target["layers"] for target in targets],
             [target["slots"] for target in targets],
@@ -141,8 +155,7 @@ class CriterionRoIHeads(RoIHeads):
             boxes,
             mask_logits.shape[-1],
         )
-        losses["loss_mask"] = self.mask_loss(mask_logits, wanted, positive_labels)
-        return losses
+        return {"loss_mask": self.mask_loss(mask_logits, wanted, labels)}
 
     @torch.no_grad()
     def _sample(self, proposals: list[Tensor], targets: list[Target]) -> list["_Sample"]:
@@ -165,14 +178,31 @@ class CriterionRoIHeads(RoIHeads):
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
-        boxes, scores, labels = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        probs = self._predict_masks(features, boxes, image_shapes, torch.cat(labels)).sigmoid()
-        per_image = probs.split([len(of_image) for of_image in boxes])
+        boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
+        probs = self._detect_masks(features, boxes, labels, image_shapes)
         return [
             {"boxes": b, "scores": s, "labels": c, "mask_probs": m}
-            for b, s, c, m in zip(boxes, scores, labels, per_image, strict=True)
+            for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
         ]
+
+    def _detect_boxes(
+        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Boxes, scores and labels of each image, after suppression."""
+        class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
+        boxes, scores, labels = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        return boxes, scores, labels
+
+    def _detect_masks(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[Tensor]:
+        """Mask probabilities [N, M, M] of each image."""
+        probs = self._predict_masks(features, boxes, image_shapes, torch.cat(labels)).sigmoid()
+        return list(probs.split([len(of_image) for of_image in boxes]))
 
     def _predict_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
