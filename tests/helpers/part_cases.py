@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from finemask.config import config_dir
+from finemask.model.box_branch import BoxContext
 from finemask.model.build import BUILDERS, build_model
 
 NUM_CLASSES = 4
@@ -100,3 +101,9 @@ def second_stage_detections(model: nn.Module, batch: tuple) -> list[dict[str, to
 def without_gradient(model: nn.Module) -> list[str]:
     """Names of the second stage's parameters that no gradient reached."""
     return [name for name, parameter in model.roi_heads.named_parameters() if parameter.grad is None]
+
+
+def box_context(model: nn.Module, batch: tuple) -> BoxContext:
+    """What the second stage lends its box branch for a ``second_stage_input``."""
+    features, _, image_shapes, targets = batch
+    return model.roi_heads._box_context(features, image_shapes, targets)
