@@ -62,10 +62,13 @@ def test_a_model_trains_with_it(case, instances, proposals):
     assert without_gradient(model) == []
 
 
-def test_mixed_precision_stays_finite(case, batch, half):
+def test_mixed_precision_stays_finite(case, half):
+    model, batch = build_parts(sampler=case), second_stage_input((1, 0), 8)
     with torch.autocast("cpu", dtype=half):
-        losses = second_stage_losses(build_parts(sampler=case), batch)
+        losses = second_stage_losses(model, batch)
     assert all(loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert without_gradient(model) == []  # which a choice made without gradients must not cost
 
 
 def test_it_adds_nothing_to_the_weights(case):

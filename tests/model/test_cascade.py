@@ -1,5 +1,7 @@
 """The cascade's stages by hand: what each is given, what it should become, and what of it is averaged."""
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from model_cases import random_scene
@@ -13,11 +15,12 @@ SHIFT = 0.1  # of a box's width, to the right, by the first stage
 GT = [10.0, 10.0, 30.0, 30.0]
 
 
+@dataclass
 class RecordingLoss:
-    """A box loss that keeps what it was asked."""
+    """A box loss that keeps what it was asked, whatever coder it is given."""
 
-    def __init__(self):
-        self.calls = []
+    calls: list = field(default_factory=list)
+    box_coder: object = None
 
     def __call__(self, class_logits, box_regression, labels, regression_targets, proposals):
         self.calls.append((labels, regression_targets, proposals))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from part_cases import box_context, build_parts, parts_config, second_stage_input, second_stage_losses, spread_scores
 
 from finemask.errors import ConfigError
-from finemask.model.box_loss.smooth_l1 import SmoothL1BoxLoss
 from finemask.model.box_predictor.aspect_experts import SQUARE, TALL, WIDE, expert_by_aspect
 from finemask.model.box_predictor.learned_experts import assignment_loss, roi_costs
 from finemask.model.build import build_model
@@ -75,13 +74,13 @@ def test_the_cheapest_expert_is_that_of_a_slow_count(learned, batch):
     with torch.no_grad():
         logits, deltas = predictor._all(context, context.pool(batch[1]))
         costs = roi_costs(context, logits, deltas, samples)
-    box_loss, rows = SmoothL1BoxLoss(), [sample.at(torch.tensor([row])) for sample in samples for row in range(12)]
+    rows = [sample.at(torch.tensor([row])) for sample in samples for row in range(12)]
     slow = torch.zeros(len(rows), 3)
     for row, alone in enumerate(rows):
         wanted = context.box_coder.encode_single(alone.gt_boxes, alone.boxes)
         for number in range(3):
             of_expert = logits[number, row][None], deltas[number, row][None]
-            slow[row, number] = sum(box_loss(*of_expert, alone.labels, wanted, alone.boxes).values())
+            slow[row, number] = sum(context.box_loss(*of_expert, alone.labels, wanted, alone.boxes).values())
     assert torch.allclose(costs, slow, rtol=1e-5, atol=1e-5)
     assert torch.equal(costs.argmin(dim=1), slow.argmin(dim=1))
     assert len(set(slow.argmin(dim=1).tolist())) == 3, "every expert is best at something here"

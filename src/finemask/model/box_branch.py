@@ -87,7 +87,10 @@ class BoxBranch:
     @torch.no_grad()
     def hardness(self, context: BoxContext, candidates: list[Sample]) -> list[Tensor]:
         """Classification loss of each candidate, one float [R] an image: what a sampler may choose by."""
-        logits, _ = self.predict(context, [candidate.boxes for candidate in candidates])
+        device = next(iter(context.features.values())).device.type
+        # Weights that autocast would keep converted from here are without a gradient.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            logits, _ = self.predict(context, [candidate.boxes for candidate in candidates])
         labels = torch.cat([candidate.labels for candidate in candidates]).clamp(min=0)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         return list(losses.split([len(candidate.boxes) for candidate in candidates]))
