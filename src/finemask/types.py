@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 
@@ -86,7 +88,10 @@ class Preprocessing:
 
 
 class BoxPredictorFactory(Protocol):
-    """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)]."""
+    """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)].
+
+    One that needs more than these features also derives from ``finemask.model.box_branch.BoxBranch``.
+    """
 
     def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
 
@@ -141,9 +146,10 @@ class ProposalSampler(Protocol):
 
     Args:
         labels: one int64 [R] an image; -1 is ignored, 0 is background.
+        hardness: computes, when it is called, the classification loss of each proposal, one float [R] an image.
 
     Returns:
         The positions of the chosen ones, one int64 [S] an image, ascending.
     """
 
-    def __call__(self, labels: list[Tensor]) -> list[Tensor]: ...
+    def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]: ...

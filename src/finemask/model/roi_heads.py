@@ -1,37 +1,29 @@
 """torchvision's RoIHeads with the losses, the sampler and the mask targets handed in."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from finemask.model.box_branch import BoxContext, box_branch_of
+from finemask.model.samples import Sample as _Sample
+from finemask.model.samples import label_boxes
 from finemask.ops.mask_targets import mask_targets
-from finemask.ops.matching import match_boxes
 from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Target
-
-
-class _Sample(NamedTuple):
-    """Boxes of one image and what they should become."""
-
-    boxes: Tensor  # [R, 4]
-    labels: Tensor  # int64 [R], -1..K
-    matched_idxs: Tensor  # int64 [R], position among the image's instances
-    gt_boxes: Tensor  # [R, 4], the matched instance's
 
 
 class CriterionRoIHeads(RoIHeads):
     """Second stage of Mask R-CNN: proposals to losses, or to detections.
 
-    Matching, box coding and the suppression of detections are torchvision's; its losses are module functions that
-    cannot be replaced and its masks dense, so the forward pass is ours. Parameter names are unchanged.
+    Matching, box coding and the rules of suppression are torchvision's; its losses are module functions that cannot be
+    replaced and its masks dense, so the forward pass is ours. Parameter names are unchanged.
 
     Args:
         num_classes: K + 1.
         box_roi_pool: features and boxes to [R, C, 7, 7].
         box_head: to [R, D].
-        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)].
+        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)]; see ``finemask.model.box_branch`` for more.
         mask_roi_pool: features and boxes to [R, C, M / 2, M / 2].
         mask_head: to [R, C', M / 2, M / 2].
         mask_predictor: with labels, to logits [R, M, M].
@@ -122,20 +114,18 @@ class CriterionRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
-        samples = self._sample(proposals, targets)
-        box_losses = self._box_losses(features, samples, image_shapes)
+        samples = self._sample(features, proposals, image_shapes, targets)
+        box_losses = self._box_losses(features, samples, image_shapes, targets)
         return box_losses | self._mask_losses(features, samples, image_shapes, targets)
 
     def _box_losses(
-        self, features: dict[str, Tensor], samples: list["_Sample"], image_shapes: list[tuple[int, int]]
+        self,
+        features: dict[str, Tensor],
+        samples: list[_Sample],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
     ) -> dict[str, Tensor]:
-        boxes = [sample.boxes for sample in samples]
-        labels = torch.cat([sample.labels for sample in samples])
-        class_logits, box_regression = self._predict_boxes(features, boxes, image_shapes)
-        regression_targets = self.box_coder.encode_single(
-            torch.cat([sample.gt_boxes for sample in samples]), torch.cat(boxes)
-        )
-        return self.box_loss(class_logits, box_regression, labels, regression_targets, torch.cat(boxes))
+        return box_branch_of(self.box_predictor).losses(self._box_context(features, image_shapes, targets), samples)
 
     def _mask_losses(
         self,
@@ -158,22 +148,30 @@ class CriterionRoIHeads(RoIHeads):
         return {"loss_mask": self.mask_loss(mask_logits, wanted, labels)}
 
     @torch.no_grad()
-    def _sample(self, proposals: list[Tensor], targets: list[Target]) -> list["_Sample"]:
+    def _sample(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
+    ) -> list[_Sample]:
         """The proposals of each image that the box head trains on, ground-truth boxes among them."""
         self.check_targets(targets)
         matcher = self.proposal_matcher
-        found = []
-        for of_image, target in zip(proposals, targets, strict=True):
-            gt_boxes = target["boxes"].to(of_image.dtype)
-            boxes = torch.cat([of_image, gt_boxes])
-            matched_idxs, kinds = match_boxes(boxes, gt_boxes, matcher.high_threshold, matcher.low_threshold)
-            if len(gt_boxes):
-                labels, gt_boxes = torch.where(kinds > 0, target["labels"][matched_idxs], kinds), gt_boxes[matched_idxs]
-            else:
-                labels, gt_boxes = kinds, boxes  # a box that is its own target has finite deltas
-            found.append(_Sample(boxes, labels, matched_idxs, gt_boxes))
-        chosen = self.fg_bg_sampler([sample.labels for sample in found])
-        return [_Sample(*(part[idxs] for part in sample)) for sample, idxs in zip(found, chosen, strict=True)]
+        candidates = [
+            label_boxes(
+                torch.cat([of_image, target["boxes"].to(of_image.dtype)]),
+                target,
+                matcher.high_threshold,
+                matcher.low_threshold,
+            )
+            for of_image, target in zip(proposals, targets, strict=True)
+        ]
+        branch, context = box_branch_of(self.box_predictor), self._box_context(features, image_shapes, targets)
+        chosen = self.fg_bg_sampler(
+            [candidate.labels for candidate in candidates], lambda: branch.hardness(context, candidates)
+        )
+        return [candidate.at(rows) for candidate, rows in zip(candidates, chosen, strict=True)]
 
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -189,9 +187,8 @@ class CriterionRoIHeads(RoIHeads):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels of each image, after suppression."""
-        class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
-        boxes, scores, labels = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        return boxes, scores, labels
+        found = box_branch_of(self.box_predictor).detect(self._box_context(features, image_shapes, []), proposals)
+        return [of.boxes for of in found], [of.scores for of in found], [of.labels for of in found]
 
     def _detect_masks(
         self,
@@ -204,15 +201,22 @@ class CriterionRoIHeads(RoIHeads):
         probs = self._predict_masks(features, boxes, image_shapes, torch.cat(labels)).sigmoid()
         return list(probs.split([len(of_image) for of_image in boxes]))
 
-    def _predict_boxes(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        pooled = self.box_roi_pool(features, proposals, image_shapes)
-        class_logits, box_regression = self.box_predictor(self.box_head(pooled))
-        return (
-            class_logits.float(),
-            box_regression.float(),
-        )  # box coding and softmax are float32 under autocast too
+    def _box_context(
+        self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: list[Target]
+    ) -> BoxContext:
+        return BoxContext(
+            features=features,
+            image_shapes=image_shapes,
+            targets=targets,
+            roi_pool=self.box_roi_pool,
+            box_head=self.box_head,
+            box_predictor=self.box_predictor,
+            box_coder=self.box_coder,
+            box_loss=self.box_loss,
+            score_thresh=self.score_thresh,
+            nms_thresh=self.nms_thresh,
+            detections_per_img=self.detections_per_img,
+        )
 
     def _predict_masks(
         self,
