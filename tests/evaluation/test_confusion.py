@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.confusion import confusion_matrix
 from finemask.evaluation.ground_truth import ground_truth_from_dict
+from finemask.evaluation.matching import assign
+from finemask.evaluation.overlaps import capped_candidates, find_overlaps, object_columns
+from finemask.evaluation.result_table import ResultTable
 
 FAR = [[10 + 100 * place, 10, 50, 50] for place in range(5)]
 
@@ -65,6 +69,21 @@ def test_the_best_detection_takes_what_it_overlaps_most():
         {"category_id": 4, "bbox": [0, 12, 100, 50], "score": 0.8},  # is left with the first, IoU 38/62
     ]
     assert confusion_of(annotations, results)["counts"] == [[0, 2, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_another_iou_of_the_operating_point():
+    """Two thirds of an object found is enough at IoU 0.5, not at 0.75."""
+    dataset = {
+        "images": [{"id": 1, "height": 100, "width": 600}],
+        "categories": [{"id": 1, "name": "nut"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 90, 90]}],
+    }
+    truth = ground_truth_from_dict(dataset)
+    table = ResultTable(truth, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 60, 90], "score": 0.5}])
+    objects, candidates = object_columns(truth), capped_candidates(table, 100)
+    overlaps = find_overlaps(truth, table, objects, candidates, "bbox")
+    for iou, counts in ((0.5, [[1, 0], [0, 0]]), (0.75, [[0, 1], [1, 0]])):
+        assert confusion_matrix(assign(objects, candidates, overlaps, 1, iou), 0.1, iou).tolist() == counts
 
 
 def test_nothing_found_and_nothing_to_find():

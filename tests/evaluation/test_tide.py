@@ -219,6 +219,18 @@ def test_real_results_have_the_published_ap50(shared_dir, iou_type):
     assert repaired_ap50(assignment, find_errors(assignment), ERROR_TYPES) == pytest.approx(1)
 
 
+def test_large_images_are_gone_through_in_parts(monkeypatch):
+    dataset = random_dataset(5, objects=20)
+    results = random_results(dataset, 6)
+    whole = [assignment_of(dataset, results, kind).overlaps for kind in ("bbox", "segm")]
+    monkeypatch.setattr("finemask.evaluation.overlaps._PAIRS_AT_ONCE", 1)
+    parts = [assignment_of(dataset, results, kind).overlaps for kind in ("bbox", "segm")]
+    for one, other in zip(whole, parts, strict=True):
+        assert len(one.iou) > 20
+        for name, column in vars(one).items():
+            assert np.array_equal(column, getattr(other, name))
+
+
 PLANTED = ["right", "classification", "localisation", "both", "duplicate", "background", "missed"]
 
 

@@ -23,12 +23,12 @@ _SMALL = (SIZES[0][0], SIZES[1][0])
 _CROWDED = CROWDINGS[-1][0]
 
 _REMEDIES = {
-    "localisation": "train longer (trainer.max_epochs), or with a larger picture (model.min_size); check with "
-    "finemask data preview that the outlines in the labels fit",
-    "both": "check the labels there with finemask data check; a higher threshold takes most of these away",
+    "localisation": "train longer (trainer.max_epochs), or with a larger picture (model.min_size); finemask "
+    "data suspects lists labels whose outlines may not fit",
+    "both": "finemask data suspects lists labels that may be wrong there; a higher threshold takes most of these away",
     "duplicate": "a lower model.roi_heads.nms_thresh",
-    "background": "look at the highest scored ones: objects without a label are found by finemask data preview; "
-    "if there is nothing, add images without objects (data.empty_images=keep)",
+    "background": "finemask data suspects lists those that may be objects without a label; if they are none, add "
+    "images without objects (data.empty_images=keep)",
     "missed": "more labelled images that show such objects, or longer training (trainer.max_epochs)",
 }
 
@@ -146,7 +146,7 @@ def _confused(findings: Findings, count: int) -> tuple[str, str]:
         return what, "more labels of the classes that the confusion matrix shows to be found least; or fewer classes"
     names = findings.names[true], findings.names[wrong]
     return f"{what}, most often {names[0]} taken for {names[1]} ({number})", (
-        f"more labels of {names[0]} and {names[1]}; look at how consistent they are with finemask data preview"
+        f"more labels of {names[0]} and {names[1]}; finemask data suspects lists those that may be labelled wrongly"
     )
 
 

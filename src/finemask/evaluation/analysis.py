@@ -19,7 +19,7 @@ def analyse(evaluator: CocoEvaluator) -> dict[str, Any]:
 
     Returns:
         The keys ``errors``, ``confusion``, ``slices`` and ``advice`` of the metrics. All but the errors are of masks
-        if they were evaluated, else of boxes, at the operating threshold.
+        if they were evaluated, else of boxes; confusion and recall are at the operating point.
     """
     ground_truth, results = evaluator.ground_truth, evaluator.result_table
     point = evaluator.evaluate().metrics["operating_point"]
@@ -35,12 +35,13 @@ def analyse(evaluator: CocoEvaluator) -> dict[str, Any]:
         found = find_errors(assignment)
         errors[iou_type] = error_table(assignment, found)
     slices = find_slices(assignment, ground_truth)
-    confusion = confusion_table(assignment, point["threshold"], names, order)
+    at_point = assign(objects, candidates, overlaps, len(categories), point["iou"])
+    confusion = confusion_table(at_point, point["threshold"], point["iou"], names, order)
     by_id = [category.name for category in sorted(ground_truth.categories, key=lambda category: category.id)]
     findings = Findings(assignment, found, errors[iou_type], slices, by_id)
     return {
         "errors": errors,
         "confusion": confusion | {"iou_type": iou_type},
-        "slices": slice_table(assignment, slices, point["threshold"]),
+        "slices": slice_table(at_point, slices, point["threshold"]),
         "advice": give_advice(findings),
     }

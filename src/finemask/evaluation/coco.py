@@ -149,14 +149,14 @@ class CocoEvaluator:
         self._evaluation = None
 
     @property
-    def result_table(self) -> ResultTable:
-        """All detections so far, as the evaluator holds them."""
-        return self._results
-
-    @property
     def results(self) -> list[CocoResult]:
         """All detections so far, as a COCO results file holds them; made anew at each call."""
         return list(self._results)
+
+    @property
+    def result_table(self) -> ResultTable:
+        """All detections so far, as arrays; not to be changed."""
+        return self._results
 
     def compute(self) -> dict[str, Any]:
         """The content of ``metrics.json``: fractions in [0, 1], None for what cannot be computed."""

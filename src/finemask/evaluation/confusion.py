@@ -10,16 +10,17 @@ from finemask.evaluation.matching import FOREGROUND_IOU, Assignment, match_greed
 BACKGROUND = "background"
 
 
-def confusion_matrix(assignment: Assignment, threshold: float | None) -> NDArray[np.int64]:
+def confusion_matrix(assignment: Assignment, threshold: float | None, iou: float = FOREGROUND_IOU) -> NDArray[np.int64]:
     """Objects by their class and by the class they were taken for.
 
     Detections that found an object of their class are on the diagonal, so that it adds up to the true positives of
     the operating point. Those left over, best first, then take the object of another class that they overlap most,
-    at IoU 0.5 or more, as long as nothing has found it. A detection on a crowd region is not counted.
+    at the same IoU or more, as long as nothing has found it. A detection on a crowd region is not counted.
 
     Args:
-        assignment: all detections.
+        assignment: all detections, matched at ``iou``.
         threshold: score from which detections are kept; None keeps none.
+        iou: of the operating point.
 
     Returns:
         int64 [K + 1, K + 1], row: class of the object, column: class of the detection, both by ascending category id.
@@ -33,7 +34,7 @@ def confusion_matrix(assignment: Assignment, threshold: float | None) -> NDArray
     is_left = kept & (assignment.matched < 0)
     pairs = assignment.overlaps
     other = candidates.category[pairs.detection] != objects.category[pairs.object]
-    may_match = other & (pairs.iou >= FOREGROUND_IOU) & is_left[pairs.detection] & ~is_taken[pairs.object]
+    may_match = other & (pairs.iou >= iou) & is_left[pairs.detection] & ~is_taken[pairs.object]
     taken_for = match_greedily(pairs.where(may_match), candidates.image, objects.ignored, objects.crowd)
     matched = np.where(taken_for >= 0, taken_for, matched)
 
@@ -48,19 +49,22 @@ def confusion_matrix(assignment: Assignment, threshold: float | None) -> NDArray
     return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
-def confusion_table(assignment: Assignment, threshold: float | None, names: list[str], order: list[int]) -> Any:
+def confusion_table(
+    assignment: Assignment, threshold: float | None, iou: float, names: list[str], order: list[int]
+) -> dict[str, Any]:
     """What ``metrics.json`` holds of it.
 
     Args:
-        assignment: all detections.
+        assignment: all detections, matched at ``iou``.
         threshold: score from which detections are kept.
+        iou: of the operating point.
         names: of the categories, as they are to be listed.
         order: position of each of them by ascending id.
     """
     shown = [*order, assignment.categories]
-    counts = confusion_matrix(assignment, threshold)[np.ix_(shown, shown)]
+    counts = confusion_matrix(assignment, threshold, iou)[np.ix_(shown, shown)]
     return {
-        "iou": FOREGROUND_IOU,
+        "iou": iou,
         "threshold": threshold,
         "names": [*names, BACKGROUND],
         "counts": counts.tolist(),

@@ -1,4 +1,4 @@
-"""Which object each detection found at IoU 0.5, by COCO's rules; and the AP that comes of it."""
+"""Which object each detection found, by COCO's rules; and the AP that comes of it."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,21 +54,28 @@ class Assignment:
         return np.bincount(self.objects.category[~self.objects.ignored], minlength=self.categories)
 
 
-def assign(objects: Objects, candidates: Candidates, overlaps: Overlaps, categories: int) -> Assignment:
-    """Matches detections with objects of their own category, as COCO does at IoU 0.5.
+def assign(
+    objects: Objects, candidates: Candidates, overlaps: Overlaps, categories: int, iou: float = FOREGROUND_IOU
+) -> Assignment:
+    """Matches detections with objects of their own category, as COCO does.
 
     Args:
         objects: of all images.
         candidates: of all images.
         overlaps: of the two.
         categories: their number.
+        iou: from which a detection finds an object, at least 0.1.
     """
-    matched = match_own_category(objects, candidates, overlaps, objects.ignored)
+    matched = match_own_category(objects, candidates, overlaps, objects.ignored, iou)
     return Assignment(objects, candidates, overlaps, matched, categories)
 
 
 def match_own_category(
-    objects: Objects, candidates: Candidates, overlaps: Overlaps, ignored: NDArray[np.bool_]
+    objects: Objects,
+    candidates: Candidates,
+    overlaps: Overlaps,
+    ignored: NDArray[np.bool_],
+    iou: float = FOREGROUND_IOU,
 ) -> NDArray[np.int64]:
     """The same with other objects ignored, as in COCO's numbers by size.
 
@@ -77,12 +84,13 @@ def match_own_category(
         candidates: of all images.
         overlaps: of the two.
         ignored: bool [G], taken only by a detection that can have nothing else.
+        iou: from which a detection finds an object, at least 0.1.
 
     Returns:
         int64 [D], the object of each detection, -1 for none.
     """
     own = candidates.category[overlaps.detection] == objects.category[overlaps.object]
-    pairs = overlaps.where(own & (overlaps.iou >= FOREGROUND_IOU))
+    pairs = overlaps.where(own & (overlaps.iou >= iou))
     cells = candidates.image * (int(candidates.category.max(initial=0)) + 1) + candidates.category
     return match_greedily(pairs, cells, ignored, objects.crowd)
 

@@ -68,13 +68,13 @@ def slice_table(assignment: Assignment, slices: list[Slice], threshold: float | 
     """What ``metrics.json`` holds of them: number of objects, recall at the threshold, AP50.
 
     Args:
-        assignment: all detections.
+        assignment: all detections, matched at the IoU of the operating point.
         slices: of it.
         threshold: score from which a detection finds an object; None: none does.
     """
-    objects, candidates = assignment.objects, assignment.candidates
-    score = np.append(candidates.score, -np.inf)[assignment.found_by]
-    is_found = (assignment.found_by >= 0) & (threshold is not None) & (score >= (threshold or 0))
+    objects, candidates, found_by = assignment.objects, assignment.candidates, assignment.found_by
+    score = np.append(candidates.score, -np.inf)[found_by]
+    is_found = (found_by >= 0) & (threshold is not None) & (score >= (threshold or 0))
     table = []
     for found in slices:
         wanted = found.objects & ~objects.ignored
