@@ -101,7 +101,7 @@ class _Objects:
         images = {id_: position for position, id_ in enumerate(image_ids)}
         categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
         annotations = ground_truth.annotations
-        self.sizes_hw = [ground_truth.images[id_][1:] for id_ in image_ids]
+        self.sizes_hw = [ground_truth.images[id_][1:3] for id_ in image_ids]
         self.image = np.array([images[a["image_id"]] for a in annotations], dtype=np.int64)
         self.category = np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64)
         self.boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
