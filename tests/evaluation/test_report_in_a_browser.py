@@ -84,6 +84,7 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(page):
     assert names == sorted(names)
 
 
+A4_PX = 703  # 210 mm less two margins of 12 mm, at 96 px to the inch
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -157,6 +158,9 @@ def test_paper_is_white_whatever_the_screen_is(page):
     try:
         assert page.value(BACKGROUND) == "rgb(255, 255, 255)"
         assert page.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+        page.call("Emulation.setDeviceMetricsOverride", width=A4_PX, height=1000, deviceScaleFactor=1, mobile=False)
+        cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+        assert page.value(cut) == 0
         document = page.pdf()
     finally:
         page.call("Emulation.setEmulatedMedia", media="")

@@ -100,7 +100,7 @@ def _drawn(
 
 def _frame(picture: Image.Image, corners: NDArray[np.float64]) -> None:
     """Two rings, dark and light, a little off the box: to be seen on any picture and not taken for a detection."""
-    line = max(2, round(max(picture.size) / 200))
+    line = max(2, round(max(picture.size) / 160))
     draw = ImageDraw.Draw(picture)
     for distance, colour in ((2, "black"), (3, "white"), (4, "black")):
         x0, y0 = (corners[:2] - distance * line).round().tolist()
