@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from report_data import with_extras
 
-from finemask.evaluation.operating_point import build_curve
 from finemask.evaluation.report.axes import HEIGHT, WIDTH, Frame, nice_limit, tick_text
 from finemask.evaluation.report.bars import Bar, Column, bar_chart, column_chart
 from finemask.evaluation.report.breakdown import _size_figure, error_breakdown
 from finemask.evaluation.report.charts import Line, line_chart
-from finemask.evaluation.report.figures import _settled
 from finemask.evaluation.report.training import training_figures
 
 
@@ -69,16 +67,6 @@ def test_epochs_are_whole_numbers():
         assert whole == sorted({int(n) for n in whole})
         assert 3 <= len(numbers) <= 6
         assert numbers[-1] <= last
-
-
-def test_long_curves_begin_where_precision_has_settled():
-    scores = np.linspace(1, 0, 300)
-    right = np.arange(300) > 0  # the best scored one is wrong
-    curve = build_curve(scores, right, 400)
-    assert curve.precision[0] == 0
-    assert curve.precision[_settled(curve)][0] == 0.9
-    short = build_curve(scores[:50], right[:50], 400)
-    assert short.precision[_settled(short)][0] == 0
 
 
 def rectangles(svg):

@@ -99,7 +99,8 @@ def slices_of(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]
 def evaluated_types(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Keys and names of what was evaluated: masks, boxes, boundaries."""
     names = {"segm": "Masks", "bbox": "Boxes", "boundary": "Boundaries"}
-    return [(kind, name) for kind, name in names.items() if kind in metrics["iou_types"] and metrics.get(kind)]
+    evaluated = {*metrics["iou_types"], "boundary"}  # boundaries are only there when asked for
+    return [(kind, name) for kind, name in names.items() if kind in evaluated and metrics.get(kind)]
 
 
 def coco_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
