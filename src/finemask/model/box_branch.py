@@ -1,7 +1,7 @@
 """The box half of the second stage, which a box predictor may extend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,10 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import clip_boxes_to_image
 
+from finemask.model.box_criterion import BoxCriterion
 from finemask.model.samples import Sample
 from finemask.ops.suppression import ScoredBoxes, candidates_of, suppress
-from finemask.types import BoxLoss, Target
+from finemask.types import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class BoxContext:
         box_head: pooled features to [R, D].
         box_predictor: what the configuration named; the branch itself, where that extends ``BoxBranch``.
         box_coder: boxes to deltas and back.
-        box_loss: see ``finemask.types.BoxLoss``.
+        box_loss: classification and regression together.
         score_thresh: detections below it are dropped.
         nms_thresh: IoU above which the weaker of two detections of a class is dropped.
         detections_per_img: at most so many are kept.
@@ -39,7 +40,7 @@ class BoxContext:
     box_head: nn.Module
     box_predictor: nn.Module
     box_coder: BoxCoder
-    box_loss: BoxLoss
+    box_loss: BoxCriterion
     score_thresh: float
     nms_thresh: float
     detections_per_img: int
@@ -126,13 +127,13 @@ def weight_seeds(model: nn.Module) -> dict[str, str]:
 
 
 def box_losses(
-    box_loss: BoxLoss, box_coder: BoxCoder, logits: Tensor, deltas: Tensor, samples: list[Sample]
+    box_loss: BoxCriterion, box_coder: BoxCoder, logits: Tensor, deltas: Tensor, samples: list[Sample]
 ) -> dict[str, Tensor]:
     """The loss of predictions [R, K + 1] and [R, 4 (K + 1)] for all samples' boxes, image after image."""
     boxes = torch.cat([sample.boxes for sample in samples])
     labels = torch.cat([sample.labels for sample in samples])
     wanted = box_coder.encode_single(torch.cat([sample.gt_boxes for sample in samples]), boxes)
-    return box_loss(logits, deltas, labels, wanted, boxes)
+    return replace(box_loss, box_coder=box_coder)(logits, deltas, labels, wanted, boxes)
 
 
 def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Tensor:

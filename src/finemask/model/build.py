@@ -7,6 +7,7 @@ from typing import Any
 
 from finemask.errors import ConfigError
 from finemask.model.box_branch import box_branch_of
+from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
 from finemask.model.heads import POOLED_BOX, POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
@@ -32,8 +33,21 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.box_predictor.cascade.CascadeBoxPredictor",
         "finemask.model.box_predictor.iterative.IterativeBoxPredictor",
         "finemask.model.mask_predictor.fcn.FCNMaskPredictor",
+        "finemask.model.mask_predictor.deep_fcn.DeepFCNMaskPredictor",
+        "finemask.model.mask_predictor.mask_iou.MaskIoUMaskPredictor",
+        "finemask.model.mask_predictor.point_rend.PointRendMaskPredictor",
+        "finemask.model.class_loss.cross_entropy.CrossEntropyLoss",
+        "finemask.model.class_loss.focal.FocalLoss",
+        "finemask.model.class_loss.label_smoothing.LabelSmoothingLoss",
         "finemask.model.box_loss.smooth_l1.SmoothL1BoxLoss",
+        "finemask.model.box_loss.l1.L1BoxLoss",
+        "finemask.model.box_loss.giou.GIoUBoxLoss",
+        "finemask.model.box_loss.diou.DIoUBoxLoss",
+        "finemask.model.box_loss.ciou.CIoUBoxLoss",
         "finemask.model.mask_loss.bce.BCEMaskLoss",
+        "finemask.model.mask_loss.boundary.BoundaryMaskLoss",
+        "finemask.model.mask_loss.dice_bce.DiceBCEMaskLoss",
+        "finemask.model.mask_loss.edge.EdgeMaskLoss",
         "finemask.model.sampler.random.RandomSampler",
         "finemask.model.sampler.ohem.OHEMSampler",
     }
@@ -93,6 +107,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
+            class_loss=part("class_loss") if "class_loss" in config else CrossEntropyLoss(),  # older files have none
             box_loss=part("box_loss"),
             mask_loss=part("mask_loss"),
             sampler=part("sampler"),

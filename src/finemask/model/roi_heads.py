@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from finemask.model.box_branch import BoxContext, box_branch_of
+from finemask.model.box_criterion import BoxCriterion
+from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
 from finemask.model.samples import Sample as _Sample
 from finemask.model.samples import label_boxes
-from finemask.ops.mask_targets import mask_targets
-from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Target
+from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Target
 
 
 class CriterionRoIHeads(RoIHeads):
@@ -26,7 +27,8 @@ class CriterionRoIHeads(RoIHeads):
         box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)]; see ``finemask.model.box_branch`` for more.
         mask_roi_pool: features and boxes to [R, C, M / 2, M / 2].
         mask_head: to [R, C', M / 2, M / 2].
-        mask_predictor: with labels, to logits [R, M, M].
+        mask_predictor: with labels, to logits [R, M, M]; or see ``finemask.model.mask_branch``.
+        class_loss: see ``finemask.types.ClassLoss``.
         box_loss: see ``finemask.types.BoxLoss``.
         mask_loss: see ``finemask.types.MaskLoss``.
         sampler: see ``finemask.types.ProposalSampler``.
@@ -48,6 +50,7 @@ class CriterionRoIHeads(RoIHeads):
         mask_roi_pool: nn.Module,
         mask_head: nn.Module,
         mask_predictor: nn.Module,
+        class_loss: ClassLoss,
         box_loss: BoxLoss,
         mask_loss: MaskLoss,
         sampler: ProposalSampler,
@@ -76,7 +79,7 @@ class CriterionRoIHeads(RoIHeads):
         )
         self.num_classes = num_classes
         self.fg_bg_sampler = sampler
-        self.box_loss = box_loss
+        self.box_loss = BoxCriterion(class_loss, box_loss, self.box_coder)
         self.mask_loss = mask_loss
 
     def forward(
@@ -130,22 +133,22 @@ class CriterionRoIHeads(RoIHeads):
     def _mask_losses(
         self,
         features: dict[str, Tensor],
-        samples: list["_Sample"],
+        samples: list[_Sample],
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
         positives = [torch.where(sample.labels > 0)[0] for sample in samples]
         boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, positives, strict=True)]
         labels = torch.cat([sample.labels[chosen] for sample, chosen in zip(samples, positives, strict=True)])
-        mask_logits = self._predict_masks(features, boxes, image_shapes, labels)
-        wanted = mask_targets(
-            [target["layers"] for target in targets],
-            [target["slots"] for target in targets],
-            [sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
-            boxes,
-            mask_logits.shape[-1],
+        truth = MaskTruth(
+            layers=[target["layers"] for target in targets],
+            slots=[target["slots"] for target in targets],
+            gt_boxes=[target["boxes"] for target in targets],
+            matched_idxs=[sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
+            boxes=boxes,
         )
-        return {"loss_mask": self.mask_loss(mask_logits, wanted, labels)}
+        rois = self._mask_rois(features, boxes, labels, image_shapes)
+        return branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
 
     @torch.no_grad()
     def _sample(
@@ -177,11 +180,13 @@ class CriterionRoIHeads(RoIHeads):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
-        probs = self._detect_masks(features, boxes, labels, image_shapes)
-        return [
-            {"boxes": b, "scores": s, "labels": c, "mask_probs": m}
-            for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
-        ]
+        probs, scores = self._detect_masks(features, boxes, scores, labels, image_shapes)
+        found = []
+        for of_image in zip(boxes, scores, labels, probs, strict=True):
+            best_first = of_image[1].argsort(descending=True, stable=True)
+            b, s, c, m = (part[best_first] for part in of_image)
+            found.append({"boxes": b, "scores": s, "labels": c, "mask_probs": m})
+        return found
 
     def _detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -194,12 +199,15 @@ class CriterionRoIHeads(RoIHeads):
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
+        scores: list[Tensor],
         labels: list[Tensor],
         image_shapes: list[tuple[int, int]],
-    ) -> list[Tensor]:
-        """Mask probabilities [N, M, M] of each image."""
-        probs = self._predict_masks(features, boxes, image_shapes, torch.cat(labels)).sigmoid()
-        return list(probs.split([len(of_image) for of_image in boxes]))
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Mask probabilities [N, M, M] of each image, and its scores, which a predictor may change."""
+        counts = [len(of_image) for of_image in boxes]
+        rois = self._mask_rois(features, boxes, torch.cat(labels), image_shapes)
+        probs, changed = branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
+        return list(probs.split(counts)), list(changed.split(counts))
 
     def _box_context(
         self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: list[Target]
@@ -218,13 +226,19 @@ class CriterionRoIHeads(RoIHeads):
             detections_per_img=self.detections_per_img,
         )
 
-    def _predict_masks(
+    def _mask_rois(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
-        image_shapes: list[tuple[int, int]],
         labels: Tensor,
-    ) -> Tensor:
+        image_shapes: list[tuple[int, int]],
+    ) -> MaskRois:
         pooled = self.mask_roi_pool(features, boxes, image_shapes)
-        logits: Tensor = self.mask_predictor(self.mask_head(pooled), labels)
-        return logits.float()
+        return MaskRois(
+            pooled=pooled,
+            features=self.mask_head(pooled),
+            labels=labels,
+            boxes=boxes,
+            pyramid=features,
+            image_shapes=image_shapes,
+        )
