@@ -23,6 +23,7 @@ from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer
 from finemask.model.weights import load_weights
+from finemask.training.anchors import anchors_line, trained_boxes
 from finemask.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.progress import EpochLines, TerminalProgress
@@ -98,10 +99,14 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     show_table(data_table(splits, len(datamodule.categories)))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
-    model_config = resolve_model(plain(cfg.model), max(index.max_instances_per_image for index in splits.values()))
+    boxes = trained_boxes(splits["train"])
+    most = max(index.max_instances_per_image for index in splits.values())
+    model_config = resolve_model(plain(cfg.model), most, boxes)
     model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
     apply_transfer(model, Transfer(**plain(cfg.transfer)))
     show_table(model_table(model, model_config))
+    if line := anchors_line(plain(cfg.model), model_config, boxes):
+        log.info("%s", line)
     report = None if checkpoint else load_weights(model, model_config)
     if report is not None:
         show_table(weights_table(report))
