@@ -34,6 +34,7 @@ class MaskRCNNModule(pl.LightningModule):
         weight_decay: of weights of two and more dimensions.
         backbone_lr_scale: factor of ``lr`` for the body.
         seed: with the epoch, decides every random number that the model draws.
+        class_names: in order; checkpoints name them, so that other trainings can take over rows by name.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MaskRCNNModule(pl.LightningModule):
         weight_decay: float = 0.0,
         backbone_lr_scale: float = 1.0,
         seed: int = 0,
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,6 +56,7 @@ class MaskRCNNModule(pl.LightningModule):
         self._weight_decay = weight_decay
         self._backbone_lr_scale = backbone_lr_scale
         self._seed = seed
+        self._class_names = list(class_names)
         self._non_finite_steps = 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -115,6 +118,8 @@ class MaskRCNNModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
         checkpoint["finemask_version"] = 1
+        if self._class_names:
+            checkpoint["class_names"] = self._class_names
 
 
 def logs_this_step(trainer: pl.Trainer) -> bool:

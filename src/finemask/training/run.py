@@ -33,7 +33,7 @@ from finemask.training.csv_logger import CsvLogger
 from finemask.training.finish import Finished, finish
 from finemask.training.module import MaskRCNNModule
 from finemask.training.run_dir import close_run, open_run, write_origin
-from finemask.training.tables import data_table, model_table, weights_table
+from finemask.training.tables import classes_table, data_table, model_table, weights_table
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +96,23 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
     }
     log.info("Run: %s%s", run_dir, f", resumed from {checkpoint}" if checkpoint else "")
-    show_table(data_table(splits, len(datamodule.categories)))
+    class_names = [category.name for category in datamodule.categories]
+    show_table(data_table(splits, len(class_names)))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     boxes = trained_boxes(splits["train"])
     most = max(index.max_instances_per_image for index in splits.values())
     model_config = resolve_model(plain(cfg.model), most, boxes)
-    model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
+    model = build_model(model_config, num_classes=len(class_names) + 1)
     apply_transfer(model, Transfer(**plain(cfg.transfer)))
     show_table(model_table(model, model_config))
     if line := anchors_line(plain(cfg.model), model_config, boxes):
         log.info("%s", line)
-    report = None if checkpoint else load_weights(model, model_config)
+    report = None if checkpoint else load_weights(model, model_config, class_names)
     if report is not None:
         show_table(weights_table(report))
+        if report.class_rows is not None:
+            show_table(classes_table(report.class_rows))
 
     evaluators = {name: _evaluator(cfg, index) for name, index in splits.items() if name != "train"}
     _check_evaluator(evaluators["val"], cfg)
@@ -121,6 +124,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         weight_decay=cfg.optimizer.weight_decay or 0.0,
         backbone_lr_scale=cfg.transfer.backbone_lr_scale,
         seed=cfg.seed,
+        class_names=class_names,
     )
     evaluation = CocoEvaluation(evaluators["val"])
     trainer = _build_trainer(cfg, evaluation)

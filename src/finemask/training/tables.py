@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from finemask.model.backbone import count_parameters
+from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.weights import LoadReport
 
@@ -15,6 +17,7 @@ _PARTS = (
     "backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
           "roi_heads.mask_predictor")  # fmt: skip
 _SHOWN_SHAPES = 6
+_SHOWN_CLASSES = 20
 
 
 def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
@@ -63,17 +66,20 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any]) -> Table:
 def weights_table(report: LoadReport) -> Table:
     """What was loaded, re-initialised and skipped, part by part."""
     table = Table(title=f"Weights: {report.source}", title_justify="left")
-    for heading in ("part", "tensors loaded", "re-initialised", "skipped in the file"):
+    carried = set(report.class_rows.carried) if report.class_rows else set()
+    headings = ["part", "tensors loaded", "re-initialised", "skipped in the file"]
+    for heading in headings + ["rows by class name"] * bool(carried):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    loaded = Counter(_part(name) for name in report.loaded)
+    loaded = Counter(_part(name) for name in report.loaded if name not in carried)
     fresh = Counter(_part(name) for name, _, _ in report.reinitialised)
     skipped = Counter(_part(name) for name, _ in report.skipped)
     for part in [*_PARTS, *sorted(set(skipped) - set(_PARTS))]:
-        table.add_row(part, *(str(count[part] or "–") for count in (loaded, fresh, skipped)))
+        counts = [loaded, fresh, skipped] + [Counter(map(_part, carried))] * bool(carried)
+        table.add_row(part, *(str(count[part] or "–") for count in counts))
     changed = [
         f"{name}: {_shape(found)} in the file, {_shape(shape)} in the model"
         for name, shape, found in report.reinitialised
-        if found is not None
+        if found not in (None, shape)
     ]
     left_over = [f"{name} {_shape(shape)}: no place for it in the model" for name, shape in report.skipped]
     notes = [*changed[:_SHOWN_SHAPES], *left_over[:_SHOWN_SHAPES]]
@@ -81,6 +87,27 @@ def weights_table(report: LoadReport) -> Table:
     if hidden:
         notes.append(f"and {hidden} more")
     table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
+    return table
+
+
+def classes_table(rows: ClassRows) -> Table:
+    """Which class began from which rows of the weights' heads."""
+    table = Table(title="Classes: rows of the heads", title_justify="left")
+    table.add_column("class")
+    table.add_column("begins from")
+    seeded = [(name, names) for name, names in rows.taken if names]
+    for name, names in seeded[:_SHOWN_CLASSES]:
+        table.add_row(Text(name), Text(names[0] if len(names) == 1 else f"mean of {', '.join(names)}"))
+    if len(seeded) > _SHOWN_CLASSES:
+        table.add_row(f"and {len(seeded) - _SHOWN_CLASSES} more", "")
+    fresh = [name for name, names in rows.taken if not names]
+    if fresh:
+        hidden = len(fresh) - _SHOWN_CLASSES
+        more = f" and {hidden} more" if hidden > 0 else ""
+        table.add_row(Text(", ".join(fresh[:_SHOWN_CLASSES]) + more), "random rows")
+    table.add_row("(background)", "background" if rows.any else "random rows")
+    table.caption = "\n".join(rows.notes) or None
     table.caption_justify = "left"
     return table
 
