@@ -94,8 +94,9 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
         name = config["backbone"]["name"]
         if config["backbone"]["_target_"].endswith("timm_fpn"):
             return fit(_timm_state_dict(name), f"timm's weights of {name}")
-        chosen = get_model_weights(name)["IMAGENET1K_V1"]
-        return fit(_download(chosen), f"IMAGENET1K_V1 of torchvision ({_file_name(chosen)})")
+        published = get_model_weights(name)
+        chosen = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
+        return fit(_download(chosen), f"{chosen.name} of torchvision ({_file_name(chosen)})")
     tensors, in_file = read_weights(Path(weights))
     return fit(tensors, weights, in_file)
 

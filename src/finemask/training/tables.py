@@ -1,7 +1,7 @@
 """Tables that a run prints: its data, its model, its weights, its results."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -11,6 +11,8 @@ from torch import nn
 from finemask.model.backbone import count_parameters
 from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.norms import norm_notes
+from finemask.model.transfer import STAGE_NAMES
 from finemask.model.weights import LoadReport
 
 _PARTS = (
@@ -41,8 +43,14 @@ def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
     return table
 
 
-def model_table(model: MaskRCNN, config: Mapping[str, Any]) -> Table:
-    """Parameters of each part, trained and frozen, and what happens to an image."""
+def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Table:
+    """Parameters of each part, trained and frozen, and what happens to an image.
+
+    Args:
+        model: after ``apply_transfer``.
+        config: the resolved group ``model``.
+        begins: see ``Unfreezing``; what it frees later counts as trained.
+    """
     shown = model.preprocessing
     sizes = "/".join(str(size) for size in shown.min_size)
     table = Table(
@@ -60,7 +68,15 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any]) -> Table:
             *(f"{count_parameters(part, trainable):,}" for trainable in (None, True, False)),
             end_section=name == _PARTS[-1],
         )
+    notes = [*norm_notes(model), *_schedule(begins)]
+    table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
     return table
+
+
+def _schedule(begins: Sequence[int]) -> list[str]:
+    later = [f"{name} from epoch {begin + 1}" for name, begin in zip(STAGE_NAMES[::-1], begins, strict=False) if begin]
+    return [f"backbone frozen at first, then trained: {', '.join(later)}"] if later else []
 
 
 def weights_table(report: LoadReport) -> Table:
