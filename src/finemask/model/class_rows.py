@@ -46,7 +46,7 @@ class ClassRows:
         notes: what else a person should know.
     """
 
-    taken: list[tuple[str, tuple[str, ...]]]
+    taken: Sequence[tuple[str, tuple[str, ...]]]
     carried: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -77,7 +77,7 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
         return None
 
     def fit(state_dict: Mapping[str, Tensor], source: str, in_file: Sequence[str] | None = None) -> LoadReport:
-        wish = config.get("class_transfer") or "none"
+        wish = config.get("class_transfer", "auto") or "none"
         classes = Classes(class_names, in_file, wish, _coco_names()) if class_names else None
         return fit_state_dict(model, state_dict, source, classes)
 
