@@ -85,7 +85,8 @@ def weights_table(report: LoadReport) -> Table:
     carried = set(report.class_rows.carried) if report.class_rows else set()
     headings = ["part", "tensors loaded", "re-initialised", "skipped in the file"]
     for heading in headings + ["rows by class name"] * bool(carried):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
+        is_part = heading == "part"
+        table.add_column(heading, justify="left" if is_part else "right", no_wrap=is_part)
     loaded = Counter(_part(name) for name in report.loaded if name not in carried)
     fresh = Counter(_part(name) for name, _, _ in report.reinitialised)
     skipped = Counter(_part(name) for name, _ in report.skipped)
