@@ -22,6 +22,7 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.backbone.resnet_fpn",
         "finemask.model.backbone.mobilenet_fpn",
         "finemask.model.backbone.timm_fpn",
+        "finemask.model.torchvision_backbone.torchvision_fpn",
         "finemask.model.small_backbone.small_fpn",
         "finemask.model.anchors.fpn_anchors",
         "finemask.model.heads.two_mlp",
