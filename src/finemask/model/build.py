@@ -12,7 +12,7 @@ from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
-from finemask.types import Preprocessing
+from finemask.types import Preprocessing, Suppression
 
 # What a model file may name. A file found on the internet must not choose code to run.
 BUILDERS: frozenset[str] = frozenset(
@@ -30,6 +30,10 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.box_loss.smooth_l1.SmoothL1BoxLoss",
         "finemask.model.mask_loss.bce.BCEMaskLoss",
         "finemask.model.sampler.random.RandomSampler",
+        "finemask.model.suppression.nms.NMS",
+        "finemask.model.suppression.class_agnostic.ClassAgnosticNMS",
+        "finemask.model.suppression.soft.SoftNMS",
+        "finemask.model.suppression.mask.MaskNMS",
     }
 )
 
@@ -88,6 +92,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             box_loss=part("box_loss"),
             mask_loss=part("mask_loss"),
             sampler=part("sampler"),
+            suppression=build_suppression(config, allowed=allowed),
             **roi_options,
         )
         transform = ImageTransform(preprocessing_from(config))
@@ -96,6 +101,25 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
     return MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
+
+
+def build_suppression(config: Mapping[str, Any], *, allowed: Collection[str] | None = None) -> Suppression | None:
+    """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
+
+    Args:
+        config: the resolved group ``model``.
+        allowed: see ``build_model``.
+
+    Raises:
+        ConfigError: a value does not fit, or a name is not allowed.
+    """
+    if "suppression" not in config:
+        return None
+    try:
+        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", allowed, {})
+    except ValueError as error:
+        raise ConfigError(str(error), where="model.suppression") from error
+    return suppression
 
 
 def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:

@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from finemask.model.suppression.nms import NMS
+from finemask.model.suppression.select import select_detections, suppress_by_masks
 from finemask.ops.mask_targets import mask_targets
 from finemask.ops.matching import match_boxes
-from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Target
+from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 
 class _Sample(NamedTuple):
@@ -24,8 +27,8 @@ class _Sample(NamedTuple):
 class CriterionRoIHeads(RoIHeads):
     """Second stage of Mask R-CNN: proposals to losses, or to detections.
 
-    Matching, box coding and the suppression of detections are torchvision's; its losses are module functions that
-    cannot be replaced and its masks dense, so the forward pass is ours. Parameter names are unchanged.
+    Matching and box coding are torchvision's; its losses are module functions that cannot be replaced and its masks
+    dense, so the forward pass is ours. Parameter names are unchanged.
 
     Args:
         num_classes: K + 1.
@@ -42,8 +45,9 @@ class CriterionRoIHeads(RoIHeads):
         bg_iou_thresh: a proposal with less is background.
         bbox_reg_weights: scale of the four deltas.
         score_thresh: detections below it are dropped.
-        nms_thresh: IoU above which the weaker of two detections of a class is dropped.
+        nms_thresh: IoU above which the weaker of two detections of a class is dropped, without a ``suppression``.
         detections_per_img: at most so many are kept.
+        suppression: see ``finemask.types.Suppression``; torchvision's, within each class, by default.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class CriterionRoIHeads(RoIHeads):
         score_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         detections_per_img: int = 100,
+        suppression: Suppression | None = None,
     ) -> None:
         super().__init__(
             box_roi_pool,
@@ -86,6 +91,7 @@ class CriterionRoIHeads(RoIHeads):
         self.fg_bg_sampler = sampler
         self.box_loss = box_loss
         self.mask_loss = mask_loss
+        self.suppression: Suppression = NMS(nms_thresh) if suppression is None else suppression
 
     def forward(
         self,
@@ -180,10 +186,31 @@ class CriterionRoIHeads(RoIHeads):
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
         probs = self._detect_masks(features, boxes, labels, image_shapes)
-        return [
+        found = [
             {"boxes": b, "scores": s, "labels": c, "mask_probs": m}
             for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
         ]
+        return [
+            suppress_by_masks(of_image, shape, self.suppression, self.detections_per_img)
+            for of_image, shape in zip(found, image_shapes, strict=True)
+        ]
+
+    def postprocess_detections(
+        self,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """torchvision's, with the suppression that was handed in: boxes, scores and labels of each image."""
+        counts = [len(of_image) for of_image in proposals]
+        boxes = self.box_coder.decode(box_regression, proposals).split(counts)
+        scores = functional.softmax(class_logits, dim=-1).split(counts)
+        found = [
+            select_detections(b, s, shape, self.suppression, self.score_thresh, self.detections_per_img)
+            for b, s, shape in zip(boxes, scores, image_shapes, strict=True)
+        ]
+        return [b for b, _, _ in found], [s for _, s, _ in found], [c for _, _, c in found]
 
     def _detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
