@@ -17,6 +17,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, NamedImage, list_items
 from finemask.inference.writers import Writer, open_writers
+from finemask.verbs.detection_options import check_refinement, with_options
 from finemask.verbs.progress import Progress
 
 _LISTED = 20  # failures named in the closing error; all were reported as they happened
@@ -53,15 +54,19 @@ def main(cfg: DictConfig) -> int:
         raise ConfigError("save= is empty: nothing would be written", remedy="The default is [overlay,coco].")
     if options["color_by"] not in ("instance", "class"):
         raise ConfigError(f"color_by={options['color_by']}", remedy="It is instance or class.")
+    check_refinement(options["refine"])
     output = Path(options["output"])
     writers = open_writers(save, output, color_by=options["color_by"])
     items = list_items(options["source"])
     predictor = load(options["model"], options["device"])
+    predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
     with Progress("predicting", sum(len(item) for item in items), "images") as progress:
         images = readable(items, tally.failures, progress)
         found = predictor.stream(images, options["threshold"], options["batch_size"])
+        if options["refine"] is not None:
+            found = (instances.refined() for instances in found)
         record(found, writers, tally, progress)
     show(Console(), tally)
     if tally.failures:
