@@ -77,12 +77,14 @@ class Preprocessing:
         max_size: upper bound of the longer side in px.
         image_mean: per channel, on the 0..1 scale.
         image_std: per channel, on the 0..1 scale.
+        clahe: clip limit of the local contrast equalisation before all else, see ``finemask.ops.clahe``; 0 is none.
     """
 
     min_size: tuple[int, ...]
     max_size: int
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
+    clahe: float = 0.0
 
 
 class BoxPredictorFactory(Protocol):

@@ -1,5 +1,6 @@
 """From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
 
+import math
 from collections.abc import Collection, Mapping
 from functools import partial
 from importlib import import_module
@@ -139,11 +140,15 @@ def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
         )
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
+    contrast = float(config.get("clahe", 0.0))
+    if not 0 <= contrast < math.inf:
+        raise ConfigError(f"clahe is {contrast}", where="model", remedy="It is 0 for none, or a clip limit such as 2.")
     return Preprocessing(
         min_size=sizes,
         max_size=int(config["max_size"]),
         image_mean=(mean[0], mean[1], mean[2]),
         image_std=(std[0], std[1], std[2]),
+        clahe=contrast,
     )
 
 
