@@ -5,19 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
-from inference_data import CATEGORIES, ColourModel, colour_header, make_instances
+from inference_data import CATEGORIES, ColourModel, colour_header, make_instances, rectangles
 from model_cases import model_config
 from PIL import Image
 
 from finemask import cli
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError
+from finemask.inference.predictor import Predictor
 from finemask.inference.tta import AugmentedMaskRCNN
 from finemask.model.build import build_model
 from finemask.model.suppression.mask import MaskNMS
 from finemask.model.suppression.nms import NMS
 from finemask.model.suppression.soft import SoftNMS
 from finemask.model_file import load_model_file, save_model_file
+from finemask.verbs import predict
 from finemask.verbs.detection_options import in_words, with_options
 
 NOTHING = dict.fromkeys(("suppression", "nms_thresh", "detections_per_img", "tta", "refine"))
@@ -101,6 +103,37 @@ def test_instances_can_be_refined_on_their_image():
     assert np.array_equal(elsewhere.masks, found.masks)
     with pytest.raises(ValueError, match="image"):
         make_instances(loose, [1]).refined()
+
+
+def test_duplicates_are_counted_across_classes():
+    masks = np.zeros((4, 20, 20), bool)
+    masks[0, 2:12, 2:12] = True
+    masks[1, 2:12, 12:20] = True
+    masks[2, 3:12, 2:12] = True  # most of the first, as another class
+    masks[3, 2:12, 7:17] = True  # half of the first, half of the second
+    found = make_instances(masks, [1, 1, 2, 1], [0.9, 0.8, 0.7, 0.6])
+    assert found.duplicates().tolist() == [2]
+    assert found.duplicates(0.3).tolist() == [2, 3]
+    assert found[[]].duplicates().tolist() == []
+
+
+def test_predict_says_how_many_duplicates_there_are(tmp_path, monkeypatch, capsys):
+    class Twice(ColourModel):
+        """Finds everything again, as the next class."""
+
+        def _detect(self, image):
+            once = super()._detect(image)
+            twice = {key: torch.cat([once[key]] * 2) for key in ("boxes", "scores", "mask_probs")}
+            labels = torch.cat([once["labels"], once["labels"] + 1])
+            return {**once, **twice, "labels": labels}
+
+    Image.fromarray(rectangles(red=(5, 6, 25, 20))).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for model, expected in ((Twice(), True), (ColourModel(), False)):
+        monkeypatch.setattr(predict, "load", lambda path, device, m=model: Predictor(m, colour_header()))
+        assert cli.main(["predict", "model=m", "source=a.png", "output=out", "save=coco"]) == 0
+        said = "1 instance (50.0%) on top of a better one" in capsys.readouterr().out
+        assert said == expected
 
 
 def test_predict_and_evaluate_take_them_all(model_file, tmp_path, monkeypatch, capsys):

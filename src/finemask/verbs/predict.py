@@ -30,6 +30,7 @@ class Tally:
     images: int = 0
     empty: int = 0
     instances: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
     failures: list[DataError] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
@@ -93,6 +94,7 @@ def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, 
             tally.images += 1
             tally.empty += not len(instances)
             tally.instances.update(instances.class_names)
+            tally.duplicates += len(instances.duplicates())
             for writer in writers:
                 writer.add(instances, tally.images)
             progress.advance(line=f"{instances.name}: {_summary(instances)}")
@@ -114,6 +116,14 @@ def show(console: Console, tally: Tally) -> None:
     if len(tally.instances) != 1:
         table.add_row("all", str(tally.instances.total()))
     console.print(table)
+    if tally.duplicates:
+        share = tally.duplicates / tally.instances.total()
+        console.print(
+            f"{_count(tally.duplicates, 'instance')} ({share:.1%}) on top of a better one, with most of the same "
+            "pixels; suppression=mask drops such",
+            highlight=False,
+            soft_wrap=True,
+        )
     without = f", {tally.empty} of them without instances" if tally.empty else ""
     pace = tally.seconds / tally.images * 1000
     console.print(
