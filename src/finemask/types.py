@@ -80,12 +80,14 @@ class Preprocessing:
         max_size: upper bound of the longer side in px.
         image_mean: per channel, on the 0..1 scale.
         image_std: per channel, on the 0..1 scale.
+        clahe: clip limit of the local contrast equalisation before all else, see ``finemask.ops.clahe``; 0 is none.
     """
 
     min_size: tuple[int, ...]
     max_size: int
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
+    clahe: float = 0.0
 
 
 class BoxPredictorFactory(Protocol):
@@ -140,6 +142,52 @@ class BoxLoss(Protocol):
         proposals: Tensor,
         decode: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor: ...
+
+
+class Suppression(Protocol):
+    """Chooses which of an image's overlapping candidates are detections: before they get masks, and once more after.
+
+    A part that only looks at boxes derives ``by_mask`` from ``finemask.model.suppression.boxes_only.BoxesOnly``.
+    """
+
+    def by_box(self, boxes: Tensor, scores: Tensor, labels: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Before there are masks.
+
+        Args:
+            boxes: [N, 4], xyxy px.
+            scores: [N], 0..1.
+            labels: int64 [N], 1..K.
+            limit: on the detections of an image.
+
+        Returns:
+            Positions int64 [M] of those that are kept, and their scores [M], which may have changed; best first. At
+            most ``limit``, or more where ``by_mask`` still drops some.
+        """
+        ...
+
+    def by_mask(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        mask_probs: Tensor,
+        image_size_hw: tuple[int, int],
+        limit: int,
+    ) -> Tensor:
+        """With their masks.
+
+        Args:
+            boxes: [M, 4], xyxy px.
+            scores: [M], 0..1, descending.
+            labels: int64 [M], 1..K.
+            mask_probs: [M, S, S], 0..1, of the predicted class inside the box.
+            image_size_hw: of the image that boxes are in, px.
+            limit: on the detections of an image.
+
+        Returns:
+            Positions int64 of those that are kept, at most ``limit``, best first.
+        """
+        ...
 
 
 class MaskLoss(Protocol):

@@ -18,7 +18,7 @@ from finemask.evaluation.operating_point import Curve, build_curve
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.evaluation.scores import Backend, CocoScores, Matches, class_precision, no_numbers, summarize
-from finemask.types import CocoResult, Detections
+from finemask.types import CocoResult, Detections, Rle
 
 IOU_TYPES = ("bbox", "segm")
 _BOUNDARY = "boundary"
@@ -107,12 +107,13 @@ class CocoEvaluator:
         """Forgets all detections."""
         self._results, self._images, self._evaluation = ResultTable(self.ground_truth), set(), None
 
-    def add(self, image_id: int, detections: Detections) -> None:
+    def add(self, image_id: int, detections: Detections, rles: Sequence[Rle] | None = None) -> None:
         """Adds what a model found in one image. Masks are encoded at once, so that none is kept at full size.
 
         Args:
             image_id: as in the ground truth.
             detections: in pixels of the image as it was given; none is fine.
+            rles: their masks, where they are not simply those of ``mask_probs``.
 
         Raises:
             DataError: the image is not in the ground truth, or of another size there.
@@ -133,7 +134,8 @@ class CocoEvaluator:
         if "segm" in self.iou_types:
             from finemask.ops.paste import masks_to_rles
 
-            rles = masks_to_rles(detections["mask_probs"], detections["boxes"], detections["image_size_hw"])
+            if rles is None:
+                rles = masks_to_rles(detections["mask_probs"], detections["boxes"], detections["image_size_hw"])
             for result, rle in zip(found, rles, strict=True):
                 result["segmentation"] = rle
         known = {category.id for category in self.ground_truth.categories}

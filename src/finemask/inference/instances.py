@@ -12,6 +12,7 @@ from PIL import Image
 
 from finemask.ops.draw import draw_instances
 from finemask.ops.files import write_json, write_text
+from finemask.ops.mask_iou import mask_iou, suppress
 from finemask.ops.paste import masks_to_rles
 from finemask.ops.rle import rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
@@ -82,6 +83,31 @@ class Instances:
             limits = np.array([threshold.get(name, 0.0) for name in self.class_names], dtype=np.float32)
             return self[self.scores >= limits]
         return self[self.scores >= threshold]
+
+    def duplicates(self, iou_thresh: float = 0.5) -> NDArray[np.int64]:
+        """Positions int64 [D] of instances that share most of their pixels with a better one, whatever its class.
+
+        Args:
+            iou_thresh: IoU of masks above which one is the other's duplicate.
+        """
+        kept = suppress(mask_iou(self.rles), self.scores, iou_thresh)
+        return np.setdiff1d(np.arange(len(self)), kept)
+
+    def refined(self, image: NDArray[np.uint8] | Image.Image | None = None) -> "Instances":
+        """The same instances with the outlines of their masks on the picture's edges nearby; boxes stay.
+
+        Args:
+            image: where to look for edges, RGB of ``image_size_hw``; the image that was predicted on by default.
+
+        Raises:
+            ValueError: there is no image to look at.
+        """
+        from finemask.ops.sobel_refine import refine_mask
+
+        ground = self.image if image is None else np.asarray(image)
+        if ground is None:
+            raise ValueError("the image was not kept; give one: refined(image)")
+        return replace(self, rles=[refine_mask(ground, rle) for rle in self.rles])
 
     def draw(self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance") -> Image.Image:
         """Masks, boxes, names and scores over the image.

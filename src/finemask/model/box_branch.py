@@ -11,8 +11,8 @@ from torchvision.ops import clip_boxes_to_image
 
 from finemask.model.box_criterion import BoxCriterion
 from finemask.model.samples import Sample
-from finemask.ops.suppression import ScoredBoxes, candidates_of, suppress
-from finemask.types import Target
+from finemask.ops.scored_boxes import ScoredBoxes, candidates_of
+from finemask.types import Suppression, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class BoxContext:
         box_coder: boxes to deltas and back.
         box_loss: classification and regression together.
         score_thresh: detections below it are dropped.
-        nms_thresh: IoU above which the weaker of two detections of a class is dropped.
+        suppression: which of several overlapping candidates are detections.
         detections_per_img: at most so many are kept.
     """
 
@@ -42,7 +42,7 @@ class BoxContext:
     box_coder: BoxCoder
     box_loss: BoxCriterion
     score_thresh: float
-    nms_thresh: float
+    suppression: Suppression
     detections_per_img: int
 
     def pool(self, boxes: list[Tensor]) -> Tensor:
@@ -103,7 +103,9 @@ class BoxBranch:
 
     def settle(self, context: BoxContext, candidates: ScoredBoxes) -> ScoredBoxes:
         """The detections of one image, best first, out of all candidates."""
-        return suppress(candidates, context.nms_thresh, context.detections_per_img)
+        boxes, scores, labels = candidates
+        kept, left = context.suppression.by_box(boxes, scores, labels, context.detections_per_img)
+        return ScoredBoxes(boxes[kept], left, labels[kept])
 
     def detect(self, context: BoxContext, proposals: list[Tensor]) -> list[ScoredBoxes]:
         """The detections of each image, best first."""

@@ -1,5 +1,6 @@
 """From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
 
+import math
 from collections.abc import Collection, Mapping
 from functools import partial
 from importlib import import_module
@@ -14,7 +15,7 @@ from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
-from finemask.types import Preprocessing
+from finemask.types import Preprocessing, Suppression
 
 # What a model file may name. A file found on the internet must not choose code to run.
 BUILDERS: frozenset[str] = frozenset(
@@ -51,6 +52,10 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.mask_loss.edge.EdgeMaskLoss",
         "finemask.model.sampler.random.RandomSampler",
         "finemask.model.sampler.ohem.OHEMSampler",
+        "finemask.model.suppression.nms.NMS",
+        "finemask.model.suppression.class_agnostic.ClassAgnosticNMS",
+        "finemask.model.suppression.soft.SoftNMS",
+        "finemask.model.suppression.mask.MaskNMS",
     }
 )
 
@@ -112,6 +117,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             box_loss=part("box_loss"),
             mask_loss=part("mask_loss"),
             sampler=part("sampler"),
+            suppression=build_suppression(config, allowed=allowed),
             **roi_options,
         )
         transform = ImageTransform(preprocessing_from(config))
@@ -120,6 +126,25 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
     return MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
+
+
+def build_suppression(config: Mapping[str, Any], *, allowed: Collection[str] | None = None) -> Suppression | None:
+    """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
+
+    Args:
+        config: the resolved group ``model``.
+        allowed: see ``build_model``.
+
+    Raises:
+        ConfigError: a value does not fit, or a name is not allowed.
+    """
+    if "suppression" not in config:
+        return None
+    try:
+        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", allowed, {})
+    except ValueError as error:
+        raise ConfigError(str(error), where="model.suppression") from error
+    return suppression
 
 
 def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
@@ -139,11 +164,15 @@ def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
         )
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
+    contrast = float(config.get("clahe", 0.0))
+    if not 0 <= contrast < math.inf:
+        raise ConfigError(f"clahe is {contrast}", where="model", remedy="It is 0 for none, or a clip limit such as 2.")
     return Preprocessing(
         min_size=sizes,
         max_size=int(config["max_size"]),
         image_mean=(mean[0], mean[1], mean[2]),
         image_std=(std[0], std[1], std[2]),
+        clahe=contrast,
     )
 
 

@@ -11,14 +11,16 @@ from finemask.model.box_criterion import BoxCriterion
 from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
 from finemask.model.samples import Sample as _Sample
 from finemask.model.samples import label_boxes
-from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Target
+from finemask.model.suppression.nms import NMS
+from finemask.model.suppression.select import suppress_by_masks
+from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 
 class CriterionRoIHeads(RoIHeads):
     """Second stage of Mask R-CNN: proposals to losses, or to detections.
 
-    Matching, box coding and the rules of suppression are torchvision's; its losses are module functions that cannot be
-    replaced and its masks dense, so the forward pass is ours. Parameter names are unchanged.
+    Matching and box coding are torchvision's; its losses are module functions that cannot be replaced and its masks
+    dense, so the forward pass is ours. Parameter names are unchanged.
 
     Args:
         num_classes: K + 1.
@@ -36,8 +38,9 @@ class CriterionRoIHeads(RoIHeads):
         bg_iou_thresh: a proposal with less is background.
         bbox_reg_weights: scale of the four deltas.
         score_thresh: detections below it are dropped.
-        nms_thresh: IoU above which the weaker of two detections of a class is dropped.
+        nms_thresh: IoU above which the weaker of two detections of a class is dropped, without a ``suppression``.
         detections_per_img: at most so many are kept.
+        suppression: see ``finemask.types.Suppression``; torchvision's, within each class, by default.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class CriterionRoIHeads(RoIHeads):
         score_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         detections_per_img: int = 100,
+        suppression: Suppression | None = None,
     ) -> None:
         super().__init__(
             box_roi_pool,
@@ -81,6 +85,7 @@ class CriterionRoIHeads(RoIHeads):
         self.fg_bg_sampler = sampler
         self.box_loss = BoxCriterion(class_loss, box_loss, self.box_coder)
         self.mask_loss = mask_loss
+        self.suppression: Suppression = NMS(nms_thresh) if suppression is None else suppression
 
     def forward(
         self,
@@ -181,12 +186,14 @@ class CriterionRoIHeads(RoIHeads):
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
         probs, scores = self._detect_masks(features, boxes, scores, labels, image_shapes)
-        found = []
-        for of_image in zip(boxes, scores, labels, probs, strict=True):
-            best_first = of_image[1].argsort(descending=True, stable=True)
-            b, s, c, m = (part[best_first] for part in of_image)
-            found.append({"boxes": b, "scores": s, "labels": c, "mask_probs": m})
-        return found
+        found = [
+            best_first({"boxes": b, "scores": s, "labels": c, "mask_probs": m})
+            for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
+        ]
+        return [
+            suppress_by_masks(of_image, shape, self.suppression, self.detections_per_img)
+            for of_image, shape in zip(found, image_shapes, strict=True)
+        ]
 
     def _detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -222,7 +229,7 @@ class CriterionRoIHeads(RoIHeads):
             box_coder=self.box_coder,
             box_loss=self.box_loss,
             score_thresh=self.score_thresh,
-            nms_thresh=self.nms_thresh,
+            suppression=self.suppression,
             detections_per_img=self.detections_per_img,
         )
 
@@ -242,3 +249,9 @@ class CriterionRoIHeads(RoIHeads):
             pyramid=features,
             image_shapes=image_shapes,
         )
+
+
+def best_first(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The detections of an image in the order of their ``scores``, which a mask predictor may have changed."""
+    order = found["scores"].argsort(descending=True, stable=True)
+    return {name: rows[order] for name, rows in found.items()}

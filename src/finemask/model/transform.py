@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
 
+from finemask.ops.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
 
 _SIZE_DIVISIBLE = 32  # the coarsest stride of the pyramid's body
@@ -84,6 +85,8 @@ class ImageTransform(nn.Module):
         assert isinstance(self._scale, Tensor)
         if images.dtype != torch.uint8:
             raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {images.dtype})")
+        if self.preprocessing.clahe:
+            images = clahe(images.to(self._mean.device, non_blocking=True), self.preprocessing.clahe)
         pixels = (images.to(self._mean, non_blocking=True) - self._mean) * self._scale
         if pixels.shape[-2:] == size:
             return pixels

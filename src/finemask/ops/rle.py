@@ -106,6 +106,11 @@ def _compress(counts: list[int], height: int, width: int) -> Rle:
     return _as_text(coco_mask.frPyObjects(uncompressed, height, width))
 
 
+def rles_for_coco(rles: Sequence[Rle]) -> list[Any]:
+    """The same as pycocotools takes them: counts as bytes."""
+    return [_as_coco(rle) for rle in rles]
+
+
 def _as_text(encoded: Any) -> Rle:
     # pycocotools gives bytes; JSON and other evaluators want text. This is the one place that decodes.
     return Rle(size=[int(side) for side in encoded["size"]], counts=encoded["counts"].decode("ascii"))

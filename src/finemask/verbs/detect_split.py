@@ -2,21 +2,27 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.ops.decode import decode_image
+from finemask.types import Detections, Rle
 from finemask.verbs.progress import Progress
 
 _MAX_THREADS = 8
+
+Refine: TypeAlias = Callable[[NDArray[np.uint8], Detections], Sequence[Rle]]
+"""Image uint8 [H, W, 3] and N detections in it to their N masks."""
 
 
 def detect_split(
@@ -26,6 +32,7 @@ def detect_split(
     device: torch.device,
     batch_size: int,
     num_workers: int | Literal["auto"],
+    refine: Refine | None = None,
 ) -> None:
     """Adds the model's detections in every image of ``index`` to the evaluator.
 
@@ -36,6 +43,7 @@ def detect_split(
         device: where the model runs.
         batch_size: images at a time.
         num_workers: threads that read images; ``"auto"`` is one for each core, up to 8.
+        refine: makes better masks out of an image and its detections; None leaves them as they are.
 
     Raises:
         ConfigError: a batch size or number of threads below 1.
@@ -49,8 +57,9 @@ def detect_split(
     with torch.inference_mode(), Progress("evaluating", len(index), "images") as progress:
         for batch in _batches(_images(index, threads, ahead=2 * batch_size), batch_size):
             images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for _, image in batch]
-            for (i, _), detections in zip(batch, model(images), strict=True):
-                evaluator.add(int(index.image_ids[i]), detections)
+            for (i, image), detections in zip(batch, model(images), strict=True):
+                rles = None if refine is None else refine(image, detections)
+                evaluator.add(int(index.image_ids[i]), detections, rles)
             progress.advance(len(batch))
 
 

@@ -17,6 +17,7 @@ from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.run import WrittenEvaluation, write_evaluation
 
 _SPLITS = ("train", "val", "test")
+_OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -94,6 +95,9 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
         raise ConfigError("predictions= needs annotations=", remedy="Give the COCO annotation file to compare with.")
     if options["threshold"] == "model":
         raise ConfigError("threshold=model needs model=", remedy="Give a score from 0 to 1, or auto.")
+    for key in _OF_A_MODEL:
+        if options[key] is not None:
+            raise ConfigError(f"{key}= needs model=", remedy="A results file is scored as it is.")
     predictions = Path(options["predictions"])
     ground_truth = load_ground_truth(options["annotations"])
     results = read_results(predictions)
@@ -124,9 +128,11 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     from finemask.inference.predictor import choose_device
     from finemask.model_file import load_model_file
     from finemask.verbs.detect_split import detect_split
+    from finemask.verbs.detection_options import in_words, refinement, with_options
 
-    device = choose_device(options["device"])
+    device, refine = choose_device(options["device"]), refinement(options["refine"])
     model, header = load_model_file(options["model"])
+    model = with_options(model, header, options)
     index = CocoIndex.read(annotations, images_dir, categories=header.categories)
     ground_truth = load_ground_truth(annotations)
     threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
@@ -140,14 +146,15 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         backend=options["backend"],
     )
     Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
-    detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"])
+    detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
     return write_evaluation(
         Path(options["output"]),
         evaluator,
         images_dir=_images_dir(options["images"]) or images_dir,
         title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
         subtitle=f"{Path(options['model']).name} on {len(index)} images",
-        provenance={"Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"},
+        provenance={"Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"}
+        | ({"Changed": changed} if (changed := in_words(options)) else {}),
     )
 
 

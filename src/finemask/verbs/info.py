@@ -75,12 +75,13 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
     """The facts that are no tables of their own, in words."""
     preprocessing = header.preprocessing
     sides = ", ".join(str(side) for side in preprocessing.min_size)
+    contrast = f"; local contrast equalised, clip limit {preprocessing.clahe:g}" if preprocessing.clahe else ""
     found = [
         ("architecture", architecture(header.model)),
         ("size", f"{size['numbers'] / 1e6:.1f} million numbers, {size['bytes'] / 2**20:.1f} MiB"),
         (
             "input",
-            f"uint8 RGB; resized to a shorter side of {sides} px, longer at most {preprocessing.max_size} px",
+            f"uint8 RGB; resized to a shorter side of {sides} px, longer at most {preprocessing.max_size} px{contrast}",
         ),
         (
             "normalised by",

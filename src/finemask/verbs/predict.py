@@ -17,6 +17,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, NamedImage, list_items
 from finemask.inference.writers import Writer, open_writers
+from finemask.verbs.detection_options import check_refinement, with_options
 from finemask.verbs.progress import Progress
 
 _LISTED = 20  # failures named in the closing error; all were reported as they happened
@@ -29,6 +30,7 @@ class Tally:
     images: int = 0
     empty: int = 0
     instances: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
     failures: list[DataError] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
@@ -53,15 +55,19 @@ def main(cfg: DictConfig) -> int:
         raise ConfigError("save= is empty: nothing would be written", remedy="The default is [overlay,coco].")
     if options["color_by"] not in ("instance", "class"):
         raise ConfigError(f"color_by={options['color_by']}", remedy="It is instance or class.")
+    check_refinement(options["refine"])
     output = Path(options["output"])
     writers = open_writers(save, output, color_by=options["color_by"])
     items = list_items(options["source"])
     predictor = load(options["model"], options["device"])
+    predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
     with Progress("predicting", sum(len(item) for item in items), "images") as progress:
         images = readable(items, tally.failures, progress)
         found = predictor.stream(images, options["threshold"], options["batch_size"])
+        if options["refine"] is not None:
+            found = (instances.refined() for instances in found)
         record(found, writers, tally, progress)
     show(Console(), tally)
     if tally.failures:
@@ -88,6 +94,7 @@ def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, 
             tally.images += 1
             tally.empty += not len(instances)
             tally.instances.update(instances.class_names)
+            tally.duplicates += len(instances.duplicates())
             for writer in writers:
                 writer.add(instances, tally.images)
             progress.advance(line=f"{instances.name}: {_summary(instances)}")
@@ -109,6 +116,14 @@ def show(console: Console, tally: Tally) -> None:
     if len(tally.instances) != 1:
         table.add_row("all", str(tally.instances.total()))
     console.print(table)
+    if tally.duplicates:
+        share = tally.duplicates / tally.instances.total()
+        console.print(
+            f"{_count(tally.duplicates, 'instance')} ({share:.1%}) on top of a better one, with most of the same "
+            "pixels; suppression=mask drops such",
+            highlight=False,
+            soft_wrap=True,
+        )
     without = f", {tally.empty} of them without instances" if tally.empty else ""
     pace = tally.seconds / tally.images * 1000
     console.print(

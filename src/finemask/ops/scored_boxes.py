@@ -1,10 +1,10 @@
-"""From a score for every box and class to the detections of an image."""
+"""Boxes of one class each, out of a score for every box and class; and their votes on one another."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from finemask.ops.boxes import pairwise_iou
 
@@ -36,21 +36,6 @@ def candidates_of(scores: Tensor, boxes: Tensor, image_hw: tuple[int, int], scor
     chosen = clip_boxes_to_image(boxes[rois, labels], image_hw)
     kept = remove_small_boxes(chosen, min_size=_MIN_SIDE_PX)
     return ScoredBoxes(chosen[kept], scores[rois, labels][kept], labels[kept])
-
-
-def suppress(candidates: ScoredBoxes, nms_thresh: float, limit: int) -> ScoredBoxes:
-    """The best boxes, no two of a class overlapping much.
-
-    Args:
-        candidates: in any order.
-        nms_thresh: IoU above which the weaker of two boxes of a class is dropped.
-        limit: at most so many are kept.
-
-    Returns:
-        What is left, best first.
-    """
-    kept = batched_nms(candidates.boxes, candidates.scores, candidates.labels, nms_thresh)[:limit]
-    return ScoredBoxes(candidates.boxes[kept], candidates.scores[kept], candidates.labels[kept])
 
 
 def vote_boxes(kept: ScoredBoxes, candidates: ScoredBoxes, iou_thresh: float) -> ScoredBoxes:

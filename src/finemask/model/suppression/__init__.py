@@ -1,0 +1,1 @@
+"""Which of several overlapping candidates are detections; one file a variant."""
