@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from finemask.evaluation.bootstrap import interval_text
 from finemask.model.backbone import count_parameters
 from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN
@@ -142,7 +143,9 @@ def results_table(metrics: Mapping[str, Any], title: str) -> Table:
         table.add_column(name, justify="right")
     for iou_type, heading in (("segm", "masks"), ("bbox", "boxes")):
         if iou_type in metrics:
-            table.add_row(heading, *(_number(metrics[iou_type][name]) for name in names))
+            ends = metrics.get("confidence_interval", {}).get(iou_type, {}).get("AP")
+            numbers = [_number(metrics[iou_type][name]) for name in names]
+            table.add_row(heading, numbers[0] + interval_text(ends), *numbers[1:])
     point = metrics["operating_point"]
     table.caption = (
         f"at score ≥ {_number(point['threshold'])}: precision {_number(point['precision'])}, "
