@@ -29,7 +29,7 @@ _SLICES = {
     "size": "Size of the object",
     "crowding": "Neighbours",
     "border": "Place in the image",
-    "image": "Kind of image",
+    "image": "Objects in the image",
 }
 _OPTIONAL = {
     "confidence_interval": "confidence intervals",
