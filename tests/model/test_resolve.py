@@ -23,7 +23,7 @@ def composed(fit):
 
 def test_auto_fits_anchors_at_training_resolution_and_leaves_plain_numbers():
     boxes, before = planted(25), composed("auto")  # 8 px after resizing; the smallest anchor of tiny has 12
-    after = resolve_model(before, 1, boxes)
+    after = resolve_model(before, 1, boxes=boxes)
     assert before["anchors"]["fit"] == "auto"  # the configuration itself is left alone
     assert set(after["anchors"]) == {"_target_", "sizes", "aspect_ratios"}
     assert len(after["anchors"]["sizes"]) == 5
@@ -37,9 +37,9 @@ def test_auto_fits_anchors_at_training_resolution_and_leaves_plain_numbers():
 def test_without_data_or_by_default_sizes_stay():
     given = model_config("tiny")["anchors"]["sizes"]
     assert resolve_model(composed("auto"), 1)["anchors"]["sizes"] == given
-    assert resolve_model(composed("default"), 1, planted(25))["anchors"]["sizes"] == given
+    assert resolve_model(composed("default"), 1, boxes=planted(25))["anchors"]["sizes"] == given
     empty = (np.zeros((0, 4)), np.zeros((0, 2), np.int64))
-    assert resolve_model(composed("auto"), 1, empty)["anchors"]["sizes"] == given
+    assert resolve_model(composed("auto"), 1, boxes=empty)["anchors"]["sizes"] == given
     assert anchor_coverage(composed("auto"), empty) is None
 
 
