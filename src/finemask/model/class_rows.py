@@ -14,7 +14,8 @@ from torch import Tensor
 from finemask.errors import ConfigError
 
 _KEY = "model.class_transfer"
-_ROWS_A_CLASS = {"cls_score": 1, "bbox_pred": 4, "mask_fcn_logits": 1}  # by the name of the layer
+# By the name of the layer; the last two are those of PointRend and of mask scoring.
+_ROWS_A_CLASS = {"cls_score": 1, "bbox_pred": 4, "mask_fcn_logits": 1, "point_head.logits": 1, "mask_iou.iou": 1}
 _HEADS = "roi_heads."
 
 
@@ -126,7 +127,7 @@ def carry_class_rows(
         if fresh is None or not fits or not _alike(name, found, wanted) or not report.any:
             if fresh is not None:
                 result.pop(name)  # else the report calls it skipped
-            strangers |= {name.rsplit(".", 2)[0]} if report.any else set()
+                strangers |= {name.rpartition(".")[0]} if report.any else set()
             continue
         result[name] = _gathered(found[name], fresh, sources, rows_a_class)
         report.carried.append(name)
@@ -180,13 +181,13 @@ def _per_class(found: Mapping[str, Tensor], count: int) -> list[tuple[str, int]]
 
 def _layer(name: str) -> str | None:
     """``cls_score`` of ``roi_heads.box_predictor.cls_score.weight``; ``None`` if it has no rows of classes."""
-    words = name.split(".")
-    return words[-2] if name.startswith(_HEADS) and len(words) > 2 and words[-2] in _ROWS_A_CLASS else None
+    path = name.rpartition(".")[0]
+    return next((k for k in _ROWS_A_CLASS if path.startswith(_HEADS) and path.endswith(f".{k}")), None)
 
 
 def _alike(name: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    """Whether the predictor has the same parameters on both sides: rows of another kind mean something else."""
-    prefix = name.rsplit(".", 2)[0] + "."
+    """Whether the layer has the same parameters on both sides: a cosine's rows, without a bias, mean something else."""
+    prefix = name.rpartition(".")[0] + "."
     return {key for key in found if key.startswith(prefix)} == {key for key in wanted if key.startswith(prefix)}
 
 

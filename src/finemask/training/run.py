@@ -103,8 +103,9 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     boxes = trained_boxes(splits["train"])
-    most = max(index.max_instances_per_image for index in splits.values())
-    model_config = resolve_model(plain(cfg.model), most, splits["train"].instances_per_label, boxes)
+    fullest = max(index.max_instances_per_image for index in splits.values())
+    counts = splits["train"].instances_per_label
+    model_config = resolve_model(plain(cfg.model), fullest, counts, boxes)
     model = build_model(model_config, num_classes=len(class_names) + 1)
     transfer = Transfer(**plain(cfg.transfer))
     apply_transfer(model, transfer)
