@@ -48,3 +48,13 @@ def test_what_cannot_be_fitted_is_refused():
         resolve_model(composed("kmeans"), 1)
     with pytest.raises(ConfigError, match="must be numbers by now"):
         build_model(composed("auto"), num_classes=2)
+
+
+def test_a_size_for_each_level_of_the_pyramid():
+    config = model_config("tiny")
+    config["anchors"]["sizes"] = [16, 32, 64]
+    with pytest.raises(ConfigError, match="3 sizes for the 5 levels"):
+        build_model(config, num_classes=2)
+    config["anchors"] |= {"sizes": 16, "fit": "auto"}
+    with pytest.raises(ConfigError, match="16 is no list of numbers"):
+        resolve_model(config, 1, boxes=planted(25))

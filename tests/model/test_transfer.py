@@ -63,6 +63,8 @@ def test_moments_become_epochs(unfreeze, epochs, begun):
         (Transfer(unfreeze=[1, 2]), "2 moments for 5 parts"),
         (Transfer(unfreeze=[3, 2, 1, 0, 0]), "are not rising"),
         (Transfer(unfreeze=[0, 1.5, 2, 3, 4]), "are not rising"),
+        (Transfer(unfreeze=["soon"] * 5), "no list of numbers"),
+        (Transfer(unfreeze=0.5), "no list of numbers"),
         (Transfer(layer_decay=0.0), "not above 0"),
         (Transfer(layer_decay=1.2), "at most 1"),
     ],

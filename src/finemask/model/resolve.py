@@ -98,6 +98,9 @@ def _fit_anchors(config: dict[str, Any], boxes: Boxes) -> None:
     anchors = config["anchors"]
     if anchors["_target_"] != _PYRAMID:
         raise ConfigError(f"auto fits the sizes of {_PYRAMID} only", where="model.anchors")
+    for key in ("sizes", "aspect_ratios"):
+        if not isinstance(anchors[key], list | tuple) or not anchors[key]:
+            raise ConfigError(f"{anchors[key]!r} is no list of numbers", where=f"model.anchors.{key}")
     sizes, ratios = fit_anchors(*_resized(config, boxes), anchors["sizes"], anchors["aspect_ratios"])
     anchors["sizes"], anchors["aspect_ratios"] = sizes, ratios
 

@@ -125,8 +125,10 @@ def _check(transfer: Transfer, stages: int) -> None:
             f"{transfer.trainable_stages} is not between 0 and {stages}",
             where="transfer.trainable_stages",
         )
-    if not 0 < transfer.layer_decay <= 1:
+    if not isinstance(transfer.layer_decay, int | float) or not 0 < transfer.layer_decay <= 1:
         raise ConfigError(f"{transfer.layer_decay} is not above 0 and at most 1", where="transfer.layer_decay")
+    if not isinstance(transfer.unfreeze, Sequence) or not all(isinstance(m, int | float) for m in transfer.unfreeze):
+        raise ConfigError(f"{transfer.unfreeze!r} is no list of numbers", where="transfer.unfreeze")
     moments = list(transfer.unfreeze)
     if moments and len(moments) < transfer.trainable_stages:
         raise ConfigError(
