@@ -34,6 +34,9 @@ VERBS = {
     "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
     "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
     "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data_check"),
+    "data suspects": Verb(
+        "labels that a model contradicts, ranked, with pictures to tick", "finemask.verbs.data_suspects"
+    ),
     "data split": Verb("train, val and test, or k folds: classes in proportion", "finemask.verbs.data_split"),
     "data stats": Verb("sizes, classes, crowding, brightness; what it means for training", "finemask.verbs.data_stats"),
     "data preview": Verb("contact sheets of what is on disk and of what the model sees", "finemask.verbs.data_preview"),

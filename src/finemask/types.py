@@ -5,7 +5,7 @@ Shape shorthand, used in every docstring of the package:
     B  images in a batch             N  instances of one image
     R  regions of interest (RoIs)    K  categories; K + 1 classes with background as 0
     H, W  image height and width     L  layers of one image's label maps
-    C  channels                      M  side of a mask prediction (28)
+    C  channels                      M  side of a mask prediction (28, or finer)
 
 Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1..K.
 """
@@ -13,10 +13,13 @@ Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1
 # torch is only named here: the verbs of data start without it, in a third of the time.
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 
@@ -88,39 +91,57 @@ class Preprocessing:
 
 
 class BoxPredictorFactory(Protocol):
-    """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)]."""
+    """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)].
+
+    One that needs more than these features also derives from ``finemask.model.box_branch.BoxBranch``.
+    """
 
     def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
 
 
 class MaskPredictorFactory(Protocol):
-    """Builds the part that turns mask features [R, C, M / 2, M / 2] into mask logits [R, K + 1, M, M]."""
+    """Builds the part that turns mask features [R, C, M / 2, M / 2] and labels [R] into mask logits [R, M, M].
+
+    A part that needs more than that, or answers more, has the methods of ``finemask.model.mask_branch.MaskBranch``.
+    """
 
     def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
 
 
-class BoxLoss(Protocol):
-    """Loss of the box head.
+class ClassLoss(Protocol):
+    """Classification loss of the box head.
 
     Args:
         class_logits: [R, K + 1].
-        box_regression: [R, 4 (K + 1)], deltas as torchvision's ``BoxCoder`` writes them.
         labels: int64 [R], 0 is background.
-        regression_targets: [R, 4], deltas.
-        proposals: [R, 4], xyxy px, what the deltas are relative to.
 
     Returns:
-        ``loss_classifier`` and ``loss_box_reg``, scalars, finite and differentiable for R = 0 as well.
+        A scalar, the mean over R; finite and differentiable for R = 0 as well.
+    """
+
+    def __call__(self, class_logits: Tensor, labels: Tensor) -> Tensor: ...
+
+
+class BoxLoss(Protocol):
+    """Regression loss of the box head, on the P positive RoIs and the deltas of their true class only.
+
+    Args:
+        deltas: [P, 4], as torchvision's ``BoxCoder`` writes them.
+        target_deltas: [P, 4], what they should be.
+        proposals: [P, 4], xyxy px, what the deltas are relative to.
+        decode: deltas [P, 4] and proposals [P, 4] to boxes [P, 4], xyxy px; it knows the scale of the deltas.
+
+    Returns:
+        A scalar, the sum over P, which the caller divides by R; finite and differentiable for P = 0 as well.
     """
 
     def __call__(
         self,
-        class_logits: Tensor,
-        box_regression: Tensor,
-        labels: Tensor,
-        regression_targets: Tensor,
+        deltas: Tensor,
+        target_deltas: Tensor,
         proposals: Tensor,
-    ) -> dict[str, Tensor]: ...
+        decode: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor: ...
 
 
 class Suppression(Protocol):
@@ -189,9 +210,10 @@ class ProposalSampler(Protocol):
 
     Args:
         labels: one int64 [R] an image; -1 is ignored, 0 is background.
+        hardness: computes, when it is called, the classification loss of each proposal, one float [R] an image.
 
     Returns:
         The positions of the chosen ones, one int64 [S] an image, ascending.
     """
 
-    def __call__(self, labels: list[Tensor]) -> list[Tensor]: ...
+    def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]: ...

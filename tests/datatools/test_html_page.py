@@ -9,7 +9,7 @@ from markupsafe import Markup
 from finemask.datatools.html_page import page
 
 STYLE = files("finemask.datatools").joinpath("page.css").read_text(encoding="utf-8")
-REPORT = files("finemask.evaluation.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+REPORT = files("finemask.evaluation.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
 
 
 def variables(text):

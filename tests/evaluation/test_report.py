@@ -2,54 +2,20 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from evaluation_data import random_dataset, random_results
+from html_page import Page
 from PIL import Image
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.operating_point import build_curve
-from finemask.evaluation.report.charts import Line, line_chart, nice_limit
-from finemask.evaluation.report.examples import Outcome, choose, image_outcomes
-from finemask.evaluation.report.figures import _settled, training_figures
+from finemask.evaluation.report.figures import _settled
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.run import write_evaluation
 from finemask.evaluation.self_check import ground_truth_as_predictions
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Checks that tags are balanced, and collects what a browser would fetch and what it would show."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.addresses, self.tags, self.text = [], [], [], []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not set(self.open) & {"style", "script"}:
-            self.text.append(data)
-
-    @property
-    def words(self):
-        return " ".join(" ".join(self.text).split())
 
 
 def evaluated(dataset, results=None):
@@ -59,11 +25,11 @@ def evaluated(dataset, results=None):
     return evaluator
 
 
-def report(tmp_path, evaluator, **options):
+def report(tmp_path, evaluator, metrics=None, **options):
     evaluation = evaluator.evaluate()
     path = write_report(
         tmp_path / "report",
-        metrics=evaluation.metrics,
+        metrics=metrics or evaluation.metrics,
         curves=evaluation.curves,
         ground_truth=evaluator.ground_truth,
         results=evaluator.results,
@@ -87,7 +53,7 @@ def test_the_page_is_one_file_that_fetches_nothing(dataset, images_dir, tmp_path
     assert page.addresses
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     html = path.read_text(encoding="utf-8")
-    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", html)
+    assert not re.search(r"url\(|@import|https?://", html)
 
 
 def test_the_pictures_show_labels_and_predictions(dataset, images_dir, tmp_path):
@@ -97,7 +63,9 @@ def test_the_pictures_show_labels_and_predictions(dataset, images_dir, tmp_path)
         np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))), dtype=int)
         for address in page.addresses
     ]
-    assert len(pictures) == 6  # three images, each twice
+    # three images, and large the three objects that are missed; each twice
+    assert len(pictures) == 12
+    pictures = pictures[:6]
     assert "could be read" not in page.words
     plain = (90, 120, 160)
     changed = [int((abs(picture - plain).max(axis=-1) > 24).sum()) for picture in pictures]
@@ -144,17 +112,17 @@ def test_without_images_the_page_says_so(dataset, tmp_path):
 def test_images_that_cannot_be_read_are_named(dataset, images_dir, tmp_path):
     (images_dir / "b.png").unlink()
     _, page = report(tmp_path, evaluated(dataset), images_dir=images_dir)
-    assert "1 of the example pictures could not be read" in page.words
+    assert "1 of the images for example pictures could not be read" in page.words
     assert "(b.png)" in page.words
     assert len(page.addresses) == 4
     _, page = report(tmp_path, evaluated(dataset), images_dir=tmp_path / "nowhere")
-    assert "The example pictures could not be read" in page.words
+    assert "The images for example pictures could not be read" in page.words
 
 
 def test_a_page_of_nothing_found_and_of_nothing_to_find(dataset, tmp_path, images_dir):
     _, page = report(tmp_path, evaluated(dataset, []), images_dir=images_dir)
     assert "nothing was detected" in page.words
-    assert "svg" not in page.tags
+    assert "Scores and threshold" not in page.words
     dataset["annotations"] = []
     results = [{"image_id": 5, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.5}]
     evaluator = CocoEvaluator(ground_truth_from_dict(dataset), iou_types=["bbox"])
@@ -164,97 +132,11 @@ def test_a_page_of_nothing_found_and_of_nothing_to_find(dataset, tmp_path, image
     assert "Box AP –" in page.words
 
 
-def test_training_curves_leave_gaps_out():
-    rows = [
-        {"epoch": "0", "step": "3", "train/loss": "2.0", "val/segm_AP": ""},
-        {"epoch": "0", "step": "5", "train/loss": "1.0", "val/segm_AP": ""},
-        {"epoch": "0", "step": "5", "train/loss": "", "val/segm_AP": "0.25"},
-        {"epoch": "1", "step": "9", "train/loss": "nan", "val/segm_AP": "0.5"},
-        {"epoch": "1", "step": "9", "train/loss": None, "train/loss_mask_step": 1},
-    ]
-    losses, precisions = training_figures(rows)
-    assert [label for _, label in losses.legend] == ["train/loss"]
-    assert losses.svg.count("<circle") == 1  # the mean of epoch 0 alone
-    assert precisions.svg.count("<polyline") == 1
-    assert training_figures([]) == []
-    assert training_figures([{"epoch": 0, "lr": 0.1}]) == []
-
-
-def points_of(svg):
-    return [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', svg).group(1).split()]
-
-
-def test_a_chart_keeps_its_proportions_and_its_ends():
-    x = np.linspace(0, 1, 5001)
-    svg = line_chart([Line("a < b", x, x**2, "s0")], name="n & m", x_label="x", y_label="y", marker=(0.5, 0.25))
-    points = points_of(svg)
-    assert len(points) <= 400
-    (left, bottom), (right, top) = points[0], points[-1]
-    assert left < right
-    assert top < bottom  # up is up
-    middle = min(points, key=lambda point: abs(point[0] - (left + right) / 2))
-    assert (bottom - middle[1]) / (bottom - top) == pytest.approx(0.25, abs=0.01)
-    assert "a &lt; b" in svg
-    assert "n &amp; m" in svg
-
-
-def test_a_chart_stays_inside_its_frame():
-    line = Line("wild", np.array([-1.0, 0.5, 9.0]), np.array([5.0, 0.5, -5.0]), "s0")
-    points = points_of(line_chart([line], name="n", x_label="x", y_label="y"))
-    assert all(0 <= x <= 520 and 0 <= y <= 340 for x, y in points)
-
-
-@pytest.mark.parametrize(("value", "limit"), [(0.7, 0.8), (1, 1), (1.3, 1.5), (2.7, 3), (30, 30), (0, 1)])
-def test_axis_limits(value, limit):
-    assert nice_limit(value) == pytest.approx(limit)
-
-
-def test_epochs_are_whole_numbers():
-    for last in range(1, 60):
-        svg = line_chart([], name="n", x_label="epoch", y_label="y", x_range=(0.0, float(last)))
-        ticks = re.findall(r'text-anchor="middle">([^<]+)</text>', svg)
-        numbers = [float(tick) for tick in ticks if tick not in ("epoch", "y")]
-        whole = numbers if last >= 5 else [n for n in numbers if n == int(n)]
-        assert whole == sorted({int(n) for n in whole})
-        assert 3 <= len(numbers) <= 6
-        assert numbers[-1] <= last
-
-
 def test_classes_without_objects_and_detections_are_only_counted(dataset, tmp_path):
     dataset["categories"].append({"id": 4, "name": "walnut"})
     _, page = report(tmp_path, evaluated(dataset))
     assert "walnut" not in page.words
     assert "1 of 3 classes are not listed" in page.words
-
-
-def test_outcomes_add_up(tmp_path):
-    dataset = random_dataset(11, images=8)
-    evaluation = evaluated(dataset, random_results(dataset, 12)).evaluate()
-    point = evaluation.metrics["operating_point"]
-    truth = ground_truth_from_dict(dataset)
-    outcomes = image_outcomes(truth, evaluation.curves, point["threshold"])
-    assert [outcome.image_id for outcome in outcomes] == list(truth.images)
-    assert sum(outcome.found for outcome in outcomes) == point["true_positives"]
-    assert sum(outcome.false for outcome in outcomes) == point["false_positives"]
-    assert sum(outcome.missed for outcome in outcomes) == point["false_negatives"]
-
-
-def test_worst_best_and_random_never_repeat_an_image():
-    outcomes = [Outcome(i, found=i % 7, false=i % 3, missed=i % 4) for i in range(60)]
-    chosen = choose(outcomes, 4)
-    ids = [outcome.image_id for group in chosen.values() for outcome in group]
-    assert len(ids) == len(set(ids)) == 12
-    assert max(o.f1 for o in chosen["worst"]) <= min(o.f1 for o in outcomes if o not in chosen["worst"])
-    assert all(outcome.f1 == 1 for outcome in chosen["best"])
-    assert choose(outcomes, 4) == chosen
-
-
-def test_perfect_images_are_not_called_hard():
-    outcomes = [Outcome(1, 3, 0, 0), Outcome(2, 0, 0, 0), Outcome(3, 5, 0, 0)]
-    chosen = choose(outcomes)
-    assert chosen["worst"] == []
-    assert [outcome.image_id for outcome in chosen["best"]] == [3, 1]
-    assert [outcome.image_id for outcome in chosen["random"]] == [2]
 
 
 def test_everything_is_written_beside_each_other(dataset, tmp_path):
@@ -289,7 +171,7 @@ def test_predictions_read_back_give_the_same_numbers(tmp_path):
     dataset = random_dataset(21)
     written = write_evaluation(tmp_path, evaluated(dataset, random_results(dataset, 22)))
     again = evaluated(dataset, json.loads((tmp_path / "predictions.json").read_text()))
-    assert again.compute() == written.metrics
+    assert write_evaluation(tmp_path / "again", again).metrics == written.metrics
 
 
 def test_long_curves_begin_where_precision_has_settled():

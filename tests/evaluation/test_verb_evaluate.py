@@ -63,6 +63,19 @@ def test_the_settings_arrive(files, tmp_path):
     assert metrics["segm"] == dict.fromkeys(COCO_KEYS)
 
 
+def test_errors_and_advice_are_shown_and_outlines_when_asked_for(files, tmp_path, capsys):
+    evaluate(*files, f"output={tmp_path}/o", "iou_types=[bbox,segm,boundary]")
+    metrics = json.loads((tmp_path / "o/metrics.json").read_text())
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, error in metrics["errors"]["segm"]["types"].items():
+        assert f"{name} {error['count']} {error['gain']:.3f}" in shown
+    assert metrics["advice"]
+    for number, advice in enumerate(metrics["advice"], start=1):
+        assert f"{number}. {advice['problem']}. Remedy: {advice['remedy']}." in shown
+    outlines = [f"{metrics['boundary'][key]:.3f}" for key in ("AP", "AP50", "AP75")]
+    assert f"outlines {' '.join(outlines)}" in shown
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -1,5 +1,6 @@
 """Mask targets from label maps against torchvision's from dense masks."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,15 @@ def test_mask_targets_of_large_boxes_are_projected_in_chunks(monkeypatch):
     layers, slots = masks_to_layers(masks)
     expected = project_masks_on_boxes(masks, boxes, matched, 28)
     assert torch.allclose(mask_targets([layers], [slots], [matched], [boxes], 28), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_leaves_targets_as_they_are(dtype):
+    layers, slots = masks_to_layers(random_masks(3, 60, 80, 5, 60))
+    arguments = [layers], [slots], [torch.tensor([0, 1])], [torch.tensor([[0.0, 0, 80, 60], [3.3, 4.4, 20.1, 50.7]])]
+    expected = mask_targets(*arguments, 28)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(mask_targets(*arguments, 28), expected)
 
 
 def test_no_boxes_have_no_targets():

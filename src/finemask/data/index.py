@@ -142,6 +142,13 @@ class CocoIndex:
         alone = np.concatenate([[0], np.cumsum(~self.iscrowd)])[self.first_annotation]
         return int(np.diff(alone).max(initial=0))
 
+    @property
+    def instances_per_label(self) -> list[int]:
+        """Annotations of each label 1..K, crowds not counted."""
+        found = np.bincount(self.labels[~self.iscrowd], minlength=len(self.categories) + 1)
+        counts: list[int] = found[1:].tolist()
+        return counts
+
     def image_path(self, i: int) -> Path:
         """Where image ``i`` lies."""
         return self.images_dir / self.packed_file_names[i]

@@ -11,6 +11,7 @@ import numpy as np
 
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation import hotcoco_backend, pycocotools_backend
+from finemask.evaluation.boundary import evaluate_boundaries
 from finemask.evaluation.cross_check import cross_check
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.operating_point import Curve, build_curve
@@ -20,6 +21,7 @@ from finemask.evaluation.scores import Backend, CocoScores, Matches, class_preci
 from finemask.types import CocoResult, Detections, Rle
 
 IOU_TYPES = ("bbox", "segm")
+_BOUNDARY = "boundary"
 BACKENDS: dict[str, Backend] = {"fast": hotcoco_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
 _REFERENCE = "pycocotools"
 _STANDARD_CAP = 100
@@ -64,7 +66,7 @@ class CocoEvaluator:
         category_ids: the ground-truth file's id of label 1, 2, …; by default its categories in their order. A
             detection whose label has the id -1 (no such category in this file) is dropped, as COCO's rules
             have it.
-        iou_types: any of ``"bbox"`` and ``"segm"``.
+        iou_types: any of ``"bbox"`` and ``"segm"``; and ``"boundary"``, which needs ``"segm"``.
         max_detections: cap on the detections of one image and category; ``"auto"`` is 100, or 1.5 times the
             objects of the fullest image where that is more.
         threshold: score at which precision and recall are reported; ``"auto"`` picks the best F1.
@@ -88,6 +90,7 @@ class CocoEvaluator:
         self.ground_truth = ground_truth
         self.category_ids = [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
         self.iou_types = _checked_iou_types(iou_types)
+        self.with_boundaries = _BOUNDARY in iou_types
         self.max_detections = _resolved_cap(max_detections, ground_truth)
         self.threshold = _checked_threshold(threshold)
         if backend not in BACKENDS:
@@ -152,6 +155,11 @@ class CocoEvaluator:
         """All detections so far, as a COCO results file holds them; made anew at each call."""
         return list(self._results)
 
+    @property
+    def result_table(self) -> ResultTable:
+        """All detections so far, as arrays; not to be changed."""
+        return self._results
+
     def compute(self) -> dict[str, Any]:
         """The content of ``metrics.json``: fractions in [0, 1], None for what cannot be computed."""
         return self.evaluate().metrics
@@ -180,6 +188,8 @@ class CocoEvaluator:
         metrics: dict[str, Any] = {
             kind: summarize(scores[kind]) if kind in scores else no_numbers() for kind in IOU_TYPES
         }
+        if self.with_boundaries:
+            metrics[_BOUNDARY] = summarize(evaluate_boundaries(self.ground_truth, self._results, self.max_detections))
         metrics["operating_point"] = {
             "iou": 0.5,
             "iou_type": iou_type,
@@ -252,8 +262,12 @@ class CocoEvaluator:
 
 
 def _checked_iou_types(iou_types: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(IOU_TYPES):
-        raise ConfigError(f"iou_types is {iou_types!r}", remedy="Write iou_types=[bbox,segm], [bbox] or [segm].")
+    given = set() if isinstance(iou_types, str) else set(iou_types)
+    if not given or not given <= {*IOU_TYPES, _BOUNDARY} or (_BOUNDARY in given and "segm" not in given):
+        raise ConfigError(
+            f"iou_types is {iou_types!r}",
+            remedy="Write iou_types=[bbox,segm], [bbox] or [segm]; and boundary beside segm, as in [segm,boundary].",
+        )
     return tuple(kind for kind in IOU_TYPES if kind in iou_types)
 
 

@@ -24,6 +24,7 @@ class ImageInfo(NamedTuple):
     file_name: str
     height: int  # px; 0 if the file does not say, which only boxes can do without
     width: int
+    slice: str = ""  # what the file has under that name: a part of the images to be measured by itself
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def _images(entries: list[dict[str, Any]], source: str) -> dict[int, ImageInfo]:
         sides = [entry.get("height") or 0, entry.get("width") or 0]
         if not all(is_number(side) and side >= 0 and side == int(side) for side in sides):
             raise DataError(f"image {id_} is {sides[0]!r} × {sides[1]!r} px (height × width)", where=source)
-        images[id_] = ImageInfo(str(entry.get("file_name") or ""), int(sides[0]), int(sides[1]))
+        name, named_slice = (str(entry.get(key) or "") for key in ("file_name", "slice"))
+        images[id_] = ImageInfo(name, int(sides[0]), int(sides[1]), named_slice)
     return images
 
 

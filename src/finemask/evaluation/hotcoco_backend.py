@@ -23,7 +23,8 @@ from finemask.types import Rle
 _IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools, as the recall levels
 _RECALLS = np.linspace(0, 1, 101)
 _LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
-_MOST_CHUNKS, _LEAST_CATEGORIES = 8, 20  # categories go through in chunks: the bins' memory grows with their square
+_MOST_CHUNKS, _LEAST_CATEGORIES = 8, 16  # categories go through in chunks: what hotcoco holds grows with them, its
+# bins even with their square
 _NO_MASK = Rle(size=[1, 1], counts="1")
 
 
@@ -53,43 +54,43 @@ def evaluate(
     chunks = [range(start, min(start + size, len(category_ids))) for start in range(0, len(category_ids), size)]
     bins = _Bins(image, cells, category, score, near, areas, max_detections, category // size)
     truth = objects.to_hotcoco(hotcoco, len(category_ids), "segm" in iou_types)
-    masks = None
-    if "segm" in iou_types:  # only where there are objects of the category is a mask ever looked at
-        masks = [_NO_MASK] * len(results)
-        for position in np.flatnonzero(near).tolist():
-            masks[position] = results.mask(position)
-    table = np.column_stack([image + 1, boxes, bins.score, category + 1])
-    detections = truth.load_res(table, segmentation=masks)
-    detections.update_anns(ids=np.arange(1, len(table) + 1), area=areas)
-    del masks, table, boxes, cells
-    positives = objects.positives(len(category_ids))
-    scores = {}
-    for iou_type in iou_types:
-        with_matches = iou_type == iou_types[-1]
-        precision, recall = [], []
-        for number, chunk in enumerate(chunks):
+    caps = detection_caps(max_detections)
+    tables: dict[str, list[dict[str, Any]]] = {iou_type: [] for iou_type in iou_types}
+    for number, chunk in enumerate(chunks):
+        members = np.flatnonzero(category // size == number)
+        masks = None
+        if "segm" in iou_types:  # only where there are objects of the category is a mask ever looked at
+            of_chunk = zip(members.tolist(), near[members].tolist(), strict=True)
+            masks = [results.mask(position) if is_near else _NO_MASK for position, is_near in of_chunk]
+        table = np.column_stack([image[members] + 1, boxes[members], bins.score[members], category[members] + 1])
+        detections = truth.load_res(table, segmentation=masks)
+        detections.update_anns(ids=np.arange(1, len(table) + 1), area=areas[members])
+        del masks, table
+        for iou_type in iou_types:
             run = hotcoco.COCOeval(truth, detections, iou_type)
             run.params.img_ids = list(range(1, len(image_ids) + 1))
             run.params.cat_ids = [position + 1 for position in chunk]
             run.params.iou_thrs, run.params.rec_thrs = _IOUS.tolist(), _RECALLS.tolist()
-            run.params.max_dets = detection_caps(max_detections)
+            run.params.max_dets = caps
             run.evaluate()
-            if with_matches:
+            if iou_type == iou_types[-1]:
                 bins.read(run, number)
             run.accumulate()
-            tables = run.eval
-            precision.append(tables["precision"])
-            recall.append(tables["recall"])
-        matches = None
-        if with_matches:
-            kept = bins.order[bins.counts[bins.order]]
-            of_image = np.array(image_ids, dtype=np.int64)[image[kept]]
-            matches = Matches(kept, of_image, category[kept], score[kept], bins.is_true[kept], positives)
-        caps = detection_caps(max_detections)
-        scores[iou_type] = CocoScores(
-            category_ids, caps, np.concatenate(precision, axis=2), np.concatenate(recall, axis=1), matches
+            tables[iou_type].append(run.eval)
+    kept = bins.order[bins.counts[bins.order]]
+    of_image = np.array(image_ids, dtype=np.int64)[image[kept]]
+    positives = objects.positives(len(category_ids))
+    matches = Matches(kept, of_image, category[kept], score[kept], bins.is_true[kept], positives)
+    return {
+        iou_type: CocoScores(
+            category_ids,
+            caps,
+            np.concatenate([table["precision"] for table in found], axis=2),
+            np.concatenate([table["recall"] for table in found], axis=1),
+            matches if iou_type == iou_types[-1] else None,
         )
-    return scores
+        for iou_type, found in tables.items()
+    }
 
 
 class _Objects:
@@ -100,7 +101,7 @@ class _Objects:
         images = {id_: position for position, id_ in enumerate(image_ids)}
         categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
         annotations = ground_truth.annotations
-        self.sizes_hw = [ground_truth.images[id_][1:] for id_ in image_ids]
+        self.sizes_hw = [ground_truth.images[id_][1:3] for id_ in image_ids]
         self.image = np.array([images[a["image_id"]] for a in annotations], dtype=np.int64)
         self.category = np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64)
         self.boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)

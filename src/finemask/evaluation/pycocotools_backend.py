@@ -45,7 +45,7 @@ def evaluate(
 def _evaluate(
     ground_truth: GroundTruth, results: ResultTable, iou_type: str, max_detections: int, *, with_matches: bool
 ) -> CocoScores:
-    detections = [_detection(result, number) for number, result in enumerate(results, start=1)]
+    detections = [as_loaded(result, number) for number, result in enumerate(results, start=1)]
     coco_eval: Any = COCOeval(
         ground_truth.to_coco(),
         coco_object(ground_truth, detections),
@@ -55,6 +55,16 @@ def _evaluate(
     with quiet_pycocotools():
         coco_eval.evaluate()
         coco_eval.accumulate()
+    return read_scores(coco_eval, with_matches=with_matches)
+
+
+def read_scores(coco_eval: Any, *, with_matches: bool) -> CocoScores:
+    """The tables of a COCOeval that has accumulated.
+
+    Args:
+        coco_eval: of detections with the ids 1, 2, ….
+        with_matches: reads these too.
+    """
     return CocoScores(
         category_ids=[int(id_) for id_ in coco_eval.params.catIds],
         max_dets=[int(cap) for cap in coco_eval.params.maxDets],
@@ -64,8 +74,13 @@ def _evaluate(
     )
 
 
-def _detection(result: CocoResult, number: int) -> dict[str, Any]:
-    """What ``COCO.loadRes`` makes of an entry, which decides which sizes it counts for."""
+def as_loaded(result: CocoResult, number: int) -> dict[str, Any]:
+    """What ``COCO.loadRes`` makes of an entry, which decides which sizes it counts for.
+
+    Args:
+        result: an entry of a results file.
+        number: the id it gets, from 1.
+    """
     detection: dict[str, Any] = {**result, "id": number, "iscrowd": 0}
     if "bbox" in detection:
         detection["area"] = detection["bbox"][2] * detection["bbox"][3]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.report.page import write_report
 from finemask.ops.files import atomic_path, write_json
@@ -52,6 +53,7 @@ def write_evaluation(
     results = evaluator.results
     write_json(predictions, results, indent=None)  # first: it is what cannot be computed again quickly
     evaluation = evaluator.evaluate()
+    evaluation.metrics.update(analyse(evaluator))
     metrics = output / f"metrics{suffix}.json"
     write_json(metrics, evaluation.metrics)
     table = output / f"per_class{suffix}.csv"

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from finemask.errors import ConfigError
+from finemask.model.box_branch import box_branch_of
+from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
 from finemask.model.heads import POOLED_BOX, POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
@@ -27,10 +29,28 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.heads.conv_fc",
         "finemask.model.heads.mask_convs",
         "finemask.model.box_predictor.linear.LinearBoxPredictor",
+        "finemask.model.box_predictor.cosine.CosineBoxPredictor",
+        "finemask.model.box_predictor.multi_expert.multi_expert",
+        "finemask.model.box_predictor.cascade.CascadeBoxPredictor",
+        "finemask.model.box_predictor.iterative.IterativeBoxPredictor",
         "finemask.model.mask_predictor.fcn.FCNMaskPredictor",
+        "finemask.model.mask_predictor.deep_fcn.DeepFCNMaskPredictor",
+        "finemask.model.mask_predictor.mask_iou.MaskIoUMaskPredictor",
+        "finemask.model.mask_predictor.point_rend.PointRendMaskPredictor",
+        "finemask.model.class_loss.cross_entropy.CrossEntropyLoss",
+        "finemask.model.class_loss.focal.FocalLoss",
+        "finemask.model.class_loss.label_smoothing.LabelSmoothingLoss",
         "finemask.model.box_loss.smooth_l1.SmoothL1BoxLoss",
+        "finemask.model.box_loss.l1.L1BoxLoss",
+        "finemask.model.box_loss.giou.GIoUBoxLoss",
+        "finemask.model.box_loss.diou.DIoUBoxLoss",
+        "finemask.model.box_loss.ciou.CIoUBoxLoss",
         "finemask.model.mask_loss.bce.BCEMaskLoss",
+        "finemask.model.mask_loss.boundary.BoundaryMaskLoss",
+        "finemask.model.mask_loss.dice_bce.DiceBCEMaskLoss",
+        "finemask.model.mask_loss.edge.EdgeMaskLoss",
         "finemask.model.sampler.random.RandomSampler",
+        "finemask.model.sampler.ohem.OHEMSampler",
         "finemask.model.suppression.nms.NMS",
         "finemask.model.suppression.class_agnostic.ClassAgnosticNMS",
         "finemask.model.suppression.soft.SoftNMS",
@@ -80,16 +100,19 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         )
         box_head, box_width = part("box_head", in_channels=channels)
         mask_head, mask_channels = part("mask_head", in_channels=channels)
+        box_predictor = part("box_predictor")(in_channels=box_width, num_classes=num_classes)
+        box_branch_of(box_predictor).attach(box_head, channels)
         levels = [str(level) for level in range(len(per_location) - 1)]
         sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale", 224)
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
             box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
             box_head=box_head,
-            box_predictor=part("box_predictor")(in_channels=box_width, num_classes=num_classes),
+            box_predictor=box_predictor,
             mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
+            class_loss=part("class_loss") if "class_loss" in config else CrossEntropyLoss(),  # older files have none
             box_loss=part("box_loss"),
             mask_loss=part("mask_loss"),
             sampler=part("sampler"),

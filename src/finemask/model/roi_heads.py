@@ -1,27 +1,19 @@
 """torchvision's RoIHeads with the losses, the sampler and the mask targets handed in."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from finemask.model.box_branch import BoxContext, box_branch_of
+from finemask.model.box_criterion import BoxCriterion
+from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
+from finemask.model.samples import Sample as _Sample
+from finemask.model.samples import label_boxes
 from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.select import select_detections, suppress_by_masks
-from finemask.ops.mask_targets import mask_targets
-from finemask.ops.matching import match_boxes
-from finemask.types import BoxLoss, MaskLoss, ProposalSampler, Suppression, Target
-
-
-class _Sample(NamedTuple):
-    """Boxes of one image and what they should become."""
-
-    boxes: Tensor  # [R, 4]
-    labels: Tensor  # int64 [R], -1..K
-    matched_idxs: Tensor  # int64 [R], position among the image's instances
-    gt_boxes: Tensor  # [R, 4], the matched instance's
+from finemask.model.suppression.select import settle_masks
+from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 
 class CriterionRoIHeads(RoIHeads):
@@ -34,10 +26,11 @@ class CriterionRoIHeads(RoIHeads):
         num_classes: K + 1.
         box_roi_pool: features and boxes to [R, C, 7, 7].
         box_head: to [R, D].
-        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)].
+        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)]; see ``finemask.model.box_branch`` for more.
         mask_roi_pool: features and boxes to [R, C, M / 2, M / 2].
         mask_head: to [R, C', M / 2, M / 2].
-        mask_predictor: with labels, to logits [R, M, M].
+        mask_predictor: with labels, to logits [R, M, M]; or see ``finemask.model.mask_branch``.
+        class_loss: see ``finemask.types.ClassLoss``.
         box_loss: see ``finemask.types.BoxLoss``.
         mask_loss: see ``finemask.types.MaskLoss``.
         sampler: see ``finemask.types.ProposalSampler``.
@@ -60,6 +53,7 @@ class CriterionRoIHeads(RoIHeads):
         mask_roi_pool: nn.Module,
         mask_head: nn.Module,
         mask_predictor: nn.Module,
+        class_loss: ClassLoss,
         box_loss: BoxLoss,
         mask_loss: MaskLoss,
         sampler: ProposalSampler,
@@ -89,7 +83,7 @@ class CriterionRoIHeads(RoIHeads):
         )
         self.num_classes = num_classes
         self.fg_bg_sampler = sampler
-        self.box_loss = box_loss
+        self.box_loss = BoxCriterion(class_loss, box_loss, self.box_coder)
         self.mask_loss = mask_loss
         self.suppression: Suppression = NMS(nms_thresh) if suppression is None else suppression
 
@@ -128,126 +122,126 @@ class CriterionRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
-        samples = self._sample(proposals, targets)
-        box_losses = self._box_losses(features, samples, image_shapes)
+        samples = self._sample(features, proposals, image_shapes, targets)
+        box_losses = self._box_losses(features, samples, image_shapes, targets)
         return box_losses | self._mask_losses(features, samples, image_shapes, targets)
 
     def _box_losses(
-        self, features: dict[str, Tensor], samples: list["_Sample"], image_shapes: list[tuple[int, int]]
+        self,
+        features: dict[str, Tensor],
+        samples: list[_Sample],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
     ) -> dict[str, Tensor]:
-        boxes = [sample.boxes for sample in samples]
-        labels = torch.cat([sample.labels for sample in samples])
-        class_logits, box_regression = self._predict_boxes(features, boxes, image_shapes)
-        regression_targets = self.box_coder.encode_single(
-            torch.cat([sample.gt_boxes for sample in samples]), torch.cat(boxes)
-        )
-        return self.box_loss(class_logits, box_regression, labels, regression_targets, torch.cat(boxes))
+        return box_branch_of(self.box_predictor).losses(self._box_context(features, image_shapes, targets), samples)
 
     def _mask_losses(
         self,
         features: dict[str, Tensor],
-        samples: list["_Sample"],
+        samples: list[_Sample],
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
         positives = [torch.where(sample.labels > 0)[0] for sample in samples]
         boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, positives, strict=True)]
         labels = torch.cat([sample.labels[chosen] for sample, chosen in zip(samples, positives, strict=True)])
-        mask_logits = self._predict_masks(features, boxes, image_shapes, labels)
-        wanted = mask_targets(
-            [target["layers"] for target in targets],
-            [target["slots"] for target in targets],
-            [sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
-            boxes,
-            mask_logits.shape[-1],
+        truth = MaskTruth(
+            layers=[target["layers"] for target in targets],
+            slots=[target["slots"] for target in targets],
+            gt_boxes=[target["boxes"] for target in targets],
+            matched_idxs=[sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
+            boxes=boxes,
         )
-        return {"loss_mask": self.mask_loss(mask_logits, wanted, labels)}
+        rois = self._mask_rois(features, boxes, labels, image_shapes)
+        return branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
 
     @torch.no_grad()
-    def _sample(self, proposals: list[Tensor], targets: list[Target]) -> list["_Sample"]:
+    def _sample(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
+    ) -> list[_Sample]:
         """The proposals of each image that the box head trains on, ground-truth boxes among them."""
         self.check_targets(targets)
         matcher = self.proposal_matcher
-        found = []
-        for of_image, target in zip(proposals, targets, strict=True):
-            gt_boxes = target["boxes"].to(of_image.dtype)
-            boxes = torch.cat([of_image, gt_boxes])
-            matched_idxs, kinds = match_boxes(boxes, gt_boxes, matcher.high_threshold, matcher.low_threshold)
-            if len(gt_boxes):
-                labels, gt_boxes = torch.where(kinds > 0, target["labels"][matched_idxs], kinds), gt_boxes[matched_idxs]
-            else:
-                labels, gt_boxes = kinds, boxes  # a box that is its own target has finite deltas
-            found.append(_Sample(boxes, labels, matched_idxs, gt_boxes))
-        chosen = self.fg_bg_sampler([sample.labels for sample in found])
-        return [_Sample(*(part[idxs] for part in sample)) for sample, idxs in zip(found, chosen, strict=True)]
+        candidates = [
+            label_boxes(
+                torch.cat([of_image, target["boxes"].to(of_image.dtype)]),
+                target,
+                matcher.high_threshold,
+                matcher.low_threshold,
+            )
+            for of_image, target in zip(proposals, targets, strict=True)
+        ]
+        branch, context = box_branch_of(self.box_predictor), self._box_context(features, image_shapes, targets)
+        chosen = self.fg_bg_sampler(
+            [candidate.labels for candidate in candidates], lambda: branch.hardness(context, candidates)
+        )
+        return [candidate.at(rows) for candidate, rows in zip(candidates, chosen, strict=True)]
 
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
-        probs = self._detect_masks(features, boxes, labels, image_shapes)
-        found = [
-            {"boxes": b, "scores": s, "labels": c, "mask_probs": m}
-            for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
-        ]
+        probs, scores = self._detect_masks(features, boxes, scores, labels, image_shapes)
         return [
-            suppress_by_masks(of_image, shape, self.suppression, self.detections_per_img)
-            for of_image, shape in zip(found, image_shapes, strict=True)
+            settle_masks(*of_image, self.suppression, self.detections_per_img)
+            for of_image in zip(boxes, scores, labels, probs, image_shapes, strict=True)
         ]
-
-    def postprocess_detections(
-        self,
-        class_logits: Tensor,
-        box_regression: Tensor,
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """torchvision's, with the suppression that was handed in: boxes, scores and labels of each image."""
-        counts = [len(of_image) for of_image in proposals]
-        boxes = self.box_coder.decode(box_regression, proposals).split(counts)
-        scores = functional.softmax(class_logits, dim=-1).split(counts)
-        found = [
-            select_detections(b, s, shape, self.suppression, self.score_thresh, self.detections_per_img)
-            for b, s, shape in zip(boxes, scores, image_shapes, strict=True)
-        ]
-        return [b for b, _, _ in found], [s for _, s, _ in found], [c for _, _, c in found]
 
     def _detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels of each image, after suppression."""
-        class_logits, box_regression = self._predict_boxes(features, proposals, image_shapes)
-        boxes, scores, labels = self.postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        return boxes, scores, labels
+        found = box_branch_of(self.box_predictor).detect(self._box_context(features, image_shapes, []), proposals)
+        return [of.boxes for of in found], [of.scores for of in found], [of.labels for of in found]
 
     def _detect_masks(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
+        scores: list[Tensor],
         labels: list[Tensor],
         image_shapes: list[tuple[int, int]],
-    ) -> list[Tensor]:
-        """Mask probabilities [N, M, M] of each image."""
-        probs = self._predict_masks(features, boxes, image_shapes, torch.cat(labels)).sigmoid()
-        return list(probs.split([len(of_image) for of_image in boxes]))
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Mask probabilities [N, M, M] of each image, and its scores, which a predictor may change."""
+        counts = [len(of_image) for of_image in boxes]
+        rois = self._mask_rois(features, boxes, torch.cat(labels), image_shapes)
+        probs, changed = branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
+        return list(probs.split(counts)), list(changed.split(counts))
 
-    def _predict_boxes(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        pooled = self.box_roi_pool(features, proposals, image_shapes)
-        class_logits, box_regression = self.box_predictor(self.box_head(pooled))
-        return (
-            class_logits.float(),
-            box_regression.float(),
-        )  # box coding and softmax are float32 under autocast too
+    def _box_context(
+        self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: list[Target]
+    ) -> BoxContext:
+        return BoxContext(
+            features=features,
+            image_shapes=image_shapes,
+            targets=targets,
+            roi_pool=self.box_roi_pool,
+            box_head=self.box_head,
+            box_predictor=self.box_predictor,
+            box_coder=self.box_coder,
+            box_loss=self.box_loss,
+            score_thresh=self.score_thresh,
+            suppression=self.suppression,
+            detections_per_img=self.detections_per_img,
+        )
 
-    def _predict_masks(
+    def _mask_rois(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
-        image_shapes: list[tuple[int, int]],
         labels: Tensor,
-    ) -> Tensor:
+        image_shapes: list[tuple[int, int]],
+    ) -> MaskRois:
         pooled = self.mask_roi_pool(features, boxes, image_shapes)
-        logits: Tensor = self.mask_predictor(self.mask_head(pooled), labels)
-        return logits.float()
+        return MaskRois(
+            pooled=pooled,
+            features=self.mask_head(pooled),
+            labels=labels,
+            boxes=boxes,
+            pyramid=features,
+            image_shapes=image_shapes,
+        )

@@ -48,7 +48,8 @@ class PyramidRoIAlign(MultiScaleRoIAlign):
         )
         channels = levels[0].shape[1]
         rows = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, channels) for level in levels])
-        bins: Tensor = _SparseProduct.apply(rows.float(), matrix).to(rows.dtype)
+        with torch.autocast("cpu", enabled=False):  # which would have a sparse product in half precision: there is none
+            bins: Tensor = _SparseProduct.apply(rows.float(), matrix).to(rows.dtype)
         side = self.output_size[0]
         return bins.reshape(-1, side, side, channels).permute(0, 3, 1, 2)
 

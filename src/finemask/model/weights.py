@@ -3,7 +3,7 @@
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -16,6 +16,7 @@ from torchvision.models import get_model_weights
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from finemask.errors import WeightsError
+from finemask.model.box_branch import weight_seeds
 
 _COCO = {
     "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
@@ -43,6 +44,7 @@ class LoadReport:
         reinitialised: names of those that were not, each with its shape and the shape found in the file, if any.
         skipped: names in the file that the model has no place for, with shapes.
         share_of_body: share of the backbone body's numbers that were filled, 0..1.
+        seeds: those of the loaded that the file lacks and that begin as copies of a plain part, with its name.
     """
 
     source: str
@@ -50,6 +52,7 @@ class LoadReport:
     reinitialised: list[tuple[str, tuple[int, ...], tuple[int, ...] | None]]
     skipped: list[tuple[str, tuple[int, ...]]]
     share_of_body: float
+    seeds: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_weights(model: nn.Module, config: Mapping[str, Any]) -> LoadReport | None:
@@ -130,6 +133,8 @@ def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: s
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
     candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
     best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
+    seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
+    best |= {name: best[plain] for name, plain in seeds.items()}
     fitting = _fitting(best, wanted)
     body = {name: tensor.numel() for name, tensor in wanted.items() if name.startswith("backbone.body.")}
     share = sum(size for name, size in body.items() if name in fitting) / max(1, sum(body.values()))
@@ -151,6 +156,7 @@ def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: s
         ],
         skipped=[(name, tuple(tensor.shape)) for name, tensor in best.items() if name not in wanted],
         share_of_body=share,
+        seeds={name: plain for name, plain in seeds.items() if name in fitting},
     )
 
 

@@ -51,7 +51,8 @@ def mask_targets(
         indicator = crops == value[these, None, None].to(torch.uint8)
         row_operator = _roi_align_operator(y1[these], y2[these], side, height[these], top[these], h)
         column_operator = _roi_align_operator(x1[these], x2[these], side, width[these], left[these], w)
-        targets[these] = row_operator @ indicator.float() @ column_operator.transpose(1, 2)
+        with torch.autocast(device.type, enabled=False):  # it would round the products to half precision
+            targets[these] = row_operator @ indicator.float() @ column_operator.transpose(1, 2)
     return targets
 
 

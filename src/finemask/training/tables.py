@@ -76,8 +76,12 @@ def weights_table(report: LoadReport) -> Table:
         if found is not None
     ]
     left_over = [f"{name} {_shape(shape)}: no place for it in the model" for name, shape in report.skipped]
-    notes = [*changed[:_SHOWN_SHAPES], *left_over[:_SHOWN_SHAPES]]
-    hidden = len(changed) + len(left_over) - len(notes)
+    copies = Counter((_part(name), _part(plain)) for name, plain in report.seeds.items())
+    notes = [
+        f"{part}: {count} of the tensors loaded are copies of {plain}'s" for (part, plain), count in copies.items()
+    ]
+    notes += [*changed[:_SHOWN_SHAPES], *left_over[:_SHOWN_SHAPES]]
+    hidden = len(changed[_SHOWN_SHAPES:]) + len(left_over[_SHOWN_SHAPES:])
     if hidden:
         notes.append(f"and {hidden} more")
     table.caption = "\n".join(notes) or None

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from finemask.config import plain
+from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
-from finemask.datatools.check.repair import Repaired, repair
+from finemask.datatools.check.repair import Change, Repaired, repair
 from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
 from finemask.datatools.check.report import (
     as_json,
@@ -23,6 +25,7 @@ from finemask.datatools.check.report import (
     totals,
 )
 from finemask.datatools.check.run import RULES, findings_of, load_document, sorted_problems
+from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
 from finemask.verbs.progress import Progress
@@ -51,12 +54,16 @@ def main(cfg: DictConfig) -> int:
     rules = [rule for rule in RULES if rule.fast or options["open_images"]]
     documents = tuple(load_document(path, folder) for path, folder in zip(inputs, folders, strict=True))
     print_contents(console, documents)
+    corrected, corrections = documents, list[Change]()
+    if options["suspects"] is not None:
+        corrected, corrections = _with_accepted(options, documents)
+        _say(console, f"{plural(len(corrections), 'change')} from accepted entries of {options['suspects']}")
     with Progress("checking") as progress:
 
         def begins(rule: Rule) -> None:
             progress.update(0, None, rule.name)
 
-        dataset = Dataset(documents, settings, lambda what, done, total: progress.update(done, total, what))
+        dataset = Dataset(corrected, settings, lambda what, done, total: progress.update(done, total, what))
         found = list(findings_of(dataset, rules, begins))
         repaired = repair(dataset, found, rules, begins) if _can_be_repaired(options, dataset) else None
     problems = _problems(found)
@@ -68,6 +75,7 @@ def main(cfg: DictConfig) -> int:
     _say(console, f"{totals(problems)} by {len(rules)} rules")
     left = problems
     if repaired is not None:
+        repaired = replace(repaired, documents_before=documents, changes=[*corrections, *repaired.changes])
         left = _problems(repaired.left)
         write_repaired(repaired, outputs)
         report["fixed"] = _fixed_as_json(repaired, outputs, left)
@@ -93,6 +101,14 @@ def _folders(value: Any, count: int) -> list[Path | None]:
     if len(folders) != count:
         raise ConfigError(f"images= names {len(folders)} folders for {count} files", remedy="Give one, or as many")
     return [None if folder is None else Path(str(folder)) for folder in folders]
+
+
+def _with_accepted(options: dict[str, Any], documents: Sequence[Document]) -> tuple[tuple[Document, ...], list[Change]]:
+    if options["fix"] is None or len(documents) > 1:
+        raise ConfigError("suspects= corrects one file", remedy="Give one file with annotations=, and fix=OUT.json.")
+    source = Path(options["suspects"])
+    document, changes = apply_accepted(documents[0], read_accepted(source), source)
+    return (document,), changes
 
 
 def _can_be_repaired(options: dict[str, Any], dataset: Dataset) -> bool:

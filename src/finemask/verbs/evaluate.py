@@ -53,8 +53,8 @@ def show(console: Console, written: WrittenEvaluation) -> None:
     table.add_column("")
     for key in _SHOWN:
         table.add_column(key, justify="right")
-    for kind, label in (("segm", "masks"), ("bbox", "boxes")):
-        if kind in metrics["iou_types"]:
+    for kind, label in (("segm", "masks"), ("bbox", "boxes"), ("boundary", "outlines")):
+        if kind in metrics["iou_types"] or (kind == "boundary" and kind in metrics):
             table.add_row(label, *(_number(metrics[kind][key]) for key in _SHOWN))
     console.print(table)
     point = metrics["operating_point"]
@@ -68,8 +68,26 @@ def show(console: Console, written: WrittenEvaluation) -> None:
             f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} ({counts})"
         )
     console.print(sentence, highlight=False, soft_wrap=True)
+    _show_losses(console, metrics)
     for path in written.paths:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _show_losses(console: Console, metrics: Mapping[str, Any]) -> None:
+    """Prints what each kind of error costs, and what to do about the worst."""
+    kind = metrics["operating_point"]["iou_type"]
+    errors = metrics["errors"][kind]["types"]
+    if any(error["count"] for error in errors.values()):
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("errors")
+        for column in ("number", "cost in AP50"):
+            table.add_column(column, justify="right")
+        for name, error in errors.items():
+            table.add_row(name, str(error["count"]), _number(error["gain"]))
+        console.print(table)
+    for number, advice in enumerate(metrics["advice"], start=1):
+        text = f"{number}. {advice['problem']}. Remedy: {advice['remedy']}."
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:

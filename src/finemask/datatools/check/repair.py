@@ -100,13 +100,19 @@ def repair(
 def _apply(dataset: Dataset, found: Sequence[tuple[Rule, Finding]], changes: list[Change]) -> Dataset:
     documents = []
     for document in dataset.documents:
-        todo = [(rule, finding) for rule, finding in found if finding.document is document and finding.edits]
-        documents.append(_edited(document, todo, changes) if todo else document)
+        todo = [(rule.name, finding) for rule, finding in found if finding.document is document and finding.edits]
+        documents.append(edited(document, todo, changes) if todo else document)
     return replace(dataset, documents=tuple(documents))
 
 
-def _edited(document: Document, found: Sequence[tuple[Rule, Finding]], changes: list[Change]) -> Document:
-    """A document with the edits made. Entries that change are copied; removals come last, so positions stay true."""
+def edited(document: Document, found: Sequence[tuple[str, Finding]], changes: list[Change]) -> Document:
+    """A document with the edits made. Entries that change are copied; removals come last, so positions stay true.
+
+    Args:
+        document: left as it is.
+        found: findings in it, each with the name of its rule.
+        changes: gets one more for each edit.
+    """
     raw: dict[str, Any] = {**document.raw}
     for name in LIST_NAMES:
         if isinstance(raw.get(name), list):
@@ -129,7 +135,7 @@ def _edited(document: Document, found: Sequence[tuple[Rule, Finding]], changes: 
                 added.append(edit)
             words = _in_words(document, raw, edit)
             if words is not None:
-                changes.append(Change(document.path, rule.name, finding.message, words))
+                changes.append(Change(document.path, rule, finding.message, words))
                 _make(raw, edit)
     for position, change in list(_left_behind(document, raw, removed)):
         removed.add(("annotations", position))

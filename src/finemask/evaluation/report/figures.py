@@ -1,7 +1,6 @@
 """Which curves the page shows."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,9 @@ from numpy.typing import NDArray
 
 from finemask.evaluation.coco import Curves
 from finemask.evaluation.operating_point import Curve
-from finemask.evaluation.report.charts import Line, line_chart, nice_limit
+from finemask.evaluation.report.axes import Frame, tick_text
+from finemask.evaluation.report.bars import Column, column_chart
+from finemask.evaluation.report.charts import Line, line_chart
 
 SERIES = 8  # colours the page has
 _LONG, _FEW = 200, 10
@@ -32,42 +33,20 @@ class Figure(NamedTuple):
     note: str
 
 
-def evaluation_figures(curves: Curves, operating_point: Mapping[str, Any]) -> list[Figure]:
-    """Precision over recall, and precision, recall and F1 over the threshold; none without detections."""
-    if not len(curves.overall.thresholds):
-        return []
-    return [_precision_recall(curves, operating_point), _over_threshold(curves.overall, operating_point)]
-
-
-def training_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """Losses and validation AP over the epochs, as far as they were logged.
+def evaluation_figures(curves: Curves, metrics: Mapping[str, Any]) -> list[Figure]:
+    """Precision over recall; precision, recall and F1 over the threshold; calibration. None without detections.
 
     Args:
-        rows: of a run's ``metrics.csv``; empty cells are passed over.
+        curves: of the evaluation.
+        metrics: of the same; calibration is drawn where they have it.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    losses: list[str] = [n for n in ("train/loss", "val/loss") if n in names]
-    losses += [n for n in names if n.startswith("train/loss_") and not n.endswith(("_step", "_epoch"))]
-    precisions = [n for n in ("val/segm_AP", "val/segm_AP50", "val/bbox_AP") if n in names]
-    figures = []
-    for title, group, note in (
-        ("Training losses", losses, "The whole loss and its parts; lower is better."),
-        ("Validation AP", precisions, "Measured after each epoch; higher is better."),
-    ):
-        lines = [line for number, name in enumerate(group[:SERIES]) if (line := _logged(rows, name, number))]
-        if not lines:
-            continue
-        last = max(float(line.x.max()) for line in lines)
-        top = 1.0 if group is precisions else nice_limit(max(float(line.y.max()) for line in lines))
-        svg = line_chart(
-            lines,
-            name=title,
-            x_label="epoch",
-            y_label="AP" if group is precisions else "loss",
-            x_range=(0.0, max(last, 1.0)),
-            y_range=(0.0, top),
-        )
-        figures.append(Figure(title, svg, [(line.css, line.label) for line in lines], note))
+    if not len(curves.overall.thresholds):
+        return []
+    point = metrics["operating_point"]
+    figures = [_precision_recall(curves, point), _over_threshold(curves.overall, point)]
+    calibration = metrics.get("calibration")
+    if calibration and any(row["detections"] for row in calibration["bins"]):
+        figures.append(_calibration(calibration))
     return figures
 
 
@@ -86,9 +65,7 @@ def _precision_recall(curves: Curves, operating_point: Mapping[str, Any]) -> Fig
     precision, recall = operating_point["precision"], operating_point["recall"]
     svg = line_chart(
         [*lines, overall],
-        name="Precision over recall at IoU 0.5",
-        x_label="recall: part of the objects that is found",
-        y_label="precision",
+        Frame("Precision over recall at IoU 0.5", "recall: part of the objects that is found", "precision"),
         marker=None if precision is None or recall is None else (recall, precision),
     )
     legend = [(line.css, line.label) for line in [overall, *(lines if few else [])] if classes]
@@ -126,9 +103,7 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
     threshold, f1 = operating_point["threshold"], operating_point["f1"]
     svg = line_chart(
         lines,
-        name="Precision, recall and F1 over the score threshold at IoU 0.5",
-        x_label="score threshold",
-        y_label="fraction",
+        Frame("Precision, recall and F1 over the score threshold at IoU 0.5", "score threshold", "fraction"),
         marker=None if threshold is None or f1 is None else (threshold, f1),
         x_mark=threshold,
     )
@@ -141,22 +116,27 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
     )
 
 
-def _logged(rows: Iterable[Mapping[str, Any]], name: str, number: int) -> Line | None:
-    by_epoch: dict[float, list[float]] = {}
-    for row in rows:
-        epoch, value = _number(row.get("epoch")), _number(row.get(name))
-        if epoch is not None and value is not None:
-            by_epoch.setdefault(epoch, []).append(value)
-    if not by_epoch:
-        return None
-    epochs = np.array(sorted(by_epoch))
-    means = np.array([np.mean(by_epoch[epoch]) for epoch in epochs])
-    return Line(name, epochs, means, css="main" if number == 0 else f"s{(number - 1) % SERIES}")
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
+def _calibration(calibration: Mapping[str, Any]) -> Figure:
+    filled = [row for row in calibration["bins"] if row["detections"]]
+    columns = [
+        Column(
+            row["from"],
+            row["to"],
+            [(row["precision"], "s0")],
+            tick_text(row["detections"]),
+            f"{row['detections']} detections score {row['from']:.2g} to {row['to']:.2g}, {row['mean_score']:.3f} on "
+            f"average; {row['precision']:.3f} of them are right",
+        )
+        for row in filled
+    ]
+    even = Line("scores that can be taken at their word", np.array([0.0, 1.0]), np.array([0.0, 1.0]), css="even")
+    frame = Frame("Precision over score", "score of the detections", "precision: part of them that is right")
+    error = calibration["error"]
+    return Figure(
+        "Calibration",
+        column_chart(columns, frame, lines=[even], text_at_foot=True),
+        [("even", even.label)],
+        "Whether a score can be read as a probability of being right. Below the straight line scores promise too much."
+        + ("" if error is None else f" On average they are off by {error:.3f} (expected calibration error).")
+        + " In the columns: how many detections.",
+    )

@@ -1,1 +1,1 @@
-"""Losses of the box head; one file a variant."""
+"""Regression losses of the box head; one file a variant."""

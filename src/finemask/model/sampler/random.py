@@ -1,5 +1,7 @@
 """Random proposals in a fixed proportion of positives: torchvision's sampling."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ class RandomSampler:
         self._batch_size = batch_size_per_image
         self._positive_fraction = positive_fraction
 
-    def __call__(self, labels: list[Tensor]) -> list[Tensor]:
+    def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]:
         """See ``finemask.types.ProposalSampler``."""
         drawn = [sample_balanced(of_image, self._batch_size, self._positive_fraction) for of_image in labels]
         return [torch.cat(pair).sort().values for pair in drawn]

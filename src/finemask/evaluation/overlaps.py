@@ -1,0 +1,174 @@
+"""Every detection beside every object of its image, whatever their classes: which overlap, and how much.
+
+The COCO numbers need detections and objects of one class only; to say why a detection is wrong takes the others too.
+Overlaps are computed image by image, and only those that mean something are kept, so memory does not grow with the
+number of pairs. Images and categories are numbered as in ``ResultTable``; G objects, D detections, P pairs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.result_table import ResultTable
+
+LEAST_IOU = 0.1  # what overlaps less is background to each other
+_LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
+_PAIRS_AT_ONCE = 2**20  # bounds the memory of one image
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The annotations in the order of the file.
+
+    Args:
+        image: int64 [G].
+        category: int64 [G].
+        boxes: float64 [G, 4], xywh px.
+        area: float64 [G], px².
+        crowd: bool [G].
+        ignored: bool [G], not to be found: crowd regions, and areas that are none.
+    """
+
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The detections within the cap, by image, best first; equal scores as they were listed.
+
+    Args:
+        result: int64 [D], position in the results.
+        image: int64 [D].
+        category: int64 [D].
+        score: float64 [D].
+        boxes: float64 [D, 4], xywh px.
+        area: float64 [D], px², by which COCO sorts detections by size.
+    """
+
+    result: NDArray[np.int64]
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    score: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Pairs of a detection and an object with an IoU of at least 0.1, in the order of the detections.
+
+    A crowd region is paired with detections of its own category only, and its "IoU" is COCO's: the part of the
+    detection that lies in it.
+
+    Args:
+        detection: int64 [P], row of ``Candidates``.
+        object: int64 [P], row of ``Objects``.
+        iou: float64 [P].
+    """
+
+    detection: NDArray[np.int64]
+    object: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Overlaps":
+        """Some of the pairs.
+
+        Args:
+            chosen: bool [P].
+        """
+        return Overlaps(self.detection[chosen], self.object[chosen], self.iou[chosen])
+
+
+def object_columns(ground_truth: GroundTruth) -> Objects:
+    """The annotations as columns."""
+    images = {id_: position for position, id_ in enumerate(sorted(ground_truth.images))}
+    categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
+    annotations = ground_truth.annotations
+    area = np.array([a["area"] for a in annotations], dtype=np.float64)
+    crowd = np.array([a["iscrowd"] for a in annotations], dtype=np.bool_)
+    return Objects(
+        image=np.array([images[a["image_id"]] for a in annotations], dtype=np.int64),
+        category=np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64),
+        boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+        area=area,
+        crowd=crowd,
+        ignored=crowd | (area < 0) | (area > _LARGEST_AREA),
+    )
+
+
+def capped_candidates(results: ResultTable, max_detections: int) -> Candidates:
+    """The best detections of each image and category.
+
+    Args:
+        results: all detections.
+        max_detections: cap for one image and category.
+    """
+    image, category, score = results.image, results.category, results.score
+    order = np.lexsort((-score, image))
+    cells = image[order] * (int(category.max(initial=0)) + 1) + category[order]
+    order = order[places_within(cells) < max_detections]
+    boxes, areas = results.boxes_and_areas()
+    kept = order[areas[order] <= _LARGEST_AREA]
+    return Candidates(kept, image[kept], category[kept], score[kept], boxes[kept], areas[kept])
+
+
+def find_overlaps(
+    ground_truth: GroundTruth, results: ResultTable, objects: Objects, candidates: Candidates, iou_type: str
+) -> Overlaps:
+    """IoU as pycocotools has it.
+
+    Args:
+        ground_truth: with masks for ``"segm"``.
+        results: the masks of the candidates.
+        objects: of the ground truth.
+        candidates: of the results.
+        iou_type: ``"bbox"`` or ``"segm"``.
+    """
+    by_image = np.argsort(objects.image, kind="stable")
+    images = len(ground_truth.images)
+    first_object = np.searchsorted(objects.image[by_image], np.arange(images + 1)).tolist()
+    first_row = np.searchsorted(candidates.image, np.arange(images + 1)).tolist()
+    parts = []
+    for image in range(images):
+        mine = by_image[first_object[image] : first_object[image + 1]]
+        if not len(mine):
+            continue
+        truth: Any = objects.boxes[mine]
+        if iou_type == "segm":
+            truth = [ground_truth.annotations[position]["segmentation"] for position in mine.tolist()]
+        crowd = objects.crowd[mine].tolist()
+        step = max(1, _PAIRS_AT_ONCE // len(mine))
+        for start in range(first_row[image], first_row[image + 1], step):
+            rows = slice(start, min(start + step, first_row[image + 1]))
+            found: Any = candidates.boxes[rows]
+            if iou_type == "segm":
+                found = [results.mask(position) for position in candidates.result[rows].tolist()]
+            ious = np.asarray(coco_mask.iou(found, truth, crowd), dtype=np.float64)
+            detection, number = np.nonzero(ious >= LEAST_IOU)
+            parts.append((detection + start, mine[number], ious[detection, number]))
+    detection, number, iou = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else _NOTHING
+    overlaps = Overlaps(detection, number, iou)
+    same = candidates.category[detection] == objects.category[number]
+    return overlaps.where(same | ~objects.ignored[number])
+
+
+def places_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group stand before each element, int64 [N]."""
+    order = np.argsort(groups, kind="stable")
+    begins = np.diff(groups[order], prepend=groups[order[:1]] - 1) != 0
+    index = np.arange(len(groups))
+    places = np.empty(len(groups), dtype=np.int64)
+    places[order] = index - np.maximum.accumulate(np.where(begins, index, 0))
+    return places
+
+
+_NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float64))

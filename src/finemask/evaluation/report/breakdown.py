@@ -1,0 +1,130 @@
+"""What the errors cost, and which objects are found: by kind of error and by size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.report.axes import Frame, nice_limit
+from finemask.evaluation.report.bars import Bar, Column, bar_chart, column_chart
+from finemask.evaluation.report.figures import Figure
+from finemask.evaluation.report.findings import Findings
+
+_KINDS = {
+    "classification": "The place is right, the class is not.",
+    "localisation": "The class is right, the outline fits badly.",
+    "both": "Wrong class, and the outline fits badly.",
+    "duplicate": "A second detection of an object that is found already.",
+    "background": "There is nothing labelled.",
+    "missed": "An object that no detection comes near.",
+}
+# px, of the square root of the area; 32 and 96 are COCO's limits of small, medium and large
+_EDGES = (0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+
+class ErrorKind(NamedTuple):
+    """A row of the table of errors.
+
+    Args:
+        name: kind of error.
+        words: what it is.
+        times: how often; None where that is not known.
+        gain: AP50 that would be won if all of these were corrected.
+    """
+
+    name: str
+    words: str
+    times: int | None
+    gain: float | None
+
+
+class Breakdown(NamedTuple):
+    """The errors of one evaluation.
+
+    Args:
+        figure: bars of what each kind costs.
+        kinds: the greatest gain first.
+        ap50: where it starts from.
+        iou: from which overlap a detection is right.
+        background_iou: up to which overlap there is nothing where it lies.
+    """
+
+    figure: Figure
+    kinds: list[ErrorKind]
+    ap50: float | None
+    iou: float
+    background_iou: float
+
+
+def error_breakdown(metrics: Mapping[str, Any], iou_type: str) -> Breakdown | None:
+    """The breakdown of masks or boxes; None if the evaluation has none."""
+    errors = metrics.get("errors") or {}
+    table = errors.get(iou_type)
+    if not table or not table.get("types"):
+        return None
+    kinds = [
+        ErrorKind(name, _KINDS.get(name, ""), row.get("count"), row.get("gain")) for name, row in table["types"].items()
+    ]
+    kinds += [
+        ErrorKind("all false", "Every detection that is wrong, left out.", None, table.get("false_positive")),
+        ErrorKind("all missed", "Every object that is not found, left out.", None, table.get("false_negative")),
+    ]
+    bars = [
+        Bar(kind.name, kind.gain or 0.0, "–" if kind.gain is None else f"+{kind.gain:.3f}", css)
+        for kind, css in ((kind, "rest" if kind.name.startswith("all ") else "bad") for kind in kinds)
+    ]
+    figure = Figure(
+        "What each kind of error costs",
+        bar_chart(bars, name="AP50 lost to each kind of error", x_label="AP50 that correcting these would win"),
+        [],
+        "Each bar is the AP50 that would be won if errors of this kind alone were corrected. The two grey ones "
+        "overlap with the others, so the bars do not add up.",
+    )
+    return Breakdown(figure, kinds, table.get("AP50"), errors.get("iou", 0.5), errors.get("background_iou", 0.1))
+
+
+def size_figure(ground_truth: GroundTruth, findings: Findings) -> Figure | None:
+    """How many objects of each size are found and missed; None without objects."""
+    return _size_figure(
+        [(a["area"] ** 0.5, n in findings.found_by) for n, a in enumerate(ground_truth.annotations) if not a["iscrowd"]]
+    )
+
+
+def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
+    """Of sizes in px and whether the object is found."""
+    if not objects:
+        return None
+    edges = [*map(float, _EDGES), float("inf")]
+    counts = [[0, 0] for _ in edges[1:]]  # found, missed
+    for size, is_found in objects:
+        counts[sum(size >= edge for edge in edges[1:])][0 if is_found else 1] += 1
+    filled = [number for number, pair in enumerate(counts) if sum(pair)]
+    first, last = filled[0], filled[-1]
+    columns = []
+    for place, number in enumerate(range(first, last + 1)):
+        found, missed = counts[number]
+        low, high = edges[number : number + 2]
+        span = f"from {low:.0f} px" if high == float("inf") else f"of {low:.0f} to {high:.0f} px"
+        columns.append(
+            Column(
+                place,
+                place + 1,
+                [(found, "found"), (missed, "missed")],
+                f"{100 * found / (found + missed):.0f} %" if found + missed else "",
+                f"objects {span}: {found} found, {missed} missed",
+            )
+        )
+    marks = [(float(place), f"{edges[first + place]:.0f}") for place in range(len(columns) + 1)]
+    frame = Frame(
+        "Objects by size, found and missed",
+        "size of the object: square root of its area, px",
+        "objects",
+        x_range=(0.0, float(len(columns))),
+        y_range=(0.0, nice_limit(1.08 * max(sum(counts[number]) for number in filled))),
+        x_ticks=[(place, text) for place, text in marks if text != "inf"],
+    )
+    return Figure(
+        "Objects by size",
+        column_chart(columns, frame),
+        [("found", "found"), ("missed", "missed")],
+        "At the threshold in use. Over the columns: the part that is found.",
+    )

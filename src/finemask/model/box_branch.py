@@ -1,0 +1,148 @@
+"""The box half of the second stage, which a box predictor may extend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import clip_boxes_to_image
+
+from finemask.model.box_criterion import BoxCriterion
+from finemask.model.samples import Sample
+from finemask.model.suppression.select import settle_boxes
+from finemask.ops.suppression import ScoredBoxes, candidates_of
+from finemask.types import Suppression, Target
+
+
+@dataclass(frozen=True, slots=True)
+class BoxContext:
+    """What the second stage lends a box branch for one batch.
+
+    Args:
+        features: pyramid levels by name, [B, C, H, W] each.
+        image_shapes: height and width of each image, px.
+        targets: ground truth of each image; none in evaluation.
+        roi_pool: features, boxes and shapes to [R, C, 7, 7].
+        box_head: pooled features to [R, D].
+        box_predictor: what the configuration named; the branch itself, where that extends ``BoxBranch``.
+        box_coder: boxes to deltas and back.
+        box_loss: classification and regression together.
+        score_thresh: detections below it are dropped.
+        suppression: see ``finemask.types.Suppression``.
+        detections_per_img: at most so many are kept.
+    """
+
+    features: dict[str, Tensor]
+    image_shapes: list[tuple[int, int]]
+    targets: list[Target]
+    roi_pool: nn.Module
+    box_head: nn.Module
+    box_predictor: nn.Module
+    box_coder: BoxCoder
+    box_loss: BoxCriterion
+    score_thresh: float
+    suppression: Suppression
+    detections_per_img: int
+
+    def pool(self, boxes: list[Tensor]) -> Tensor:
+        """Boxes [R, 4] of each image to features [sum of R, C, 7, 7]."""
+        pooled: Tensor = self.roi_pool(self.features, boxes, self.image_shapes)
+        return pooled
+
+
+class BoxBranch:
+    """How boxes become losses in training, and detections in evaluation; as it stands, the way of Faster R-CNN.
+
+    A box predictor that only turns features into logits and deltas needs to know nothing of this. One that needs the
+    pooled features, the boxes, the targets or the pyramid derives from this class as well, and replaces the method it
+    does differently. Without state of its own: parameters are the predictor's.
+    """
+
+    def attach(self, box_head: nn.Module, channels: int) -> None:
+        """Completes the predictor with what depends on the rest of the model; called once, before weights are loaded.
+
+        Args:
+            box_head: of the model; parts that begin as the plain head are copies of it.
+            channels: C, of the pooled features.
+        """
+
+    def seeds(self) -> dict[str, str]:
+        """Which tensors begin as copies of plain ones, when a file of weights has only those.
+
+        Returns:
+            Name to plain name, both within the second stage, such as ``box_head.fc6.weight``.
+        """
+        return {}
+
+    def predict(self, context: BoxContext, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [R, 4] of each image to logits [sum of R, K + 1] and deltas [sum of R, 4 (K + 1)]."""
+        logits, deltas = context.box_predictor(context.box_head(context.pool(boxes)))
+        return logits.float(), deltas.float()  # box coding and softmax are float32 under autocast too
+
+    def losses(self, context: BoxContext, samples: list[Sample]) -> dict[str, Tensor]:
+        """Scalars by name, at least ``loss_classifier`` and ``loss_box_reg``."""
+        logits, deltas = self.predict(context, [sample.boxes for sample in samples])
+        return box_losses(context.box_loss, context.box_coder, logits, deltas, samples)
+
+    @torch.no_grad()
+    def hardness(self, context: BoxContext, candidates: list[Sample]) -> list[Tensor]:
+        """Classification loss of each candidate, one float [R] an image: what a sampler may choose by."""
+        device = next(iter(context.features.values())).device.type
+        # Weights that autocast would keep converted from here are without a gradient.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            logits, _ = self.predict(context, [candidate.boxes for candidate in candidates])
+        labels = torch.cat([candidate.labels for candidate in candidates]).clamp(min=0)
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        return list(losses.split([len(candidate.boxes) for candidate in candidates]))
+
+    def score(self, context: BoxContext, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Proposals [R, 4] of each image to scores [sum of R, K + 1] and a box for each class, [sum of R, K + 1, 4]."""
+        logits, deltas = self.predict(context, proposals)
+        return logits.softmax(dim=-1), decode_boxes(context.box_coder, deltas, proposals)
+
+    def settle(self, context: BoxContext, candidates: ScoredBoxes) -> ScoredBoxes:
+        """The detections of one image, best first, out of all candidates."""
+        return settle_boxes(candidates, context.suppression, context.detections_per_img)
+
+    def detect(self, context: BoxContext, proposals: list[Tensor]) -> list[ScoredBoxes]:
+        """The detections of each image, best first."""
+        counts = [len(of_image) for of_image in proposals]
+        scores, boxes = (part.split(counts) for part in self.score(context, proposals))
+        return [
+            self.settle(context, candidates_of(its_scores, its_boxes, image_hw, context.score_thresh))
+            for its_scores, its_boxes, image_hw in zip(scores, boxes, context.image_shapes, strict=True)
+        ]
+
+
+def box_branch_of(box_predictor: nn.Module) -> BoxBranch:
+    """The predictor itself, if it extends the branch; the plain branch for any other module."""
+    return box_predictor if isinstance(box_predictor, BoxBranch) else BoxBranch()
+
+
+def weight_seeds(model: nn.Module) -> dict[str, str]:
+    """``BoxBranch.seeds`` of a whole Mask R-CNN, with the model's full names."""
+    seeds = box_branch_of(model.get_submodule("roi_heads.box_predictor")).seeds()
+    return {f"roi_heads.{name}": f"roi_heads.{plain}" for name, plain in seeds.items()}
+
+
+def box_losses(
+    box_loss: BoxCriterion, box_coder: BoxCoder, logits: Tensor, deltas: Tensor, samples: list[Sample]
+) -> dict[str, Tensor]:
+    """The loss of predictions [R, K + 1] and [R, 4 (K + 1)] for all samples' boxes, image after image."""
+    boxes = torch.cat([sample.boxes for sample in samples])
+    labels = torch.cat([sample.labels for sample in samples])
+    wanted = box_coder.encode_single(torch.cat([sample.gt_boxes for sample in samples]), boxes)
+    return replace(box_loss, box_coder=box_coder)(logits, deltas, labels, wanted, boxes)
+
+
+def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Tensor:
+    """Deltas [R, 4 (K + 1)] relative to all images' boxes to boxes [R, K + 1, 4], xyxy px, not clipped."""
+    decoded: Tensor = box_coder.decode_single(deltas, torch.cat(boxes))
+    return decoded.reshape(len(decoded), deltas.shape[1] // 4, 4)
+
+
+def clip_each(boxes: Sequence[Tensor], image_shapes: list[tuple[int, int]]) -> list[Tensor]:
+    """Boxes [R, 4] of each image, without what reaches out of it."""
+    return [clip_boxes_to_image(of_image, image_hw) for of_image, image_hw in zip(boxes, image_shapes, strict=True)]

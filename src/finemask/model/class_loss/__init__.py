@@ -1,0 +1,1 @@
+"""Classification losses of the box head; one file a variant."""

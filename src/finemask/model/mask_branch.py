@@ -1,0 +1,108 @@
+"""What a mask predictor is given, and what it answers.
+
+A predictor that is a plain module, mask features and labels to logits, is trained on mask targets of the size of its
+logits. One that needs more (the pyramid, the boxes), or answers more (a loss of its own, other scores), has the two
+methods of ``MaskBranch`` and decides itself.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from finemask.ops.mask_targets import mask_targets
+from finemask.ops.point_targets import point_targets, points_in_boxes
+from finemask.types import MaskLoss
+
+
+class MaskRois(NamedTuple):
+    """The RoIs of a batch whose masks are asked for, and what is known about them."""
+
+    pooled: Tensor  # [R, C, M / 2, M / 2], of the pyramid
+    features: Tensor  # [R, C', M / 2, M / 2], of the mask head
+    labels: Tensor  # int64 [R], 1..K: each RoI's class
+    boxes: list[Tensor]  # of each image, [R of it, 4], xyxy px of the resized image
+    pyramid: dict[str, Tensor]  # feature maps by name, [B, C, H / stride, W / stride], finest first
+    image_shapes: list[tuple[int, int]]  # of each resized image, without padding
+
+
+class MaskTruth(NamedTuple):
+    """The true masks of RoIs, read off the label maps in whatever form a loss wants them."""
+
+    layers: Sequence[Tensor]  # of each image, uint8 [L, H, W]
+    slots: Sequence[Tensor]  # of each image, int64 [N, 2]
+    gt_boxes: Sequence[Tensor]  # of each image, [N, 4], xyxy px
+    matched_idxs: Sequence[Tensor]  # of each image, int64 [R of it], the instance of each RoI
+    boxes: Sequence[Tensor]  # of each image, [R of it, 4], xyxy px
+
+    def grid(self, side: int) -> Tensor:
+        """Coverage of the M × M cells of each RoI, float32 [R, M, M], 0..1."""
+        return mask_targets(self.layers, self.slots, self.matched_idxs, self.boxes, side)
+
+    def at(self, points: Tensor) -> Tensor:
+        """Truth at points [R, P, 2], (x, y) in units of the RoI: float32 [R, P], 0..1."""
+        places = points_in_boxes(points, torch.cat(list(self.boxes)))
+        counts = [len(of_image) for of_image in self.boxes]
+        return point_targets(self.layers, self.slots, self.matched_idxs, places.split(counts))
+
+    def pixels_outside(self) -> Tensor:
+        """Pixels of each RoI's instance that lie outside the RoI, float32 [R]."""
+        whole = [torch.arange(len(slots), device=slots.device) for slots in self.slots]
+        grown = [boxes + boxes.new_tensor([-1, -1, 1, 1]) for boxes in self.gt_boxes]  # resizing may round pixels off
+        totals = _pixels_inside(self.layers, self.slots, whole, grown)
+        starts = torch.tensor([0, *(len(slots) for slots in self.slots)]).cumsum(0).tolist()
+        of_rois = [idxs + start for idxs, start in zip(self.matched_idxs, starts, strict=False)]
+        inside = _pixels_inside(self.layers, self.slots, self.matched_idxs, self.boxes)
+        return (totals[torch.cat(of_rois)] - inside).clamp(min=0)
+
+
+@runtime_checkable
+class MaskBranch(Protocol):
+    """A mask predictor that decides how it is trained and what it answers."""
+
+    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+        """``loss_mask`` and whatever else there is: scalars, finite and differentiable for R = 0 as well."""
+
+    def detect(self, rois: MaskRois, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask probabilities float32 [R, M, M] and the detections' scores float32 [R], 0..1, in any order."""
+
+
+class PlainMaskBranch:
+    """Around a predictor that gives logits [R, M, M] from mask features and labels, and nothing else."""
+
+    def __init__(self, predictor: nn.Module) -> None:
+        self._predictor = predictor
+
+    def logits(self, rois: MaskRois) -> Tensor:
+        """float32 [R, M, M], under autocast too."""
+        logits: Tensor = self._predictor(rois.features, rois.labels)
+        return logits.float()
+
+    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+        """See ``MaskBranch``."""
+        logits = self.logits(rois)
+        return {"loss_mask": mask_loss(logits, truth.grid(logits.shape[-1]), rois.labels)}
+
+    def detect(self, rois: MaskRois, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``MaskBranch``."""
+        return self.logits(rois).sigmoid(), scores
+
+
+def branch_of(predictor: nn.Module) -> MaskBranch:
+    """The predictor itself if it decides, the plain branch around it otherwise."""
+    return predictor if isinstance(predictor, MaskBranch) else PlainMaskBranch(predictor)
+
+
+def _pixels_inside(
+    layers: Sequence[Tensor], slots: Sequence[Tensor], matched_idxs: Sequence[Tensor], boxes: Sequence[Tensor]
+) -> Tensor:
+    """Pixels of an instance whose centre lies in a box, float32 [sum of R].
+
+    A mask target of one cell averages one sample a pixel; half a pixel to the left, the samples of a box with
+    whole-numbered edges fall on the pixels themselves.
+    """
+    snapped = [of_image.round() for of_image in boxes]
+    share = mask_targets(layers, slots, matched_idxs, [of_image - 0.5 for of_image in snapped], 1)[:, 0, 0]
+    sides = torch.cat([of_image[:, 2:] - of_image[:, :2] for of_image in snapped])
+    return share * sides.clamp(min=1.0).prod(1)

@@ -1,0 +1,160 @@
+"""``finemask data suspects``: labels that a model's detections contradict, ranked."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finemask.config import plain
+from finemask.data.index import CocoIndex
+from finemask.datatools.suspects.accepted import refuse_to_lose
+from finemask.datatools.suspects.find import RULES, Suspect, find_suspects
+from finemask.datatools.suspects.listing import listing
+from finemask.datatools.suspects.page import EYEBROW, suspects_page
+from finemask.datatools.suspects.pictures import Pair, draw_pairs
+from finemask.datatools.suspects.scene import Scene, build_scenes
+from finemask.errors import ConfigError, DataError
+from finemask.ops.files import write_json, write_text
+from finemask.verbs.data_suspects_source import model_source, results_source
+from finemask.verbs.progress import Progress
+
+LIST, PAGE = "suspects.json", "index.html"
+_SHOWN = 20
+_DOUBTFUL_RECALL = 0.7  # of a model that misses more, the list says more about the model than about the labels
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_suspects.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: keys that contradict one another, or a value out of range.
+        DataError: a file that cannot be used, or one that would be overwritten.
+    """
+    options = plain(cfg)
+    output = Path(options["output"])
+    _check_keys(options)
+    _refuse_foreign(output)
+    source = model_source(options) if options["model"] is not None else results_source(options)
+    with Progress("comparing", len(source.index), "images") as progress:
+        scenes = []
+        for scene in build_scenes(source.index, source.results):
+            scenes.append(scene)
+            progress.advance()
+    found = find_suspects(scenes, options["min_score"])
+    suspects = found[: options["max_suspects"]]
+    left_out, agreement = len(found) - len(suspects), _agreement(scenes)
+    content = listing(suspects, source.index, {**source.facts, "agreement": agreement, "left_out": left_out})
+    pairs, unread = _pictures(source.index, suspects)
+    lines = _lines(agreement, left_out)
+    annotations = source.index.annotations_path
+    write_json(output / LIST, content)
+    title = f"{annotations.name}: suspects"
+    write_text(output / PAGE, suspects_page(content, pairs, title, lines, source.footer))
+    _show(Console(highlight=False), content["suspects"], lines)
+    for name in unread:
+        print(f"{name} could not be read; its entries have no picture")
+    print(f"wrote {output / LIST} and {output / PAGE}")
+    if suspects:
+        fixed = annotations.with_name(f"{annotations.stem}_fixed.json")
+        words = [f"annotations={annotations}", f"suspects={output / LIST}", f"fix={fixed}"]
+        print(f"To apply what you accepted: finemask data check {shlex.join(words)}")
+    return 0
+
+
+def _check_keys(options: Mapping[str, Any]) -> None:
+    if (options["model"] is None) == (options["predictions"] is None):
+        raise ConfigError(
+            "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
+            remedy="finemask data suspects --help shows an example of each.",
+        )
+    score, most = options["min_score"], options["max_suspects"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise ConfigError(f"min_score is {score!r}", remedy="Give a number from 0 to 1.")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ConfigError(f"max_suspects is {most!r}", remedy="Give a whole number of at least 1.")
+
+
+def _refuse_foreign(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
+    refuse_to_lose(output / LIST)
+    page = output / PAGE
+    if page.exists() and EYEBROW not in page.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(
+            "there is a page of something else here already, and it would be overwritten",
+            where=page,
+            remedy="Choose another folder with output=",
+        )
+
+
+def _agreement(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """How far model and labels agree at all, at IoU 0.25: a mask drawn badly is found nevertheless."""
+    labels = sum(len(scene.label_ids) for scene in scenes)
+    found = sum(int((scene.matches >= 0).sum()) for scene in scenes)
+    return {"labels": labels, "found": found, "recall": found / labels if labels else None}
+
+
+def _lines(agreement: Mapping[str, Any], left_out: int) -> list[str]:
+    labels, found, recall = (agreement[key] for key in ("labels", "found", "recall"))
+    lines = [f"The model finds {found:,} of the {labels:,} labels, with the class they have."]
+    if recall is not None and recall < _DOUBTFUL_RECALL:
+        lines.append(
+            "That is little: it contradicts many labels because it has not learned them. Take the list for what it is, "
+            "or train longer first."
+        )
+    if left_out:
+        lines.append(f"{left_out:,} less sure suspects are left out: raise max_suspects to see them.")
+    return lines
+
+
+def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[Pair | None], list[str]]:
+    """Pictures of each suspect, and the names of images that could not be read."""
+    by_image: dict[int, list[int]] = {}
+    for k, suspect in enumerate(suspects):
+        by_image.setdefault(suspect.scene.image, []).append(k)
+    pairs: list[Pair | None] = [None] * len(suspects)
+    unread = []
+    with Progress("drawing", len(by_image), "images") as progress:
+        for image, numbers in by_image.items():
+            try:
+                drawn = draw_pairs(index, [suspects[k] for k in numbers])
+            except DataError:
+                unread.append(index.packed_file_names[image])
+            else:
+                for k, pair in zip(numbers, drawn, strict=True):
+                    pairs[k] = pair
+            progress.advance()
+    return pairs, unread
+
+
+def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    counts = Counter(entry["rule"] for entry in entries)
+    if not entries:
+        console.print("The model contradicts none of the labels.")
+        return
+    console.print(Text(", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("", "score", "rule", "image", "annotation", "why"):
+        table.add_column(heading, justify="right" if heading in ("", "score") else "left", overflow="fold")
+    for entry in entries[:_SHOWN]:
+        ids = ", ".join(map(str, entry["annotation_ids"])) or "–"
+        cells = (str(entry["id"]), f"{entry['score']:.2f}", entry["rule"], entry["file_name"], ids, entry["message"])
+        table.add_row(*(Text(cell) for cell in cells))
+    if len(entries) > _SHOWN:
+        table.add_row("", "", Text(f"and {len(entries) - _SHOWN} more", style="dim"), "", "", "")
+    console.print(table)

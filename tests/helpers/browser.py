@@ -1,0 +1,151 @@
+"""A headless Chromium, driven over its own pipe (DevTools protocol): no driver package, no port, no network."""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_PATIENCE_S = 60.0
+# The browser reads commands from descriptor 3 and writes answers to 4; this puts the pipes there and becomes it.
+_ARRANGE = """
+import fcntl, os, sys
+spare = [fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 10) for number in sys.argv[1:3]]
+os.dup2(spare[0], 3), os.dup2(spare[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium or Chrome; None where there is none."""
+    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+class Tab:
+    """One page of a browser; what it asks for and complains of is kept.
+
+    Attributes:
+        requests: every address it asked for.
+        complaints: messages of its console that are errors or warnings, and uncaught exceptions.
+    """
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._to, self._from, self._buffer, self._number = to_browser, from_browser, b"", 0
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self._session: str | None = None
+        self._events: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Sends a command and waits for its answer."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def open(self, path: Path, width: int = 1280, height: int = 900) -> None:
+        """Loads a file and waits until it has loaded, pictures and all."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.requests.clear(), self.complaints.clear(), self._events.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while "Page.loadEventFired" not in self._events:
+            self._next()
+
+    def value(self, expression: str) -> Any:
+        """What an expression, or the promise it gives, comes to."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str, text: str = "") -> None:
+        """A key down and up."""
+        codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, " ": 32, "Tab": 9}
+        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def prefer(self, theme: str) -> None:
+        """Whether the system is "light" or "dark"."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+
+    def screenshot(self, path: Path, *, full: bool = True) -> None:
+        """Writes a PNG of the page, or of what is in sight."""
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def pdf(self) -> bytes:
+        """The page as it is printed."""
+        answer = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
+        return base64.b64decode(answer["data"])
+
+    def _next(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._from], [], [], max(deadline - time.monotonic(), 0))
+            assert ready, "the browser does not answer"
+            received = os.read(self._from, 1 << 20)
+            assert received, "the browser has gone"
+            self._buffer += received
+        raw, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(raw)
+        method, params = message.get("method", ""), message.get("params", {})
+        self._events.append(method)
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(str(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])
+        return message
+
+
+@contextmanager
+def browser_tab(browser: str, profile: Path) -> Iterator[Tab]:
+    """A tab of a browser of its own, which ends with the block.
+
+    Args:
+        browser: path of the program.
+        profile: an empty folder for what it writes.
+    """
+    command_read, command_write = os.pipe()
+    answer_read, answer_write = os.pipe()
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ARRANGE, str(command_read), str(answer_write), browser, *options, "about:blank"],
+        pass_fds=(command_read, answer_write),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(command_read)
+    os.close(answer_write)
+    try:
+        yield Tab(command_write, answer_read)
+    finally:
+        os.close(command_write)  # which is what ends it
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(answer_read)
