@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from finemask.config import compose
+from finemask.config import compose, config_dir
+from finemask.config.files import group_options
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 FOREVER = float("inf")
@@ -167,14 +168,15 @@ def test_seeds_take_turns_and_plain_is_always_there(script, tmp_path):
     assert {job.variant for job in jobs(script, tmp_path, chosen=())} == {"plain"}
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate"])
-def test_the_commands_are_ones_that_finemask_takes(script, tmp_path, verb):
+def test_the_commands_are_ones_that_finemask_takes(script, tmp_path):
     everything = [*script.TRAINED, *script.AFTERWARDS]
     words = ("data.root=d", "data.val=annotations/v.json", "experiment=nuclei", "model.weights=none")
     for job in script.jobs_for(everything, words, 10, [0], tmp_path):
-        if job.words[0] == verb:
-            cfg = compose(verb, job.words[1:])
-            assert cfg.data.val == "annotations/v.json"
+        groups = [word for word in script.TRAINED.get(job.variant, ()) if word.startswith("model/")]
+        for group, _, option in (word.partition("=") for word in groups):
+            assert option in group_options(group, [config_dir()])
+        if not groups:  # composing takes a second
+            assert compose(job.words[0], job.words[1:]).data.val == "annotations/v.json"
 
 
 def test_figures_become_a_section(script, kit):

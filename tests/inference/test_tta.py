@@ -57,6 +57,16 @@ def test_looking_once_as_ever_gives_what_the_model_gives(model, images, suppress
     assert_equal(run(AugmentedMaskRCNN(model, [View(96)]), images), plain)
 
 
+@pytest.mark.parametrize("word", ["model/box_predictor=cascade", "model/mask_predictor=mask_iou"])
+def test_predictors_of_every_kind_can_look_several_times(images, word):
+    torch.manual_seed(1)
+    model = build_model(model_config("tiny", "model.min_size=96", word), num_classes=4).double().eval()
+    plain = run(model, images)
+    assert min(len(found["scores"]) for found in plain) > 5
+    assert_equal(run(AugmentedMaskRCNN(model, [View(96), View(96)]), images), plain)
+    assert all(len(found["scores"]) for found in run(AugmentedMaskRCNN(model, parse_views("flip", 96)), images))
+
+
 def test_looking_twice_the_same_way_adds_nothing(model, images):
     assert_equal(run(AugmentedMaskRCNN(model, [View(96), View(96)]), images), run(model, images))
 
@@ -101,9 +111,9 @@ def test_boxes_of_all_views_are_there_and_masks_are_means(model, images):
     assert distances.values.max() < 1e-4
     assert (found["mask_probs"] - probs[distances.indices]).abs().max() > 1e-4, "more than one view had a say"
 
-    def answer(features, boxes, scores, labels, shapes):  # a predictor that rescores by what it sees
-        probs = [features["probs"].expand(len(of_image), 28, 28) for of_image in boxes]
-        return probs, [of_image * masks.amax((1, 2)) for of_image, masks in zip(scores, probs, strict=True)]
+    def answer(features, boxes, scores, labels, shapes):
+        changed = [of_image * features["probs"].mean() for of_image in scores]
+        return [features["probs"].expand(len(of_image), 28, 28) for of_image in boxes], changed
 
     augmented = AugmentedMaskRCNN(model, views)
     augmented.model = nn.Module()
@@ -113,10 +123,8 @@ def test_boxes_of_all_views_are_there_and_masks_are_means(model, images):
         SimpleNamespace(is_flipped=flip, features={"probs": value}, sizes=[(96, 125)])
         for flip, value in ((False, torch.tensor(0.2)), (False, torch.tensor(0.7)), (True, ramp))
     ]
-    (mean,), (rescored,) = augmented._masks(
-        sights, [torch.rand(3, 4)], [torch.tensor([0.9, 0.6, 0.3])], [torch.ones(3)]
-    )
-    assert torch.allclose(rescored, torch.tensor([0.9, 0.6, 0.3]) * (0.2 + 0.7 + 1.0) / 3)
+    (mean,), (changed,) = augmented._masks(sights, [torch.rand(3, 4)], [torch.ones(3)], [torch.ones(3)])
+    assert torch.allclose(changed, torch.full((3,), 1.4 / 3))
     assert torch.allclose(mean, (0.9 + ramp.flip(-1)).expand(3, 28, 28) / 3)
 
 

@@ -1,7 +1,7 @@
 """Which candidates become detections: each way against a reference or by hand."""
 
 import math
-from types import SimpleNamespace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,10 +20,11 @@ from finemask.model.build import BUILDERS, build_model, build_suppression
 from finemask.model.suppression.class_agnostic import ClassAgnosticNMS
 from finemask.model.suppression.mask import MaskNMS
 from finemask.model.suppression.nms import NMS
+from finemask.model.suppression.select import settle_boxes, settle_masks
 from finemask.model.suppression.soft import SoftNMS
 from finemask.ops.mask_iou import mask_iou, suppress
 from finemask.ops.paste import masks_to_rles
-from finemask.ops.scored_boxes import candidates_of
+from finemask.ops.suppression import candidates_of
 
 OPTIONS = sorted(path.stem for path in (config_dir() / "model" / "suppression").glob("*.yaml"))
 SIZE = (60, 80)
@@ -39,10 +40,14 @@ def candidates(count: int, seed: int, num_categories: int = 3):
     return boxes, scores, torch.from_numpy(rng.integers(1, num_categories + 1, count))
 
 
+@cache
+def config_of(name: str) -> dict:
+    return model_config("tiny", f"model/suppression={name}", "model.roi_heads.detections_per_img=7")
+
+
 def part(name: str, **changes):
-    config = model_config("tiny", f"model/suppression={name}")
-    config["suppression"] |= changes
-    return build_suppression(config, allowed=BUILDERS)
+    suppression = config_of(name)["suppression"] | changes
+    return build_suppression({"suppression": suppression}, allowed=BUILDERS)
 
 
 def overlap(one, other) -> float:
@@ -79,8 +84,7 @@ def test_plain_suppression_is_torchvisions_to_the_bit(seed):
     boxes = heads.box_coder.decode(deltas, proposals).split(rois)
     scores = logits.softmax(-1).split(rois)
     for b, s, shape, *expected in zip(boxes, scores, shapes, *reference, strict=True):
-        context = SimpleNamespace(suppression=NMS(0.4), detections_per_img=11)
-        found = BoxBranch().settle(context, candidates_of(s, b, shape, 0.05))
+        found = settle_boxes(candidates_of(s, b, shape, 0.05), NMS(0.4), 11)
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 
@@ -183,6 +187,16 @@ def test_crossed_sticks(name, changes, found):
     assert kept[last].tolist() == found
 
 
+def test_scores_that_a_mask_predictor_changed_decide_who_stays():
+    boxes, _, labels, probs = sticks()
+    scores = torch.tensor([0.5, 0.8, 0.7])
+    found = settle_masks(boxes, scores, labels, probs, SIZE, MaskNMS(), 10)
+    assert found["scores"].tolist() == pytest.approx([0.8, 0.7])
+    assert found["labels"].tolist() == [1, 2]
+    assert torch.equal(found["mask_probs"], probs[[1, 2]])
+    assert settle_masks(boxes, scores, labels, probs, SIZE, NMS(), 1)["scores"].tolist() == pytest.approx([0.8])
+
+
 def test_masks_are_predicted_for_few_candidates_only():
     boxes, scores, labels = candidates(60, 5)
     kept, _ = MaskNMS(box_iou_thresh=0.99, candidates=1.5).by_box(boxes, scores, labels, 10)
@@ -211,9 +225,8 @@ def test_the_contract_of_every_part(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_model_carries_the_part_that_its_configuration_names(name):
-    config = model_config("tiny", f"model/suppression={name}", "model.roi_heads.detections_per_img=7")
     torch.manual_seed(0)
-    model = build_model(config, 3, allowed=BUILDERS).eval()
+    model = build_model(config_of(name), 3, allowed=BUILDERS).eval()
     model.roi_heads.score_thresh = 0.0
     image, _, _ = random_scene(64, 64, 3)
     with torch.inference_mode():
@@ -242,7 +255,7 @@ def test_masks_are_compared_at_the_size_of_the_model(monkeypatch):
         "finemask.model.suppression.mask.masks_to_rles",
         lambda probs, boxes, size: sizes.append(size) or masks_to_rles(probs, boxes, size),
     )
-    model = build_model(model_config("tiny", "model/suppression=mask"), 2).eval()
+    model = build_model(config_of("mask"), 2).eval()
     with torch.inference_mode():
         model([torch.zeros(3, 40, 80, dtype=torch.uint8)])
     assert sizes == [(96, 192)]

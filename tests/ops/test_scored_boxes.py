@@ -4,7 +4,9 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from finemask.ops.scored_boxes import ScoredBoxes, candidates_of, vote_boxes
+from finemask.model.suppression.nms import NMS
+from finemask.model.suppression.select import settle_boxes
+from finemask.ops.suppression import ScoredBoxes, candidates_of, vote_boxes
 
 
 @pytest.fixture
@@ -29,8 +31,14 @@ def test_candidates_are_foreground_above_the_threshold_inside_the_image_with_an_
     assert found.boxes.tolist() == [[4, 5, 6, 7], [16, 17, 18, 18]]
 
 
+def test_the_weaker_of_two_boxes_of_a_class_goes_and_the_limit_keeps_the_best(candidates):
+    assert settle_boxes(candidates, NMS(0.5), 10).scores.tolist() == pytest.approx([0.8, 0.6, 0.3])
+    assert settle_boxes(candidates, NMS(0.9), 10).scores.tolist() == pytest.approx([0.8, 0.6, 0.4, 0.3])
+    assert settle_boxes(candidates, NMS(0.5), 2).labels.tolist() == [1, 2]
+
+
 def test_a_kept_box_is_the_mean_of_its_class_around_it_weighted_by_score(candidates):
-    kept = suppress(candidates, 0.5)
+    kept = settle_boxes(candidates, NMS(0.5), 10)
     voted = vote_boxes(kept, candidates, 0.5)
     # the IoU of the first two is 100 / 120; class 2 has no vote on class 1
     assert voted.boxes[0].tolist() == pytest.approx([0, 0, 10, (0.8 * 10 + 0.4 * 12) / 1.2], abs=1e-5)
@@ -42,4 +50,4 @@ def test_a_kept_box_is_the_mean_of_its_class_around_it_weighted_by_score(candida
 
 def test_nothing_in_nothing_out():
     none = ScoredBoxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert len(vote_boxes(suppress(none, 0.5), none, 0.5).boxes) == 0
+    assert len(vote_boxes(settle_boxes(none, NMS(0.5), 10), none, 0.5).boxes) == 0

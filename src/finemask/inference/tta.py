@@ -10,8 +10,7 @@ from torchvision.models.detection.transform import resize_boxes
 
 from finemask.errors import ConfigError
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.roi_heads import best_first
-from finemask.model.suppression.select import suppress_by_masks
+from finemask.model.suppression.select import settle_masks
 from finemask.model.transform import ImageTransform
 from finemask.types import Detections
 
@@ -68,10 +67,11 @@ class AugmentedMaskRCNN(nn.Module):
         frame = sights[0].sizes
         boxes, scores, labels = self._merge([found for _, found in looks])
         probs, scores = self._masks(sights, boxes, scores, labels)
-        heads, detections = self.model.roi_heads, []
-        for b, s, c, m, size in zip(boxes, scores, labels, probs, frame, strict=True):
-            of_image = best_first({"boxes": b, "scores": s, "labels": c, "mask_probs": m})
-            detections.append(suppress_by_masks(of_image, size, heads.suppression, heads.detections_per_img))
+        heads = self.model.roi_heads
+        detections = [
+            settle_masks(*of_image, heads.suppression, heads.detections_per_img)
+            for of_image in zip(boxes, scores, labels, probs, frame, strict=True)
+        ]
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         return self.model.transform.postprocess(detections, frame, original)
 
@@ -108,19 +108,20 @@ class AugmentedMaskRCNN(nn.Module):
     def _masks(
         self, sights: Sequence[_Sight], boxes: list[Tensor], scores: list[Tensor], labels: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Mean probabilities [N, M, M] and scores of each image over all views; boxes in the frame of the first."""
+        """Mean mask probabilities [N, M, M] and scores [N] of each image over all views.
+
+        Boxes are in the frame of the first view; scores change where the mask predictor changes them.
+        """
         frame = sights[0].sizes
-        found = []
+        masks, changed = [], []
         for sight in sights:
             seen = [_resized(b, size, wanted) for b, size, wanted in zip(boxes, frame, sight.sizes, strict=True)]
             if sight.is_flipped:
                 seen = [_mirrored(b, size) for b, size in zip(seen, sight.sizes, strict=True)]
             probs, rescored = self.model.roi_heads._detect_masks(sight.features, seen, scores, labels, sight.sizes)
-            if sight.is_flipped:
-                probs = [of_image.flip(-1) for of_image in probs]
-            found.append((probs, rescored))
-        all_probs, all_scores = (list(zip(*parts, strict=True)) for parts in zip(*found, strict=True))
-        return [_mean(of_image) for of_image in all_probs], [_mean(of_image) for of_image in all_scores]
+            masks.append([of_image.flip(-1) for of_image in probs] if sight.is_flipped else probs)
+            changed.append(rescored)
+        return _means(masks), _means(changed)
 
 
 def parse_views(tta: Tta, own_size: int) -> list[View]:
@@ -146,6 +147,11 @@ def parse_views(tta: Tta, own_size: int) -> list[View]:
     chosen = sizes or [own_size]
     mirrored = [View(size, is_flipped=True) for size in chosen] if flips else []
     return [View(size) for size in chosen] + mirrored
+
+
+def _means(of_views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Of each image over all views."""
+    return [torch.stack(list(of_image)).mean(dim=0) for of_image in zip(*of_views, strict=True)]
 
 
 def _transform(model: MaskRCNN, min_size: int) -> ImageTransform:

@@ -11,7 +11,8 @@ from torchvision.ops import clip_boxes_to_image
 
 from finemask.model.box_criterion import BoxCriterion
 from finemask.model.samples import Sample
-from finemask.ops.scored_boxes import ScoredBoxes, candidates_of
+from finemask.model.suppression.select import settle_boxes
+from finemask.ops.suppression import ScoredBoxes, candidates_of
 from finemask.types import Suppression, Target
 
 
@@ -29,7 +30,7 @@ class BoxContext:
         box_coder: boxes to deltas and back.
         box_loss: classification and regression together.
         score_thresh: detections below it are dropped.
-        suppression: which of several overlapping candidates are detections.
+        suppression: see ``finemask.types.Suppression``.
         detections_per_img: at most so many are kept.
     """
 
@@ -103,9 +104,7 @@ class BoxBranch:
 
     def settle(self, context: BoxContext, candidates: ScoredBoxes) -> ScoredBoxes:
         """The detections of one image, best first, out of all candidates."""
-        boxes, scores, labels = candidates
-        kept, left = context.suppression.by_box(boxes, scores, labels, context.detections_per_img)
-        return ScoredBoxes(boxes[kept], left, labels[kept])
+        return settle_boxes(candidates, context.suppression, context.detections_per_img)
 
     def detect(self, context: BoxContext, proposals: list[Tensor]) -> list[ScoredBoxes]:
         """The detections of each image, best first."""

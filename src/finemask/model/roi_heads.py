@@ -12,7 +12,7 @@ from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
 from finemask.model.samples import Sample as _Sample
 from finemask.model.samples import label_boxes
 from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.select import suppress_by_masks
+from finemask.model.suppression.select import settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 
@@ -186,13 +186,9 @@ class CriterionRoIHeads(RoIHeads):
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
         probs, scores = self._detect_masks(features, boxes, scores, labels, image_shapes)
-        found = [
-            best_first({"boxes": b, "scores": s, "labels": c, "mask_probs": m})
-            for b, s, c, m in zip(boxes, scores, labels, probs, strict=True)
-        ]
         return [
-            suppress_by_masks(of_image, shape, self.suppression, self.detections_per_img)
-            for of_image, shape in zip(found, image_shapes, strict=True)
+            settle_masks(*of_image, self.suppression, self.detections_per_img)
+            for of_image in zip(boxes, scores, labels, probs, image_shapes, strict=True)
         ]
 
     def _detect_boxes(

@@ -1,4 +1,4 @@
-"""Boxes of one class each, out of a score for every box and class; and their votes on one another."""
+"""From a score for every box and class to candidates, and boxes out of those that overlap."""
 
 from typing import NamedTuple
 
