@@ -15,7 +15,6 @@ from torchvision.ops import batched_nms, nms
 
 from finemask.config import config_dir
 from finemask.errors import ConfigError
-from finemask.model.box_branch import BoxBranch
 from finemask.model.build import BUILDERS, build_model, build_suppression
 from finemask.model.suppression.class_agnostic import ClassAgnosticNMS
 from finemask.model.suppression.mask import MaskNMS

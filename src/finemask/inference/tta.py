@@ -163,10 +163,6 @@ def _transform(model: MaskRCNN, min_size: int) -> ImageTransform:
     return ImageTransform(replace(own, min_size=(min_size,), max_size=longest))
 
 
-def _mean(parts: Sequence[Tensor]) -> Tensor:
-    return sum(parts[1:], start=parts[0]) / len(parts)
-
-
 def _resized(boxes: Tensor, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> Tensor:
     """Boxes [N, 4] of an image in the same image of another size."""
     if size_hw == wanted_hw:

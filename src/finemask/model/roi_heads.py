@@ -245,9 +245,3 @@ class CriterionRoIHeads(RoIHeads):
             pyramid=features,
             image_shapes=image_shapes,
         )
-
-
-def best_first(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The detections of an image in the order of their ``scores``, which a mask predictor may have changed."""
-    order = found["scores"].argsort(descending=True, stable=True)
-    return {name: rows[order] for name, rows in found.items()}

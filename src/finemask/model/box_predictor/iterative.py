@@ -5,7 +5,7 @@ from torch import Tensor
 
 from finemask.model.box_branch import BoxBranch, BoxContext, clip_each, decode_boxes
 from finemask.model.box_predictor.linear import LinearBoxPredictor
-from finemask.ops.scored_boxes import ScoredBoxes, vote_boxes
+from finemask.ops.suppression import ScoredBoxes, vote_boxes
 
 
 class IterativeBoxPredictor(BoxBranch, LinearBoxPredictor):

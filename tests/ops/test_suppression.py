@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torchvision.ops import batched_nms
 
 from finemask.model.suppression.nms import NMS
 from finemask.model.suppression.select import settle_boxes
@@ -14,11 +13,6 @@ def candidates():
     """Two boxes of class 1 over one another, one far away, and one of class 2 on the same place."""
     boxes = [[0.0, 0, 10, 10], [0, 0, 10, 12], [40, 40, 50, 50], [0, 0, 10, 10]]
     return ScoredBoxes(torch.tensor(boxes), torch.tensor([0.8, 0.4, 0.3, 0.6]), torch.tensor([1, 1, 1, 2]))
-
-
-def suppress(candidates, iou_thresh):
-    kept = batched_nms(*candidates, iou_thresh)
-    return ScoredBoxes(*(part[kept] for part in candidates))
 
 
 def test_candidates_are_foreground_above_the_threshold_inside_the_image_with_an_area():
