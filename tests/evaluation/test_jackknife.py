@@ -48,7 +48,7 @@ def bootstrap_error(dataset, results, rounds=15):
             found += [{**r, "image_id": new} for r in results if r["image_id"] == old]
         annotations = [{**a, "id": k} for k, a in enumerate(annotations, start=1)]
         truth = ground_truth_from_dict({**dataset, "images": images, "annotations": annotations})
-        evaluator = CocoEvaluator(truth, iou_types=("bbox",))
+        evaluator = CocoEvaluator(truth, iou_types=("bbox",), backend="pycocotools")
         evaluator.add_results(found)
         values.append(evaluator.compute()["bbox"]["AP"])
     return float(np.std(values))

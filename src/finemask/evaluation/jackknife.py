@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation import hotcoco_backend
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.result_table import ResultTable
+from finemask.evaluation.results import check_results
+from finemask.evaluation.scores import summarize
 from finemask.types import CocoResult
 
 GROUPS = 10
@@ -47,18 +50,19 @@ def jackknife_error(
         return None
     shuffled = np.random.default_rng(seed).permutation(ids)
     by_image: dict[int, list[CocoResult]] = defaultdict(list)
-    for result in results:
+    for result in check_results(results, ground_truth, (iou_type,)):
         by_image[result["image_id"]].append(result)
-    values = []
+    values: list[float | None] = []
     for group in range(groups):
         left_out = set(shuffled[group::groups].tolist())
         kept = _without(ground_truth, left_out)
-        evaluator = CocoEvaluator(kept, iou_types=(iou_type,), max_detections=max_detections)
-        evaluator.add_results([result for image_id in kept.images for result in by_image[image_id]])
-        values.append(evaluator.compute()[iou_type][key])
+        table = ResultTable(kept, [result for image_id in kept.images for result in by_image[image_id]])
+        scores = hotcoco_backend.evaluate(kept, table, (iou_type,), max_detections)  # the run has cross-checked it
+        values.append(summarize(scores[iou_type])[key])
     if any(value is None for value in values):
         return None
-    return float(np.sqrt((groups - 1) / groups * ((np.array(values) - np.mean(values)) ** 2).sum()))
+    known = np.array(values, dtype=np.float64)
+    return float(np.sqrt((groups - 1) / groups * ((known - known.mean()) ** 2).sum()))
 
 
 def _without(ground_truth: GroundTruth, left_out: set[int]) -> GroundTruth:
