@@ -112,8 +112,9 @@ def test_what_is_written_agrees_with_itself(written, iou):
     intervals = metrics["confidence_interval"]
     assert (intervals["level"], intervals["resamples"]) == (0.95, 1000)
     for kind in ("bbox", "segm"):
-        for key, (low, high) in intervals[kind].items():
-            assert low < metrics[kind][key] < high
+        assert {key for key, ends in intervals[kind].items() if ends is None} <= {"APl"}  # in a handful of images
+        for key, ends in intervals[kind].items():
+            assert ends is None or ends[0] < metrics[kind][key] < ends[1]
         for name, ends in intervals["per_class"].items():
             assert ends[f"{kind}_AP"][0] < metrics["per_class"][name][f"{kind}_AP"] < ends[f"{kind}_AP"][1]
     for rate in ("precision", "recall", "f1"):
