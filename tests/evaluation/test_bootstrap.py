@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finemask.evaluation.bootstrap import LEAST_RESAMPLES, difference, draw_weights, interval, interval_text
+from finemask.evaluation.bootstrap import (
+    LEAST_RESAMPLES,
+    ap_interval,
+    centred,
+    difference,
+    draw_weights,
+    interval,
+    interval_text,
+)
 from finemask.evaluation.match_table import MatchTable
 from finemask.evaluation.weighted_ap import class_ap
 
 IMAGES = 40
 
 
-def simulated(random, sets, objects, skill, false_rate):
+def simulated(random, sets, objects, skill, false_rate, present=True):
     """Detections on ``sets`` sets of images, each a category of its own, at one IoU and one size.
 
     Args:
@@ -20,8 +28,10 @@ def simulated(random, sets, objects, skill, false_rate):
         objects: in every image, each found with the probability ``skill``.
         skill: float [S, IMAGES].
         false_rate: false detections an image, on average.
+        present: bool [S, IMAGES], where there are objects at all.
     """
-    found = random.random((sets, IMAGES, objects)) < skill[..., None]
+    there = np.broadcast_to(np.broadcast_to(present, skill.shape)[..., None], (*skill.shape, objects))
+    found = (random.random(there.shape) < skill[..., None]) & there
     false = random.poisson(false_rate, (sets, IMAGES))
     right_set, right_image, _ = np.nonzero(found)
     wrong_set, wrong_image = (np.repeat(index.ravel(), false.ravel()) for index in np.indices(false.shape))
@@ -29,7 +39,7 @@ def simulated(random, sets, objects, skill, false_rate):
     is_true = np.arange(len(category)) < len(right_set)
     score = random.random(len(category)) + 0.5 * is_true
     order = np.lexsort((-score, category))
-    object_set, object_image, _ = (index.ravel() for index in np.indices(found.shape))
+    object_set, object_image, _ = np.nonzero(there)
     return MatchTable(
         list(range(IMAGES)),
         list(range(sets)),
@@ -74,9 +84,11 @@ def test_the_interval_of_a_mean_is_students():
 
 
 def test_no_interval_where_none_can_be():
-    assert interval(np.ones(100), 1) is None
-    assert interval(np.where(np.arange(100) < 60, np.nan, 1.0), 9) is None
-    assert interval(np.where(np.arange(100) < 40, np.nan, 0.5), 9) == [0.5, 0.5]
+    assert interval(np.ones(1000), 1) is None
+    assert interval(np.ones(1000), 5) is None  # its percentiles are 1 in 1,047: beyond the outermost of 1,000
+    assert interval(np.ones(1000), 6) == [1, 1]
+    assert interval(np.where(np.arange(1000) < 600, np.nan, 1.0), 60) is None
+    assert interval(np.where(np.arange(1000) < 400, np.nan, 0.5), 60) == [0.5, 0.5]
     assert difference(0.1, np.ones(100), 1) is None
     assert interval_text(None) == ""
     assert interval_text([0.512, 0.561]) == " (0.51 to 0.56)"
@@ -90,7 +102,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(weights):
     table = simulated(random, sets, 1, np.full((sets, IMAGES), 0.7), 0)
     resampled = class_ap(table, weights)[0]
     assert class_ap(table, np.ones((IMAGES, 1)))[0].mean() == pytest.approx(0.7, abs=0.02)
-    ends = np.array([interval(values, IMAGES) for values in resampled])
+    measured = class_ap(table, np.ones((IMAGES, 1)))[0, :, 0]
+    ends = np.array([ap_interval(value, row, IMAGES) for value, row in zip(measured, resampled, strict=True)])
     held = np.mean((ends[:, 0] <= 0.7) & (ends[:, 1] >= 0.7))
     assert 0.91 <= held <= 0.985  # 0.95 with three standard errors of 300 trials; the counts are whole numbers
 
@@ -128,6 +141,43 @@ def test_a_real_difference_is_found_with_the_power_promised(weights):
     expected = stats.norm.cdf(2.8 * measured.mean() / smallest - 1.96)  # of the test at 5 %
     assert np.mean([one.is_shown for one in found]) == pytest.approx(expected, abs=0.1)
     assert not any(one.is_shown and one.value < 0 for one in found)
+
+
+def test_many_rare_classes_do_not_move_the_interval(weights):
+    """12 classes, each in one image of sixteen: the mean over classes of a resample is too high, and is moved back."""
+    sets, classes = 80, 12
+
+    def mean_ap(table, weights):
+        ap = class_ap(table, weights)[0].reshape(sets, classes, -1)
+        return np.nanmean(ap, axis=1)
+
+    def draw():
+        present = random.random((sets * classes, IMAGES)) < 1 / 16
+        return simulated(random, sets * classes, 2, np.full((sets * classes, IMAGES), 0.6), 0.1, present)
+
+    random = np.random.default_rng(6)
+    unit = np.ones((IMAGES, 1))
+    truth = np.mean([mean_ap(draw(), unit).mean() for _ in range(5)])
+    table = draw()
+    measured, resampled = mean_ap(table, unit)[:, 0], mean_ap(table, weights)
+    ends = np.array([ap_interval(value, row, IMAGES) for value, row in zip(measured, resampled, strict=True)])
+    assert (resampled.mean(axis=1) - measured).mean() > 0.1 * measured.std()
+    assert 0.88 <= np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) <= 1
+    assert (ends[:, 1] + ends[:, 0]).mean() / 2 == pytest.approx(truth, abs=0.02)
+
+
+def test_centred_by_hand():
+    moved = centred(0.5, np.array([0.5, np.nan, 0.7, 0.9]))
+    assert moved == pytest.approx([0.3, np.nan, 0.5, 0.7], nan_ok=True)
+    assert np.isnan(centred(None, np.array([0.5]))).all()
+    assert ap_interval(0.99, np.linspace(0.9, 1, 100), 30)[1] == 1  # AP has no values beyond
+
+
+def test_a_handful_of_images_shows_nothing():
+    """Three images that all say the same: no resample says otherwise, and yet it is three images."""
+    assert difference(-0.5, np.full(1000, -0.5), 3) is None
+    found = difference(-0.5, np.full(1000, -0.5), 6)
+    assert (found.is_shown, found.p_value < 0.05) == (True, True)
 
 
 def test_identical_detectors_show_nothing():

@@ -115,7 +115,9 @@ def test_the_same_detections_show_no_difference(folder, tmp_path, capsys):
     content = json.loads((tmp_path / "same/compare.json").read_text())
     for kind in ("bbox", "segm"):
         for row in content[kind].values():
-            assert (row["difference"], row["p_value"], row["verdict"]) == (0, 1, "no difference can be shown")
+            assert (row["difference"], row["verdict"]) == (0, "no difference can be shown")
+            assert row["p_value"] in (1, None)  # large objects are in a handful of images
+        assert content[kind]["AP"]["p_value"] == 1
     assert content["changed_images"] == []
     shown = capsys.readouterr().out + (tmp_path / "same/index.html").read_text()
     assert "no difference can be shown" in shown

@@ -7,6 +7,11 @@ because they are not independent of one another; the images are taken to be.
 With few images such percentiles are too narrow, by about the factor that separates the normal distribution from
 Student's and n from n - 1. The percentiles are therefore taken further out by just that (the *expanded percentile
 interval*: Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69, 2015).
+
+AP is higher, on average, the fewer different images it is taken from, above all with many rare classes, and a resample
+has fewer different ones than the set. The values of an AP are therefore moved until their mean is the measured number:
+without that, an interval over COCO's 80 classes in 100 images would begin just below the number itself. Differences of
+two APs stay as they are: most of that cancels, and moving values that are all of one sign or zero would invent a sign.
 """
 
 from collections.abc import Sequence
@@ -75,14 +80,35 @@ def interval(values: NDArray[np.float64], images: int) -> list[float] | None:
         images: number of images that say anything about it.
 
     Returns:
-        Lower and upper end; None with fewer than two images, or where the number mostly does not exist.
+        Lower and upper end; None with too few images (fewer than six, with 1,000 resamples: the percentiles would
+        lie beyond the outermost values), or where the number mostly does not exist.
     """
     valid = values[~np.isnan(values)]
     if images < 2 or len(valid) < _LEAST_VALID * len(values):
         return None
     tail = float(ndtr(-np.sqrt(images / (images - 1)) * stdtrit(images - 1, (1 + LEVEL) / 2)))
+    if tail * (len(valid) + 1) < 1:
+        return None
     low, high = np.quantile(valid, [tail, 1 - tail])
     return [float(low), float(high)]
+
+
+def centred(value: float | None, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Resampled values, moved by as much as their mean is off the measured one; NaN without one.
+
+    Args:
+        value: the measured number.
+        values: float64 [B], in every resample; NaN where it does not exist.
+    """
+    valid = values[~np.isnan(values)]
+    if value is None or not len(valid):
+        return np.full(len(values), np.nan)
+    return values + (value - float(valid.mean()))
+
+
+def ap_interval(value: float | None, values: NDArray[np.float64], images: int) -> list[float] | None:
+    """The 95 % interval of an AP: as ``interval``, of the centred values, within 0..1."""
+    return interval(np.clip(centred(value, values), 0, 1), images)
 
 
 def interval_text(ends: Sequence[float] | None) -> str:
@@ -108,8 +134,9 @@ def difference(value: float, values: NDArray[np.float64], images: int) -> Differ
     beyond = min(np.mean(valid <= 0), np.mean(valid >= 0))  # of the side with less
     tail = min(max(float(beyond), 1 / (len(valid) + 1)), 0.5)
     p_value = 2 * float(stdtr(images - 1, ndtri(tail) * np.sqrt((images - 1) / images)))
-    if ends[0] <= 0 <= ends[1]:
-        p_value = max(p_value, 1 - LEVEL)  # percentiles interpolate; the two must not contradict one another
+    # percentiles interpolate; the two must not contradict one another
+    is_shown = ends[0] > 0 or ends[1] < 0
+    p_value = min(p_value, float(np.nextafter(1 - LEVEL, 0))) if is_shown else max(p_value, 1 - LEVEL)
     deviation = float(np.std(valid)) * np.sqrt(images / (images - 1))
     smallest = deviation * float(ndtri((1 + LEVEL) / 2) + ndtri(POWER))
     return Difference(value, (ends[0], ends[1]), min(p_value, 1.0), float(smallest))

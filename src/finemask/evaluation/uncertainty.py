@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.bootstrap import LEVEL, draw_weights, interval
+from finemask.evaluation.bootstrap import LEVEL, ap_interval, draw_weights, interval
 from finemask.evaluation.calibration import calibration
 from finemask.evaluation.coco import CocoEvaluator, Evaluation
 from finemask.evaluation.match_table import IOUS, MatchTable, match_table
@@ -36,12 +36,13 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
         resampled = weighted_ap(table, weights)
         areas = {"APs": 1, "APm": 2, "APl": 3}
         intervals[kind] = {
-            key: interval(values, informative_images(table, area=areas.get(key, 0)))
+            key: ap_interval(evaluation.metrics[kind][key], values, informative_images(table, area=areas.get(key, 0)))
             for key, values in resampled.numbers.items()
         }
         for position, category_id in enumerate(table.category_ids):
             images = informative_images(table, position)
-            per_class[names[category_id]][f"{kind}_AP"] = interval(resampled.per_class[position], images)
+            key, row = f"{kind}_AP", evaluation.metrics["per_class"][names[category_id]]
+            per_class[names[category_id]][key] = ap_interval(row[key], resampled.per_class[position], images)
     point = evaluation.metrics["operating_point"]
     if point["iou_type"] not in tables:
         return {"confidence_interval": intervals | {"per_class": per_class}}

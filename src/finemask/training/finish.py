@@ -104,7 +104,7 @@ def finish(
             model=model_config,
             categories=datamodule.categories,
             preprocessing=module.model.preprocessing,
-            thresholds=_thresholds(metrics["val"]),
+            thresholds=model_thresholds(metrics["val"]),
             metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
             data_fingerprint=datamodule.train_index.fingerprint,
             licenses=_licences(str(model_config["weights"])),
@@ -119,7 +119,8 @@ def _best_checkpoint(run_dir: Path) -> Path:
     return best if best.is_file() else run_dir / "checkpoints" / LAST
 
 
-def _thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def model_thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model file says of thresholds, out of the content of ``metrics.json``."""
     chosen = metrics["thresholds"]
     return {
         "global": metrics["operating_point"]["threshold"],

@@ -69,6 +69,11 @@ def show(console: Console, written: WrittenEvaluation) -> None:
             f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} ({counts})"
         )
     console.print(sentence, highlight=False, soft_wrap=True)
+    for name, rate, other in (("precision_90", "precision", "recall"), ("recall_90", "recall", "precision")):
+        chosen = metrics.get("thresholds", {}).get(name)
+        if chosen is not None and chosen["threshold"] is not None:
+            text = f"{rate} {chosen[rate]:.3f} from score {chosen['threshold']:.3f} (then {other} {chosen[other]:.3f})"
+            console.print(text, highlight=False, soft_wrap=True)
     _show_losses(console, metrics)
     for path in written.paths:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)

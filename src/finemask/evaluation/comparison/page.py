@@ -21,7 +21,7 @@ def page_body(content: Mapping[str, Any], triptychs: Sequence[Triptych], note: s
         triptychs: the images that changed most.
         note: what is to be said about these pictures.
     """
-    parts = [Markup('<section class="panel figure">')]
+    parts = [Markup('<section class="panel figure" style="margin-top:24px">')]
     kinds = [kind for kind in NOUNS if kind in content]
     for kind in kinds:
         text = summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"])
@@ -80,7 +80,7 @@ def _whisker(row: Mapping[str, Any], scale: float) -> Markup:
     low, high = (at(end) for end in row["interval"])
     colour = "var(--ink-3)" if row["verdict"] == NO_DIFFERENCE else "var(--accent)"
     return Markup(
-        '<svg width="{w}" height="16" role="img" aria-label="{text}"><path d="M{m} 0V16" stroke="var(--rule)"/>'
+        '<svg width="{w}" height="16" role="img" aria-label="{text}"><path d="M{m} 0V16" stroke="var(--miss)"/>'
         '<path d="M{low} 8H{high}" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
         '<circle cx="{x}" cy="8" r="4.5" fill="{colour}"/></svg>'
     ).format(

@@ -41,9 +41,11 @@ def summary(what: str, row: Mapping[str, Any] | None, images: int) -> str:
     if row is None:
         return f"{what}: it does not exist, because there is nothing to find."
     if row["interval"] is None:
-        return f"{what}: {row['verdict']}, because objects are in fewer than two images."
+        return f"{what}: {row['verdict']}, because objects are in too few images."
     p_value = p_text(row["p_value"])
     p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
+    if row["smallest_detectable"] == 0:
+        return f"{what}: {row['verdict']}: no draw of the images shows one."
     smallest = f"These {images} images can show a difference of about {row['smallest_detectable']:.3f} or more."
     if row["verdict"] == NO_DIFFERENCE:
         return f"{what}: {row['verdict']}: {difference_text(row)}, {p_value}. {smallest}"
