@@ -83,9 +83,7 @@ class _BoundaryEval(COCOeval):
             return ious
         truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
         best = np.argsort([-detection["score"] for detection in found], kind="mergesort")[: self.params.maxDets[-1]]
-        of_boundaries = coco_mask.iou(
-            [boundary_rle(found[position]["segmentation"]) for position in best.tolist()],
-            [boundary_rle(annotation["segmentation"]) for annotation in truth],
-            [annotation["iscrowd"] for annotation in truth],
-        )
+        ours: Any = [boundary_rle(found[position]["segmentation"]) for position in best.tolist()]
+        theirs: Any = [boundary_rle(annotation["segmentation"]) for annotation in truth]
+        of_boundaries = coco_mask.iou(ours, theirs, [annotation["iscrowd"] for annotation in truth])
         return np.minimum(ious, of_boundaries)
