@@ -99,7 +99,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     fullest = max(index.max_instances_per_image for index in splits.values())
-    model_config = resolve_model(plain(cfg.model), fullest, splits["train"].instances_per_label)
+    model_config = resolve_model(plain(cfg.model), fullest, instances_per_label=splits["train"].instances_per_label)
     model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
     apply_transfer(model, Transfer(**plain(cfg.transfer)))
     show_table(model_table(model, model_config))
