@@ -105,7 +105,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     boxes = trained_boxes(splits["train"])
     fullest = max(index.max_instances_per_image for index in splits.values())
     counts = splits["train"].instances_per_label
-    model_config = resolve_model(plain(cfg.model), fullest, counts, boxes)
+    model_config = resolve_model(plain(cfg.model), fullest, instances_per_label=counts, boxes=boxes)
     model = build_model(model_config, num_classes=len(class_names) + 1)
     transfer = Transfer(**plain(cfg.transfer))
     apply_transfer(model, transfer)

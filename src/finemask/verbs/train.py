@@ -21,7 +21,8 @@ def main(cfg: DictConfig) -> int:
     finished = train(cfg)
     if finished is None:
         return INTERRUPTED
-    say_next_steps(finished.metrics, finished.model_file, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
+    if finished.metrics:  # of several processes the first has them
+        say_next_steps(finished.metrics, finished.model_file, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
     return 0
 
 
