@@ -123,7 +123,7 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     _check_evaluator(evaluators["val"], cfg)
     module = MaskRCNNModule(
         model,
-        optimizer=_instantiate(_without(cfg.optimizer, "lr", "weight_decay"), "optimizer"),
+        optimizer=_instantiate(_optimizer(cfg), "optimizer"),
         scheduler=_instantiate(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay or 0.0,
@@ -181,7 +181,6 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
     run_dir = Path(cfg.run_dir)
     callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node]
     loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
-    precision = _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
     quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
     own = [
         evaluation,
@@ -192,7 +191,7 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
         trainer: pl.Trainer = _instantiate(
             cfg.trainer,
             "trainer",
-            precision=precision,
+            precision=_precision(cfg),
             # Evaluation first: the others read what it logs. Checkpoints come last of themselves.
             callbacks=[
                 *own,
@@ -268,8 +267,16 @@ def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
         raise ConfigError(str(cause or error).splitlines()[0], where=where) from error
 
 
-def _without(node: DictConfig, *keys: str) -> dict[str, Any]:
-    return {str(key): value for key, value in node.items() if key not in keys}
+def _optimizer(cfg: DictConfig) -> dict[str, Any]:
+    """The optimiser's own arguments; rates and decay are given by parameter group."""
+    options = {str(key): value for key, value in cfg.optimizer.items() if key not in ("lr", "weight_decay")}
+    if options.get("fused") and "mixed" in str(_precision(cfg)) and cfg.trainer.gradient_clip_val:
+        options["fused"] = False  # a fused one scales gradients itself, and Lightning cannot clip them before that
+    return options
+
+
+def _precision(cfg: DictConfig) -> Any:
+    return _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
 
 
 def _best_precision() -> str:
