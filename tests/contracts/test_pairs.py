@@ -28,10 +28,10 @@ def covering_array(options: dict[str, list[str]]) -> list[dict[str, str]]:
     missing, rows = all_pairs(options), []
     while missing:
         row = dict(min(missing, key=sorted))
-        for kind in sorted(set(options) - set(row), key=lambda kind: -len(options[kind])):
+        for kind in sorted(set(options) - set(row), key=lambda kind: (-len(options[kind]), kind)):
             row[kind] = max(options[kind], key=lambda name: len(pairs_of({**row, kind: name}) & missing))
         missing -= pairs_of(row)
-        rows.append(row)
+        rows.append(dict(sorted(row.items())))  # a set has another order in every process
     return rows
 
 

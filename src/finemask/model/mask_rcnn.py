@@ -67,7 +67,7 @@ class MaskRCNN(nn.Module):
         return self.detect(images)
 
     def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The five losses of a batch; the model must be in training mode."""
+        """The losses of a batch by name: five, and those that parts add; the model must be in training mode."""
         batch, resized = self.transform(images, targets)
         features = self.backbone(batch.tensors)
         proposals, rpn_losses = self.rpn(batch, features, resized)

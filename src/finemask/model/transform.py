@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import clip_boxes_to_image
 
 from finemask.ops.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
@@ -70,7 +71,8 @@ class ImageTransform(nn.Module):
         """Boxes back to the pixels of the images as they were given; masks stay M × M."""
         return [
             Detections(
-                boxes=resize_boxes(found["boxes"], size, original),
+                # clipped again: scaling rounds, and an edge at the image's may end up a hair beyond it
+                boxes=clip_boxes_to_image(resize_boxes(found["boxes"], size, original), original),
                 labels=found["labels"],
                 scores=found["scores"],
                 mask_probs=found["mask_probs"],
