@@ -105,13 +105,17 @@ def label_added(document, entry):
     })  # fmt: skip
 
 
+def relabelled(annotation):
+    annotation["category_id"] = 3 if annotation["category_id"] != 3 else 7
+
+
 def of(document, number):
     return next(entry for entry in document["annotations"] if entry["id"] == number)
 
 
 MISFITS = [
     ("wrong-class", lambda d, e: d["annotations"].remove(of(d, e["annotation_ids"][0])), "is gone"),
-    ("wrong-class", lambda d, e: of(d, e["annotation_ids"][0]).update(category_id=1), "has changed since"),
+    ("wrong-class", lambda d, e: relabelled(of(d, e["annotation_ids"][0])), "has changed since"),
     ("loose-mask", lambda d, e: of(d, e["annotation_ids"][0]).update(segmentation=[[1, 1, 9, 1, 9, 9]]), "has changed"),
     ("duplicate-label", lambda d, e: d["annotations"].remove(of(d, e["annotation_ids"][1])), "is gone"),
     ("duplicate-label", lambda d, e: d["annotations"].append(of(d, e["annotation_ids"][0])), "is there 2 times"),

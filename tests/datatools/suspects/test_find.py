@@ -14,7 +14,7 @@ from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.find import find_suspects
 from finemask.datatools.suspects.listing import listing
 from finemask.datatools.suspects.scene import build_scenes, mask_iou
-from finemask.datatools.suspects.trust import Trust, fit_trust, looseness
+from finemask.datatools.suspects.trust import fit_trust, looseness
 from finemask.ops.rle import mask_to_rle, rle_box_xywh
 
 SIDE, CELL = 80, 20
@@ -195,48 +195,66 @@ def test_without_detections_there_is_no_suspicion(grid):
     assert find_suspects([]) == []
 
 
+def test_a_contradiction_the_model_makes_all_the_time_says_little(grid):
+    """A fault of a kind of its own comes before the hundredth of a kind, though the model is as sure of both."""
+    for image in range(1, 13):
+        for cell in (1, 3, 5, 7):
+            grid.labels[100 * image + cell]["category_id"] = 2
+    del grid.labels[314]
+    first, *rest = grid.suspects(min_score=0.0)
+    assert first["rule"] == "missing-label"
+    wrong = [entry["score"] for entry in rest if entry["rule"] == "wrong-class"]
+    assert len(wrong) == 48
+    assert wrong[-1] < 0.15, "of 192 labels, four or so can be of one kind of fault"
+
+
 # What is learned from the agreement of model and labels.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(0.5, 2.0), st.floats(-2.0, 1.0), st.integers(0, 2**32 - 1))
 def test_trust_is_the_share_of_detections_that_are_right(slope, offset, seed):
     """Drawn from a logistic curve, the outcomes give that curve back, within sampling error."""
     rng = np.random.default_rng(seed)
-    scores = rng.uniform(0.05, 0.99, 20_000)
-    truth = expit(slope * np.log(scores / (1 - scores)) + offset)
-    trust = fit_trust(scores, rng.random(len(scores)) < truth)
-    assert np.abs(trust(scores) - truth).max() < 0.05
+    evidence = rng.normal(0, 2, (20_000, 2))
+    truth = expit(slope * evidence[:, 0] - 0.5 * evidence[:, 1] + offset)
+    believed = fit_trust(evidence, rng.random(len(truth)) < truth)
+    assert np.abs(believed - truth).max() < 0.06
 
 
 def test_trust_of_nothing_and_of_the_always_right():
-    assert fit_trust(np.zeros(0), np.zeros(0, dtype=bool)) == Trust()
-    scores = np.linspace(0.1, 0.9, 50)
-    believed = fit_trust(scores, np.ones(50, dtype=bool))(scores)
-    assert (believed > 0.8).all()
-    assert (np.diff(believed) >= 0).all()
+    assert fit_trust(np.zeros((0, 1)), np.zeros(0, dtype=bool)).shape == (0,)
+    assert (fit_trust(np.linspace(-3, 3, 50)[:, None], np.ones(50, dtype=bool)) > 0.8).all()
+    assert fit_trust(np.zeros((50, 1)), np.arange(50) < 40) == pytest.approx(np.full(50, 0.8), abs=0.03)
+
+
+def test_what_weighs_nothing_is_as_if_it_were_not_there():
+    rng = np.random.default_rng(0)
+    evidence, right = rng.normal(size=(400, 1)), rng.random(400) < 0.7
+    weights = (np.arange(400) < 200).astype(float)
+    assert fit_trust(evidence, right, weights)[:200].mean() == pytest.approx(right[:200].mean(), abs=0.02)
 
 
 def test_few_of_many_sound_masks_are_taken_for_loose_and_all_of_the_loose():
     rng = np.random.default_rng(0)
     iou = 1 - np.exp(rng.normal(np.log(0.15), 0.3, 1000))
-    areas = rng.uniform(50, 5000, 1000)
-    assert (looseness(iou, areas) > 0.5).mean() < 0.01
+    sizes = rng.uniform(4, 8, (1000, 1))
+    assert (looseness(iou[:, None], sizes) > 0.9).mean() < 0.01
     iou[:40] = rng.uniform(0.3, 0.5, 40)
-    sure = looseness(iou, areas) > 0.5
+    sure = looseness(iou[:, None], sizes) > 0.9
     assert sure[:40].all()
-    assert sure[40:].sum() < 0.5 * sure.sum(), "what is listed with more than a half is right more often than not"
+    assert sure[40:].mean() < 0.01
 
 
 def test_small_objects_are_compared_with_small_ones():
     """Of masks that agree worse because they are small, none is loose, though it would be among large ones."""
     rng = np.random.default_rng(1)
-    areas = np.concatenate([rng.uniform(10, 20, 300), rng.uniform(4000, 5000, 300)])
+    sizes = np.concatenate([rng.uniform(2, 3, 300), rng.uniform(8, 9, 300)])
     iou = 1 - np.exp(np.concatenate([rng.normal(np.log(0.45), 0.1, 300), rng.normal(np.log(0.05), 0.1, 300)]))
-    sure = looseness(np.append(iou, 0.55), np.append(areas, 4500.0))
+    sure = looseness(np.append(iou, 0.55)[:, None], np.append(sizes, 8.5)[:, None])
     assert sure[-1] > 0.9
-    assert (sure[:300] > 0.5).mean() < 0.02
+    assert (sure[:300] > 0.9).mean() < 0.01
 
 
 def test_with_few_pairs_nothing_is_out_of_the_ordinary():
-    assert (looseness(np.array([0.3, 0.9, 0.9]), np.ones(3)) == 0).all()
+    assert (looseness(np.array([[0.3], [0.9], [0.9]]), np.ones((3, 1))) == 0).all()

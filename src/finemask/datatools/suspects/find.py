@@ -1,14 +1,16 @@
 """The four ways in which detections contradict labels, each with the probability that the label is at fault."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finemask.datatools.suspects.scene import SAME_OBJECT_IOU, Scene, mask_iou
-from finemask.datatools.suspects.trust import fit_trust, looseness
+from finemask.datatools.suspects.trust import fit_trust, logits, looseness
+from finemask.ops.rle import rle_area
 from finemask.types import Rle
 
 RuleName: TypeAlias = Literal["missing-label", "wrong-class", "loose-mask", "duplicate-label"]
@@ -20,6 +22,9 @@ RULES: dict[RuleName, str] = {
 }
 """Every rule and what it looks for."""
 
+_CREDIBLE_SHARE = 0.02  # of the labels: faults of one kind that a dataset is taken to have at most
+_UNSEEN_SCORE = 0.02  # of a class that is not detected: below what is kept
+_OTHER_CLASS = 3.0  # how unlike pairs of different classes are, in logarithms of size and score
 _SURELY_ONE_IOU = 0.8  # visible parts of two objects never overlap so far
 
 
@@ -74,15 +79,24 @@ def find_suspects(scenes: Sequence[Scene], min_score: float = 0.0) -> list[Suspe
     """
     if not scenes:
         return []
-    scores = np.concatenate([scene.scores for scene in scenes])
-    right = np.concatenate([_found(scene) for scene in scenes])
-    trust = fit_trust(scores, right)
-    candidates: list[Suspect] = []
-    for scene in scenes:
-        believed = trust(scene.scores)
-        candidates += [*_missing(scene, believed), *_wrong(scene, believed), *_duplicates(scene, believed)]
-    candidates += _loose(scenes, [trust(scene.scores) for scene in scenes])
-    return _one_per_object([suspect for suspect in candidates if suspect.score >= min_score])
+    believed = _believed(scenes)
+    candidates = [*_wrong(scenes), *_loose(scenes)]
+    for scene, trusted in zip(scenes, believed, strict=True):
+        candidates += [*_missing(scene, trusted), *_duplicates(scene, trusted)]
+    ranked = _one_per_object(candidates)
+    credible = _CREDIBLE_SHARE * sum(len(scene.label_ids) for scene in scenes)
+    return [suspect for suspect in _discounted(ranked, credible) if suspect.score >= min_score]
+
+
+def _discounted(ranked: Sequence[Suspect], credible: float) -> list[Suspect]:
+    """Of a rule with more suspects than there can be faults, those behind are worth less."""
+    seen: Counter[str] = Counter()
+    found = []
+    for suspect in ranked:
+        seen[suspect.rule] += 1
+        share = min(1.0, max(1.0, credible) / seen[suspect.rule])
+        found.append(replace(suspect, score=suspect.score * share))
+    return sorted(found, key=lambda suspect: -suspect.score)
 
 
 def _found(scene: Scene) -> NDArray[np.bool_]:
@@ -93,22 +107,65 @@ def _found(scene: Scene) -> NDArray[np.bool_]:
     return (scene.matches >= 0) & (scene.iou[rows, scene.matches] >= SAME_OBJECT_IOU)
 
 
+def _believed(scenes: Sequence[Scene]) -> list[NDArray[np.float64]]:
+    """For each image, the probability [D] that its detections are objects of their class.
+
+    A detection that found no label counts as wrong as far as no other label explains it.
+    """
+    scores = np.concatenate([scene.scores for scene in scenes])
+    sizes = np.concatenate([_sizes(scene) for scene in scenes])
+    right = np.concatenate([_found(scene) for scene in scenes])
+    free = np.concatenate([_free(scene) for scene in scenes])
+    evidence = np.stack([logits(scores), sizes], axis=1)
+    trusted = fit_trust(evidence, right, np.where(right, 1.0, free))
+    return np.split(trusted, np.cumsum([len(scene.scores) for scene in scenes])[:-1])
+
+
+def _sizes(scene: Scene) -> NDArray[np.float64]:
+    """Logarithm of the pixels of each detection [D]."""
+    return np.log(np.array([rle_area(rle) for rle in scene.rles], dtype=np.float64))
+
+
+def _free(scene: Scene) -> NDArray[np.float64]:
+    """How far no label explains a detection, 0..1 [D]."""
+    return np.asarray((1.0 - scene.covered) * (1.0 - scene.iou.max(axis=1, initial=0.0)), dtype=np.float64)
+
+
 def _missing(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect]:
-    most = scene.iou.max(axis=1, initial=0.0)
-    free = (1.0 - scene.covered) * (1.0 - most)
-    for d in np.flatnonzero((scene.matches < 0) & (most < SAME_OBJECT_IOU)).tolist():
+    free = _free(scene)
+    least = scene.iou.max(axis=1, initial=0.0) < SAME_OBJECT_IOU
+    for d in np.flatnonzero((scene.matches < 0) & least).tolist():
         yield Suspect("missing-label", float(believed[d] * free[d]), scene, (), d)
 
 
-def _wrong(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect]:
-    for a, label in enumerate(scene.label_classes.tolist()):
-        near = scene.iou[:, a] >= SAME_OBJECT_IOU
-        agrees = near & (scene.classes == label)
-        others = np.flatnonzero(near & (scene.classes != label) & (scene.matches < 0))
-        if len(others):
-            d = int(others[0])  # detections stand by falling score
-            score = believed[d] * (1.0 - believed[agrees].max(initial=0.0))
-            yield Suspect("wrong-class", float(score), scene, (a,), d, float(scene.iou[d, a]))
+def _wrong(scenes: Sequence[Scene]) -> Iterator[Suspect]:
+    """Labels where the best detection is of another class than theirs.
+
+    How often that detection is right is learned from the labels, by its score, by its lead over other classes, by how
+    well it fits the label's outline, and by the size.
+    """
+    leaders = [(scene, a, *leader) for scene in scenes for a, leader in _leaders(scene)]
+    if not leaders:
+        return
+    agrees = np.array([scene.classes[d] == scene.label_classes[a] for scene, a, d, _ in leaders], dtype=np.bool_)
+    scores = np.array([scene.scores[d] for scene, _, d, _ in leaders])
+    fit = np.array([scene.iou[d, a] for scene, a, d, _ in leaders])
+    sizes = np.log(np.array([scene.areas[a] for scene, a, *_ in leaders]))
+    evidence = np.stack([logits(scores), [lead for *_, lead in leaders], logits(fit), sizes], axis=1)
+    for (scene, a, d, _), agree, trusted in zip(leaders, agrees, fit_trust(evidence, agrees), strict=True):
+        if not agree and scene.matches[d] < 0:  # what found a label of its own speaks against no other
+            yield Suspect("wrong-class", float(trusted), scene, (a,), d, float(scene.iou[d, a]))
+
+
+def _leaders(scene: Scene) -> Iterator[tuple[int, tuple[int, float]]]:
+    """For each label with a detection on it, the best of these, and the lead of its logit over other classes'."""
+    for a in range(len(scene.label_ids)):
+        near = np.flatnonzero(scene.iou[:, a] >= SAME_OBJECT_IOU)  # by falling score
+        if len(near):
+            others = near[scene.classes[near] != scene.classes[near[0]]]
+            second = scene.scores[others[0]] if len(others) else _UNSEEN_SCORE
+            first, next_best = logits(np.array([scene.scores[near[0]], second])).tolist()
+            yield a, (int(near[0]), first - next_best)
 
 
 def _duplicates(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect]:
@@ -127,16 +184,23 @@ def _duplicates(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect
         yield Suspect("duplicate-label", float(score), scene, pair, d, iou)
 
 
-def _loose(scenes: Sequence[Scene], believed: Sequence[NDArray[np.float64]]) -> Iterator[Suspect]:
-    pairs = [
-        (k, d, int(scene.matches[d])) for k, scene in enumerate(scenes) for d in np.flatnonzero(scene.matches >= 0)
-    ]
-    iou = np.array([scenes[k].iou[d, a] for k, d, a in pairs])
-    areas = np.array([scenes[k].areas[a] for k, _, a in pairs])
-    usual = float(np.median(iou)) if pairs else 0.0
-    for (k, d, a), sure, overlap in zip(pairs, looseness(iou, areas), iou.tolist(), strict=True):
+def _loose(scenes: Sequence[Scene]) -> Iterator[Suspect]:
+    """Labels whose detection covers too little of them, or they of it, beside others of class, size and score."""
+    pairs = [(scene, int(d), int(scene.matches[d])) for scene in scenes for d in np.flatnonzero(scene.matches >= 0)]
+    if not pairs:
+        return
+    iou = np.array([scene.iou[d, a] for scene, d, a in pairs])
+    label_px = np.array([scene.areas[a] for scene, _, a in pairs])
+    seen_px = np.array([rle_area(scene.rles[d]) for scene, d, _ in pairs], dtype=np.float64)
+    common = iou * (label_px + seen_px) / (1 + iou)
+    shares = np.stack([iou, common / label_px, common / seen_px], axis=1)
+    scores = np.array([scene.scores[d] for scene, d, _ in pairs])
+    classes = np.array([scene.classes[d] for scene, d, _ in pairs])
+    likeness = np.stack([np.log(seen_px), logits(scores), classes * _OTHER_CLASS], axis=1)
+    usual = float(np.median(iou))
+    for (scene, d, a), sure, overlap in zip(pairs, looseness(shares, likeness).tolist(), iou.tolist(), strict=True):
         if sure > 0:
-            yield Suspect("loose-mask", float(believed[k][d] * sure), scenes[k], (a,), int(d), overlap, usual)
+            yield Suspect("loose-mask", sure, scene, (a,), d, overlap, usual)
 
 
 def _one_per_object(candidates: Sequence[Suspect]) -> list[Suspect]:

@@ -1,94 +1,93 @@
 """How far a model is to be believed, learned from where it agrees with the labels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, ndtr
+from scipy.spatial import cKDTree
+from scipy.special import expit, gamma, logit
 
 _ROUNDS = 50  # of Newton's method, which takes about ten
-_STIFFNESS = 1e-3  # keeps the slope finite where scores separate right from wrong completely
+_STIFFNESS = 1.0  # keeps the slope finite where scores separate right from wrong completely
 _FEWEST_PAIRS = 10  # from fewer, nobody knows what is usual
-_NEIGHBOURS = 101  # labels of about the same size that a label is compared with
-_OFFSET = 0.05  # of 1 - IoU, before its logarithm: to the pixel nobody and no model draws the same
+_NEIGHBOURS = 101  # pairs like a pair that it is compared with
+_BLOCK = 4096  # pairs whose neighbours are looked at together
+_OFFSET = 0.05  # of 1 - share, before its logarithm: to the pixel nobody and no model draws the same
 _LEAST_SPREAD = 0.15  # of that logarithm
-_LEAST_DROP = 0.1  # of IoU below the usual one, to be worth anybody's time
+_LEAST_DROP = 0.1  # of a share below the usual one, to be worth anybody's time
+_FAULTY_SPREAD = 8.0  # spreads over which faulty masks are taken to lie evenly
+_FREEDOM = 5  # of Student's t: sound masks lie further out than a normal distribution knows
+_T_PEAK = float(gamma((_FREEDOM + 1) / 2) / (np.sqrt(_FREEDOM * np.pi) * gamma(_FREEDOM / 2)))
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Probability that a detection of a score has a label of its class, as a logistic curve.
+def fit_trust(
+    evidence: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Probability that each detection is right: a logistic curve over evidence, fitted to where the labels agree.
 
-    Args:
-        slope: over the logit of the score, at least 0.
-        offset: added to it.
-    """
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The probability for each score, of the same shape."""
-        return np.asarray(expit(self.slope * _logit(scores) + self.offset), dtype=np.float64)
-
-
-def fit_trust(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Trust:
-    """Fits the curve: Platt 1999, "Probabilistic outputs for support vector machines", with his smoothed targets.
+    Platt 1999, "Probabilistic outputs for support vector machines", with his smoothed targets.
 
     Args:
-        scores: float64 [D], 0..1.
-        right: bool [D], whether a label of the class is there.
+        evidence: float64 [D, F], such as logits of scores; put on one scale here.
+        right: bool [D], whether the labels agree.
+        weights: float64 [D], how much each counts; 1 if None.
+
+    Returns:
+        float64 [D], 0..1.
     """
-    if not len(scores):
-        return Trust()
-    hits, misses = int(right.sum()), int((~right).sum())
+    if not len(evidence):
+        return np.zeros(0)
+    counts = np.ones(len(right)) if weights is None else weights
+    hits, misses = float(counts[right].sum()), float(counts[~right].sum())
     target = np.where(right, (hits + 1) / (hits + 2), 1 / (misses + 2))
-    features = np.stack([_logit(scores), np.ones(len(scores))], axis=1)
-    start = np.array([1.0, 0.0])
-    weights = start.copy()
+    spread = evidence.std(axis=0)
+    scaled = (evidence - evidence.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
+    features = np.concatenate([scaled, np.ones((len(evidence), 1))], axis=1)
+    slopes = np.zeros(features.shape[1])
+    stiffness = _STIFFNESS * np.eye(len(slopes))
     for _ in range(_ROUNDS):
-        probability = expit(features @ weights)
-        gradient = features.T @ (probability - target) + _STIFFNESS * (weights - start)
-        curvature = (features.T * (probability * (1 - probability))) @ features + _STIFFNESS * np.eye(2)
+        probability = expit(features @ slopes)
+        gradient = features.T @ (counts * (probability - target)) + stiffness @ slopes
+        curvature = (features.T * (counts * probability * (1 - probability))) @ features + stiffness
         step = np.linalg.solve(curvature, gradient)
-        weights -= step * min(1.0, 5.0 / float(np.abs(step).max() or 1.0))
+        slopes -= step * min(1.0, 2.0 / float(np.abs(step).max() or 1.0))
         if np.abs(step).max() < 1e-8:
             break
-    return Trust(max(float(weights[0]), 0.0), float(weights[1]))
+    return np.asarray(expit(features @ slopes), dtype=np.float64)
 
 
-def looseness(iou: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How surely each IoU of a label with its detection is lower than this model's usual.
+def looseness(shares: NDArray[np.float64], likeness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How probable it is that a label's mask is at fault and not the model's, if both were as likely beforehand.
 
-    The usual IoU is the median of the labels nearest in size, its spread the upper quartile of log(1 - IoU), which
-    few faulty labels cannot move. The result is one minus the expected share of sound labels among all that lie as
-    far out, as a false discovery rate: Benjamini and Hochberg 1995.
+    A pair of label and detection is compared with the 101 pairs most like it: what is usual is their median, the
+    spread their upper quartile of log(1 - share), which few faulty labels cannot move. How far a pair lies outside is
+    weighed as a Bayes factor: sound masks follow a Student's t, faulty ones lie anywhere from usual to far out.
 
     Args:
-        iou: float64 [P], of matched pairs.
-        areas: float64 [P], of the labels, px².
+        shares: float64 [P, S], of matched pairs: overlap as shares 0..1 of several things, of which the lowest
+            compared with the usual one counts.
+        likeness: float64 [P, C], coordinates in which pairs that are alike lie close.
 
     Returns:
         float64 [P], 0..1; 0 for all where there are fewer than ten pairs.
     """
-    count = len(iou)
+    count = len(shares)
+    found = np.zeros(count)
     if count < _FEWEST_PAIRS:
-        return np.zeros(count)
-    order = np.argsort(areas, kind="stable")
-    gap = np.log(1.0 - iou[order] + _OFFSET)
-    width = min(_NEIGHBOURS, count)
-    first = np.clip(np.arange(count) - width // 2, 0, count - width)
-    quartiles = np.array([np.quantile(gap[k : k + width], (0.5, 0.75)) for k in first])
-    usual, spread = quartiles[:, 0], np.maximum((quartiles[:, 1] - quartiles[:, 0]) / 0.6745, _LEAST_SPREAD)
-    tail = 1.0 - ndtr((gap - usual) / spread)
-    drop = np.exp(gap) - np.exp(usual)
-    tail = np.where(drop >= _LEAST_DROP, tail, 1.0)
-    ascending = np.argsort(tail, kind="stable")
-    rate = np.minimum.accumulate((tail[ascending] * count / np.arange(1, count + 1))[::-1])[::-1]
-    sure = np.empty(count)
-    sure[order[ascending]] = 1.0 - np.minimum(rate, 1.0)
-    return sure
+        return found
+    gap = np.log(1.0 - shares + _OFFSET)
+    tree = cKDTree(likeness)
+    for first in range(0, count, _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        near = tree.query(likeness[rows], k=min(_NEIGHBOURS, count))[1]
+        usual, upper = np.quantile(gap[near], (0.5, 0.75), axis=1)
+        spread = np.maximum((upper - usual) / 0.6745, _LEAST_SPREAD)
+        outside = (gap[rows] - usual) / spread
+        counts = (np.exp(gap[rows]) - np.exp(usual) >= _LEAST_DROP) & (outside > 0)
+        sound = _T_PEAK * (1 + outside**2 / _FREEDOM) ** (-(_FREEDOM + 1) / 2)
+        odds = np.where(counts, 1 / _FAULTY_SPREAD / sound, 0.0).max(axis=1) / shares.shape[1]  # of several looks
+        found[rows] = odds / (1 + odds)
+    return found
 
 
-def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of scores, finite for 0 and 1 too."""
     return np.asarray(logit(np.clip(scores, 1e-4, 1 - 1e-4)), dtype=np.float64)
