@@ -10,7 +10,7 @@ from finemask.evaluation.bootstrap import interval
 from finemask.evaluation.match_table import MatchTable
 from finemask.evaluation.operating_point import TARGET, Point, build_curve, operating_points
 
-_BLOCK = 1_000_000  # numbers of an array worked on at a time
+_BLOCK = 50_000  # numbers of an array worked on at a time: what fits into a core's cache
 
 
 class ScoredMatches:
@@ -111,6 +111,11 @@ class ScoredMatches:
             resampled = self.resampled_rates(point.threshold, weights)
             described[name] = row | {f"{rate}_interval": interval(resampled[rate], images) for rate in rates}
         return described
+
+
+def cost(table: MatchTable) -> float:
+    """Seconds that the thresholds of one resample take on an ordinary core, about: all together, and every class."""
+    return 250e-9 * int(table.is_true[0, 0].sum())
 
 
 def scored_matches(table: MatchTable, iou: int, category: int | None = None) -> ScoredMatches:

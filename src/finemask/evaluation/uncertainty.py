@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.evaluation import threshold_intervals, weighted_ap
 from finemask.evaluation.bootstrap import LEVEL, ap_interval, draw_weights, interval
 from finemask.evaluation.calibration import calibration
 from finemask.evaluation.coco import CocoEvaluator, Evaluation
 from finemask.evaluation.match_table import IOUS, MatchTable, match_table
 from finemask.evaluation.threshold_intervals import scored_matches
-from finemask.evaluation.weighted_ap import cost, weighted_ap
 
 _KINDS = ("bbox", "segm")
 
@@ -28,12 +28,13 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
         for kind in _KINDS
         if kind in evaluator.iou_types
     }
-    weights = draw_weights(len(truth.images), sum(cost(table) for table in tables.values()))
+    seconds_each = sum(weighted_ap.cost(table) + threshold_intervals.cost(table) for table in tables.values())
+    weights = draw_weights(len(truth.images), seconds_each)
     intervals: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1]}
     names = {category.id: category.name for category in truth.categories}
     per_class: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
     for kind, table in tables.items():
-        resampled = weighted_ap(table, weights)
+        resampled = weighted_ap.weighted_ap(table, weights)
         areas = {"APs": 1, "APm": 2, "APl": 3}
         intervals[kind] = {
             key: ap_interval(evaluation.metrics[kind][key], values, informative_images(table, area=areas.get(key, 0)))

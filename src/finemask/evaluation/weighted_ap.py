@@ -59,7 +59,7 @@ def cost(table: MatchTable) -> float:
     """Seconds that one weighting takes on an ordinary core, about."""
     rows, false = int(table.is_true.sum()), int(_always_false(table.is_true, table.counts).sum())
     classes = len(np.unique(table.category))
-    return 55e-9 * rows + 2e-9 * false + 20e-6 * classes
+    return 70e-9 * rows + 2e-9 * false + 20e-6 * classes
 
 
 def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> NDArray[np.float64]:
