@@ -51,6 +51,7 @@ AFTERWARDS: dict[str, tuple[str, ...]] = {
     "suppression: soft_linear": ("suppression=soft_linear",),
     "suppression: soft_gaussian": ("suppression=soft_gaussian",),
     "suppression: mask": ("suppression=mask",),
+    "suppression: mask_agnostic": ("suppression=mask_agnostic",),
     "tta: flip": ("tta=flip",),
     "tta: flip and sizes": ("tta=[flip,224,256,320]",),
     "refine: sobel": ("refine=sobel",),

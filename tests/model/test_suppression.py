@@ -174,8 +174,8 @@ def sticks():
     [
         ("nms", {}, [0, 2]),  # loses a stick, reports the other twice
         ("class_agnostic", {}, [0]),
-        ("mask", {"box_iou_thresh": 0.98}, [0, 1]),  # what is there
-        ("mask", {"box_iou_thresh": 0.98, "class_agnostic": False}, [0, 1, 2]),
+        ("mask", {"box_iou_thresh": 0.98}, [0, 1, 2]),
+        ("mask_agnostic", {"box_iou_thresh": 0.98}, [0, 1]),  # what is there
     ],
 )
 def test_crossed_sticks(name, changes, found):
@@ -189,7 +189,7 @@ def test_crossed_sticks(name, changes, found):
 def test_scores_that_a_mask_predictor_changed_decide_who_stays():
     boxes, _, labels, probs = sticks()
     scores = torch.tensor([0.5, 0.8, 0.7])
-    found = settle_masks(boxes, scores, labels, probs, SIZE, MaskNMS(), 10)
+    found = settle_masks(boxes, scores, labels, probs, SIZE, MaskNMS(class_agnostic=True), 10)
     assert found["scores"].tolist() == pytest.approx([0.8, 0.7])
     assert found["labels"].tolist() == [1, 2]
     assert torch.equal(found["mask_probs"], probs[[1, 2]])

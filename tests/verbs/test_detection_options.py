@@ -10,11 +10,13 @@ from model_cases import model_config
 from PIL import Image
 
 from finemask import cli
+from finemask.config import config_dir
+from finemask.config.files import group_options
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError
 from finemask.inference.predictor import Predictor
 from finemask.inference.tta import AugmentedMaskRCNN
-from finemask.model.build import build_model
+from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression.mask import MaskNMS
 from finemask.model.suppression.nms import NMS
 from finemask.model.suppression.soft import SoftNMS
@@ -53,6 +55,13 @@ def test_the_file_says_how_detections_are_made_until_an_option_does(model_file):
     augmented = changed(model_file, tta=["flip", 160])
     assert isinstance(augmented, AugmentedMaskRCNN)
     assert [tuple(view) for view in augmented.views] == [(160, False), (160, True)]
+
+
+@pytest.mark.parametrize("name", group_options("model/suppression", [config_dir()]))
+def test_an_option_is_the_part_that_training_would_have_chosen(model_file, name):
+    chosen = changed(model_file, suppression=name).roi_heads.suppression
+    trained = build_suppression(model_config("tiny", f"model/suppression={name}", "model.roi_heads.nms_thresh=0.3"))
+    assert (type(chosen), vars(chosen)) == (type(trained), vars(trained))
 
 
 def test_a_file_from_before_there_was_a_choice(model_file):

@@ -120,7 +120,7 @@ def show(console: Console, tally: Tally) -> None:
         share = tally.duplicates / tally.instances.total()
         console.print(
             f"{_count(tally.duplicates, 'instance')} ({share:.1%}) on top of a better one, with most of the same "
-            "pixels; suppression=mask drops such",
+            "pixels; suppression=mask_agnostic drops such",
             highlight=False,
             soft_wrap=True,
         )
