@@ -121,6 +121,20 @@ def test_loading_leaves_the_random_state_alone(saved):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_thresholds_of_operating_points():
+    points = {"precision_90": {"global": 0.7, "per_class": {"fig": 0.9, "date": None}}, "recall_90": {"global": None}}
+    header = make_header(thresholds={"global": 0.5, "per_class": {}, "points": points})
+    assert header_from_json(json.loads(json.dumps(header_to_json(header)))) == header
+    others = {category.name: 0.7 for category in header.categories}
+    assert header.thresholds_at("precision_90") == others | {"fig": 0.9}
+    assert header.thresholds_at("recall_90") is None  # reached nowhere
+    assert header.thresholds_at("best_f1") is None  # not in the file
+    assert make_header(thresholds={"global": 0.5}).thresholds_at("precision_90") is None  # an older file
+    assert make_header(thresholds={"global": 0.5}).thresholds == {"global": 0.5, "per_class": {}}
+    with pytest.raises(ValueError, match=r"within 0\.\.1"):
+        make_header(thresholds={"points": {"best_f1": {"global": 7}}})
+
+
 def test_thresholds_per_class_and_otherwise_overall():
     header = make_header()
     assert (header.threshold_of("fig"), header.threshold_of("müsli ☂")) == (0.7, 0.6)

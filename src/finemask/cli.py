@@ -31,6 +31,7 @@ class Verb:
 VERBS = {
     "train": Verb("fine-tune on a COCO dataset, evaluate the best weights, write a model file", "finemask.verbs.train"),
     "evaluate": Verb("score a model file on a split, or a COCO results file", "finemask.verbs.evaluate"),
+    "compare": Verb("two runs or results files: differences with confidence intervals", "finemask.verbs.compare"),
     "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
     "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
     "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data_check"),

@@ -10,6 +10,7 @@ from finemask.types import Category, Preprocessing
 
 FORMAT_VERSION = 1
 DEFAULT_THRESHOLD = 0.5
+POINTS = ("best_f1", "precision_90", "recall_90")  # operating points that a file may hold thresholds of
 
 
 def _versions() -> dict[str, str]:
@@ -25,7 +26,8 @@ class ModelHeader:
         categories: in training order; the label of a category is its position plus one.
         preprocessing: what the model does to an image.
         thresholds: score thresholds 0..1 chosen on validation data,
-            ``{"global": t, "per_class": {NAME: t}}``; None stands for unknown and is dropped.
+            ``{"global": t, "per_class": {NAME: t}}``; None stands for unknown and is dropped. Under ``points`` there
+            may be the same again for each of ``POINTS``; files written before finemask knew them have none.
         metrics: the content of the run's ``metrics.json``, or as much of it as is known.
         data_fingerprint: of the training annotations.
         versions: package name to version, of where the model was made.
@@ -50,14 +52,29 @@ class ModelHeader:
         per_class = self.thresholds.get("per_class") or {}
         thresholds = {
             "global": DEFAULT_THRESHOLD if overall is None else _fraction(overall),
-            "per_class": {str(name): _fraction(value) for name, value in per_class.items() if value is not None},
+            "per_class": _fractions(per_class),
         }
+        points = self.thresholds.get("points") or {}
+        if points:
+            thresholds["points"] = {str(name): _point(value) for name, value in points.items()}
         object.__setattr__(self, "thresholds", thresholds)
         object.__setattr__(self, "categories", tuple(self.categories))
 
     def threshold_of(self, name: str) -> float:
         """The threshold of a category: its own where there is one, else the global one."""
         return float(self.thresholds["per_class"].get(name, self.thresholds["global"]))
+
+    def thresholds_at(self, point: str) -> dict[str, float] | None:
+        """The threshold of each category at one of ``POINTS``.
+
+        A category that reached the point nowhere in validation has the threshold at which all of them together did.
+
+        Returns:
+            By category name; None if the file holds no such point, or if it was reached by none.
+        """
+        chosen = self.thresholds.get("points", {}).get(point) or {"per_class": {}}
+        found = {c.name: chosen["per_class"].get(c.name, chosen.get("global")) for c in self.categories}
+        return None if None in found.values() else found
 
 
 def header_to_json(header: ModelHeader) -> dict[str, Any]:
@@ -123,6 +140,17 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
     return value
+
+
+def _fractions(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): _fraction(value) for name, value in values.items() if value is not None}
+
+
+def _point(value: Any) -> dict[str, Any]:
+    content = _mapping(value, "a point of the thresholds")
+    overall = content.get("global")
+    rest = {} if overall is None else {"global": _fraction(overall)}
+    return rest | {"per_class": _fractions(content.get("per_class") or {})}
 
 
 def _fraction(value: Any) -> float:

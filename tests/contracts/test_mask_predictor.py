@@ -87,6 +87,18 @@ def test_half_precision_stays_finite(predictor, dtype):
     assert probs.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_whole_step_in_mixed_precision_is_near_one_in_single(model, dtype):
+    image, target, _ = random_scene(60, 80, 4, 0)
+    values = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            losses = model.train()([image], [target])
+        values.append({name: value.item() for name, value in losses.items()})
+    assert values[1] == pytest.approx(values[0], rel=0.3, abs=0.1)
+
+
 @pytest.mark.parametrize("counts", [(3, 2), (0, 2), (0, 0)])
 def test_it_answers_square_probabilities_and_scores(predictor, counts):
     rois, _ = mask_rois(counts)

@@ -93,6 +93,7 @@ def test_reads_what_the_file_says(write_dataset, document):
     assert first.iscrowd.tolist() == [False, True, False]
     assert full_mask(index, 0, 0).ravel(order="F").nonzero()[0].tolist() == [25, 26, 27]
     assert index.max_instances_per_image == 2
+    assert index.instances_per_label == [1, 2]
     assert (index.num_annotations, index.num_instances) == (4, 3)
     # a crowd without a mask is its box, rounded outward
     expected = np.zeros((10, 12), bool)

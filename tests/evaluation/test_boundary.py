@@ -116,6 +116,18 @@ def test_shifted_squares_by_hand(shift, levels):
     assert metrics["boundary"]["AP"] == pytest.approx(levels / 10)
 
 
+def test_the_smaller_of_the_two_counts():
+    """A frame as wide as the boundary has the very boundary of the whole square, and 444 of its 1600 px."""
+    truth, (result,) = two_squares(0)
+    frame = rle_to_mask(result["segmentation"])
+    frame[13:47, 13:47] = 0
+    result["segmentation"] = mask_to_rle(frame)
+    assert boundary_rle(result["segmentation"]) == boundary_rle(truth.annotations[0]["segmentation"])
+    evaluator = CocoEvaluator(truth, iou_types=["segm", "boundary"])
+    evaluator.add_results([result])
+    assert evaluator.compute()["boundary"]["AP50"] == 0
+
+
 def test_the_width_is_2_percent_of_the_diagonal_and_at_least_a_pixel():
     assert [boundary_width(*size) for size in ((3, 4), (30, 40), (300, 400), (3000, 4000))] == [1, 1, 10, 100]
 

@@ -145,7 +145,8 @@ def test_everything_is_written_beside_each_other(dataset, tmp_path):
     names = ["metrics.json", "predictions.json", "per_class.csv", "index.html"]
     assert [path.name for path in written.paths] == names
     assert written.paths[-1].parent == tmp_path / "out" / "report"
-    assert json.loads(written.paths[0].read_text()) == written.metrics == evaluator.compute()
+    assert json.loads(written.paths[0].read_text()) == written.metrics
+    assert written.metrics.items() >= evaluator.compute().items()
     predictions = json.loads(written.paths[1].read_text())
     assert predictions == evaluator.results
     assert predictions[0].keys() == {"image_id", "category_id", "bbox", "segmentation", "score"}
@@ -171,7 +172,7 @@ def test_predictions_read_back_give_the_same_numbers(tmp_path):
     dataset = random_dataset(21)
     written = write_evaluation(tmp_path, evaluated(dataset, random_results(dataset, 22)))
     again = evaluated(dataset, json.loads((tmp_path / "predictions.json").read_text()))
-    assert write_evaluation(tmp_path / "again", again).metrics == written.metrics
+    assert written.metrics.items() >= again.compute().items()
 
 
 def test_long_curves_begin_where_precision_has_settled():

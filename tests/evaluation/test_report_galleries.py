@@ -16,9 +16,9 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import coco_object, ground_truth_from_dict
 from finemask.evaluation.quiet import quiet_pycocotools
 from finemask.evaluation.report.findings import FalseDetection, Findings, find
-from finemask.evaluation.report.mistakes import plan_mistakes
-from finemask.evaluation.report.outcomes import Outcome, choose, image_outcomes
-from finemask.evaluation.report.pictures import CROP_BYTES, Window, _cut, _jpeg, draw_pair, window_around
+from finemask.evaluation.report.mistakes import CONFUSED_SHOWN, FALSE_SHOWN, MISSED_SHOWN, plan_mistakes
+from finemask.evaluation.report.outcomes import PER_GALLERY, Outcome, choose, image_outcomes
+from finemask.evaluation.report.pictures import CROP_BYTES, WHOLE_BYTES, Window, _cut, _jpeg, draw_pair, window_around
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 
 
@@ -198,6 +198,12 @@ def test_noise_fits_into_its_bytes():
     encoded = _jpeg(noise, CROP_BYTES)
     assert len(encoded) <= CROP_BYTES
     assert Image.open(io.BytesIO(encoded)).size[0] >= 110
+
+
+def test_the_galleries_are_bounded_whatever_the_split_is():
+    """15 MB for the page, of which numbers and charts of 80 classes take a third of one."""
+    whole, large = 3 * PER_GALLERY, FALSE_SHOWN + 3 * MISSED_SHOWN + CONFUSED_SHOWN
+    assert 2 * (whole * WHOLE_BYTES + large * CROP_BYTES) * 4 / 3 < 13_000_000
 
 
 def decoded(address):

@@ -11,6 +11,7 @@ from report_data import with_extras
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
+from finemask.evaluation.report.numbers import advice_of
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.self_check import ground_truth_as_predictions
 
@@ -128,3 +129,20 @@ def test_half_open_intervals_are_not_shown(dataset, tmp_path):
     metrics["confidence_interval"]["per_class"] = {"nut": None}
     _, page = report(tmp_path, evaluator, metrics)
     assert "None" not in page.words
+
+
+@pytest.mark.parametrize(
+    ("remedy", "code"),
+    [
+        ("train longer (trainer.max_epochs), or so", ["trainer.max_epochs"]),
+        ("keep empty images (data.empty_images=keep).", ["data.empty_images=keep"]),
+        ("smaller model.anchors.sizes; data.scale=[0.5,2]!", ["model.anchors.sizes", "data.scale=[0.5,2]"]),
+        ("finemask data suspects lists them, e.g. x < y", ["finemask data suspects"]),
+        ("more labels of dining table and car", []),
+    ],
+)
+def test_what_can_be_typed_is_marked(remedy, code):
+    entry = advice_of({"advice": [{"gain": 0.1, "share": 0.2, "problem": "p", "remedy": remedy}] * 4})
+    assert len(entry) == 3  # at most
+    assert re.findall(r"<code>(.*?)</code>", entry[0]["remedy"]) == code
+    assert Page(f"<p>{entry[0]['remedy']}</p>").words.replace(" ", "") == remedy.replace(" ", "")

@@ -110,6 +110,14 @@ def test_crowding_by_hand():
         assert changed == [slice_]
 
 
+def test_neighbours_are_looked_for_in_parts_of_a_full_image(monkeypatch):
+    dataset = boxes(*({"bbox": [i * (i + 12), 10, 40, 40]} for i in range(12)))
+    whole = slices_of(dataset, [], iou_types=["bbox"])
+    monkeypatch.setattr("finemask.evaluation.slices._PAIRS_AT_ONCE", 30)  # two rows at a time
+    assert slices_of(dataset, [], iou_types=["bbox"]) == whole
+    assert len({name for name, entry in whole.items() if entry["kind"] == "crowding"}) > 2
+
+
 def test_truncation_at_the_border_by_hand():
     dataset = boxes(
         {"bbox": [0, 50, 20, 20]},

@@ -1,5 +1,7 @@
 """Small models and targets for the model tests."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,8 +14,13 @@ from finemask.types import Target
 
 def model_config(name: str, *overrides: str) -> dict:
     """The composed and resolved group ``model``, with what a run fills in."""
-    cfg = compose("train", [f"model={name}", "data.root=unused", *overrides])
-    return resolve_model(plain(cfg.model), max_instances_per_image=1)
+    return resolve_model(_composed(name, overrides), max_instances_per_image=1)  # a copy
+
+
+@cache
+def _composed(name: str, overrides: tuple[str, ...]) -> dict:
+    """Composing takes longer than building a small model, and every test wants one."""
+    return plain(compose("train", [f"model={name}", "data.root=unused", *overrides]).model)
 
 
 def random_scene(height: int, width: int, count: int, seed: int = 0, image_id: int = 1, num_categories: int = 3):

@@ -15,7 +15,10 @@ from finemask.model.build import BUILDERS, build_model
 NUM_CLASSES = 4
 SIDE_PX = 64
 STRIDES = (4, 8, 16, 32)
-KINDS = sorted(folder.name for folder in (config_dir() / "model").iterdir() if folder.is_dir())
+# Anchors are no part: resolve_model() turns that group into numbers for the one builder there is.
+KINDS = sorted(
+    folder.name for folder in (config_dir() / "model").iterdir() if folder.is_dir() and folder.name != "anchors"
+)
 
 
 def variants(kind: str) -> list[str]:

@@ -56,7 +56,7 @@ def with_extras(metrics: dict[str, Any], seed: int = 0) -> dict[str, Any]:
             {"kind": "size", "name": "over 512 px", "ground_truths": 0, "recall": None, "AP": None},
             {"kind": "crowding", "name": "touching another", "ground_truths": 705, "recall": 0.52, "AP": None},
             {"kind": "border", "name": "cut by the border", "ground_truths": 133, "recall": 0.44, "AP": 0.2},
-            {"kind": "image", "name": "dark images", "ground_truths": 77, "recall": 0.71, "AP": 0.4},
+            {"kind": "image", "name": "1 to 5 objects", "ground_truths": 77, "recall": 0.71, "AP": 0.4},
         ],
         "advice": [
             {

@@ -52,6 +52,17 @@ def test_thresholds_automatic_per_class_and_given(tmp_path):
         predictor.predict(image, batch_size=0)
 
 
+def test_thresholds_of_an_operating_point():
+    points = {"precision_90": {"global": 0.7, "per_class": {"blue": 0.25}}}
+    header = colour_header(thresholds={"global": 0.5, "per_class": {}, "points": points})
+    image = rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36), blue=(52, 0, 60, 8))  # scores 0.9, 0.6, 0.3
+    predictor = Predictor(ColourModel(), header)
+    assert predictor.predict(image, threshold="precision_90").labels.tolist() == [1, 3]
+    assert predictor.predict(image).labels.tolist() == [1, 2]
+    with pytest.raises(ConfigError, match=r"no threshold for recall_90.*threshold=auto"):
+        predictor.predict(image, threshold="recall_90")
+
+
 def test_order_is_kept_and_only_equal_sizes_run_together(predictor):
     sizes = [(40, 60), (30, 30), (40, 60), (30, 30), (50, 20)]
     images = [rectangles(*size, red=(number, 0, number + 5, 5)) for number, size in enumerate(sizes)]

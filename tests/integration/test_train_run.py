@@ -189,3 +189,12 @@ def test_from_the_command_line_a_missing_dataset_is_one_line_and_code_2(tmp_path
     assert "nowhere" in error
     assert "Traceback" not in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_mixed_precision_trains_with_the_quickstarts_fused_optimiser(shapes, tmp_path):
+    options = ["trainer.precision=bf16-mixed", "optimizer.foreach=null", "optimizer.fused=true", "trainer.max_epochs=1"]
+    train(small_run(shapes, tmp_path, *options))
+    with (tmp_path / "small" / "latest" / "metrics.csv").open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses
+    assert all(0 < loss < 100 for loss in losses)

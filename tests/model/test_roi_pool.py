@@ -42,6 +42,20 @@ def test_values_and_gradients_equal_torchvisions(strides, side, sampling_ratio):
         assert torch.allclose(mine, reference, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_pools_in_float32_and_answers_in_the_features_precision(dtype):
+    features = pyramid(1, 32, 4, (4, 8))
+    pool, boxes, shapes = PyramidRoIAlign(["0", "1"], 7, 2), [random_boxes(6, 32, 1)], [(32, 32)]
+    expected = pool(features, boxes, shapes)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(pool(features, boxes, shapes), expected)
+        half = pool({name: level.to(dtype) for name, level in features.items()}, boxes, shapes)
+    assert half.dtype == dtype
+    assert torch.allclose(half.float(), expected, atol=0.05)
+    half.float().sum().backward()
+    assert all(level.grad.isfinite().all() for level in features.values())
+
+
 def test_no_boxes_pool_to_nothing_and_still_carry_a_gradient():
     features = pyramid(1, 32, 4, (4, 8))
     pooled = PyramidRoIAlign(["0", "1"], 7, 2)(features, [torch.zeros(0, 4)], [(32, 32)])

@@ -1,9 +1,18 @@
 """Stages and experts begin as the plain head of a file, and the report says so."""
 
+import pytest
 import torch
-from part_cases import build_parts
+from part_cases import (
+    NUM_CLASSES,
+    build_parts,
+    parts_config,
+    second_stage_input,
+    second_stage_losses,
+    without_gradient,
+)
 from rich.console import Console
 
+from finemask.model.build import build_model
 from finemask.model.weights import fit_state_dict
 from finemask.training.tables import weights_table
 
@@ -52,6 +61,22 @@ def test_experts_are_copies_of_the_model_s_head_before_anything_is_loaded():
     for head in model.roi_heads.box_predictor.heads:
         assert all(torch.equal(tensor, expected[name]) for name, tensor in head.state_dict().items())
         assert head.fc6.weight.data_ptr() != model.roi_heads.box_head.fc6.weight.data_ptr()
+
+
+@pytest.mark.parametrize("option", ["multi_expert", "cascade"])
+def test_a_head_with_batch_norm_is_copied_as_well(option):
+    config = parts_config(box_predictor=option)
+    config["box_head"] = {"_target_": "finemask.model.heads.conv_fc", "channels": [8, 8], "representation_size": 16}
+    model = build_model(config, NUM_CLASSES)
+    batch = second_stage_input((1, 0), 3)  # few enough that an expert may get no RoI
+    torch.stack(list(second_stage_losses(model, batch).values())).sum().backward()
+    assert without_gradient(model) == []
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    predictor = model.roi_heads.box_predictor
+    seeds = set(predictor.seeds())
+    plain = {name.removeprefix("box_head.") for name in predictor.seeds().values() if name.startswith("box_head.")}
+    assert plain == set(model.roi_heads.box_head.state_dict())
+    assert seeds <= set(model.roi_heads.state_dict())
 
 
 def test_the_table_of_weights_says_what_was_copied():

@@ -15,7 +15,7 @@ from finemask.ops.rle_crop import rle_to_crop
     seed=st.integers(0, 2**32 - 1),
     height=st.integers(2, 90),
     width=st.integers(2, 90),
-    side=st.sampled_from([14, 28]),
+    side=st.sampled_from([14, 28, 224]),
     beyond=st.sampled_from([0.0, 5.0, 40.0]),
 )
 @settings(max_examples=120, deadline=None)

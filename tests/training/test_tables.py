@@ -6,12 +6,14 @@ import json
 import pytest
 from model_cases import model_config
 from rich.console import Console
+from torch import nn
 
 from finemask.data.index import CocoIndex
 from finemask.model.build import build_model
+from finemask.model.class_rows import Classes
 from finemask.model.transfer import Transfer, apply_transfer
 from finemask.model.weights import fit_state_dict
-from finemask.training.tables import data_table, model_table, results_table, weights_table
+from finemask.training.tables import classes_table, data_table, model_table, results_table, weights_table
 
 
 def text_of(table):
@@ -61,6 +63,31 @@ def test_the_weights_table_counts_each_part_and_shows_shapes(tiny):
         text.split()
     )
     assert "classifier.weight" in text
+
+
+def test_rows_carried_by_class_name_are_told_from_the_rest(tiny):
+    donor = build_model(model_config("tiny"), num_classes=4).state_dict()
+    classes = Classes(["car", "crane"], ["truck", "car", "boat"], {"crane": ["truck", "boat"]})
+    report = fit_state_dict(tiny, donor, "donor.pth", classes)
+    lines = text_of(weights_table(report)).splitlines()
+    predictor = next(line for line in lines if "box_predictor" in line and "│" in line)
+    assert [cell.strip() for cell in predictor.split("│")[2:6]] == ["–", "–", "–", "4"]
+    cells = [
+        [c.strip() for c in line.split("│")[1:3]] for line in text_of(classes_table(report.class_rows)).splitlines()
+    ]
+    assert [row for row in cells if len(row) == 2] == [
+        ["car", "car"],
+        ["crane", "mean of truck, boat"],
+        ["(background)", "background"],
+    ]
+
+
+def test_the_model_table_tells_when_parts_are_freed_and_what_norms_do(tiny):
+    apply_transfer(tiny, Transfer())
+    words = " ".join(text_of(model_table(tiny, model_config("tiny"), begins=[0, 1, 1, 2, 4])).split())
+    assert "stride 16 from epoch 2, stride 8 from epoch 2, stride 4 from epoch 3, stem from epoch 5" in words
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in tiny.modules())
+    assert f"batch norm: {norms} layers learn scales and gather statistics" in words
 
 
 def test_what_cannot_be_computed_is_not_available():

@@ -58,6 +58,20 @@ def test_the_model_and_its_keys_count(dataset, tmp_path):
     assert (training["model"], training["min_size"], training["anchor_sizes"][0]) == ("light", 480, 16)
 
 
+def test_fitted_anchors_stand_beside_those_in_use(dataset, tmp_path, capsys):
+    """The anchors that are in use are far too large for every object; a command line may ask for either."""
+    words = ("model=light", "model.anchors=auto", "model.anchors.sizes=[600,1200,2400,4800,9600]")
+    assert stats(dataset, tmp_path / "out", *words) == 0
+    training = json.loads((tmp_path / "out" / "stats.json").read_text())["training"]
+    assert training["anchor_sizes"] == [600, 1200, 2400, 4800, 9600]
+    assert training["anchor_covers_half"] == 0
+    assert training["fitted"]["anchor_covers_half"] > 0.5
+    assert len(training["fitted"]["anchor_sizes"]) == 5
+    assert max(training["fitted"]["anchor_sizes"]) < 9600
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "anchors 0 % of the objects have one that overlaps them by half or more; with model.anchors=auto" in shown
+
+
 def test_a_sample_of_the_images(dataset, tmp_path, capsys):
     images = dataset.parent.parent / "images"
     assert stats(dataset, tmp_path / "out", f"images={images}", "sample=2") == 0

@@ -183,6 +183,7 @@ def _check_kind(override: Override, default: Any, verb: str) -> None:
 def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str) -> DictConfig:
     """A configuration with a defaults list, composed by Hydra."""
     known_groups = groups(folders)
+    overrides = [_as_group(override, known_groups) for override in overrides]
     for override in overrides:
         if override.key_or_group in known_groups and not override.is_delete():
             _check_option(override, folders)
@@ -196,6 +197,15 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
         for override in others:
             _check_key(override, known, known_groups, verb)
         return _hydra_compose(name, [*chosen, *others])
+
+
+def _as_group(override: Override, known_groups: Sequence[str]) -> Override:
+    """``model.anchors=auto`` for ``model/anchors=auto``: a word in the place of a group's keys names an option."""
+    group = override.key_or_group.replace(".", "/")
+    chooses = override.type is OverrideType.CHANGE and isinstance(override.value(), str)
+    if chooses and group != override.key_or_group and group in known_groups:
+        return parse_override(f"{group}={override.value()}")
+    return override
 
 
 def _hydra_compose(name: str, overrides: Sequence[Override]) -> DictConfig:

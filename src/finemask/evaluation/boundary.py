@@ -64,11 +64,8 @@ def evaluate_boundaries(ground_truth: GroundTruth, results: ResultTable, max_det
         results: with masks; may be empty.
         max_detections: cap on the detections of one image and category.
     """
-    truth: Any = ground_truth.to_coco()
     found = [as_loaded(result, number) for number, result in enumerate(results, start=1)]
-    for annotation in (*truth.anns.values(), *found):
-        annotation["boundary"] = boundary_rle(annotation["segmentation"])
-    run = _BoundaryEval(truth, coco_object(ground_truth, found), "segm")
+    run = _BoundaryEval(ground_truth.to_coco(), coco_object(ground_truth, found), "segm")
     run.params.maxDets = detection_caps(max_detections)
     with quiet_pycocotools():
         run.evaluate()
@@ -86,9 +83,7 @@ class _BoundaryEval(COCOeval):
             return ious
         truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
         best = np.argsort([-detection["score"] for detection in found], kind="mergesort")[: self.params.maxDets[-1]]
-        of_boundaries = coco_mask.iou(
-            [found[position]["boundary"] for position in best.tolist()],
-            [annotation["boundary"] for annotation in truth],
-            [annotation["iscrowd"] for annotation in truth],
-        )
+        ours: Any = [boundary_rle(found[position]["segmentation"]) for position in best.tolist()]
+        theirs: Any = [boundary_rle(annotation["segmentation"]) for annotation in truth]
+        of_boundaries = coco_mask.iou(ours, theirs, [annotation["iscrowd"] for annotation in truth])
         return np.minimum(ious, of_boundaries)

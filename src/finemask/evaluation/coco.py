@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from finemask.evaluation import hotcoco_backend, pycocotools_backend
 from finemask.evaluation.boundary import evaluate_boundaries
 from finemask.evaluation.cross_check import cross_check
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.match_table import match_table
 from finemask.evaluation.operating_point import Curve, build_curve
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
@@ -25,12 +26,13 @@ _BOUNDARY = "boundary"
 BACKENDS: dict[str, Backend] = {"fast": hotcoco_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
 _REFERENCE = "pycocotools"
 _STANDARD_CAP = 100
+_OPERATING_IOU = 0.5
 _HEADROOM = 1.5  # over the objects of the fullest image: a cap at their very number would cost recall
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Counts over the score threshold at IoU 0.5.
+    """Counts over the score threshold at one IoU (0.5, unless another was asked for).
 
     Args:
         iou_type: masks if they were evaluated, else boxes.
@@ -72,6 +74,8 @@ class CocoEvaluator:
         threshold: score at which precision and recall are reported; ``"auto"`` picks the best F1.
         backend: ``"fast"`` (hotcoco) or ``"pycocotools"``, the reference. The fast one is compared with the reference
             on some of the images at the first evaluation of any detections.
+        operating_iou: overlap from which a detection counts as right for thresholds, precision and recall; the
+            APs have their own.
 
     Raises:
         ConfigError: a value that is none of these.
@@ -86,6 +90,7 @@ class CocoEvaluator:
         max_detections: int | Literal["auto"] = "auto",
         threshold: float | Literal["auto"] = "auto",
         backend: str = "fast",
+        operating_iou: float = _OPERATING_IOU,
     ) -> None:
         self.ground_truth = ground_truth
         self.category_ids = [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
@@ -96,6 +101,7 @@ class CocoEvaluator:
         if backend not in BACKENDS:
             raise ConfigError(f"there is no backend {backend!r}", remedy=f"Choose from: {', '.join(BACKENDS)}.")
         self.backend = backend
+        self.operating_iou = _checked_iou(operating_iou)
         if "segm" in self.iou_types:
             ground_truth.check_masks()
         self._results = ResultTable(ground_truth)
@@ -182,6 +188,9 @@ class CocoEvaluator:
             self._is_checked = len(self._results) > 0
         scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
         iou_type = "segm" if "segm" in scores else "bbox"
+        if self.operating_iou != _OPERATING_IOU:
+            table = match_table(self.ground_truth, self._results, iou_type, self.max_detections, [self.operating_iou])
+            scores[iou_type] = replace(scores[iou_type], matches=table.matches())
         curves = self._curves(iou_type, scores[iou_type])
         point = curves.overall.best() if self.threshold == "auto" else curves.overall.at(self.threshold)
         objects = Counter(a["category_id"] for a in self.ground_truth.annotations if not a["iscrowd"])
@@ -191,7 +200,7 @@ class CocoEvaluator:
         if self.with_boundaries:
             metrics[_BOUNDARY] = summarize(evaluate_boundaries(self.ground_truth, self._results, self.max_detections))
         metrics["operating_point"] = {
-            "iou": 0.5,
+            "iou": self.operating_iou,
             "iou_type": iou_type,
             **point.as_dict(),
             **point.counts(),
@@ -285,3 +294,9 @@ def _checked_threshold(threshold: float | str) -> float | Literal["auto"]:
     if isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1:
         return float(threshold)
     raise ConfigError(f"threshold is {threshold!r}", remedy="Give a score from 0 to 1, or auto.")
+
+
+def _checked_iou(iou: float) -> float:
+    if isinstance(iou, int | float) and not isinstance(iou, bool) and 0 < iou <= 1:
+        return float(iou)
+    raise ConfigError(f"operating_iou is {iou!r}", remedy="Give an overlap above 0 and up to 1; 0.5 is usual.")

@@ -1,8 +1,10 @@
 """The ground truth of an evaluation: a COCO file, checked and made complete."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +54,16 @@ class GroundTruth:
         """Objects in the fullest image, crowd regions left out."""
         counts = Counter(a["image_id"] for a in self.annotations if not a["iscrowd"])
         return max(counts.values(), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that an evaluation depends on: the same for files that say the same."""
+        content = [
+            sorted((id_, image.height, image.width) for id_, image in self.images.items()),
+            sorted((category.id, category.name) for category in self.categories),
+            [{key: value for key, value in annotation.items() if key != "id"} for annotation in self.annotations],
+        ]
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def has_masks(self) -> bool:

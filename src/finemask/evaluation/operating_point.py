@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+TARGET = 0.9  # of the points that promise a precision or a recall
+
 
 @dataclass(frozen=True)
 class Point:
@@ -104,11 +106,39 @@ class Curve:
         position = int(np.argmax(self.f1))
         return self._point(float(self.thresholds[position]), position)
 
+    def at_precision(self, target: float) -> Point:
+        """The point that finds most with a precision of the target or more; a point without threshold if none has it.
+
+        Of several that find as much, it is the one with the highest threshold.
+        """
+        reached = (self.precision >= target) & (self.true_positives > 0)
+        if not reached.any():
+            return self._point(None, -1)
+        position = int(np.argmax(np.where(reached, self.true_positives, -1)))
+        return self._point(float(self.thresholds[position]), position)
+
+    def at_recall(self, target: float) -> Point:
+        """The point with the highest threshold that finds the target or more; one without threshold if none does."""
+        reached = (self.recall >= target) & (self.true_positives > 0)
+        if not reached.any():
+            return self._point(None, -1)
+        position = int(np.argmax(reached))
+        return self._point(float(self.thresholds[position]), position)
+
     def _point(self, threshold: float | None, position: int) -> Point:
         if position < 0:
             return Point(threshold, 0, 0, self.positives)
         true, false = int(self.true_positives[position]), int(self.false_positives[position])
         return Point(threshold, true, false, self.positives - true)
+
+
+def operating_points(curve: Curve) -> dict[str, Point]:
+    """The three points to choose from: ``best_f1``, ``precision_90`` and ``recall_90``."""
+    return {
+        "best_f1": curve.best(),
+        "precision_90": curve.at_precision(TARGET),
+        "recall_90": curve.at_recall(TARGET),
+    }
 
 
 def build_curve(score: NDArray[Any], is_true: NDArray[np.bool_], positives: int) -> Curve:

@@ -9,6 +9,7 @@ from typing import Any
 from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.report.page import write_report
+from finemask.evaluation.uncertainty import uncertainty
 from finemask.ops.files import atomic_path, write_json
 
 
@@ -53,14 +54,17 @@ def write_evaluation(
     results = evaluator.results
     write_json(predictions, results, indent=None)  # first: it is what cannot be computed again quickly
     evaluation = evaluator.evaluate()
-    evaluation.metrics.update(analyse(evaluator))
-    metrics = output / f"metrics{suffix}.json"
-    write_json(metrics, evaluation.metrics)
+    metrics = dict(evaluation.metrics)
+    metrics |= analyse(evaluator)
+    metrics |= uncertainty(evaluator, evaluation)
+    metrics["source"] = _source(evaluator, images_dir)
+    metrics_file = output / f"metrics{suffix}.json"
+    write_json(metrics_file, metrics)
     table = output / f"per_class{suffix}.csv"
-    _write_per_class(table, evaluation.metrics["per_class"])
+    _write_per_class(table, metrics["per_class"])
     report = write_report(
         output / f"report{suffix}",
-        metrics=evaluation.metrics,
+        metrics=metrics,
         curves=evaluation.curves,
         ground_truth=evaluator.ground_truth,
         results=results,
@@ -70,7 +74,17 @@ def write_evaluation(
         provenance=provenance,
         training_curves=training_curves,
     )
-    return WrittenEvaluation(evaluation.metrics, [metrics, predictions, table, report])
+    return WrittenEvaluation(metrics, [metrics_file, predictions, table, report])
+
+
+def _source(evaluator: CocoEvaluator, images_dir: Path | None) -> dict[str, str | None]:
+    """Where the ground truth and its images lie, for whoever compares this evaluation with another."""
+    annotations = Path(evaluator.ground_truth.source)
+    return {
+        "annotations": str(annotations.absolute()) if annotations.is_file() else None,
+        "images": None if images_dir is None else str(Path(images_dir).absolute()),
+        "fingerprint": evaluator.ground_truth.fingerprint,
+    }
 
 
 def _write_per_class(path: Path, per_class: Mapping[str, Mapping[str, Any]]) -> None:

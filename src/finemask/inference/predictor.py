@@ -14,10 +14,10 @@ from finemask.errors import ConfigError, FinemaskError
 from finemask.inference.instances import Instances, instances_from_detections
 from finemask.inference.sources import NamedImage, One, Source, list_items
 from finemask.model_file import load_model_file
-from finemask.model_header import ModelHeader
+from finemask.model_header import POINTS, ModelHeader
 from finemask.types import Category, Detections
 
-Threshold: TypeAlias = float | Literal["auto"]
+Threshold: TypeAlias = float | Literal["auto", "best_f1", "precision_90", "recall_90"]
 
 
 def load(path: Path | str, device: str = "auto", trust: Collection[str] = ()) -> "Predictor":
@@ -103,7 +103,7 @@ class Predictor:
             source: path, URL, PIL image, uint8 RGB array [H, W, 3] or grey [H, W]; a list of these; a folder,
                 glob, text file of paths or video.
             threshold: score below which nothing is reported; ``auto`` takes the model file's own threshold of
-                each class.
+                each class; ``best_f1``, ``precision_90`` and ``recall_90`` take those of that operating point.
             batch_size: images that run together at most.
 
         Returns:
@@ -124,7 +124,7 @@ class Predictor:
         """As ``predict``, one image after another, holding no more than a batch.
 
         Raises:
-            ConfigError: a threshold outside 0..1 or a batch size below 1.
+            ConfigError: a threshold outside 0..1, one that the model file does not hold, or a batch size below 1.
         """
         threshold_of = self._threshold(threshold)
         if batch_size < 1:
@@ -147,13 +147,26 @@ class Predictor:
     def _threshold(self, threshold: Threshold) -> Callable[[str], float]:
         if threshold == "auto":
             return self.header.threshold_of
+        if threshold in POINTS:
+            return self._at_point(str(threshold))
         try:
             value = float(threshold)
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            raise ConfigError(f"threshold={threshold}", remedy="It is auto or a number from 0 to 1.")
+            known = ", ".join(POINTS)
+            raise ConfigError(f"threshold={threshold}", remedy=f"It is auto, {known} or a number from 0 to 1.")
         return lambda name: value
+
+    def _at_point(self, point: str) -> Callable[[str], float]:
+        chosen = self.header.thresholds_at(point)
+        if chosen is None:
+            raise ConfigError(
+                f"this model file holds no threshold for {point}: it was not reached in validation, or the file was "
+                "written before finemask looked for it",
+                remedy="Use threshold=auto or a number from 0 to 1.",
+            )
+        return chosen.__getitem__
 
     def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
         """Runs images of one size; a batch that does not fit into the GPU's memory is halved."""

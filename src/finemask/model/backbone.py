@@ -6,7 +6,6 @@ and feature maps at strides 4, 8, 16, 32 and a pooled 64.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from finemask.errors import ConfigError, MissingExtraError
-from finemask.model.frozen_norm import FrozenNorm, freeze_batch_norm
+from finemask.model.norms import norm_layer, pyramid_norm, replace_batch_norm
+from finemask.model.stages import split_stages
 
 STAGES = 4  # strides 4, 8, 16, 32
 
@@ -35,8 +35,9 @@ class PyramidBackbone(nn.Module):
         body: image batch to four maps of strides 4, 8, 16, 32.
         in_channels: of these maps.
         out_channels: of every pyramid level.
-        fpn_norm: ``none`` or ``bn`` (torchvision's v2 recipe).
-        stages: names of the body's children in order, split into the five parts that ``transfer`` freezes one by one.
+        fpn_norm: see ``pyramid_norm``; ``bn`` is torchvision's v2 recipe.
+        stages: names of the body's modules in order, split into the five parts that ``transfer`` freezes one by one.
+        channels_last: the body's maps are [B, h, w, C], as Swin's.
     """
 
     def __init__(
@@ -46,19 +47,23 @@ class PyramidBackbone(nn.Module):
         out_channels: int,
         stages: list[list[str]],
         fpn_norm: str = "none",
+        *,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.body = body
-        norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d if fpn_norm == "bn" else None
-        self.fpn = FeaturePyramidNetwork(in_channels, out_channels, LastLevelMaxPool(), norm_layer)
+        self.fpn = FeaturePyramidNetwork(in_channels, out_channels, LastLevelMaxPool(), pyramid_norm(fpn_norm))
         self.out_channels = out_channels
         self.stages = stages
+        self._channels_last = channels_last
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images [B, 3, H, W] to maps ``0``, ``1``, ``2``, ``3`` and ``pool``, each [B, out_channels, h, w]."""
         maps = self.body(images)
         if not isinstance(maps, dict):
             maps = OrderedDict((str(level), features) for level, features in enumerate(maps))
+        if self._channels_last:
+            maps = OrderedDict((level, features.permute(0, 3, 1, 2)) for level, features in maps.items())
         pyramid: dict[str, Tensor] = self.fpn(maps)
         return pyramid
 
@@ -75,9 +80,9 @@ def resnet_fpn(
     Args:
         name: of torchvision's builder.
         out_channels: of the pyramid.
-        norm: ``frozen_bn`` or ``bn``.
+        norm: see ``norm_layer``.
         norm_eps: of the frozen normalisation; torchvision's COCO_V1 weights were trained with 0.
-        fpn_norm: ``none`` or ``bn``.
+        fpn_norm: see ``pyramid_norm``.
     """
     builder = getattr(resnet, name, None)
     if builder is None:
@@ -117,7 +122,7 @@ def timm_fpn(
 ) -> PyramidBackbone:
     """Any backbone of timm that gives feature maps at strides 4, 8, 16 and 32; needs the extra ``timm``.
 
-    Batch norm layers are replaced by frozen ones where ``norm`` is ``frozen_bn``; other kinds stay as they are.
+    Batch norm layers become what ``norm`` says; other kinds stay as they are.
     """
     try:
         import timm
@@ -134,25 +139,26 @@ def timm_fpn(
             where="model.backbone.name",
             remedy="timm.list_models() names its backbones; choose a convolutional or hierarchical one.",
         ) from error
-    if norm == "frozen_bn":
-        body = freeze_batch_norm(body, norm_eps)
+    body = replace_batch_norm(body, norm, norm_eps)
+    info = _feature_info(body)
+    channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
+    stages = _timm_stages(body, info.module_name())
+    return PyramidBackbone(body, list(info.channels()), out_channels, stages, fpn_norm, channels_last=channels_last)
+
+
+def _timm_stages(body: nn.Module, ends: list[str]) -> list[list[str]]:
+    """Timm flattens some bodies (``stages.0`` is the child ``stages_0``) and not others."""
+    modules = {name for name, _ in body.named_modules()}
+    found = [next((name for name in (end, end.replace(".", "_")) if name in modules), None) for end in ends]
+    known = [end for end in found if end is not None]
+    if len(known) == len(ends):
+        return split_stages(body, known)
     children = [child for child, _ in body.named_children()]
-    # timm names a stage's modules differently in every family: the stem alone is told apart, the rest is one part.
-    stages = [children[:1], [], [], [], children[1:]]
-    return PyramidBackbone(body, list(_feature_info(body).channels()), out_channels, stages, fpn_norm)
+    return [children[:1], [], [], [], children[1:]]  # the stem alone is told apart, the rest is one part
 
 
 def _feature_info(body: nn.Module) -> Any:
     return body.feature_info  # timm's own description of its maps
-
-
-def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:
-    """The constructor of a normalisation layer by its name in a configuration."""
-    if norm == "frozen_bn":
-        return lambda channels: FrozenNorm(channels, eps=eps)
-    if norm == "bn":
-        return nn.BatchNorm2d
-    raise ConfigError(f"{norm!r} is not one of auto, frozen_bn, bn", where="model.backbone.norm")
 
 
 def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:

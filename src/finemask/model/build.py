@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from finemask.errors import ConfigError
+from finemask.model.backbone import STAGES, PyramidBackbone
 from finemask.model.box_branch import box_branch_of
 from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
 from finemask.model.heads import POOLED_BOX, POOLED_MASK
@@ -23,6 +24,7 @@ BUILDERS: frozenset[str] = frozenset(
         "finemask.model.backbone.resnet_fpn",
         "finemask.model.backbone.mobilenet_fpn",
         "finemask.model.backbone.timm_fpn",
+        "finemask.model.torchvision_backbone.torchvision_fpn",
         "finemask.model.small_backbone.small_fpn",
         "finemask.model.anchors.fpn_anchors",
         "finemask.model.heads.two_mlp",
@@ -91,6 +93,10 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         if not isinstance(roi_options["detections_per_img"], int) or roi_options["detections_per_img"] < 1:
             raise ConfigError("a whole number of at least 1, or auto", where="model.roi_heads.detections_per_img")
         per_location = anchors.num_anchors_per_location()
+        if isinstance(backbone, PyramidBackbone) and len(per_location) != STAGES + 1:
+            raise ConfigError(
+                f"{len(per_location)} sizes for the {STAGES + 1} levels of the pyramid", where="model.anchors.sizes"
+            )
         rpn = RowsRegionProposalNetwork(
             anchors,
             RowsRPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),

@@ -34,6 +34,11 @@ def freeze_batch_norm(module: nn.Module, eps: float) -> nn.Module:
     return module
 
 
+def is_frozen_norm(module: nn.Module) -> bool:
+    """Whether a module is a frozen batch norm with an activation behind it."""
+    return isinstance(module, _NormThenActivation)
+
+
 class _NormThenActivation(nn.Module):
     """Keeps the parameter names of the norm it wraps, so that timm's weights still load."""
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from finemask.ops.mask_targets import mask_targets
 from finemask.ops.point_targets import point_targets, points_in_boxes
@@ -102,7 +103,10 @@ def _pixels_inside(
     A mask target of one cell averages one sample a pixel; half a pixel to the left, the samples of a box with
     whole-numbered edges fall on the pixels themselves.
     """
-    snapped = [of_image.round() for of_image in boxes]
+    snapped = [
+        clip_boxes_to_image(of_image.round(), (maps.shape[-2], maps.shape[-1]))
+        for of_image, maps in zip(boxes, layers, strict=True)
+    ]
     share = mask_targets(layers, slots, matched_idxs, [of_image - 0.5 for of_image in snapped], 1)[:, 0, 0]
     sides = torch.cat([of_image[:, 2:] - of_image[:, :2] for of_image in snapped])
     return share * sides.clamp(min=1.0).prod(1)

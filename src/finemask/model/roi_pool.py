@@ -55,17 +55,19 @@ class PyramidRoIAlign(MultiScaleRoIAlign):
 
 
 class _SparseProduct(torch.autograd.Function):
-    """``matrix @ rows`` for a constant matrix."""
+    """``matrix @ rows`` for a constant matrix, in float32 under autocast too: torch has no other sparse product."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, matrix: "csr_array[Any, Any]") -> Tensor:
         ctx.matrix = matrix
-        return _as_torch(matrix) @ rows
+        with torch.autocast("cpu", enabled=False):
+            return _as_torch(matrix) @ rows
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         transposed = ctx.matrix.T.tocsr()  # linear in its entries, where torch would sort them
-        return _as_torch(transposed) @ gradients[0].contiguous(), None
+        with torch.autocast("cpu", enabled=False):
+            return _as_torch(transposed) @ gradients[0].contiguous(), None
 
 
 def _as_torch(matrix: "csr_array[Any, Any]") -> Tensor:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from finemask.model.backbone import PyramidBackbone, norm_layer
+from finemask.model.backbone import PyramidBackbone
+from finemask.model.norms import norm_layer
 
 
 def small_fpn(
@@ -22,9 +23,9 @@ def small_fpn(
         name: ``small``.
         channels: at strides 4, 8, 16 and 32.
         out_channels: of the pyramid.
-        norm: ``bn`` or ``frozen_bn``.
+        norm: see ``norm_layer``.
         norm_eps: of the frozen normalisation.
-        fpn_norm: ``none`` or ``bn``.
+        fpn_norm: see ``pyramid_norm``.
     """
     body = SmallBody(channels, norm, norm_eps)
     stages = [["stem"], *([f"stage{number}"] for number in range(len(channels)))]
@@ -36,7 +37,7 @@ class SmallBody(nn.Module):
 
     Args:
         channels: of the stages.
-        norm: ``bn`` or ``frozen_bn``.
+        norm: see ``norm_layer``.
         norm_eps: of the frozen normalisation.
     """
 

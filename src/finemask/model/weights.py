@@ -1,15 +1,16 @@
 """Pretrained weights: where they come from, what of them fits, and a report of both."""
 
+import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
@@ -17,6 +18,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 
 from finemask.errors import WeightsError
 from finemask.model.box_branch import weight_seeds
+from finemask.model.class_rows import Classes, ClassRows, carry_class_rows
 
 _COCO = {
     "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
@@ -45,6 +47,7 @@ class LoadReport:
         skipped: names in the file that the model has no place for, with shapes.
         share_of_body: share of the backbone body's numbers that were filled, 0..1.
         seeds: those of the loaded that the file lacks and that begin as copies of a plain part, with its name.
+        class_rows: which class took which rows; ``None`` where the weights have no heads or nobody asked.
     """
 
     source: str
@@ -53,24 +56,34 @@ class LoadReport:
     skipped: list[tuple[str, tuple[int, ...]]]
     share_of_body: float
     seeds: Mapping[str, str] = field(default_factory=dict)
+    class_rows: ClassRows | None = None
 
 
-def load_weights(model: nn.Module, config: Mapping[str, Any]) -> LoadReport | None:
+def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Sequence[str] = ()) -> LoadReport | None:
     """Loads what ``model.weights`` names into a freshly built model.
 
     Args:
         model: as ``build_model`` gives it; changed in place.
-        config: the resolved group ``model``; ``weights`` is ``coco``, ``imagenet``, ``none`` or a path.
+        config: the resolved group ``model``; ``weights`` is ``coco``, ``imagenet``, ``none`` or a path, and
+            ``class_transfer`` says how classes of the weights become classes of the model.
+        class_names: of the model's classes, in order; without them rows of classes are taken in order.
 
     Returns:
         The report, or ``None`` for ``none``.
 
     Raises:
         WeightsError: the weights cannot be had, cannot be read, or are of another architecture.
+        ConfigError: ``class_transfer`` names classes that are not there.
     """
     weights = str(config["weights"])
     if weights == "none":
         return None
+
+    def fit(state_dict: Mapping[str, Tensor], source: str, in_file: Sequence[str] | None = None) -> LoadReport:
+        wish = config.get("class_transfer", "auto") or "none"
+        classes = Classes(class_names, in_file, wish, _coco_names()) if class_names else None
+        return fit_state_dict(model, state_dict, source, classes)
+
     if weights == "coco":
         if config["name"] not in _COCO:
             raise WeightsError(
@@ -79,18 +92,28 @@ def load_weights(model: nn.Module, config: Mapping[str, Any]) -> LoadReport | No
                 remedy="Use model.weights=imagenet, none, or the path of a file of your own.",
             )
         chosen = _COCO[config["name"]]
-        return fit_state_dict(model, _download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})")
+        return fit(_download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})", _coco_names())
     if weights == "imagenet":
         name = config["backbone"]["name"]
         if config["backbone"]["_target_"].endswith("timm_fpn"):
-            return fit_state_dict(model, _timm_state_dict(name), f"timm's weights of {name}")
-        chosen = get_model_weights(name)["IMAGENET1K_V1"]
-        return fit_state_dict(model, _download(chosen), f"IMAGENET1K_V1 of torchvision ({_file_name(chosen)})")
-    return fit_state_dict(model, read_state_dict(Path(weights)), weights)
+            return fit(_timm_state_dict(name), f"timm's weights of {name}")
+        published = get_model_weights(name)
+        chosen = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
+        return fit(_download(chosen), f"{chosen.name} of torchvision ({_file_name(chosen)})")
+    tensors, in_file = read_weights(Path(weights))
+    return fit(tensors, weights, in_file)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a ``.safetensors``, ``.pth``, ``.pt`` or Lightning ``.ckpt`` file, without unpickling code.
+    """The tensors of ``read_weights``."""
+    return read_weights(path)[0]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    """What a ``.safetensors``, ``.pth``, ``.pt`` or Lightning ``.ckpt`` file holds, without unpickling code.
+
+    Returns:
+        Tensors by name, and the names of the classes in order where the file tells, as finemask's own do.
 
     Raises:
         WeightsError: no such file, or it holds something else.
@@ -100,8 +123,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             found: Any = load_file(path)
+            names = _names_in_header(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
+            names = found.get("class_names") if isinstance(found, dict) else None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
@@ -118,14 +143,33 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     )
     if not tensors:
         raise WeightsError("the file holds no tensors", where=path)
-    return tensors
+    return tensors, [str(name) for name in names] if isinstance(names, list) else None
 
 
-def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> LoadReport:
+def _names_in_header(path: Path) -> list[str] | None:
+    """The categories of a finemask model file; ``None`` of any other safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("finemask")
+    try:
+        return None if text is None else [category["name"] for category in json.loads(text)["categories"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def fit_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor], source: str, classes: Classes | None = None
+) -> LoadReport:
     """Copies every tensor whose name and shape fit, under whichever prefix most of them do.
+
+    Args:
+        model: changed in place.
+        state_dict: tensors by name.
+        source: what the report calls them.
+        classes: names of the classes on both sides; without them tensors with rows a class fit if their shapes do.
 
     Raises:
         WeightsError: less than three quarters of the backbone's numbers would be filled.
+        ConfigError: ``model.class_transfer`` names classes that are not there.
     """
     wanted = {name: tensor for name, tensor in model.state_dict().items() if _counts(name)}
     named = {_modern_name(name): tensor for name, tensor in state_dict.items() if _counts(name)}
@@ -133,6 +177,11 @@ def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: s
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
     candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
     best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in best.items()}
+    class_rows = None
+    if classes is not None:
+        best, class_rows = carry_class_rows(best, wanted, classes)
+    # after the rows: what begins as a copy of a plain part has its classes in the same places
     seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
     best |= {name: best[plain] for name, plain in seeds.items()}
     fitting = _fitting(best, wanted)
@@ -150,13 +199,12 @@ def fit_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], source: s
         source=source,
         loaded=sorted(fitting),
         reinitialised=[
-            (name, tuple(tensor.shape), tuple(best[name].shape) if name in best else None)
-            for name, tensor in wanted.items()
-            if name not in fitting
+            (name, tuple(tensor.shape), shapes.get(name)) for name, tensor in wanted.items() if name not in fitting
         ],
         skipped=[(name, tuple(tensor.shape)) for name, tensor in best.items() if name not in wanted],
         share_of_body=share,
         seeds={name: plain for name, plain in seeds.items() if name in fitting},
+        class_rows=class_rows,
     )
 
 
@@ -187,6 +235,12 @@ def _examples(names: Mapping[str, Any], strip: str = "") -> str:
 
 def _file_name(weights: Any) -> str:
     return Path(urlparse(weights.url).path).name
+
+
+def _coco_names() -> list[str]:
+    """Names of rows 1 to 90 of torchvision's COCO weights; some stand for no class and are called N/A."""
+    names: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+    return names
 
 
 def _download(weights: Any) -> dict[str, Tensor]:

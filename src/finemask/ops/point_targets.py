@@ -60,8 +60,8 @@ def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 def features_at(feature_map: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of a map [C, H, W] at points [R, P, 2], (x, y) in its own pixels: [R, P, C]."""
     height, width = feature_map.shape[-2:]
-    last = torch.tensor([max(1, width - 1), max(1, height - 1)], device=points.device)
-    grid = (points / last) * 2 - 1
+    x, y = points.unbind(2)
+    grid = torch.stack([x * (2 / max(1, width - 1)) - 1, y * (2 / max(1, height - 1)) - 1], dim=2)
     values = functional.grid_sample(
         feature_map[None].to(grid.dtype), grid[None], mode="bilinear", padding_mode="border", align_corners=True
     )

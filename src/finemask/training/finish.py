@@ -14,7 +14,7 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import save_model_file
-from finemask.model_header import ModelHeader
+from finemask.model_header import POINTS, ModelHeader
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.console import show_table
@@ -104,8 +104,8 @@ def finish(
             model=model_config,
             categories=datamodule.categories,
             preprocessing=module.model.preprocessing,
-            thresholds=_thresholds(metrics["val"]),
-            metrics=metrics["val"],
+            thresholds=model_thresholds(metrics["val"]),
+            metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
             data_fingerprint=datamodule.train_index.fingerprint,
             licenses=_licences(str(model_config["weights"])),
         ),
@@ -119,10 +119,19 @@ def _best_checkpoint(run_dir: Path) -> Path:
     return best if best.is_file() else run_dir / "checkpoints" / LAST
 
 
-def _thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def model_thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model file says of thresholds, out of the content of ``metrics.json``."""
+    chosen = metrics["thresholds"]
     return {
         "global": metrics["operating_point"]["threshold"],
         "per_class": {name: values["threshold"] for name, values in metrics["per_class"].items()},
+        "points": {
+            point: {
+                "global": chosen[point]["threshold"],
+                "per_class": {name: points[point]["threshold"] for name, points in chosen["per_class"].items()},
+            }
+            for point in POINTS
+        },
     }
 
 

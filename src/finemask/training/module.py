@@ -15,6 +15,7 @@ from finemask.errors import ConfigError, FinemaskError
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.transfer import set_train_mode
 from finemask.training.optim import SchedulerFactory, parameter_groups
+from finemask.training.unfreezing import Unfreezing
 from finemask.types import Detections, Target
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class MaskRCNNModule(pl.LightningModule):
         weight_decay: of weights of two and more dimensions.
         backbone_lr_scale: factor of ``lr`` for the body.
         seed: with the epoch, decides every random number that the model draws.
+        layer_decay: see ``parameter_groups``.
+        unfreezing: of parts of the backbone on a schedule.
+        class_names: in order; checkpoints name them, so that other trainings can take over rows by name.
     """
 
     def __init__(
@@ -45,6 +49,9 @@ class MaskRCNNModule(pl.LightningModule):
         weight_decay: float = 0.0,
         backbone_lr_scale: float = 1.0,
         seed: int = 0,
+        layer_decay: float = 1.0,
+        unfreezing: Unfreezing | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,11 +61,14 @@ class MaskRCNNModule(pl.LightningModule):
         self._weight_decay = weight_decay
         self._backbone_lr_scale = backbone_lr_scale
         self._seed = seed
+        self._layer_decay = layer_decay
+        self._unfreezing = unfreezing
+        self._class_names = list(class_names)
         self._non_finite_steps = 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
-        groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale)
+        groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale, self._layer_decay)
         try:
             optimizer = self._optimizer(groups, lr=self._lr)
         except (TypeError, ValueError) as error:
@@ -68,8 +78,17 @@ class MaskRCNNModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Training mode, but for batch norm layers that are frozen."""
+        """Training mode, but for batch norm layers that are frozen; parts of the backbone whose time has come."""
+        if self._unfreezing is not None:
+            self._unfreezing.start_epoch(self.current_epoch, alone=self.trainer.world_size == 1)
         set_train_mode(self.model)
+        if self._unfreezing is not None:
+            self._unfreezing.keep_statistics()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """What is frozen by the schedule is not moved."""
+        if self._unfreezing is not None:
+            self._unfreezing.drop_gradients()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The sum of the losses; ``None``, which skips the step, if it is not finite."""
@@ -115,6 +134,8 @@ class MaskRCNNModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
         checkpoint["finemask_version"] = 1
+        if self._class_names:
+            checkpoint["class_names"] = self._class_names
 
 
 def logs_this_step(trainer: pl.Trainer) -> bool:

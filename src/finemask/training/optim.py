@@ -10,12 +10,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from finemask.errors import ConfigError
+from finemask.model.transfer import STAGE_NAMES, stage_of
 
 _WARMUP_START = 0.01  # of the learning rate, at the first step
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Trainable parameters, with their own rate for the backbone's body and no decay for norms and biases.
 
@@ -27,20 +28,29 @@ def parameter_groups(
         lr: learning rate of everything but the body.
         weight_decay: of weights of two and more dimensions.
         backbone_lr_scale: factor of ``lr`` for the body.
+        layer_decay: a further factor for each part of the body, once for the last, five times for the stem.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone.body."), parameter.ndim > 1)
+            key = (_depth(model, name, layer_decay), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": lr * (backbone_lr_scale if in_body else 1.0),
+            "lr": lr * (backbone_lr_scale * layer_decay**depth if depth else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
         }
-        for (in_body, decays), parameters in groups.items()
+        for (depth, decays), parameters in groups.items()
     ]
+
+
+def _depth(model: nn.Module, name: str, layer_decay: float) -> int:
+    """How many parts of the body lie between a parameter and the heads, itself included; without decay all are one."""
+    stage = stage_of(model, name)
+    if stage is None:
+        return 0
+    return len(STAGE_NAMES) - stage if layer_decay != 1.0 else 1
 
 
 def cosine(

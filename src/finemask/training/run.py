@@ -20,9 +20,11 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.self_check import ground_truth_as_predictions
 from finemask.model.build import build_model
+from finemask.model.norms import has_sync_norm
 from finemask.model.resolve import resolve_model
-from finemask.model.transfer import Transfer, apply_transfer
+from finemask.model.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.weights import load_weights
+from finemask.training.anchors import anchors_line, trained_boxes
 from finemask.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.progress import EpochLines, TerminalProgress
@@ -32,7 +34,8 @@ from finemask.training.csv_logger import CsvLogger
 from finemask.training.finish import Finished, finish
 from finemask.training.module import MaskRCNNModule
 from finemask.training.run_dir import close_run, open_run, write_origin
-from finemask.training.tables import data_table, model_table, weights_table
+from finemask.training.tables import classes_table, data_table, model_table, weights_table
+from finemask.training.unfreezing import Unfreezing
 
 log = logging.getLogger(__name__)
 
@@ -95,31 +98,47 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
     }
     log.info("Run: %s%s", run_dir, f", resumed from {checkpoint}" if checkpoint else "")
-    show_table(data_table(splits, len(datamodule.categories)))
+    class_names = [category.name for category in datamodule.categories]
+    show_table(data_table(splits, len(class_names)))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
+    boxes = trained_boxes(splits["train"])
     fullest = max(index.max_instances_per_image for index in splits.values())
-    model_config = resolve_model(plain(cfg.model), fullest, splits["train"].instances_per_label)
-    model = build_model(model_config, num_classes=len(datamodule.categories) + 1)
-    apply_transfer(model, Transfer(**plain(cfg.transfer)))
-    show_table(model_table(model, model_config))
-    report = None if checkpoint else load_weights(model, model_config)
+    counts = splits["train"].instances_per_label
+    model_config = resolve_model(plain(cfg.model), fullest, instances_per_label=counts, boxes=boxes)
+    model = build_model(model_config, num_classes=len(class_names) + 1)
+    transfer = Transfer(**plain(cfg.transfer))
+    apply_transfer(model, transfer)
+    begins = first_epochs(transfer, cfg.trainer.max_epochs if (cfg.trainer.max_epochs or -1) > 0 else None)
+    show_table(model_table(model, model_config, begins))
+    if line := anchors_line(plain(cfg.model), model_config, boxes):
+        log.info("%s", line)
+    report = None if checkpoint else load_weights(model, model_config, class_names)
     if report is not None:
         show_table(weights_table(report))
+        if report.class_rows is not None:
+            show_table(classes_table(report.class_rows))
 
     evaluators = {name: _evaluator(cfg, index) for name, index in splits.items() if name != "train"}
     _check_evaluator(evaluators["val"], cfg)
     module = MaskRCNNModule(
         model,
-        optimizer=_instantiate(_without(cfg.optimizer, "lr", "weight_decay"), "optimizer"),
+        optimizer=_instantiate(_optimizer(cfg), "optimizer"),
         scheduler=_instantiate(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay or 0.0,
-        backbone_lr_scale=cfg.transfer.backbone_lr_scale,
+        backbone_lr_scale=transfer.backbone_lr_scale,
+        layer_decay=transfer.layer_decay,
+        unfreezing=Unfreezing(model, begins) if begins else None,
         seed=cfg.seed,
+        class_names=class_names,
     )
     evaluation = CocoEvaluation(evaluators["val"])
     trainer = _build_trainer(cfg, evaluation)
+    if trainer.world_size > 1 and pl_is_cpu(trainer) and has_sync_norm(model):
+        raise ConfigError(
+            "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
+        )
     if pl_is_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
@@ -162,7 +181,6 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
     run_dir = Path(cfg.run_dir)
     callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node]
     loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
-    precision = _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
     quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
     own = [
         evaluation,
@@ -173,7 +191,7 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
         trainer: pl.Trainer = _instantiate(
             cfg.trainer,
             "trainer",
-            precision=precision,
+            precision=_precision(cfg),
             # Evaluation first: the others read what it logs. Checkpoints come last of themselves.
             callbacks=[
                 *own,
@@ -249,8 +267,16 @@ def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
         raise ConfigError(str(cause or error).splitlines()[0], where=where) from error
 
 
-def _without(node: DictConfig, *keys: str) -> dict[str, Any]:
-    return {str(key): value for key, value in node.items() if key not in keys}
+def _optimizer(cfg: DictConfig) -> dict[str, Any]:
+    """The optimiser's own arguments; rates and decay are given by parameter group."""
+    options = {str(key): value for key, value in cfg.optimizer.items() if key not in ("lr", "weight_decay")}
+    if options.get("fused") and "mixed" in str(_precision(cfg)) and cfg.trainer.gradient_clip_val:
+        options["fused"] = False  # a fused one scales gradients itself, and Lightning cannot clip them before that
+    return options
+
+
+def _precision(cfg: DictConfig) -> Any:
+    return _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
 
 
 def _best_precision() -> str:

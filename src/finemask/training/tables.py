@@ -1,20 +1,26 @@
 """Tables that a run prints: its data, its model, its weights, its results."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
+from finemask.evaluation.bootstrap import interval_text
 from finemask.model.backbone import count_parameters
+from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.norms import norm_notes
+from finemask.model.transfer import STAGE_NAMES
 from finemask.model.weights import LoadReport
 
 _PARTS = (
     "backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
           "roi_heads.mask_predictor")  # fmt: skip
 _SHOWN_SHAPES = 6
+_SHOWN_CLASSES = 20
 
 
 def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
@@ -38,8 +44,14 @@ def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
     return table
 
 
-def model_table(model: MaskRCNN, config: Mapping[str, Any]) -> Table:
-    """Parameters of each part, trained and frozen, and what happens to an image."""
+def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Table:
+    """Parameters of each part, trained and frozen, and what happens to an image.
+
+    Args:
+        model: after ``apply_transfer``.
+        config: the resolved group ``model``.
+        begins: see ``Unfreezing``; what it frees later counts as trained.
+    """
     shown = model.preprocessing
     sizes = "/".join(str(size) for size in shown.min_size)
     table = Table(
@@ -57,23 +69,35 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any]) -> Table:
             *(f"{count_parameters(part, trainable):,}" for trainable in (None, True, False)),
             end_section=name == _PARTS[-1],
         )
+    notes = [*norm_notes(model), *_schedule(begins)]
+    table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
     return table
+
+
+def _schedule(begins: Sequence[int]) -> list[str]:
+    later = [f"{name} from epoch {begin + 1}" for name, begin in zip(STAGE_NAMES[::-1], begins, strict=False) if begin]
+    return [f"backbone frozen at first, then trained: {', '.join(later)}"] if later else []
 
 
 def weights_table(report: LoadReport) -> Table:
     """What was loaded, re-initialised and skipped, part by part."""
     table = Table(title=f"Weights: {report.source}", title_justify="left")
-    for heading in ("part", "tensors loaded", "re-initialised", "skipped in the file"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    loaded = Counter(_part(name) for name in report.loaded)
+    carried = set(report.class_rows.carried) if report.class_rows else set()
+    headings = ["part", "tensors loaded", "re-initialised", "skipped in the file"]
+    for heading in headings + ["rows by class name"] * bool(carried):
+        is_part = heading == "part"
+        table.add_column(heading, justify="left" if is_part else "right", no_wrap=is_part)
+    loaded = Counter(_part(name) for name in report.loaded if name not in carried)
     fresh = Counter(_part(name) for name, _, _ in report.reinitialised)
     skipped = Counter(_part(name) for name, _ in report.skipped)
     for part in [*_PARTS, *sorted(set(skipped) - set(_PARTS))]:
-        table.add_row(part, *(str(count[part] or "–") for count in (loaded, fresh, skipped)))
+        counts = [loaded, fresh, skipped] + [Counter(map(_part, carried))] * bool(carried)
+        table.add_row(part, *(str(count[part] or "–") for count in counts))
     changed = [
         f"{name}: {_shape(found)} in the file, {_shape(shape)} in the model"
         for name, shape, found in report.reinitialised
-        if found is not None
+        if found not in (None, shape)
     ]
     left_over = [f"{name} {_shape(shape)}: no place for it in the model" for name, shape in report.skipped]
     copies = Counter((_part(name), _part(plain)) for name, plain in report.seeds.items())
@@ -89,6 +113,27 @@ def weights_table(report: LoadReport) -> Table:
     return table
 
 
+def classes_table(rows: ClassRows) -> Table:
+    """Which class began from which rows of the weights' heads."""
+    table = Table(title="Classes: rows of the heads", title_justify="left")
+    table.add_column("class")
+    table.add_column("begins from")
+    seeded = [(name, names) for name, names in rows.taken if names]
+    for name, names in seeded[:_SHOWN_CLASSES]:
+        table.add_row(Text(name), Text(names[0] if len(names) == 1 else f"mean of {', '.join(names)}"))
+    if len(seeded) > _SHOWN_CLASSES:
+        table.add_row(f"and {len(seeded) - _SHOWN_CLASSES} more", "")
+    fresh = [name for name, names in rows.taken if not names]
+    if fresh:
+        hidden = len(fresh) - _SHOWN_CLASSES
+        more = f" and {hidden} more" if hidden > 0 else ""
+        table.add_row(Text(", ".join(fresh[:_SHOWN_CLASSES]) + more), "random rows")
+    table.add_row("(background)", "background" if rows.any else "random rows")
+    table.caption = "\n".join(rows.notes) or None
+    table.caption_justify = "left"
+    return table
+
+
 def results_table(metrics: Mapping[str, Any], title: str) -> Table:
     """COCO numbers for boxes and masks, and the operating point."""
     table = Table(title=title, title_justify="left")
@@ -98,7 +143,9 @@ def results_table(metrics: Mapping[str, Any], title: str) -> Table:
         table.add_column(name, justify="right")
     for iou_type, heading in (("segm", "masks"), ("bbox", "boxes")):
         if iou_type in metrics:
-            table.add_row(heading, *(_number(metrics[iou_type][name]) for name in names))
+            ends = metrics.get("confidence_interval", {}).get(iou_type, {}).get("AP")
+            numbers = [_number(metrics[iou_type][name]) for name in names]
+            table.add_row(heading, numbers[0] + interval_text(ends), *numbers[1:])
     point = metrics["operating_point"]
     table.caption = (
         f"at score ≥ {_number(point['threshold'])}: precision {_number(point['precision'])}, "

@@ -18,7 +18,7 @@ from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
-from finemask.datatools.stats.words import count, percent, plural
+from finemask.datatools.stats.words import count, listed, percent, plural
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.verbs.progress import Progress
@@ -124,6 +124,8 @@ def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{percent(occlusion['box_quarter_taken_by_others'])} have a box of which others take a quarter, "
             f"{percent(occlusion['at_the_edge_of_the_image'])} reach the edge of the image",
         )
+    if counts["objects"]:
+        yield "anchors", _anchors(summary["training"])
     images = summary["images"]
     if images and images["measured"]:
         yield "brightness", _spread(images["brightness"], "") + " (0 black, 255 white)"
@@ -150,6 +152,17 @@ def classes_table(classes: Sequence[dict[str, Any]]) -> Table:
         rest = rows[_CLASSES_SHOWN:]
         table.add_row(f"and {len(rest)} more", count(sum(row["objects"] for row in rest)), "", "", "", style="dim")
     return table
+
+
+def _anchors(training: dict[str, Any]) -> str:
+    fitted = training["fitted"]
+    text = f"{percent(training['anchor_covers_half'])} of the objects have one that overlaps them by half or more"
+    keys = ("anchor_sizes", "aspect_ratios")
+    if all(fitted[key] == training[key] for key in keys):
+        return f"{text}; model.anchors=auto would change nothing"
+    sizes, ratios = (listed(fitted[key]) for key in keys)
+    share = percent(fitted["anchor_covers_half"])
+    return f"{text}; with model.anchors=auto {share} (sizes {sizes} px, ratios {ratios})"
 
 
 def _spread(numbers: dict[str, Any], unit: str, digits: int = 0) -> str:

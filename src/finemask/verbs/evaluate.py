@@ -11,6 +11,7 @@ from rich.table import Table
 
 from finemask.config import plain
 from finemask.errors import ConfigError
+from finemask.evaluation.bootstrap import interval_text
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.results import iou_types_of, read_results
@@ -55,7 +56,7 @@ def show(console: Console, written: WrittenEvaluation) -> None:
         table.add_column(key, justify="right")
     for kind, label in (("segm", "masks"), ("bbox", "boxes"), ("boundary", "outlines")):
         if kind in metrics["iou_types"] or (kind == "boundary" and kind in metrics):
-            table.add_row(label, *(_number(metrics[kind][key]) for key in _SHOWN))
+            table.add_row(label, _ap_text(metrics, kind), *(_number(metrics[kind][key]) for key in _SHOWN[1:]))
     console.print(table)
     point = metrics["operating_point"]
     found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
@@ -68,6 +69,11 @@ def show(console: Console, written: WrittenEvaluation) -> None:
             f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} ({counts})"
         )
     console.print(sentence, highlight=False, soft_wrap=True)
+    for name, rate, other in (("precision_90", "precision", "recall"), ("recall_90", "recall", "precision")):
+        chosen = metrics.get("thresholds", {}).get(name)
+        if chosen is not None and chosen["threshold"] is not None:
+            text = f"{rate} {chosen[rate]:.3f} from score {chosen['threshold']:.3f} (then {other} {chosen[other]:.3f})"
+            console.print(text, highlight=False, soft_wrap=True)
     _show_losses(console, metrics)
     for path in written.paths:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
@@ -108,6 +114,7 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
         max_detections=options["max_detections"],
         threshold=options["threshold"],
         backend=options["backend"],
+        operating_iou=options["operating_iou"],
     )
     evaluator.add_results(results, source=predictions)
     del results  # the evaluator holds them in a tenth of the memory
@@ -144,6 +151,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         max_detections=options["max_detections"],
         threshold=threshold,
         backend=options["backend"],
+        operating_iou=options["operating_iou"],
     )
     Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
@@ -178,6 +186,11 @@ def _images_dir(images: str | None) -> Path | None:
     if not Path(images).is_dir():
         raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
     return Path(images)
+
+
+def _ap_text(metrics: Mapping[str, Any], kind: str) -> str:
+    ends = metrics.get("confidence_interval", {}).get(kind, {}).get("AP")
+    return _number(metrics[kind]["AP"]) + interval_text(ends)
 
 
 def _number(value: float | None) -> str:

@@ -1,9 +1,13 @@
 """``finemask train``."""
 
 from omegaconf import DictConfig
+from rich.console import Console
 
+from finemask.ops.files import write_text
 from finemask.training.console import say_next_steps
+from finemask.training.learning_curve import RESULT, run_learning_curve
 from finemask.training.run import INTERRUPTED, prepare_data, train
+from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
 from finemask.verbs.train_check import check_data
 
 
@@ -12,8 +16,22 @@ def main(cfg: DictConfig) -> int:
     prepare_data(cfg)
     if cfg.data.check:
         check_data(cfg)
+    if cfg.learning_curve is not None:
+        return _learning_curve(cfg)
     finished = train(cfg)
     if finished is None:
         return INTERRUPTED
-    say_next_steps(finished.metrics, finished.model_file, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
+    if finished.metrics:  # of several processes the first has them
+        say_next_steps(finished.metrics, finished.model_file, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
+    return 0
+
+
+def _learning_curve(cfg: DictConfig) -> int:
+    curve = run_learning_curve(cfg)
+    if curve is None:
+        print(f"The learning curve goes on with: finemask train … name={cfg.name} learning_curve=… resume=auto")
+        return INTERRUPTED
+    write_text(curve.folder / PAGE, curve_page(curve, str(cfg.name)))
+    show_curve(Console(), curve)
+    print(f"wrote {curve.folder / RESULT} and {curve.folder / PAGE}")
     return 0

@@ -78,6 +78,7 @@ def test_a_file_without_objects_has_numbers_too(summary_of):
     found = summary_of([HW], [], crowds=[(0, "a", rectangle(HW, 0, 0, 9, 9))])
     assert found["object_size"]["training_px"]["p50"] is None
     assert found["training"]["anchor_covers_half"] is None
+    assert found["training"]["fitted"]["anchor_covers_half"] is None
     assert problems(found) == []
     json.dumps(found, allow_nan=False)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from finemask.data.index import CocoIndex
-from finemask.datatools.stats.anchors import best_anchor_iou, choose_anchors
 from finemask.datatools.stats.choose_plan import LEAST_PX, cheaper_plan, small_side, tile_overlap
 from finemask.datatools.stats.item import Advice, State
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
-from finemask.datatools.stats.summary import COVERED_IOU, boxes_in_training
+from finemask.datatools.stats.summary import boxes_in_training
 from finemask.datatools.stats.words import listed, percent
+from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors
 
 
 def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: Plan) -> Advice:
@@ -67,12 +67,12 @@ def tiles(index: CocoIndex, objects: Objects, plan: Plan, images_dir: Path | Non
 def anchors(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: Plan) -> Advice:
     """Sizes and ratios, at the size that the plan brings images to."""
     boxes, size_hw = boxes_in_training(index, objects, plan)
-    sizes, ratios = choose_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
-    now = best_anchor_iou(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    now = coverage(best_anchor_iou(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios))
     at = f" at {plan.min_size} px" if plan.min_size != settings.min_size else ""
     seen = (
-        f"{percent(float((now >= COVERED_IOU).mean()))} of the objects{at} have an anchor that overlaps them by half "
-        f"or more; sizes are {listed(settings.anchor_sizes)} px."
+        f"{percent(now)} of the objects{at} have an anchor that overlaps them by half or more; sizes are "
+        f"{listed(settings.anchor_sizes)} px."
     )
     overrides = []
     if tuple(sizes) != settings.anchor_sizes:
@@ -81,11 +81,9 @@ def anchors(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: P
         overrides.append(f"model.anchors.aspect_ratios={listed(ratios)}")
     if not overrides:
         kept = (f"model.anchors.sizes={listed(settings.anchor_sizes)}",)
-        return Advice("anchors", "keep", f"{seen} No other ladder of sizes does clearly better.", kept)
-    then = best_anchor_iou(boxes, size_hw, sizes, ratios)
-    text = f"{seen} With the anchors below {percent(float((then >= COVERED_IOU).mean()))} have one."
-    if len(ratios) != len(settings.aspect_ratios):
-        text += " Another number of ratios gives up the pretrained last layer of the RPN."
+        return Advice("anchors", "keep", f"{seen} No others do clearly better.", kept)
+    then = coverage(best_anchor_iou(boxes, size_hw, sizes, ratios))
+    text = f"{seen} With the anchors below {percent(then)} have one; model.anchors=auto fits them at each start."
     return Advice("anchors", "change", text, tuple(overrides))
 
 

@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from finemask.data.index import CocoIndex
-from finemask.datatools.stats.anchors import best_anchor_iou
 from finemask.datatools.stats.images import Looks
 from finemask.datatools.stats.objects import GRID, Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
+from finemask.ops.anchors import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 
 SMALL, MEDIUM = 32**2, 96**2
 """Areas in px at which COCO's small and medium objects end."""
 
-COVERED_IOU = 0.5
 _PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _EXTREMES = 4
 
@@ -79,6 +78,7 @@ def summarise(index: CocoIndex, objects: Objects, looks: Looks | None, settings:
             "aspect_ratios": list(settings.aspect_ratios),
             "best_anchor_iou": spread(iou),
             "anchor_covers_half": share(iou >= COVERED_IOU),
+            "fitted": _fitted_anchors(index, objects, plan, settings),
         },
         "images": None if looks is None else _images(index, looks),
     }
@@ -95,6 +95,18 @@ def anchor_fit(
     """Best IoU of each object with an anchor, under a plan; in tiles as if none were cut."""
     boxes, size_hw = boxes_in_training(index, objects, plan)
     return best_anchor_iou(boxes, size_hw, sizes, aspect_ratios)
+
+
+def _fitted_anchors(index: CocoIndex, objects: Objects, plan: Plan, settings: ModelSettings) -> dict[str, Any]:
+    """What ``model.anchors=auto`` would take."""
+    boxes, size_hw = boxes_in_training(index, objects, plan)
+    sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    covered = coverage(best_anchor_iou(boxes, size_hw, sizes, ratios))
+    return {
+        "anchor_sizes": sizes,
+        "aspect_ratios": ratios,
+        "anchor_covers_half": round(covered, 4) if len(objects) else None,
+    }
 
 
 def boxes_in_training(index: CocoIndex, objects: Objects, plan: Plan) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle
 
 _SIDE_PX = 400  # of a picture; smaller ones would be enlarged for drawing, and shrunk again
-_MARGIN = 0.6  # around what is shown, of its longer side
+_MARGIN = 0.4  # around what is shown, of its longer side
 _LEAST_PX = 48  # of the image, in a picture: a tiny object needs its surroundings
 _JPEG_QUALITY = 78
 _LABELLED, _SEEN = 1, 3  # keys of the colours

@@ -136,7 +136,8 @@ def _calibration(calibration: Mapping[str, Any]) -> Figure:
         "Calibration",
         column_chart(columns, frame, lines=[even], text_at_foot=True),
         [("even", even.label)],
-        "Whether a score can be read as a probability of being right. Below the straight line scores promise too much."
+        "Whether a score can be read as a probability of being right. Columns below the line: scores promise too "
+        "much; above it, too little."
         + ("" if error is None else f" On average they are off by {error:.3f} (expected calibration error).")
         + " In the columns: how many detections.",
     )

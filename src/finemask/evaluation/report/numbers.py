@@ -29,7 +29,7 @@ _SLICES = {
     "size": "Size of the object",
     "crowding": "Neighbours",
     "border": "Place in the image",
-    "image": "Kind of image",
+    "image": "Objects in the image",
 }
 _OPTIONAL = {
     "confidence_interval": "confidence intervals",
@@ -40,8 +40,12 @@ _OPTIONAL = {
     "slices": "groups of objects",
     "advice": "advice",
 }
-# ``data.tile``, ``model.min_size=1200``: what can be typed
-_OVERRIDE = re.compile(r"\b[a-z_]+(?:\.[a-z_0-9]+)*=[^\s,;]*[^\s,;.]|\b[a-z_]{3,}(?:\.[a-z_]{3,})+\b")
+# What can be typed: ``model.min_size=1200``, ``data.scale=[0.5,2]``, ``model.anchors.sizes``, ``finemask data tile``
+_TYPED = re.compile(
+    r"\bfinemask data [a-z]+"
+    r"|\b[a-z_]+(?:\.[a-z_0-9]+)*=(?:\[[^\]]*\]|[^\s,;()]*[^\s,;().])"
+    r"|\b[a-z_]{3,}(?:\.[a-z_]{3,})+\b"
+)
 
 
 def intervals_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def _defaulting(table: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _with_code(text: str) -> Markup:
     parts, end = [Markup("")], 0
-    for match in _OVERRIDE.finditer(text):
+    for match in _TYPED.finditer(text):
         parts += [escape(text[end : match.start()]), Markup("<code>{}</code>").format(match.group())]
         end = match.end()
     return Markup("").join([*parts, escape(text[end:])])

@@ -26,7 +26,7 @@ def sample_uncertain_points(logits: Tensor, count: int, oversample: float, impor
     """
     drawn = torch.rand(len(logits), int(oversample * count), 2, device=logits.device, dtype=logits.dtype)
     chosen = int(importance * count)
-    most_uncertain = cells_at(logits, drawn).abs().topk(chosen, dim=1, largest=False).indices
+    most_uncertain = cells_at(logits, drawn).abs().topk(chosen, dim=1, largest=False, sorted=False).indices
     uncertain = drawn.gather(1, most_uncertain[:, :, None].expand(-1, -1, 2))
     uniform = torch.rand(len(logits), count - chosen, 2, device=logits.device, dtype=logits.dtype)
     return torch.cat([uncertain, uniform], dim=1)
@@ -47,7 +47,7 @@ def subdivide(logits: Tensor, predict: Callable[[Tensor], Tensor], steps: int, c
     for _ in range(steps):
         logits = functional.interpolate(logits[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)[:, 0]
         side = logits.shape[-1]
-        cells = logits.flatten(1).abs().topk(min(count, side * side), dim=1, largest=False).indices
+        cells = logits.flatten(1).abs().topk(min(count, side * side), dim=1, largest=False, sorted=False).indices
         row, column = cells.div(side, rounding_mode="floor"), cells % side
         points = (torch.stack([column, row], dim=2).to(logits.dtype) + 0.5) / side
         logits = logits.flatten(1).scatter(1, cells, predict(points).to(logits.dtype)).reshape(-1, side, side)

@@ -11,13 +11,10 @@ from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity, each_document
 from finemask.datatools.check.rules.findings import about_annotation, about_image
 from finemask.datatools.check.values import show
-from finemask.datatools.stats.anchors import best_anchor_iou, choose_anchors
+from finemask.ops.anchors import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 
 SMALLEST_PX = 2.0
 """Shorter side of an instance at training resolution below which it is hopeless."""
-
-ANCHOR_IOU = 0.5
-"""Overlap with its best anchor that an object needs to be proposed well."""
 
 LEAST_COVERED = 0.8
 """Share of the objects that should have such an anchor."""
@@ -98,16 +95,16 @@ def _anchors(dataset: Dataset) -> Iterator[Finding]:
     boxes, size_hw = _boxes_resized(rows, settings)
 
     def covered(sizes: Sequence[float], ratios: Sequence[float]) -> float:
-        return float((best_anchor_iou(boxes, size_hw, sizes, ratios) >= ANCHOR_IOU).mean())
+        return coverage(best_anchor_iou(boxes, size_hw, sizes, ratios))
 
     share = covered(settings.anchor_sizes, settings.aspect_ratios)
     if share >= LEAST_COVERED:
         return
     message = (
-        f"{share:.0%} of the instances have an anchor with an IoU of {ANCHOR_IOU:g} at {_resolution(settings)}, "
+        f"{share:.0%} of the instances have an anchor with an IoU of {COVERED_IOU:g} at {_resolution(settings)}, "
         f"with sizes {_numbers(settings.anchor_sizes)} and aspect ratios {_numbers(settings.aspect_ratios)}"
     )
-    sizes, ratios = choose_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
+    sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
     better = covered(sizes, ratios)
     if better > share + 0.01:
         words = [f"model.anchors.sizes={_numbers(sizes)}"] if tuple(sizes) != tuple(settings.anchor_sizes) else []
@@ -200,7 +197,7 @@ RULES = (
     Rule(
         "anchors-miss-instances",
         Severity.WARNING,
-        f"At least {LEAST_COVERED:.0%} of the instances trained on have an anchor with an IoU of {ANCHOR_IOU:g}.",
+        f"At least {LEAST_COVERED:.0%} of the instances trained on have an anchor with an IoU of {COVERED_IOU:g}.",
         "Objects without an anchor near their size and shape are learned late and proposed badly.",
         _anchors,
     ),

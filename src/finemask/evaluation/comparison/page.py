@@ -1,0 +1,107 @@
+"""The page of a comparison: verdicts, tables with intervals drawn to scale, the images that changed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from finemask.evaluation.comparison.pictures import Triptych
+from finemask.evaluation.comparison.words import NO_DIFFERENCE, difference_text, p_text, summary, wins_text
+
+NOUNS = {"segm": "masks", "bbox": "boxes"}
+_CHART_PX = 220
+_HEADINGS = ("", "a", "b", "b - a (95 % interval)", "", "p", "smallest difference to be seen")
+
+
+def page_body(content: Mapping[str, Any], triptychs: Sequence[Triptych], note: str) -> Markup:
+    """What stands between heading and foot.
+
+    Args:
+        content: of ``compare.json``.
+        triptychs: the images that changed most.
+        note: what is to be said about these pictures.
+    """
+    parts = [Markup('<section class="panel figure" style="margin-top:24px">')]
+    kinds = [kind for kind in NOUNS if kind in content]
+    for kind in kinds:
+        text = summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"])
+        parts.append(Markup("<p>{}</p>").format(text))
+    parts.append(Markup("</section>"))
+    for kind in kinds:
+        parts.append(Markup("<h2>{}</h2>").format(NOUNS[kind].capitalize()))
+        parts.append(_table(content[kind].items()))
+        if len(content["per_class"]) > 1:
+            parts.append(Markup("<h2>AP of {}, class by class</h2>").format(NOUNS[kind]))
+            parts.append(Markup('<p class="note">{}.</p>').format(wins_text(content["wins"][kind]).capitalize()))
+            parts.append(_table((name, row[f"{kind}_AP"]) for name, row in content["per_class"].items()))
+    point = content["operating_point"]
+    parts.append(Markup("<h2>At the threshold of the best F1</h2>"))
+    thresholds = ["none" if t is None else f"{t:.3f}" for t in point["thresholds"]]
+    parts.append(
+        Markup('<p class="note">IoU {}, {}; a keeps scores from {}, b from {}, in every resample.</p>')
+        .format(point["iou"], NOUNS[point["iou_type"]], *thresholds)
+    )  # fmt: skip
+    parts.append(_table((rate, point[rate]) for rate in ("precision", "recall", "f1")))
+    parts.append(Markup("<h2>Images that changed most</h2>"))
+    parts.append(Markup('<p class="note">{}</p>').format(note))
+    parts += [_triptych(triptych) for triptych in triptychs]
+    return Markup("\n").join(parts)
+
+
+def _table(rows: Iterable[tuple[str, Mapping[str, Any] | None]]) -> Markup:
+    shown = list(rows)
+    ends = [abs(end) for _, row in shown if row and row["interval"] for end in row["interval"]]
+    scale = max([*ends, 1e-6])
+    head = Markup("").join(Markup("<th>{}</th>").format(heading) for heading in _HEADINGS)
+    body = Markup("\n").join(_row(name, row, scale) for name, row in shown)
+    return Markup('<div class="panel scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        head, body
+    )
+
+
+def _row(name: str, row: Mapping[str, Any] | None, scale: float) -> Markup:
+    if row is None:
+        return Markup('<tr><th>{}</th><td class="none" colspan="6">nothing to find</td></tr>').format(name)
+    smallest = "–" if row["smallest_detectable"] is None else f"{row['smallest_detectable']:.3f}"
+    cells = (f"{row['a']:.3f}", f"{row['b']:.3f}", difference_text(row), _whisker(row, scale), p_text(row["p_value"]))
+    joined = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in (*cells, smallest))
+    return Markup("<tr><th>{}</th>{}</tr>").format(name, joined)
+
+
+def _whisker(row: Mapping[str, Any], scale: float) -> Markup:
+    """The interval as a line about zero; a strong one where it leaves zero out."""
+    if row["interval"] is None:
+        return Markup("")
+    middle = _CHART_PX / 2
+
+    def at(value: float) -> float:
+        return round(middle + value / scale * (middle - 6), 1)
+
+    low, high = (at(end) for end in row["interval"])
+    colour = "var(--ink-3)" if row["verdict"] == NO_DIFFERENCE else "var(--accent)"
+    return Markup(
+        '<svg width="{w}" height="16" role="img" aria-label="{text}"><path d="M{m} 0V16" stroke="var(--miss)"/>'
+        '<path d="M{low} 8H{high}" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
+        '<circle cx="{x}" cy="8" r="4.5" fill="{colour}"/></svg>'
+    ).format(
+        w=_CHART_PX, m=middle, low=low, high=high, x=at(row["difference"]), colour=colour, text=difference_text(row)
+    )
+
+
+def _triptych(triptych: Triptych) -> Markup:
+    change = triptych.change
+    counts = [
+        f"{side}: {change.found[which]} found, {change.missed[which]} missed, {change.false[which]} false"
+        for which, side in enumerate("ab")
+    ]
+    figures = Markup("").join(
+        Markup('<figure style="margin:0"><img src="{}" alt="" style="width:100%"><figcaption>{}</figcaption></figure>')
+        .format(picture, caption)
+        for picture, caption in (
+            (triptych.truth, f"{triptych.name}, as labelled"), (triptych.a, counts[0]), (triptych.b, counts[1]),
+        )
+    )  # fmt: skip
+    return Markup(
+        '<section class="panel figure" style="margin-bottom:16px"><div class="label">{}</div>'
+        '<div style="display:grid;grid-template-columns:1fr 1fr 1fr;gap:12px">{}</div></section>'
+    ).format(triptych.name, figures)

@@ -1,0 +1,294 @@
+"""How much more labels would help: the same training on nested parts of the training images."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from finemask.config import plain
+from finemask.errors import ConfigError
+from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
+from finemask.evaluation.jackknife import jackknife_error
+from finemask.ops.files import sha256_of, write_json
+from finemask.ops.json_file import read_json
+from finemask.training.finish import Finished
+from finemask.training.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
+from finemask.training.run import build_datamodule, train
+from finemask.training.run_dir import close_run, open_run
+
+PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the curve.
+
+    Args:
+        fraction: of the training images.
+        images: how many that is.
+        objects: annotations in them.
+        ap: AP of its best weights on val.
+        error: standard error of it over the choice of validation images; None: unknown.
+        run_dir: folder of the run.
+    """
+
+    fraction: float
+    images: int
+    objects: int
+    ap: float
+    error: float | None
+    run_dir: Path
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """All runs, and what they say together.
+
+    Args:
+        metric: name of the AP: ``"segm_AP"`` or another that is monitored.
+        points: by rising fraction.
+        outlook: None where an AP or its error is unknown.
+        folder: of everything written.
+    """
+
+    metric: str
+    points: list[Point]
+    outlook: Forecast | None
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A fraction of the training images, as a file of its own."""
+
+    fraction: float
+    images: int
+    objects: int
+    file: Path
+
+    @property
+    def name(self) -> str:
+        return f"fraction_{self.fraction:g}"
+
+
+def run_learning_curve(
+    cfg: DictConfig, train_one: Callable[[DictConfig], Finished | None] = train
+) -> LearningCurve | None:
+    """Trains on each fraction, one run after another, and fits a power law to what comes of it.
+
+    Every run takes about as many optimiser steps as the one on all images would, and is evaluated as often: with equal
+    epochs a quarter of the images would also be a quarter of the training, and the curve would show how long is trained
+    instead of how much is labelled.
+
+    Args:
+        cfg: of the verb ``train``, with ``learning_curve``.
+        train_one: makes one run of it.
+
+    Returns:
+        The curve, which is written as well; None when a run was interrupted, after saving.
+
+    Raises:
+        FinemaskError: something the user can mend.
+    """
+    fractions = checked_fractions(plain(cfg)["learning_curve"])
+    _check_run(cfg)
+    source = Path(cfg.data.root) / cfg.data.train
+    document = read_json(source, "a COCO annotation file")
+    counts = [part_size(fraction, len(document["images"])) for fraction in fractions]
+    if len(set(counts)) < len(counts):
+        raise ConfigError(
+            f"of {len(document['images'])} images, {fractions} are {counts}: not all different",
+            where="learning_curve",
+            remedy="Give fractions that are further apart.",
+        )
+    metric = _metric(str(cfg.monitor))
+    folder, is_resumed = _open(cfg, {"fractions": fractions, "seed": cfg.seed, "train": sha256_of(source)})
+    parts = [
+        _write_part(document, fraction, count, int(cfg.seed), folder)
+        for fraction, count in zip(fractions, counts, strict=True)
+    ]
+    batches = {part: _batches(cfg, part.file) for part in parts}
+    whole = _batches(cfg, source.absolute())
+    ground_truth = load_ground_truth(Path(cfg.data.root) / cfg.data.val)
+    points = []
+    for part in parts:
+        print(f"\n== {part.fraction:g} of the training images: {part.images} images, {part.objects} objects")
+        run_dir = folder / part.name / "latest"
+        if not (is_resumed and (run_dir / "metrics.json").is_file()):
+            finished = train_one(_run_config(cfg, part, folder, whole / batches[part], is_resumed))
+            if finished is None:
+                return None
+            run_dir = finished.model_file.parent
+        points.append(_point(part, run_dir.resolve(), ground_truth, metric))
+    curve = LearningCurve("_".join(metric), points, _outlook(points, int(cfg.seed)), folder)
+    write_json(folder / RESULT, as_json(curve))
+    return curve
+
+
+def checked_fractions(value: Any) -> list[float]:
+    """The fractions in rising order.
+
+    Raises:
+        ConfigError: they are not at least three different numbers above 0 and up to 1.
+    """
+    numbers = value if isinstance(value, list) else []
+    sound = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n <= 1 for n in numbers)
+    if not sound or len({float(n) for n in numbers}) < max(FEWEST_POINTS, len(numbers)):
+        raise ConfigError(
+            f"learning_curve is {value}",
+            remedy="Give at least three different fractions above 0 and up to 1: learning_curve=[0.25,0.5,1.0].",
+        )
+    return sorted(float(n) for n in numbers)
+
+
+def part_size(fraction: float, images: int) -> int:
+    """Images in a fraction of so many, at least one."""
+    return max(1, round(fraction * images))
+
+
+def choose_images(count: int, images: int, seed: int) -> list[int]:
+    """Positions of the images of a part, ascending; a smaller part of the same seed lies inside a larger one."""
+    order = np.random.default_rng([seed, images]).permutation(images)
+    return sorted(order[:count].tolist())
+
+
+def as_json(curve: LearningCurve) -> dict[str, Any]:
+    """The content of ``learning_curve.json``."""
+    outlook = curve.outlook
+    law = None if outlook is None else {"a": outlook.law.a, "b": outlook.law.b, "c": outlook.law.c}
+    doubling = None
+    if outlook is not None:
+        doubling = {
+            "images": 2 * max(point.images for point in curve.points),
+            "gain": outlook.gain,
+            "low": outlook.low,
+            "high": outlook.high,
+            "confidence": CONFIDENCE,
+            "verdict": outlook.verdict,
+        }
+    return {
+        "metric": curve.metric,
+        "points": [
+            {
+                "fraction": point.fraction,
+                "images": point.images,
+                "objects": point.objects,
+                "AP": point.ap,
+                "standard_error": point.error,
+                "run": str(point.run_dir),
+            }
+            for point in curve.points
+        ],
+        "law": law,
+        "doubling": doubling,
+        "text": text_of(curve),
+    }
+
+
+def text_of(curve: LearningCurve) -> str:
+    """What the curve says, in a sentence."""
+    if curve.outlook is not None:
+        return curve.outlook.text
+    return "The curve says nothing: there are too few validation images to tell how sure each AP is."
+
+
+def _check_run(cfg: DictConfig) -> None:
+    if cfg.resume not in (None, "auto"):
+        raise ConfigError(f"resume={cfg.resume} is one run", remedy="A learning curve goes on with resume=auto.")
+    devices = plain(cfg.trainer).get("devices")
+    if devices not in (1, "1", "auto") and not (isinstance(devices, list) and len(devices) == 1):
+        raise ConfigError(
+            f"trainer.devices={devices} with learning_curve",
+            remedy="Its runs come one after another in one process: trainer.devices=1.",
+        )
+    if cfg.data.val is None:
+        raise ConfigError("a learning curve needs validation images", where="data.val", remedy="Name their COCO file.")
+
+
+def _metric(monitor: str) -> tuple[str, str]:
+    """Of which masks or boxes, and which of COCO's numbers: what the best weights are best at, if it is one of them."""
+    iou_type, _, key = monitor.removeprefix("val/").partition("_")
+    return (iou_type, key) if iou_type in ("segm", "bbox") and key in ("AP", "AP50", "AP75") else ("segm", "AP")
+
+
+def _open(cfg: DictConfig, plan: Mapping[str, Any]) -> tuple[Path, bool]:
+    """The folder of the curve, and whether it was begun before."""
+    latest = Path(cfg.output) / str(cfg.name) / "latest"
+    if cfg.resume == "auto" and (latest / PLAN).is_file():
+        before = read_json(latest / PLAN, "the plan of a learning curve")
+        if before != plan:
+            changed = [key for key in plan if before.get(key) != plan[key]]
+            raise ConfigError(
+                f"the curve that was begun has other {' and '.join(changed)}",
+                where=latest,
+                remedy="Give the same, or begin another one without resume=auto.",
+            )
+        return latest.resolve(), True
+    folder, _ = open_run(Path(cfg.output), str(cfg.name), None)
+    close_run()
+    write_json(folder / PLAN, dict(plan))
+    return folder, False
+
+
+def _write_part(document: Mapping[str, Any], fraction: float, count: int, seed: int, folder: Path) -> _Part:
+    images = document["images"]
+    chosen = [images[position] for position in choose_images(count, len(images), seed)]
+    ids = {image["id"] for image in chosen}
+    annotations = [entry for entry in document["annotations"] if entry["image_id"] in ids]
+    path = folder / f"train_{fraction:g}.json"
+    write_json(path, {**document, "images": chosen, "annotations": annotations}, indent=None)
+    return _Part(fraction, count, len(annotations), path)
+
+
+def _batches(cfg: DictConfig, annotations: Path) -> float:
+    """Batches of an epoch of training on a file."""
+    changed = cfg.copy()
+    OmegaConf.update(changed, "data.train", str(annotations))
+    datamodule = build_datamodule(changed)
+    datamodule.setup("fit")
+    count = len(datamodule.train_dataloader().batch_sampler)
+    limit = plain(cfg.trainer).get("limit_train_batches", 1.0)
+    return float(min(count, limit) if isinstance(limit, int) else max(1, int(count * limit)))
+
+
+def _run_config(cfg: DictConfig, part: _Part, folder: Path, ratio: float, is_resumed: bool) -> DictConfig:
+    """The configuration of one run: its file, its folder, and epochs for the steps of the run on all images."""
+    run: DictConfig = cfg.copy()
+    trainer = plain(cfg.trainer)
+    changes: dict[str, Any] = {
+        "learning_curve": None,
+        "prepare": None,
+        "output": str(folder),
+        "name": part.name,
+        "resume": "auto" if is_resumed else None,
+        "data.train": str(part.file),
+    }
+    epochs = trainer.get("max_epochs") or -1
+    if epochs > 0:
+        evaluations = max(1, epochs // (trainer.get("check_val_every_n_epoch") or 1))
+        every = max(1, round(epochs * ratio) // evaluations)
+        changes["trainer.check_val_every_n_epoch"] = every
+        changes["trainer.max_epochs"] = every * max(1, round(epochs * ratio / every))  # the last one is evaluated
+    for key, value in changes.items():
+        OmegaConf.update(run, key, value)
+    return run
+
+
+def _point(part: _Part, run_dir: Path, ground_truth: GroundTruth, metric: tuple[str, str]) -> Point:
+    iou_type, key = metric
+    metrics = read_json(run_dir / "metrics.json", "the metrics of a run")
+    results = read_json(run_dir / "predictions.json", "the predictions of a run")
+    error = jackknife_error(ground_truth, results, iou_type, key, metrics["max_detections"])
+    return Point(part.fraction, part.images, part.objects, float(metrics[iou_type][key] or 0.0), error, run_dir)
+
+
+def _outlook(points: Sequence[Point], seed: int) -> Forecast | None:
+    errors = [point.error for point in points if point.error is not None]
+    if len(errors) < len(points):
+        return None
+    return forecast([point.images for point in points], [point.ap for point in points], errors, seed=seed)

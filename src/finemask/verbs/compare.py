@@ -1,0 +1,162 @@
+"""``finemask compare``: two runs or results files on one ground truth, and whether they differ."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.config import plain
+from finemask.datatools.html_page import page
+from finemask.errors import ConfigError, DataError
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.comparison.compare import Comparison, compare
+from finemask.evaluation.comparison.page import NOUNS, page_body
+from finemask.evaluation.comparison.pictures import Triptych, draw_changes
+from finemask.evaluation.comparison.sides import Side, common_ground_truth, load_side
+from finemask.evaluation.comparison.words import difference_text, p_text, summary, wins_text
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.result_table import ResultTable
+from finemask.evaluation.results import check_results, iou_types_of
+from finemask.ops.files import write_json, write_text
+
+_MARKER = "finemask compare"  # in every page of this verb
+_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb.
+
+    Args:
+        cfg: as in ``configs/compare.yaml``.
+
+    Returns:
+        0.
+
+    Raises:
+        FinemaskError: files that cannot be used, or that were evaluated with different ground truth.
+    """
+    options = plain(cfg)
+    if options["split"] not in ("val", "test"):
+        raise ConfigError(f"there is no split {options['split']!r}", remedy="Choose from: val, test.")
+    images = None if options["images"] is None else Path(options["images"])
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
+    examples = options["examples"]
+    if not isinstance(examples, int) or isinstance(examples, bool) or examples < 0:
+        raise ConfigError(f"examples is {examples!r}", remedy="Give a number of images, 0 for none.")
+    output = Path(options["output"])
+    _refuse_foreign(output)
+    sides = (load_side(Path(options["a"]), options["split"]), load_side(Path(options["b"]), options["split"]))
+    annotations = None if options["annotations"] is None else Path(options["annotations"])
+    truth = common_ground_truth(*sides, annotations)
+    iou_types, cap = _settings(truth, sides, options)
+    a, b = (ResultTable(truth, check_results(side.results, truth, iou_types, side.file)) for side in sides)
+    comparison = compare(truth, a, b, iou_types, cap)
+    content: dict[str, Any] = {
+        name: {
+            "path": str(side.path),
+            "detections": len(table),
+            "images_with_detections": len(set(table.image.tolist())),
+        }
+        for name, side, table in zip("ab", sides, (a, b), strict=True)
+    }
+    content |= {"annotations": truth.source, **comparison.content, "changed_images": _changed(truth, comparison)}
+    images = images or next((side.images for side in sides if side.images and side.images.is_dir()), None)
+    triptychs, note = _pictures(truth, (a, b), comparison, images, examples)
+    body = page_body(content, triptychs, note)
+    foot = {"a": str(sides[0].path), "b": str(sides[1].path), "Ground truth": truth.source}
+    foot["Method"] = f"paired bootstrap over images, {content['resamples']} resamples, finemask {content['version']}"
+    lead = f"a is {sides[0].path}; b is {sides[1].path}; {content['images']} images."
+    html = page("Comparison", body, eyebrow=_MARKER, lead=lead, footer=foot)
+    paths = [output / "compare.json", output / "index.html"]
+    write_json(paths[0], content)
+    write_text(paths[1], html)
+    show(Console(), content)
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
+
+
+def show(console: Console, content: Mapping[str, Any]) -> None:
+    """Prints the differences and what may be said of them."""
+    for name in "ab":
+        side = content[name]
+        text = f"{name}: {side['path']}: {side['detections']} detections in {side['images_with_detections']} images"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for kind in (kind for kind in NOUNS if kind in content):
+        table = Table("", box=box.SIMPLE_HEAD, title=NOUNS[kind], title_justify="left")
+        for heading in ("a", "b", "b - a (95 % interval)", "p"):
+            table.add_column(heading, justify="right")
+        for key in _SHOWN:
+            row = content[kind][key]
+            if row is None:
+                table.add_row(key, "–", "–", "–", "–")
+            else:
+                shown = (f"{row['a']:.3f}", f"{row['b']:.3f}", difference_text(row), p_text(row["p_value"]))
+                table.add_row(key, *shown)
+        console.print(table, highlight=False)
+    for kind in (kind for kind in NOUNS if kind in content):
+        text = summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"])
+        console.print(text, highlight=False, soft_wrap=True)
+        if len(content["per_class"]) > 1:
+            console.print(f"AP of {NOUNS[kind]}: {wins_text(content['wins'][kind])}", highlight=False, soft_wrap=True)
+
+
+def _settings(truth: GroundTruth, sides: Sequence[Side], options: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    """What is compared, and with which cap: the evaluator's own rules."""
+    iou_types = options["iou_types"]
+    if iou_types == "auto":
+        found = [set(iou_types_of(side.results, truth)) for side in sides]
+        iou_types = sorted(found[0] & found[1])
+    evaluator = CocoEvaluator(truth, iou_types=iou_types, max_detections=options["max_detections"])
+    return evaluator.iou_types, evaluator.max_detections
+
+
+def _pictures(
+    truth: GroundTruth,
+    tables: tuple[ResultTable, ResultTable],
+    comparison: Comparison,
+    images: Path | None,
+    examples: int,
+) -> tuple[list[Triptych], str]:
+    if not comparison.changes:
+        return [], "In no image do the counts of found, missed and false differ."
+    changed = f"The counts differ in {len(comparison.changes)} of {len(truth.images)} images."
+    if images is None:
+        return [], f"{changed} No folder of images is known; add images=FOLDER to see them."
+    triptychs, unread = draw_changes(truth, *tables, comparison, images, examples)
+    if unread:
+        changed += f" {len(unread)} could not be read from {images} ({', '.join(unread[:3])})."
+    return triptychs, changed
+
+
+def _changed(truth: GroundTruth, comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": change.image_id,
+            "file_name": truth.images[change.image_id].file_name,
+            "fewer_errors": change.fewer_errors,
+            **{
+                name: {"found": change.found[n], "missed": change.missed[n], "false": change.false[n]}
+                for n, name in enumerate("ab")
+            },
+        }
+        for change in comparison.changes
+    ]
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Raises where something else would be overwritten."""
+    if output.exists() and not output.is_dir():
+        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
+    existing = output / "index.html"
+    if existing.exists() and _MARKER not in existing.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(
+            "there is a page of something else here already, and it would be overwritten",
+            where=existing,
+            remedy="Choose another folder with output=",
+        )
