@@ -177,13 +177,13 @@ def fit_state_dict(
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
     candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
     best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
+    # before the rows: a part that begins as a copy of a plain one has its classes in the same places
+    seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
+    best |= {name: best[plain] for name, plain in seeds.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in best.items()}
     class_rows = None
     if classes is not None:
         best, class_rows = carry_class_rows(best, wanted, classes)
-    # after the rows: what begins as a copy of a plain part has its classes in the same places
-    seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
-    best |= {name: best[plain] for name, plain in seeds.items()}
     fitting = _fitting(best, wanted)
     body = {name: tensor.numel() for name, tensor in wanted.items() if name.startswith("backbone.body.")}
     share = sum(size for name, size in body.items() if name in fitting) / max(1, sum(body.values()))
