@@ -36,14 +36,28 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, FIGURES = DOCS / "results.md", DOCS / "results" / "parts.json"
 RECORD = "result.json"
 
+WARMED_UP = ("model.box_predictor.warmup_steps=50",)  # of the 100 steps of a run
 TRAINED: dict[str, tuple[str, ...]] = {
     PLAIN: (),
+    "cosine": ("model/box_predictor=cosine",),
     "multi_expert": ("model/box_predictor=multi_expert",),
+    "multi_expert, learned": ("model/box_predictor=multi_expert", "model.box_predictor.assign=learned", *WARMED_UP),
     "cascade": ("model/box_predictor=cascade",),
-    "giou": ("model/box_loss=giou",),
-    "ohem": ("model/sampler=ohem",),
+    "iterative": ("model/box_predictor=iterative",),
+    "deep_fcn": ("model/mask_predictor=deep_fcn",),
     "point_rend": ("model/mask_predictor=point_rend",),
+    "mask_iou": ("model/mask_predictor=mask_iou",),
+    "l1": ("model/box_loss=l1",),
+    "giou": ("model/box_loss=giou",),
+    "diou": ("model/box_loss=diou",),
+    "ciou": ("model/box_loss=ciou",),
+    "focal": ("model/class_loss=focal",),
+    "label_smoothing": ("model/class_loss=label_smoothing",),
+    "dice_bce": ("model/mask_loss=dice_bce",),
     "edge": ("model/mask_loss=edge",),
+    "boundary": ("model/mask_loss=boundary",),
+    "ohem": ("model/sampler=ohem",),
+    "anchors": ("model.anchors=auto",),
     "clahe": ("model.clahe=2.0",),
 }
 AFTERWARDS: dict[str, tuple[str, ...]] = {

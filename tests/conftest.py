@@ -1,6 +1,10 @@
 """Fixtures of the whole suite."""
 
+import os
 from pathlib import Path
+
+# Before torch is imported: the threads of two test processes on two cores would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
