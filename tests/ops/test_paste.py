@@ -1,5 +1,8 @@
 """Pasting inside the box against torchvision's full-size pasting."""
 
+import subprocess
+import sys
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -74,3 +77,24 @@ def test_a_mask_in_the_far_corner_of_a_huge_picture():
     crop_far, x0_far, y0_far = rle_to_crop(masks_to_rles(probs, far, (side, side))[0])
     assert np.array_equal(crop, crop_far)
     assert (x0_far - x0, y0_far - y0) == (side - 64, side - 64)
+
+
+def test_300_masks_of_a_12_megapixel_image_stay_under_200_mb():
+    """In a process of its own: the peak of this one has been anywhere."""
+    code = """
+import resource, torch
+from finemask.ops.paste import masks_to_rles
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+probs, corners = torch.rand(300, 28, 28), torch.rand(300, 2) * torch.tensor([3000.0, 2200.0])
+boxes = torch.cat([corners, corners + torch.rand(300, 2) * 800 + 8], dim=1)
+masks_to_rles(probs[:2], boxes[:2], (3000, 4000))
+before = peak()
+print(len(masks_to_rles(probs, boxes, (3000, 4000))), peak() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    number, grown = map(int, found.stdout.split())
+    assert number == 300
+    assert grown < 200 * 2**20 / (1 if sys.platform == "darwin" else 2**10)  # bytes on macOS, else KiB
