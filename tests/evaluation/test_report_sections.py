@@ -7,33 +7,12 @@ import pytest
 from evaluation_data import random_dataset, random_results
 from html_page import Page
 from PIL import Image
-from report_data import with_extras
+from report_data import evaluated, report, with_extras
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.report.numbers import advice_of
-from finemask.evaluation.report.page import write_report
 from finemask.evaluation.self_check import ground_truth_as_predictions
-
-
-def evaluated(dataset, results=None):
-    truth = ground_truth_from_dict(dataset)
-    evaluator = CocoEvaluator(truth)
-    evaluator.add_results(ground_truth_as_predictions(truth) if results is None else results)
-    return evaluator
-
-
-def report(tmp_path, evaluator, metrics=None, **options):
-    evaluation = evaluator.evaluate()
-    path = write_report(
-        tmp_path / "report",
-        metrics=metrics or evaluation.metrics,
-        curves=evaluation.curves,
-        ground_truth=evaluator.ground_truth,
-        results=evaluator.results,
-        **options,
-    )
-    return path, Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

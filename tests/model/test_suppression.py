@@ -155,8 +155,8 @@ def test_overlap_of_masks_is_that_of_their_pixels():
     flat = dense.reshape(6, -1)
     unions = (flat[:, None] | flat).sum(-1)
     expected = (flat[:, None] & flat).sum(-1) / np.maximum(unions, 1)
-    assert np.allclose(mask_iou(rles), expected)
-    assert mask_iou([]).shape == (0, 0)
+    assert np.allclose(mask_iou(rles, rles), expected)
+    assert mask_iou([], []).shape == (0, 0)
     assert suppress(np.zeros((0, 0)), np.zeros(0), 0.5).tolist() == []
 
 

@@ -1,6 +1,5 @@
 """The one evaluator: detections or results in, the content of ``metrics.json`` out."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +18,19 @@ from finemask.evaluation.operating_point import Curve, build_curve
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.evaluation.scores import Backend, CocoScores, Matches, class_precision, no_numbers, summarize
+from finemask.evaluation.settings import (
+    BOUNDARY,
+    IOU_TYPES,
+    checked_iou,
+    checked_iou_types,
+    checked_threshold,
+    resolved_cap,
+)
 from finemask.types import CocoResult, Detections, Rle
 
-IOU_TYPES = ("bbox", "segm")
-_BOUNDARY = "boundary"
 BACKENDS: dict[str, Backend] = {"fast": hotcoco_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
 _REFERENCE = "pycocotools"
-_STANDARD_CAP = 100
 _OPERATING_IOU = 0.5
-_HEADROOM = 1.5  # over the objects of the fullest image: a cap at their very number would cost recall
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,14 @@ class CocoEvaluator:
     ) -> None:
         self.ground_truth = ground_truth
         self.category_ids = [c.id for c in ground_truth.categories] if category_ids is None else list(category_ids)
-        self.iou_types = _checked_iou_types(iou_types)
-        self.with_boundaries = _BOUNDARY in iou_types
-        self.max_detections = _resolved_cap(max_detections, ground_truth)
-        self.threshold = _checked_threshold(threshold)
+        self.iou_types = checked_iou_types(iou_types)
+        self.with_boundaries = BOUNDARY in iou_types
+        self.max_detections = resolved_cap(max_detections, ground_truth)
+        self.threshold = checked_threshold(threshold)
         if backend not in BACKENDS:
             raise ConfigError(f"there is no backend {backend!r}", remedy=f"Choose from: {', '.join(BACKENDS)}.")
         self.backend = backend
-        self.operating_iou = _checked_iou(operating_iou)
+        self.operating_iou = checked_iou(operating_iou)
         if "segm" in self.iou_types:
             ground_truth.check_masks()
         self._results = ResultTable(ground_truth)
@@ -198,7 +201,7 @@ class CocoEvaluator:
             kind: summarize(scores[kind]) if kind in scores else no_numbers() for kind in IOU_TYPES
         }
         if self.with_boundaries:
-            metrics[_BOUNDARY] = summarize(evaluate_boundaries(self.ground_truth, self._results, self.max_detections))
+            metrics[BOUNDARY] = summarize(evaluate_boundaries(self.ground_truth, self._results, self.max_detections))
         metrics["operating_point"] = {
             "iou": self.operating_iou,
             "iou_type": iou_type,
@@ -268,35 +271,3 @@ class CocoEvaluator:
                 "detections": detections[positions.index(category.id)],
             }
         return table
-
-
-def _checked_iou_types(iou_types: Sequence[str]) -> tuple[str, ...]:
-    given = set() if isinstance(iou_types, str) else set(iou_types)
-    if not given or not given <= {*IOU_TYPES, _BOUNDARY} or (_BOUNDARY in given and "segm" not in given):
-        raise ConfigError(
-            f"iou_types is {iou_types!r}",
-            remedy="Write iou_types=[bbox,segm], [bbox] or [segm]; and boundary beside segm, as in [segm,boundary].",
-        )
-    return tuple(kind for kind in IOU_TYPES if kind in iou_types)
-
-
-def _resolved_cap(max_detections: int | str, ground_truth: GroundTruth) -> int:
-    if max_detections == "auto":
-        return max(_STANDARD_CAP, math.ceil(_HEADROOM * ground_truth.max_per_image))
-    if isinstance(max_detections, int) and not isinstance(max_detections, bool) and max_detections > 0:
-        return max_detections
-    raise ConfigError(f"max_detections is {max_detections!r}", remedy="Give a whole number of at least 1, or auto.")
-
-
-def _checked_threshold(threshold: float | str) -> float | Literal["auto"]:
-    if threshold == "auto":
-        return "auto"
-    if isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1:
-        return float(threshold)
-    raise ConfigError(f"threshold is {threshold!r}", remedy="Give a score from 0 to 1, or auto.")
-
-
-def _checked_iou(iou: float) -> float:
-    if isinstance(iou, int | float) and not isinstance(iou, bool) and 0 < iou <= 1:
-        return float(iou)
-    raise ConfigError(f"operating_iou is {iou!r}", remedy="Give an overlap above 0 and up to 1; 0.5 is usual.")

@@ -90,7 +90,7 @@ class Instances:
         Args:
             iou_thresh: IoU of masks above which one is the other's duplicate.
         """
-        kept = suppress(mask_iou(self.rles), self.scores, iou_thresh)
+        kept = suppress(mask_iou(self.rles, self.rles), self.scores, iou_thresh)
         return np.setdiff1d(np.arange(len(self)), kept)
 
     def refined(self, image: NDArray[np.uint8] | Image.Image | None = None) -> "Instances":

@@ -10,20 +10,21 @@ from finemask.ops.rle import rles_for_coco
 from finemask.types import Rle
 
 
-def mask_iou(rles: Sequence[Rle]) -> NDArray[np.float64]:
-    """Intersection over union of every pair of masks of one image; no mask is decoded.
+def mask_iou(one: Sequence[Rle], other: Sequence[Rle], *, of_first: bool = False) -> NDArray[np.float64]:
+    """Intersection over union of every pair of masks; no mask is decoded.
 
     Args:
-        rles: N masks of one size.
+        one: N masks.
+        other: M masks of the same size.
+        of_first: the share of the first mask's pixels instead of that of the union.
 
     Returns:
-        float64 [N, N], 0..1; 0 with a mask that has no pixels, itself included.
+        float64 [N, M], 0..1; 0 with a mask that has no pixels, itself included.
     """
-    if not rles:
-        return np.zeros((0, 0))
-    encoded = rles_for_coco(rles)
-    found = coco_mask.iou(encoded, encoded, [False] * len(encoded))
-    return np.nan_to_num(np.array(found, dtype=np.float64))
+    if not one or not other:
+        return np.zeros((len(one), len(other)))
+    found = coco_mask.iou(rles_for_coco(one), rles_for_coco(other), [of_first] * len(other))
+    return np.nan_to_num(np.array(found, dtype=np.float64).reshape(len(one), len(other)))
 
 
 def suppress(iou: NDArray[np.float64], scores: NDArray[np.floating], iou_thresh: float) -> NDArray[np.int64]:

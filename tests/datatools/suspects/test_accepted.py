@@ -11,8 +11,9 @@ from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.datatools.suspects.find import find_suspects
 from finemask.datatools.suspects.listing import digest_of, listing
-from finemask.datatools.suspects.scene import build_scenes, mask_iou
+from finemask.datatools.suspects.scene import build_scenes
 from finemask.errors import ConfigError, DataError
+from finemask.ops.mask_iou import mask_iou
 from finemask.ops.rle import rle_from_segmentation
 from finemask.verbs.data_check import main as data_check
 

@@ -13,8 +13,9 @@ from scipy.special import expit
 from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.find import find_suspects
 from finemask.datatools.suspects.listing import listing
-from finemask.datatools.suspects.scene import build_scenes, mask_iou
+from finemask.datatools.suspects.scene import build_scenes
 from finemask.datatools.suspects.trust import fit_trust, looseness
+from finemask.ops.mask_iou import mask_iou
 from finemask.ops.rle import mask_to_rle, rle_box_xywh
 
 SIDE, CELL = 80, 20

@@ -13,7 +13,7 @@ from label_faults import is_found, plant_faults
 
 from finemask.cli import main as cli
 from finemask.data.shapes import draw_shapes
-from finemask.datatools.suspects.scene import mask_iou
+from finemask.ops.mask_iou import mask_iou
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ from finemask.datatools.check.repair import Change, edited
 from finemask.datatools.check.values import is_text, show, whole
 from finemask.datatools.suspects.find import RULES
 from finemask.datatools.suspects.listing import FORMAT, digest_of
-from finemask.datatools.suspects.scene import SAME_OBJECT_IOU, mask_iou
+from finemask.datatools.suspects.scene import SAME_OBJECT_IOU
 from finemask.errors import DataError
 from finemask.ops.json_file import read_json
+from finemask.ops.mask_iou import mask_iou
 
 ACTIONS = {
     "missing-label": "add-label",

@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.datatools.suspects.scene import SAME_OBJECT_IOU, Scene, mask_iou
+from finemask.datatools.suspects.scene import SAME_OBJECT_IOU, Scene
 from finemask.datatools.suspects.trust import fit_trust, logits, looseness
+from finemask.ops.mask_iou import mask_iou
 from finemask.ops.rle import rle_area
 from finemask.types import Rle
 

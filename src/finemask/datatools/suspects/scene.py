@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.data.index import CocoIndex
-from finemask.ops.rle import crop_to_rle, rle_area
+from finemask.ops.mask_iou import mask_iou
+from finemask.ops.rle import crop_to_rle, rle_area, rles_for_coco
 from finemask.types import CocoResult, Rle
 
 LEAST_SCORE = 0.05
@@ -71,25 +72,6 @@ def build_scenes(index: CocoIndex, results: Sequence[CocoResult]) -> Iterator[Sc
         yield _scene(index, image, sorted(found[image_id], key=lambda result: -result["score"]), label_of)
 
 
-def mask_iou(one: Sequence[Rle], other: Sequence[Rle], *, of_first: bool = False) -> NDArray[np.float64]:
-    """Overlap of every pair of masks, float64 [N, M].
-
-    Args:
-        one: N masks.
-        other: M masks of the same size.
-        of_first: the share of the first mask's pixels instead of that of the union.
-    """
-    if not one or not other:
-        return np.zeros((len(one), len(other)))
-    coded: list[Any] = [_as_bytes(one), _as_bytes(other)]
-    ious: Any = coco_mask.iou(coded[0], coded[1], [int(of_first)] * len(other))
-    return np.asarray(ious, dtype=np.float64).reshape(len(one), len(other))
-
-
-def _as_bytes(rles: Sequence[Rle]) -> list[Any]:
-    return [{"size": rle["size"], "counts": rle["counts"].encode("ascii")} for rle in rles]
-
-
 def _scene(index: CocoIndex, image: int, found: Sequence[CocoResult], label_of: dict[int, int]) -> Scene:
     instances, size_hw = index.instances(image), index.size_hw(image)
     rles, kept, crowds = [], [], []
@@ -135,7 +117,7 @@ def _covered(
     for label in np.unique(classes):
         known = [*crowds, *(rles[k] for k in np.flatnonzero(label_classes == label).tolist())]
         if known:
-            merged: Any = coco_mask.merge(_as_bytes(known))
+            merged: Any = coco_mask.merge(rles_for_coco(known))
             union = Rle(size=list(merged["size"]), counts=merged["counts"].decode("ascii"))
             here = np.flatnonzero(classes == label).tolist()
             share[here] = mask_iou([detected[d] for d in here], [union], of_first=True)[:, 0]

@@ -1,13 +1,13 @@
 """Complete IoU of the decoded boxes."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss
 
+from finemask.model.box_loss.decoded_iou import DecodedIoULoss
 
-class CIoUBoxLoss:
+
+class CIoUBoxLoss(DecodedIoULoss):
     """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
 
     Distance IoU, plus a term for the difference of the aspect ratios.
@@ -17,16 +17,10 @@ class CIoUBoxLoss:
             is not.
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
-        self.weight = weight
-
-    def __call__(
-        self, deltas: Tensor, target_deltas: Tensor, proposals: Tensor, decode: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """See ``finemask.types.BoxLoss``."""
-        found, wanted = _with_area(decode(deltas, proposals)), decode(target_deltas, proposals)
-        loss: Tensor = complete_box_iou_loss(found, wanted, reduction="sum")
-        return self.weight * loss
+    def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """See ``DecodedIoULoss``."""
+        loss: Tensor = complete_box_iou_loss(_with_area(found), wanted, reduction="sum")
+        return loss
 
 
 def _with_area(boxes: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Distance IoU of the decoded boxes."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torchvision.ops import distance_box_iou_loss
 
+from finemask.model.box_loss.decoded_iou import DecodedIoULoss
 
-class DIoUBoxLoss:
+
+class DIoUBoxLoss(DecodedIoULoss):
     """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
 
     1 - IoU, plus the squared distance of the centres over the squared diagonal of the smallest enclosing box.
@@ -16,13 +16,7 @@ class DIoUBoxLoss:
             is not.
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
-        self.weight = weight
-
-    def __call__(
-        self, deltas: Tensor, target_deltas: Tensor, proposals: Tensor, decode: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """See ``finemask.types.BoxLoss``."""
-        found, wanted = decode(deltas, proposals), decode(target_deltas, proposals)
+    def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """See ``DecodedIoULoss``."""
         loss: Tensor = distance_box_iou_loss(found, wanted, reduction="sum")
-        return self.weight * loss
+        return loss

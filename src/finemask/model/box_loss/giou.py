@@ -1,12 +1,12 @@
 """Generalised IoU of the decoded boxes."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
+from finemask.model.box_loss.decoded_iou import DecodedIoULoss
 
-class GIoUBoxLoss:
+
+class GIoUBoxLoss(DecodedIoULoss):
     """Rezatofighi et al. 2019, "Generalized Intersection over Union" (arXiv 1902.09630).
 
     1 - IoU, plus what the smallest enclosing box has beyond the union, as a share of it. G-Mask (Lin et al. 2020, doi
@@ -17,13 +17,7 @@ class GIoUBoxLoss:
             is not.
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
-        self.weight = weight
-
-    def __call__(
-        self, deltas: Tensor, target_deltas: Tensor, proposals: Tensor, decode: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """See ``finemask.types.BoxLoss``."""
-        found, wanted = decode(deltas, proposals), decode(target_deltas, proposals)
+    def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """See ``DecodedIoULoss``."""
         loss: Tensor = generalized_box_iou_loss(found, wanted, reduction="sum")
-        return self.weight * loss
+        return loss

@@ -56,7 +56,8 @@ class MaskNMS:
         limit: int,
     ) -> Tensor:
         """See ``finemask.types.Suppression``."""
-        iou = mask_iou(masks_to_rles(mask_probs, boxes, image_size_hw))
+        rles = masks_to_rles(mask_probs, boxes, image_size_hw)
+        iou = mask_iou(rles, rles)
         if not self.class_agnostic:
             of = labels.cpu().numpy()
             iou[of[:, None] != of] = 0.0
