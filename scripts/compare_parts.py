@@ -7,7 +7,7 @@
 
 Words of the form key=value go to ``finemask train`` as they are. Every run is ``finemask train`` in a process of its
 own with one thread; what is finished in --output is not done again, so the command can be given as often as it takes.
-By default a run is 100 steps of 4 images at 256 px: about three minutes of one core of a laptop.
+By default a run is 120 steps of 4 images at 256 px: about three minutes of one core of a laptop.
 
 Parts that are only used after training are tried on the models of the plain runs, by ``finemask evaluate``.
 """
@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -26,17 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compare_parts_table import PLAIN, Result, page, put_section, rows_of, table
+from compare_parts_table import PLAIN, Result, page, put_section, rows_of, shown_words, table
 from omegaconf import OmegaConf
 
 from finemask.bench.comparison import machine
 from finemask.ops.files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGE, FIGURES = DOCS / "results.md", DOCS / "results" / "parts.json"
+PAGE = DOCS / "results.md"
 RECORD = "result.json"
 
-WARMED_UP = ("model.box_predictor.warmup_steps=50",)  # of the 100 steps of a run
+WARMED_UP = ("model.box_predictor.warmup_steps=50",)  # of the 120 steps of a run
 TRAINED: dict[str, tuple[str, ...]] = {
     PLAIN: (),
     "cosine": ("model/box_predictor=cosine",),
@@ -106,27 +107,31 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="key=value, for finemask train; data.root= is needed")
     parser.add_argument("--only", nargs="+", choices=[*TRAINED, *AFTERWARDS], help="these, and what they need")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100, help="of every training run")
+    parser.add_argument("--steps", type=int, default=120, help="of every training run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so many")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare_parts"))
-    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}, the figures beside it")
+    parser.add_argument("--output", type=Path, help="folder of all runs; runs/compare_parts/DATASET if not given")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     arguments = parser.parse_args()
-    if not any(word.startswith("data.root=") for word in arguments.words):
+    roots = [word.partition("=")[2] for word in arguments.words if word.startswith("data.root=")]
+    if not roots:
         parser.error("data.root=DIR is needed")
-    settings = {"words": arguments.words, "steps": arguments.steps}
+    name = Path(roots[-1]).resolve().name
+    output = arguments.output or Path("runs/compare_parts") / name
+    settings = {"words": shown_words(arguments.words), "steps": arguments.steps}
     chosen = list(arguments.only or [*TRAINED, *AFTERWARDS])
-    jobs = jobs_for(chosen, arguments.words, arguments.steps, range(arguments.seeds), arguments.output)
+    jobs = jobs_for(chosen, arguments.words, arguments.steps, range(arguments.seeds), output)
     end = time.monotonic() + 60 * arguments.minutes
     failed = run_all(jobs, run_finemask, arguments.jobs, end)
     content = {"machine": machine(), **settings, "results": [vars_of(result) for result in read_results(jobs)]}
-    write_json(arguments.output / "parts.json", content)
+    write_json(output / "parts.json", content)
     print(table(rows_of(results_in(content), [*TRAINED, *AFTERWARDS])))
     if arguments.write:
-        write_json(FIGURES, content)
-        text = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, put_section(text, page(content, [*TRAINED, *AFTERWARDS])))
-        print(f"wrote {PAGE} and {FIGURES}")
+        figures = DOCS / "results" / f"parts_{name}.json"
+        write_json(figures, content)
+        section = page(content, [*TRAINED, *AFTERWARDS], name)
+        write_text(PAGE, put_section(PAGE.read_text(encoding="utf-8"), section, name))
+        print(f"wrote {PAGE} and {figures}")
     for job in failed:
         print(f"{job.variant}, seed {job.seed}: failed, see {job.folder / 'log.txt'}", file=sys.stderr)
     return 1 if failed else 0
@@ -147,16 +152,22 @@ def jobs_for(chosen: Sequence[str], words: Sequence[str], steps: int, seeds: Ite
     jobs = []
     for seed in seeds:
         for name in trained:
-            folder = output / name / f"seed{seed}"
-            own = (f"output={output}", f"name={name}/seed{seed}", f"seed={seed}", f"trainer.max_steps={steps}")
+            place = f"{_folder_name(name)}/seed{seed}"
+            folder = output / place
+            own = (f"output={output}", f"name={place}", f"seed={seed}", f"trainer.max_steps={steps}")
             jobs.append(Job(name, seed, folder, ("train", *BASE, *words, *TRAINED[name], *own), is_training=True))
         for name in AFTERWARDS:
             if name in chosen:
-                folder = output / name.replace(": ", "_").replace(" ", "_") / f"seed{seed}"
+                folder = output / _folder_name(name) / f"seed{seed}"
                 model = output / PLAIN / f"seed{seed}" / "latest" / "model.safetensors"
                 own = (f"model={model}", f"output={folder}", "num_workers=1", "device=cpu")
                 jobs.append(Job(name, seed, folder, ("evaluate", *data, *AFTERWARDS[name], *own), is_training=False))
     return jobs
+
+
+def _folder_name(variant: str) -> str:
+    """What can stand in a path, and in a key=value word as it is."""
+    return re.sub(r"\W+", "_", variant)
 
 
 def run_all(jobs: Sequence[Job], run: Runner, parallel: int, end: float) -> list[Job]:
@@ -200,9 +211,15 @@ def read_results(jobs: Iterable[Job]) -> list[Result]:
     found = []
     for job in jobs:
         if is_done(job):
-            record = json.loads((job.folder / RECORD).read_text(encoding="utf-8"))
-            found.append(Result(job.variant, job.seed, record["bbox"], record["segm"], record["step_ms"]))
+            metrics = json.loads((_results_folder(job) / "metrics.json").read_text(encoding="utf-8"))
+            step = json.loads((job.folder / RECORD).read_text(encoding="utf-8"))["step_ms"]
+            bbox, segm = metrics["bbox"], metrics["segm"]
+            found.append(Result(job.variant, job.seed, bbox["AP"], segm["AP"], bbox["AR"], step))
     return found
+
+
+def _results_folder(job: Job) -> Path:
+    return job.folder / "latest" if job.is_training else job.folder
 
 
 def results_in(content: Mapping[str, Any]) -> list[Result]:
@@ -212,7 +229,7 @@ def results_in(content: Mapping[str, Any]) -> list[Result]:
 
 def vars_of(result: Result) -> dict[str, Any]:
     """A result as plain values."""
-    return {key: getattr(result, key) for key in ("variant", "seed", "bbox", "segm", "step_ms")}
+    return {key: getattr(result, key) for key in ("variant", "seed", "bbox", "segm", "recall", "step_ms")}
 
 
 def run_finemask(words: Sequence[str], log: Path) -> int:
@@ -230,20 +247,18 @@ def _run_one(job: Job, run: Runner, end: float) -> bool | None:
     job.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     code = run(job.words, job.folder / "log.txt")
-    folder = job.folder / "latest" if job.is_training else job.folder
+    folder = _results_folder(job)
     if code != 0 or not (folder / "metrics.json").is_file():
         print(f"{job.variant}, seed {job.seed}: failed (exit code {code})", flush=True)
         return False
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    mask_ap = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["segm"]["AP"]
     record = {
         "words": list(job.words),
-        "bbox": metrics["bbox"]["AP"],
-        "segm": metrics["segm"]["AP"],
         "step_ms": step_ms(folder) if job.is_training else None,
         "seconds": round(time.monotonic() - start, 1),
     }
     write_json(job.folder / RECORD, record)
-    print(f"{job.variant}, seed {job.seed}: mask AP {record['segm']:.3f}, {record['seconds']:.0f} s", flush=True)
+    print(f"{job.variant}, seed {job.seed}: mask AP {mask_ap:.3f}, {record['seconds']:.0f} s", flush=True)
     return True
 
 

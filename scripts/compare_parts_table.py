@@ -4,12 +4,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scipy import stats
 
 PLAIN = "plain"
-BEGIN, END = "<!-- compare_parts: begin -->", "<!-- compare_parts: end -->"
+_KINDS = ("bbox", "segm", "recall")
 _CONFIDENCE = 0.95
 
 
@@ -22,6 +23,7 @@ class Result:
         seed: of the run.
         bbox: AP of boxes, 0..1.
         segm: AP of masks, 0..1.
+        recall: AR of boxes, 0..1, with as many detections as the evaluation counts.
         step_ms: median duration of a training step; None where nothing was trained.
     """
 
@@ -29,6 +31,7 @@ class Result:
     seed: int
     bbox: float
     segm: float
+    recall: float
     step_ms: float | None
 
 
@@ -61,6 +64,7 @@ class Row:
     seeds: int
     bbox: Measured
     segm: Measured
+    recall: Measured
     step_ms: float | None
 
 
@@ -81,7 +85,7 @@ def rows_of(results: Sequence[Result], order: Sequence[str]) -> list[Row]:
         steps = [r.step_ms for r in own if r.step_ms is not None]
         measured = (
             _measured([getattr(r, kind) for r in own], None if name == PLAIN else [getattr(r, kind) for r in others])
-            for kind in ("bbox", "segm")
+            for kind in _KINDS
         )
         rows.append(Row(name, len(seeds), *measured, statistics.median(steps) if steps else None))
     return rows
@@ -104,12 +108,12 @@ def _measured(values: Sequence[float], plain: Sequence[float] | None) -> Measure
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
     lines = [
-        "| variant | seeds | mask AP | difference | | box AP | difference | | ms a step |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| variant | seeds | mask AP | difference | | box AP | difference | | box AR | difference | | ms a step |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [row.variant, str(row.seeds)]
-        for measured in (row.segm, row.bbox):
+        for measured in (row.segm, row.bbox, row.recall):
             cells += [_value(measured), _difference(measured), measured.verdict]
         cells.append("" if row.step_ms is None else f"{row.step_ms:.0f}")
         lines.append(f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|")
@@ -126,19 +130,32 @@ def _difference(measured: Measured) -> str:
     return f"{measured.difference:+.3f}" + ("" if measured.bound is None else f" (chance: {measured.bound:.3f})")
 
 
-def page(content: Mapping[str, Any], order: Sequence[str]) -> str:
-    """The section of docs/results.md, from the file of figures."""
+def shown_words(words: Sequence[str]) -> list[str]:
+    """A command line without the folders of one machine: of an absolute path the last part."""
+    parts = [(key, value) for key, _, value in (word.partition("=") for word in words)]
+    return [f"{key}={Path(value).name if Path(value).is_absolute() else value}" for key, value in parts]
+
+
+def page(content: Mapping[str, Any], order: Sequence[str], name: str) -> str:
+    """The section of docs/results.md, from the file of figures.
+
+    Args:
+        content: of the file.
+        order: of the rows.
+        name: of the dataset, for the heading.
+    """
     on, results = content["machine"], [Result(**row) for row in content["results"]]
-    words = " ".join(content["words"])
-    return f"""## Parts compared
+    rows, words = rows_of(results, order), " ".join(content["words"])
+    counted = sum(measured.bound is not None for row in rows for measured in (row.segm, row.bbox, row.recall))
+    return f"""## Parts compared: {name}
 
 `model=light` with plain heads beside each variant: {content["steps"]} steps, the same data, order and weights for the
 same seed, one thread a run. ± is the standard deviation over seeds; a difference counts when it is beyond what two
-trainings of the same thing differ by (Student's t, 95 %). These are short trainings on little data: a part that gains
-nothing here may gain where it was made for, and the other way round. Variants without a time are options of
-`finemask evaluate` on the plain models.
+trainings of the same thing differ by (Student's t, 95 %: of {counted} comparisons about {counted / 20:.0f} are beyond
+it by chance). These are short trainings on little data: a part that gains nothing here may gain where it was made for,
+and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
 
-{table(rows_of(results, order))}
+{table(rows)}
 ```
 python scripts/compare_parts.py {words} --steps {content["steps"]} --write
 ```
@@ -147,13 +164,19 @@ python scripts/compare_parts.py {words} --steps {content["steps"]} --write
 """
 
 
-def put_section(text: str, section: str) -> str:
-    """A page with the section between its markers, at the end if there are none yet."""
-    marked = f"{BEGIN}\n{section}{END}\n"
-    if BEGIN not in text:
+def put_section(text: str, section: str, name: str) -> str:
+    """A page with the section between the markers of its name, at the end if there are none yet."""
+    begin, end = markers(name)
+    marked = f"{begin}\n{section}{end}\n"
+    if begin not in text:
         return f"{text.rstrip()}\n\n{marked}"
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(f"{END}\n")
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(f"{end}\n")
     if not found:
-        raise SystemExit(f"the page has {BEGIN} and no {END} after it")
+        raise SystemExit(f"the page has {begin} and no {end} after it")
     return f"{before}{marked}{after}"
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Comments before and after the section of a comparison."""
+    return f"<!-- compare_parts {name}: begin -->", f"<!-- compare_parts {name}: end -->"

@@ -37,7 +37,7 @@ def kit(script):
 
 def results(kit, **by_variant):
     return [
-        kit.Result(name, seed, value - 0.1, value, None if name.startswith("tta") else 100.0 + seed)
+        kit.Result(name, seed, value - 0.1, value, value + 0.1, None if name.startswith("tta") else 100.0 + seed)
         for name, values in by_variant.items()
         for seed, value in enumerate(values)
     ]
@@ -58,6 +58,7 @@ def test_means_spreads_and_verdicts(kit):
     assert rows[1].segm.mean == pytest.approx(0.41)
     assert rows[1].segm.spread == pytest.approx(0.01)
     assert [rows[1].segm.difference, rows[1].bbox.difference] == pytest.approx([0.10, 0.10])
+    assert [rows[1].recall.mean, rows[1].recall.difference] == pytest.approx([0.51, 0.10])
     assert [row.step_ms for row in rows] == [101.0, 101.0, 101.0, None]
     for row, values in zip(rows[1:], (BETTER, SAME, WORSE), strict=True):
         significant = stats.ttest_ind(values, PLAIN).pvalue < 0.05
@@ -80,18 +81,26 @@ def test_only_seeds_that_both_have_are_compared(kit):
 
 def test_the_table(kit):
     text = kit.table(kit.rows_of(results(kit, plain=PLAIN, tta_c=WORSE), ["plain", "tta_c"]))
-    assert "| plain | 3 | 0.310 ± 0.010 | | | 0.210 ± 0.010 | | | 101 |" in text
+    assert "| plain | 3 | 0.310 ± 0.010 | | | 0.210 ± 0.010 | | | 0.410 ± 0.010 | | | 101 |" in text
     assert "| tta_c | 3 | 0.210 ± 0.010 | -0.100 (chance: 0.023) | loss beyond the spread |" in text
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
 
 def test_the_section_replaces_itself(kit):
-    once = kit.put_section("# Results\n\ntext\n", "## Parts\n")
-    assert once == f"# Results\n\ntext\n\n{kit.BEGIN}\n## Parts\n{kit.END}\n"
-    later = kit.put_section(once + "\n## After\n", "## Other\n")
-    assert later == f"# Results\n\ntext\n\n{kit.BEGIN}\n## Other\n{kit.END}\n\n## After\n"
+    begin, end = kit.markers("cells")
+    once = kit.put_section("# Results\n\ntext\n", "## Parts\n", "cells")
+    assert once == f"# Results\n\ntext\n\n{begin}\n## Parts\n{end}\n"
+    later = kit.put_section(once + "\n## After\n", "## Other\n", "cells")
+    assert later == f"# Results\n\ntext\n\n{begin}\n## Other\n{end}\n\n## After\n"
+    assert kit.put_section(later, "## Fruit\n", "fruit").startswith(later)
     with pytest.raises(SystemExit):
-        kit.put_section(f"{kit.BEGIN}\n", "## Parts\n")
+        kit.put_section(f"{begin}\n", "## Parts\n", "cells")
+
+
+def test_no_machine_path_is_shown(kit):
+    words = ["data.root=/home/me/nuclei", "data.train=annotations/a.json", "model.weights=/w/x.pth", "a=[1,2]"]
+    shown = ["data.root=nuclei", "data.train=annotations/a.json", "model.weights=x.pth", "a=[1,2]"]
+    assert kit.shown_words(words) == shown
 
 
 class Stub:
@@ -115,7 +124,7 @@ class Stub:
             (folder / "model.safetensors").write_text("")
         else:
             assert Path(said["model"]).is_file()
-        (folder / "metrics.json").write_text(json.dumps({"bbox": {"AP": 0.25}, "segm": {"AP": 0.5}}))
+        (folder / "metrics.json").write_text(json.dumps({"bbox": {"AP": 0.25, "AR": 0.75}, "segm": {"AP": 0.5}}))
         return 0
 
 
@@ -135,8 +144,8 @@ def test_what_is_finished_is_not_done_again(script, kit, tmp_path):
     assert second.asked == ["giou/seed1"]
     found = script.read_results(jobs(script, tmp_path))
     assert len(found) == 6
-    assert found[0] == kit.Result("plain", 0, 0.25, 0.5, 200.0)
-    assert found[2] == kit.Result("tta: flip", 0, 0.25, 0.5, None)
+    assert found[0] == kit.Result("plain", 0, 0.25, 0.5, 0.75, 200.0)
+    assert found[2] == kit.Result("tta: flip", 0, 0.25, 0.5, 0.75, None)
 
 
 def test_a_run_that_died_after_its_metrics_is_done_again(script, tmp_path):
@@ -175,6 +184,8 @@ def test_the_commands_are_ones_that_finemask_takes(script, tmp_path):
         groups = [word for word in script.TRAINED.get(job.variant, ()) if word.startswith("model/")]
         for group, _, option in (word.partition("=") for word in groups):
             assert option in group_options(group, [config_dir()])
+        names = [word for word in job.words if word.startswith("name=")]
+        assert not set("".join(names)) & set(", :")  # hydra reads them as lists
         if not groups:  # composing takes a second
             assert compose(job.words[0], job.words[1:]).data.val == "annotations/v.json"
 
@@ -187,6 +198,7 @@ def test_figures_become_a_section(script, kit):
         "results": [script.vars_of(result) for result in results(kit, plain=PLAIN, giou=BETTER)],
     }
     assert script.results_in(json.loads(json.dumps(content))) == results(kit, plain=PLAIN, giou=BETTER)
-    section = kit.page(content, ["plain", "giou"])
+    section = kit.page(content, ["plain", "giou"], "cells")
     assert "| giou | 3 | 0.410 ± 0.010 | +0.100 (chance: 0.023) | gain beyond the spread |" in section
     assert "python scripts/compare_parts.py data.root=DIR experiment=nuclei --steps 100 --write" in section
+    assert "of 3 comparisons about 0 are" in section
