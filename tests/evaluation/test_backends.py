@@ -217,3 +217,11 @@ def test_results_come_back_as_they_were_added():
     assert table[-1] == results[-1]
     assert table[2:4] == results[2:4]
     assert len(table) == len(results)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, -0.0, 0.1, 0.5, 0.9]) | st.floats(0, 1), st.integers(0, 3)), max_size=60)
+)
+def test_the_quick_order_is_the_stable_one(pairs):
+    score, image = np.array([s for s, _ in pairs], dtype=np.float64), np.array([i for _, i in pairs], dtype=np.int64)
+    assert hotcoco_backend._best_first(score, image).tolist() == np.lexsort((image, -score)).tolist()

@@ -23,7 +23,7 @@ from finemask.types import Rle
 _IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools, as the recall levels
 _RECALLS = np.linspace(0, 1, 101)
 _LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
-_MOST_CHUNKS, _LEAST_CATEGORIES = 8, 16  # categories go through in chunks: what hotcoco holds grows with them, its
+_MOST_CHUNKS, _LEAST_CATEGORIES = 16, 8  # categories go through in chunks: what hotcoco holds grows with them, its
 # bins even with their square
 _NO_MASK = Rle(size=[1, 1], counts="1")
 
@@ -60,8 +60,7 @@ def evaluate(
         members = np.flatnonzero(category // size == number)
         masks = None
         if "segm" in iou_types:  # only where there are objects of the category is a mask ever looked at
-            of_chunk = zip(members.tolist(), near[members].tolist(), strict=True)
-            masks = [results.mask(position) if is_near else _NO_MASK for position, is_near in of_chunk]
+            masks = results.masks(members, near[members], _NO_MASK)
         table = np.column_stack([image[members] + 1, boxes[members], bins.score[members], category[members] + 1])
         detections = truth.load_res(table, segmentation=masks)
         detections.update_anns(ids=np.arange(1, len(table) + 1), area=areas[members])
@@ -155,9 +154,10 @@ class _Bins:
         chunk: NDArray[np.int64],
     ) -> None:
         number = len(score)
-        ranking = np.lexsort((image, -score))  # best first; a stable sort, so equal ones stay as listed
+        ranking = _best_first(score, image)
         by_category = category[ranking] * (int(image.max(initial=0)) + 1) + image[ranking]
-        self.order = ranking[np.argsort(by_category, kind="stable")]
+        # Numbers that hold the rank as well are all different: they need no stable sort, which takes ten times as long.
+        self.order = ranking[np.sort(by_category * number + np.arange(number)) % max(number, 1)]
         capped = np.zeros(number, dtype=bool)
         capped[self.order] = _places(cells[self.order]) >= cap
         # Unmatched, a detection is ignored where its size is out of bounds; far from objects it is unmatched.
@@ -190,6 +190,19 @@ class _Bins:
         others = np.bincount(self._bin[self._far[chunk]], minlength=number)
         self.counts[near] = held[self._bin[near]] > others[self._bin[near]]
         self.is_true[near] = self.counts[near] & (accuracy[self._bin[near]] > 0)
+
+
+def _best_first(score: NDArray[np.float64], image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions [D] by falling score, equal ones by image and then as listed: ``np.lexsort((image, -score))``.
+
+    Few scores are equal, and a sort that leaves those in any order takes a third of the time.
+    """
+    order = np.argsort(-score)
+    is_repeated = score[order][1:] == score[order][:-1]
+    in_group = np.concatenate([is_repeated, [False]]) | np.concatenate([[False], is_repeated])
+    members = order[in_group[: len(order)]]
+    order[in_group[: len(order)]] = members[np.lexsort((members, image[members], -score[members]))]
+    return order
 
 
 def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -149,7 +149,7 @@ def build_curve(score: NDArray[Any], is_true: NDArray[np.bool_], positives: int)
         is_true: bool [D].
         positives: objects to find.
     """
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score)  # in any order among equal scores: they are counted together
     score, is_true = score[order], is_true[order]
     last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, dtype=np.int64)
     true = np.cumsum(is_true, dtype=np.int64)[last]
