@@ -30,6 +30,7 @@ class ModelHeader:
             may be the same again for each of ``POINTS``; files written before finemask knew them have none.
         metrics: the content of the run's ``metrics.json``, or as much of it as is known.
         data_fingerprint: of the training annotations.
+        held_out: the part of the training images it was not trained on, such as ``1/2``; empty: none.
         versions: package name to version, of where the model was made.
         licenses: what the weights and data were derived from, as plain notes: name to note.
         format_version: of the file format.
@@ -42,6 +43,7 @@ class ModelHeader:
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
+    held_out: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
     licenses: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -94,6 +96,7 @@ def header_to_json(header: ModelHeader) -> dict[str, Any]:
         "thresholds": dict(header.thresholds),
         "metrics": dict(header.metrics),
         "data_fingerprint": header.data_fingerprint,
+        "held_out": header.held_out,
         "versions": dict(header.versions),
         "licenses": dict(header.licenses),
         "sha256": header.sha256,
@@ -130,6 +133,7 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
         thresholds=_mapping(content["thresholds"], "thresholds"),
         metrics=_mapping(content["metrics"], "metrics"),
         data_fingerprint=str(content["data_fingerprint"]),
+        held_out=str(content.get("held_out", "")),
         versions={str(key): str(value) for key, value in content["versions"].items()},
         licenses={str(key): str(value) for key, value in content["licenses"].items()},
         sha256=str(content["sha256"]),

@@ -3,6 +3,8 @@
 import html
 import json
 import re
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from PIL import Image
 
 from finemask.cli import main as cli
 from finemask.config import compose
+from finemask.data.held_out import held_out
 from finemask.errors import ConfigError, DataError
 from finemask.verbs.data_suspects import main
+from finemask.verbs.detect_split import detect_split
 
 BOX = {"red": (4, 4, 24, 24), "green": (30, 5, 50, 25), "blue": (6, 30, 26, 50)}
 
@@ -36,7 +40,16 @@ def coloured(tmp_path, monkeypatch):
     document = {"images": images, "annotations": annotations, "categories": categories}
     (tmp_path / "data/annotations").mkdir()
     (tmp_path / "data/annotations/train.json").write_text(json.dumps(document))
-    monkeypatch.setattr("finemask.model_file.load_model_file", lambda path: (ColourModel(), colour_header(sha256="ab")))
+    fingerprint = sha256((tmp_path / "data/annotations/train.json").read_bytes()).hexdigest()
+    headers = {
+        "m": colour_header(sha256="ab"),
+        "knows": colour_header(sha256="cd", data_fingerprint=fingerprint),
+        **{f"half{k}": colour_header(sha256=f"{k}", data_fingerprint=fingerprint, held_out=f"{k}/2") for k in (1, 2)},
+        "third": colour_header(data_fingerprint=fingerprint, held_out="2/3"),
+        "foreign": colour_header(data_fingerprint="other", held_out="2/2"),
+    }
+    monkeypatch.setattr("finemask.model_file.read_header", lambda path: headers[Path(path).stem])
+    monkeypatch.setattr("finemask.model_file.load_model_file", lambda path: (ColourModel(), headers[Path(path).stem]))
     return tmp_path
 
 
@@ -58,6 +71,51 @@ def test_a_model_finds_the_label_that_is_missing(coloured, capsys):
     assert "missing-label" in said
     assert "finds 35 of the 35 labels" in said
     assert "finemask data check annotations=" in said
+
+
+def test_models_judge_what_they_have_not_seen(coloured, monkeypatch, capsys):
+    seen = {}
+
+    def note(model, index, evaluator, *rest, positions):
+        seen[len(seen)] = [int(index.image_ids[i]) for i in positions]
+        detect_split(model, index, evaluator, *rest, positions=positions)
+
+    monkeypatch.setattr("finemask.verbs.detect_split.detect_split", note)
+    words = (f"data.root={coloured}/data", f"output={coloured}/out")
+    suspects("model=[half2.safetensors,half1.safetensors]", *words)
+    ids = list(range(1, 13))
+    for number, part in enumerate(("2/2", "1/2")):
+        assert seen[number] == [id_ for id_, is_in in zip(ids, held_out(ids, part), strict=True) if is_in]
+    content = json.loads((coloured / "out/suspects.json").read_text())
+    assert content["model"] == ["half2.safetensors", "half1.safetensors"]
+    assert content["model_sha256"] == ["2", "1"]
+    assert [(entry["rule"], entry["image_id"]) for entry in content["suspects"]] == [("missing-label", 5)]
+    assert content["agreement"]["found"] == 35
+    assert "data.held_out" not in capsys.readouterr().out
+
+
+def test_a_model_that_knows_the_labels_by_heart_is_said_to(coloured, capsys):
+    suspects("model=knows.safetensors", f"data.root={coloured}/data", f"output={coloured}/out")
+    assert "data.held_out=1/2 and 2/2" in " ".join(capsys.readouterr().out.split())
+    assert "data.held_out=1/2 and 2/2" in (coloured / "out/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("models", "error", "why"),
+    [
+        ("half1,knows", ConfigError, "knows.safetensors was trained without data.held_out"),
+        ("half1,half1", ConfigError, "without the parts 1/2, 1/2, which together are not all images"),
+        ("half1,third", ConfigError, "Give 2 models: one for each of 1/2, 2/2"),
+        ("half1,foreign", DataError, "foreign.safetensors: was not trained on"),
+        ("", ConfigError, "names no file"),
+    ],
+)
+def test_models_that_do_not_add_up_are_refused(coloured, models, error, why):
+    files = ",".join(f"{name}.safetensors" for name in models.split(",") if name)
+    with pytest.raises(error) as raised:
+        suspects(f"model=[{files}]", f"data.root={coloured}/data", f"output={coloured}/out")
+    assert why in str(raised.value)
+    assert not (coloured / "out").exists()
 
 
 def test_from_results_to_a_corrected_file(coloured, capsys):

@@ -18,6 +18,7 @@ from finemask.data.augment import Augmentation, SceneAugmentation
 from finemask.data.batch import BatchLoader, PackedBatch
 from finemask.data.cache import CacheFolder
 from finemask.data.dataset import InstanceDataset, Sample
+from finemask.data.held_out import held_out
 from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
 from finemask.data.index import CocoIndex
 from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
@@ -55,6 +56,7 @@ class CocoDataModule(pl.LightningDataModule):
             epoch shows, other ones every time.
         repeat_threshold: classes in a smaller fraction of the training images are shown more often, as LVIS is
             sampled; see ``repeat_factors``. None: every image once an epoch.
+        held_out: a part of the training images that is not trained on, such as ``1/2``; see ``held_out``.
         allow_missing_categories: accept validation and test files that lack categories of training.
         cache: where packed annotations are kept: ``auto`` is the user's cache folder, None keeps nothing.
         check: whether ``finemask train`` looks at the annotations before it starts; nothing here depends on it.
@@ -82,6 +84,7 @@ class CocoDataModule(pl.LightningDataModule):
         max_instances: int | None = None,
         empty_images: EmptyImages = "keep",
         repeat_threshold: float | None = None,
+        held_out: str | None = None,
         allow_missing_categories: bool = False,
         cache: str | None = "auto",
         check: bool = True,
@@ -100,6 +103,7 @@ class CocoDataModule(pl.LightningDataModule):
         self.max_instances = None if max_instances is None else _at_least(1, max_instances, "data.max_instances")
         self.empty_images = empty_images
         self.repeat_threshold = repeat_threshold
+        self.held_out = held_out
         self.allow_missing_categories = allow_missing_categories
         self.cache: CacheFolder = "auto" if cache == "auto" else None if cache is None else Path(cache)
         self.check = check
@@ -123,12 +127,13 @@ class CocoDataModule(pl.LightningDataModule):
                 it defines the labels.
 
         Raises:
-            ConfigError: ``empty_images`` or ``repeat_threshold`` is out of range.
+            ConfigError: ``empty_images``, ``repeat_threshold`` or ``held_out`` is out of range.
             DataError: an annotation file is unusable, see ``CocoIndex.read``, or no image is left to train on.
         """
         index = self._need_train()
         if stage in ("fit", None):
-            self.train_weights = image_weights(index, self.empty_images, self.repeat_threshold)
+            shown = None if self.held_out is None else ~held_out(index.image_ids, self.held_out)
+            self.train_weights = image_weights(index, self.empty_images, self.repeat_threshold, shown)
         if stage in ("fit", "validate", None) and self.val_index is None:
             self.val_index = self._read("val")
         if stage in ("test", None) and self.test_index is None:
@@ -194,6 +199,9 @@ class CocoDataModule(pl.LightningDataModule):
     def _tell(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:
         """Says what an epoch leaves out or repeats, where it does not show every image once and whole."""
         objects = objects_per_image(index)
+        if self.held_out is not None:
+            apart = int(held_out(index.image_ids, self.held_out).sum())
+            log.info("%d of %d training images are not trained on: part %s", apart, len(index), self.held_out)
         if empty := int((objects == 0).sum()):
             log.info(
                 "%d of %d training images have no objects; data.empty_images=%s", empty, len(index), self.empty_images

@@ -12,7 +12,10 @@ EmptyImages: TypeAlias = Literal["keep", "drop"] | float
 
 
 def image_weights(
-    index: CocoIndex, empty_images: EmptyImages = "keep", repeat_threshold: float | None = None
+    index: CocoIndex,
+    empty_images: EmptyImages = "keep",
+    repeat_threshold: float | None = None,
+    shown: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """How often an epoch shows each image, on average over epochs.
 
@@ -21,6 +24,7 @@ def image_weights(
         empty_images: what to do with images without objects (crowds alone are none): ``keep`` or ``drop`` them, or
             the fraction of them that an epoch shows, other ones every time.
         repeat_threshold: repeats images of rare classes; see ``repeat_factors``. None: no image is repeated.
+        shown: bool [n], the images that may be shown at all; None: all.
 
     Returns:
         float64 [n]. 1 is once an epoch, 0 never, 2.5 is twice or three times.
@@ -31,6 +35,8 @@ def image_weights(
     """
     fraction = _fraction_of_empty(empty_images)
     weights = np.where(objects_per_image(index) > 0, 1.0, fraction)
+    if shown is not None:
+        weights *= shown
     if not weights.any():
         raise DataError(
             "no image in it has an object, and images without are left out",

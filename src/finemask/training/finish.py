@@ -107,6 +107,7 @@ def finish(
             thresholds=model_thresholds(metrics["val"]),
             metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
             data_fingerprint=datamodule.train_index.fingerprint,
+            held_out=datamodule.held_out or "",
             licenses=_licences(str(model_config["weights"])),
         ),
     )

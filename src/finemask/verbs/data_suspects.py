@@ -56,14 +56,14 @@ def main(cfg: DictConfig) -> int:
     found = find_suspects(scenes, options["min_score"])
     suspects = found[: options["max_suspects"]]
     left_out, agreement = len(found) - len(suspects), _agreement(scenes)
+    notes = [*source.notes, *_lines(agreement, left_out)]
     content = listing(suspects, source.index, {**source.facts, "agreement": agreement, "left_out": left_out})
     pairs, unread = _pictures(source.index, suspects)
-    lines = _lines(agreement, left_out)
     annotations = source.index.annotations_path
     write_json(output / LIST, content)
     title = f"{annotations.name}: suspects"
-    write_text(output / PAGE, suspects_page(content, pairs, title, lines, source.footer))
-    _show(Console(highlight=False), content["suspects"], lines)
+    write_text(output / PAGE, suspects_page(content, pairs, title, notes, source.footer))
+    _show(Console(highlight=False), content["suspects"], notes)
     for name in unread:
         print(f"{name} could not be read; its entries have no picture")
     print(f"wrote {output / LIST} and {output / PAGE}")
@@ -80,6 +80,8 @@ def _check_keys(options: Mapping[str, Any]) -> None:
             "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
             remedy="finemask data suspects --help shows an example of each.",
         )
+    if options["model"] in ([], ""):
+        raise ConfigError("model= names no file", remedy="Give a model file, or several: model=[A,B].")
     score, most = options["min_score"], options["max_suspects"]
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise ConfigError(f"min_score is {score!r}", remedy="Give a number from 0 to 1.")

@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from finemask.data.held_out import checked_part, held_out
 from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError, DataError
+from finemask.model_header import ModelHeader
 from finemask.types import CocoResult
 
 _SPLITS = ("train", "val", "test")
+_KNOWN_BY_HEART = (
+    "The model was trained on these very labels, and what it learned by heart it does not contradict. Models that have "
+    "not seen what they judge find more, wrong classes above all: train two with data.held_out=1/2 and 2/2, and give "
+    "both: model=[A,B]."
+)
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,14 @@ class Source:
         results: the detections, with masks; ids are those of the index's file.
         facts: for the list: what the detections come from.
         footer: for the page: the same, for people.
+        notes: what to know before the list is believed.
     """
 
     index: CocoIndex
     results: Sequence[CocoResult]
     facts: dict[str, Any]
     footer: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def results_source(options: Mapping[str, Any]) -> Source:
@@ -58,7 +69,7 @@ def results_source(options: Mapping[str, Any]) -> Source:
 
 
 def model_source(options: Mapping[str, Any]) -> Source:
-    """What a model file finds in a split.
+    """What a model file finds in a split; or several, each where it has not been trained.
 
     Raises:
         FinemaskError: settings that contradict each other, or files that cannot be used.
@@ -68,17 +79,63 @@ def model_source(options: Mapping[str, Any]) -> Source:
     from finemask.evaluation.coco import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.inference.predictor import choose_device
-    from finemask.model_file import load_model_file
+    from finemask.model_file import load_model_file, read_header
     from finemask.verbs.detect_split import detect_split
 
     device = choose_device(options["device"])
-    model, header = load_model_file(options["model"])
-    index = CocoIndex.read(annotations, images_dir, categories=header.categories)
+    files = [Path(file) for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])]
+    headers = [read_header(file) for file in files]
+    index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories)
+    judged = _images_to_judge(files, headers, index)
     collected = CocoEvaluator(load_ground_truth(annotations), index.category_ids)
-    detect_split(model, index, collected, device, options["batch_size"], options["num_workers"])
-    facts = {"model": str(options["model"]), "model_sha256": header.sha256, "split": options["split"]}
-    footer = {"Labels": str(annotations), "Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"}
-    return Source(index, collected.results, facts, footer)
+    for file, positions in zip(files, judged, strict=True):
+        model, _ = load_model_file(file)
+        detect_split(
+            model, index, collected, device, options["batch_size"], options["num_workers"], positions=positions
+        )
+    facts = {
+        "model": str(files[0]) if len(files) == 1 else [str(file) for file in files],
+        "model_sha256": headers[0].sha256 if len(files) == 1 else [header.sha256 for header in headers],
+        "split": options["split"],
+    }
+    shown = [
+        f"{file} (SHA-256 of the weights {header.sha256[:12]}…)" for file, header in zip(files, headers, strict=True)
+    ]
+    footer = {"Labels": str(annotations), "Model" if len(files) == 1 else "Models": ", ".join(shown)}
+    has_seen_them = len(files) == 1 and headers[0].data_fingerprint == index.fingerprint
+    return Source(index, collected.results, facts, footer, (_KNOWN_BY_HEART,) if has_seen_them else ())
+
+
+def _images_to_judge(files: Sequence[Path], headers: Sequence[ModelHeader], index: CocoIndex) -> list[list[int] | None]:
+    """Positions of the images for each model, None for all; of several models, those it was not trained on.
+
+    Raises:
+        ConfigError: several models of which one has seen all images, or which do not add up to all of them.
+        DataError: they were trained on other annotations, or on other classes than the first one.
+    """
+    if len(files) == 1:
+        return [None]
+    for file, header in zip(files, headers, strict=True):
+        if not header.held_out:
+            raise ConfigError(
+                f"{file} was trained without data.held_out, so there is no part of the images for it to judge alone",
+                remedy="Give one model, or several that were trained each without a part: data.held_out=1/2 and 2/2.",
+            )
+        if header.data_fingerprint != index.fingerprint:
+            raise DataError(
+                f"was not trained on {index.annotations_path}, or that file was changed since",
+                where=file,
+                remedy="What it has not seen is only known for the very file that it was trained on: train again.",
+            )
+    parts = sorted(checked_part(header.held_out) for header in headers)
+    number = parts[0][1]
+    if parts != [(k + 1, number) for k in range(number)]:
+        given = ", ".join(header.held_out for header in headers)
+        raise ConfigError(
+            f"the models were trained without the parts {given}, which together are not all images, each once",
+            remedy=f"Give {number} models: one for each of {', '.join(f'{k + 1}/{number}' for k in range(number))}.",
+        )
+    return [np.flatnonzero(held_out(index.image_ids, header.held_out)).tolist() for header in headers]
 
 
 def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:

@@ -33,8 +33,9 @@ def detect_split(
     batch_size: int,
     num_workers: int | Literal["auto"],
     refine: Refine | None = None,
+    positions: Sequence[int] | None = None,
 ) -> None:
-    """Adds the model's detections in every image of ``index`` to the evaluator.
+    """Adds the model's detections in the images of ``index`` to the evaluator.
 
     Args:
         model: images uint8 [3, H, W] to ``Detections``; moved to ``device`` and put into evaluation mode.
@@ -44,6 +45,7 @@ def detect_split(
         batch_size: images at a time.
         num_workers: threads that read images; ``"auto"`` is one for each core, up to 8.
         refine: makes better masks out of an image and its detections; None leaves them as they are.
+        positions: of the images in the index; None: all of them.
 
     Raises:
         ConfigError: a batch size or number of threads below 1.
@@ -54,8 +56,9 @@ def detect_split(
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{key} is {value!r}", remedy="Give a whole number of at least 1.")
     model.to(device).eval()
-    with torch.inference_mode(), Progress("evaluating", len(index), "images") as progress:
-        for batch in _batches(_images(index, threads, ahead=2 * batch_size), batch_size):
+    chosen = range(len(index)) if positions is None else positions
+    with torch.inference_mode(), Progress("evaluating", len(chosen), "images") as progress:
+        for batch in _batches(_images(index, chosen, threads, ahead=2 * batch_size), batch_size):
             images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for _, image in batch]
             for (i, image), detections in zip(batch, model(images), strict=True):
                 rles = None if refine is None else refine(image, detections)
@@ -63,10 +66,10 @@ def detect_split(
             progress.advance(len(batch))
 
 
-def _images(index: CocoIndex, threads: int, ahead: int) -> Iterator[tuple[int, Any]]:
+def _images(index: CocoIndex, chosen: Sequence[int], threads: int, ahead: int) -> Iterator[tuple[int, Any]]:
     """Positions and decoded images in order; threads read a few ahead."""
     waiting: deque[Future[Any]] = deque()
-    positions = iter(range(len(index)))
+    positions = iter(chosen)
 
     def read(i: int) -> tuple[int, Any]:
         return i, decode_image(index.image_path(i), index.size_hw(i))

@@ -89,11 +89,18 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
         ),
         ("threshold", f"{header.thresholds['global']:.2f} for classes without one of their own"),
     ]
+    for name, values in header.thresholds.get("points", {}).items():
+        if name == "best_f1":  # what the line above shows
+            continue
+        overall = values.get("global")
+        found.append((f"threshold={name}", "reached by none" if overall is None else f"{overall:.2f} over all classes"))
     point = header.metrics.get("operating_point")
     if isinstance(point, Mapping) and point.get("f1") is not None:
         numbers = (f"{key} {_number(point.get(key))}" for key in ("precision", "recall", "f1"))
         found.append(("at threshold", f"{_number(point.get('threshold'))}: {', '.join(numbers)}"))
     found.append(("training data", header.data_fingerprint or "not recorded"))
+    if header.held_out:
+        found.append(("held out", f"part {header.held_out} of the training images, which it has not seen"))
     found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))
     found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
     found.append(("weights SHA-256", header.sha256))

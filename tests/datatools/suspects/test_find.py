@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from label_faults import KINDS, is_found
 from scipy.special import expit
 
 from finemask.data.index import CocoIndex
-from finemask.datatools.suspects.find import find_suspects
+from finemask.datatools.suspects.find import Suspect, _discounted, find_suspects
 from finemask.datatools.suspects.listing import listing
 from finemask.datatools.suspects.scene import build_scenes
 from finemask.datatools.suspects.trust import fit_trust, looseness
@@ -207,6 +208,18 @@ def test_a_contradiction_the_model_makes_all_the_time_says_little(grid):
     wrong = [entry["score"] for entry in rest if entry["rule"] == "wrong-class"]
     assert len(wrong) == 48
     assert wrong[-1] < 0.15, "of 192 labels, four or so can be of one kind of fault"
+
+
+def test_classes_that_are_always_confused_come_behind_others():
+    """Twelve nuts seen as bolts, one bolt seen as a nut; four faults are credible, so two of each pair."""
+    nut, bolt = (SimpleNamespace(label_classes=[own], classes=[seen]) for own, seen in ((1, 2), (2, 1)))
+    often = [Suspect("wrong-class", 0.9, nut, (0,), 0) for _ in range(12)]
+    ranked = _discounted([*often, Suspect("wrong-class", 0.5, bolt, (0,), 0)], credible=4)
+    # pairs first: 0.9, 0.9, 0.6, then the lone one's 0.5, 0.45, 0.36 …; then from the fifth on 4 / place
+    expected = [0.9, 0.9, 0.6, 0.5, 0.45 * 4 / 5, 0.36 * 4 / 6, 0.3 * 4 / 7]
+    assert [suspect.score for suspect in ranked[:7]] == pytest.approx(expected)
+    assert ranked[3].scene is bolt
+    assert len(ranked) == 13
 
 
 # What is learned from the agreement of model and labels.

@@ -1,7 +1,7 @@
 """The four ways in which detections contradict labels, each with the probability that the label is at fault."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -90,12 +90,32 @@ def find_suspects(scenes: Sequence[Scene], min_score: float = 0.0) -> list[Suspe
 
 
 def _discounted(ranked: Sequence[Suspect], credible: float) -> list[Suspect]:
-    """Of a rule with more suspects than there can be faults, those behind are worth less."""
-    seen: Counter[str] = Counter()
+    """Of a kind with more suspects than there can be faults, those behind are worth less.
+
+    First of each two classes that are taken for one another: what a model confuses all the time says more about the
+    model (Northcutt et al. 2021, "Confident learning", estimate label errors by pairs of classes). Then of each rule.
+    """
+    confused = [_classes(suspect) for suspect in ranked if suspect.rule == "wrong-class"]
+    of_pair = credible / max(1, len(set(confused)))
+    ranked = _shared_out(ranked, lambda suspect: _classes(suspect) if suspect.rule == "wrong-class" else None, of_pair)
+    return _shared_out(ranked, lambda suspect: suspect.rule, credible)
+
+
+def _classes(suspect: Suspect) -> tuple[int, int]:
+    """Of a wrong class: the label's, and the one that the model sees."""
+    return int(suspect.scene.label_classes[suspect.labels[0]]), suspect.label
+
+
+def _shared_out(
+    ranked: Sequence[Suspect], kind: Callable[[Suspect], Hashable | None], credible: float
+) -> list[Suspect]:
+    """Best first, after the k-th of a kind was made worth ``credible / k`` of its score; None is no kind."""
+    seen: Counter[Hashable] = Counter()
     found = []
     for suspect in ranked:
-        seen[suspect.rule] += 1
-        share = min(1.0, max(1.0, credible) / seen[suspect.rule])
+        key = kind(suspect)
+        seen[key] += 1
+        share = 1.0 if key is None else min(1.0, max(1.0, credible) / seen[key])
         found.append(replace(suspect, score=suspect.score * share))
     return sorted(found, key=lambda suspect: -suspect.score)
 
