@@ -117,7 +117,7 @@ def test_boxes_of_all_views_are_there_and_masks_are_means(model, images):
 
     augmented = AugmentedMaskRCNN(model, views)
     augmented.model = nn.Module()
-    augmented.model.roi_heads = SimpleNamespace(_detect_masks=answer)
+    augmented.model.roi_heads = SimpleNamespace(detect_masks=answer)
     ramp = torch.linspace(0, 1, 28).expand(28, 28)
     sights = [
         SimpleNamespace(is_flipped=flip, features={"probs": value}, sizes=[(96, 125)])

@@ -82,7 +82,7 @@ class AugmentedMaskRCNN(nn.Module):
         batch, _ = transform([image.flip(-1) for image in images] if view.is_flipped else images)
         features = self.model.backbone(batch.tensors)
         proposals, _ = self.model.rpn(batch, features)
-        found = self.model.roi_heads._detect_boxes(features, proposals, batch.image_sizes)
+        found = self.model.roi_heads.detect_boxes(features, proposals, batch.image_sizes)
         sight = _Sight(view.is_flipped, features, batch.image_sizes)
         first = self.transforms[0]
         assert isinstance(first, ImageTransform)
@@ -118,7 +118,7 @@ class AugmentedMaskRCNN(nn.Module):
             seen = [_resized(b, size, wanted) for b, size, wanted in zip(boxes, frame, sight.sizes, strict=True)]
             if sight.is_flipped:
                 seen = [_mirrored(b, size) for b, size in zip(seen, sight.sizes, strict=True)]
-            probs, rescored = self.model.roi_heads._detect_masks(sight.features, seen, scores, labels, sight.sizes)
+            probs, rescored = self.model.roi_heads.detect_masks(sight.features, seen, scores, labels, sight.sizes)
             masks.append([of_image.flip(-1) for of_image in probs] if sight.is_flipped else probs)
             changed.append(rescored)
         return _means(masks), _means(changed)

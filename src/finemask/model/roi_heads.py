@@ -9,8 +9,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from finemask.model.box_branch import BoxContext, box_branch_of
 from finemask.model.box_criterion import BoxCriterion
 from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
-from finemask.model.samples import Sample as _Sample
-from finemask.model.samples import label_boxes
+from finemask.model.samples import Sample, label_boxes
 from finemask.model.suppression.nms import NMS
 from finemask.model.suppression.select import settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
@@ -129,7 +128,7 @@ class CriterionRoIHeads(RoIHeads):
     def _box_losses(
         self,
         features: dict[str, Tensor],
-        samples: list[_Sample],
+        samples: list[Sample],
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
@@ -138,7 +137,7 @@ class CriterionRoIHeads(RoIHeads):
     def _mask_losses(
         self,
         features: dict[str, Tensor],
-        samples: list[_Sample],
+        samples: list[Sample],
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
@@ -162,7 +161,7 @@ class CriterionRoIHeads(RoIHeads):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
-    ) -> list[_Sample]:
+    ) -> list[Sample]:
         """The proposals of each image that the box head trains on, ground-truth boxes among them."""
         self.check_targets(targets)
         matcher = self.proposal_matcher
@@ -184,21 +183,21 @@ class CriterionRoIHeads(RoIHeads):
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        boxes, scores, labels = self._detect_boxes(features, proposals, image_shapes)
-        probs, scores = self._detect_masks(features, boxes, scores, labels, image_shapes)
+        boxes, scores, labels = self.detect_boxes(features, proposals, image_shapes)
+        probs, scores = self.detect_masks(features, boxes, scores, labels, image_shapes)
         return [
             settle_masks(*of_image, self.suppression, self.detections_per_img)
             for of_image in zip(boxes, scores, labels, probs, image_shapes, strict=True)
         ]
 
-    def _detect_boxes(
+    def detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels of each image, after suppression."""
         found = box_branch_of(self.box_predictor).detect(self._box_context(features, image_shapes, []), proposals)
         return [of.boxes for of in found], [of.scores for of in found], [of.labels for of in found]
 
-    def _detect_masks(
+    def detect_masks(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],

@@ -1,8 +1,6 @@
-"""The whole way: a model that was trained on labels with planted faults points at them.
+"""The whole way: models that were trained on labels with planted faults point at the faults they have not seen.
 
-The quickstart's model is weak (AP50 of 0.8 on val) and has learned the faulty labels: it tells missing and double
-labels from sound ones, and loose masks, but hardly a wrong class, which it confuses itself. What a fair model's
-detections give is asked in ``test_find.py``.
+What a fair model's detections give is asked in ``test_find.py``, without an hour's training.
 """
 
 import json
@@ -17,16 +15,18 @@ from finemask.ops.mask_iou import mask_iou
 
 
 @pytest.mark.slow
-def test_a_weak_model_trained_on_the_faulty_labels_points_at_most_of_them(tmp_path, monkeypatch, capsys):
+def test_two_models_that_have_not_seen_the_faults_point_at_most_of_them(tmp_path, monkeypatch, capsys):
+    """About ten minutes on two quiet cores."""
     monkeypatch.chdir(tmp_path)
-    root = draw_shapes(tmp_path / "shapes", images=300, size=128, seed=0)  # the quickstart's
+    root = draw_shapes(tmp_path / "shapes", images=600, size=128, seed=1)
     train = root / "annotations/train.json"
-    faulty, planted = plant_faults(json.loads(train.read_text()), 0.05, np.random.default_rng(0))
+    faulty, planted = plant_faults(json.loads(train.read_text()), 0.05, np.random.default_rng(1))
     train.write_text(json.dumps(faulty))
-    words = [f"data.root={root}", "data.check=false", "callbacks=none", "logger=csv"]
-    assert cli(["train", "experiment=quickstart", *words]) == 0
-    model = tmp_path / "runs/quickstart/latest/model.safetensors"
-    assert cli(["data", "suspects", f"model={model}", f"data.root={root}", "split=train", "output=out"]) == 0
+    words = [f"data.root={root}", "data.check=false", "callbacks=none", "logger=csv", "trainer.max_epochs=40"]
+    for part in (1, 2):
+        assert cli(["train", "experiment=quickstart", *words, f"data.held_out={part}/2", f"name=half{part}"]) == 0
+    models = ",".join(f"{tmp_path}/runs/half{part}/latest/model.safetensors" for part in (1, 2))
+    assert cli(["data", "suspects", f"model=[{models}]", f"data.root={root}", "split=train", "output=out"]) == 0
     entries = json.loads((tmp_path / "out/suspects.json").read_text())["suspects"]
     listed = entries[: 2 * len(planted)]
     found = [fault for fault in planted if is_found(fault, listed, lambda a, b: mask_iou([a], [b])[0, 0])]
@@ -36,6 +36,4 @@ def test_a_weak_model_trained_on_the_faulty_labels_points_at_most_of_them(tmp_pa
     }
     with capsys.disabled():
         print(f"\n{len(found)} of {len(planted)} in the first {len(listed)} of {len(entries)}: {shares}")
-    assert len(found) >= 0.55 * len(planted), shares
-    sure = [fault for fault in planted if fault.rule in ("missing-label", "duplicate-label")]
-    assert sum(fault in found for fault in sure) >= 0.8 * len(sure), shares
+    assert len(found) >= 0.8 * len(planted), shares

@@ -65,7 +65,11 @@ def _precision_recall(curves: Curves, operating_point: Mapping[str, Any]) -> Fig
     precision, recall = operating_point["precision"], operating_point["recall"]
     svg = line_chart(
         [*lines, overall],
-        Frame("Precision over recall at IoU 0.5", "recall: part of the objects that is found", "precision"),
+        Frame(
+            f"Precision over recall at IoU {operating_point['iou']:g}",
+            "recall: part of the objects that is found",
+            "precision",
+        ),
         marker=None if precision is None or recall is None else (recall, precision),
     )
     legend = [(line.css, line.label) for line in [overall, *(lines if few else [])] if classes]
@@ -103,7 +107,11 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
     threshold, f1 = operating_point["threshold"], operating_point["f1"]
     svg = line_chart(
         lines,
-        Frame("Precision, recall and F1 over the score threshold at IoU 0.5", "score threshold", "fraction"),
+        Frame(
+            f"Precision, recall and F1 over the score threshold at IoU {operating_point['iou']:g}",
+            "score threshold",
+            "fraction",
+        ),
         marker=None if threshold is None or f1 is None else (threshold, f1),
         x_mark=threshold,
     )

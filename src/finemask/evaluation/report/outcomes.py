@@ -19,7 +19,7 @@ class Outcome:
 
     Args:
         image_id: in the ground truth.
-        found: objects that a detection matches at IoU 0.5.
+        found: objects that a detection matches at the IoU of the operating point.
         false: detections that match nothing.
         missed: objects that no detection matches.
     """

@@ -83,9 +83,12 @@ def pl_is_cpu(trainer: pl.Trainer) -> bool:
 
 
 def spell_duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min`` or ``4 days``."""
+    """``45 s``, ``2 min 40 s``, ``12 min``, ``3 h 20 min`` or ``4 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    if seconds < 595:  # by ten seconds, as long as a minute more or less matters
+        minutes, rest = divmod(round(seconds / 10) * 10, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     if hours == 0:
         return f"{minutes} min"
