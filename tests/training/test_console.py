@@ -12,8 +12,18 @@ from finemask.training.console import logging_to, say_next_steps, show_table
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (94, "1 min 30 s"), (116, "2 min"), (164, "2 min 40 s"), (594, "9 min 50 s")]
-    + [(596, "10 min"), (719, "12 min"), (3599, "1 h 0 min"), (7500, "2 h 5 min"), (400_000, "5 days")],
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (94, "1 min 30 s"),
+        (116, "2 min"),
+        (164, "2 min 40 s"),
+        (594, "9 min 50 s"),
+        (596, "10 min"),
+        (3599, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (400_000, "5 days"),
+    ],
 )
 def test_durations_in_words(seconds, words):
     assert spell_duration(seconds) == words
