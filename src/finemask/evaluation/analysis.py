@@ -6,7 +6,8 @@ from finemask.evaluation.advice import Findings, give_advice
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.confusion import confusion_table
 from finemask.evaluation.matching import FOREGROUND_IOU, assign
-from finemask.evaluation.overlaps import LEAST_IOU, capped_candidates, find_overlaps, object_columns
+from finemask.evaluation.objects import object_columns
+from finemask.evaluation.overlaps import LEAST_IOU, capped_candidates, find_overlaps
 from finemask.evaluation.slices import find_slices, slice_table
 from finemask.evaluation.tide import error_table, find_errors
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.objects import LARGEST_AREA, Objects, object_columns, places_in_runs
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.scores import CocoScores, Matches, detection_caps
 from finemask.types import Rle
 
 _IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools, as the recall levels
 _RECALLS = np.linspace(0, 1, 101)
-_LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
 _MOST_CHUNKS, _LEAST_CATEGORIES = 16, 8  # categories go through in chunks: what hotcoco holds grows with them, its
 # bins even with their square
 _NO_MASK = Rle(size=[1, 1], counts="1")
@@ -45,7 +45,7 @@ def evaluate(
     hotcoco = _hotcoco()
     category_ids = sorted(category.id for category in ground_truth.categories)
     image_ids = sorted(ground_truth.images)
-    objects = _Objects(ground_truth)
+    objects = object_columns(ground_truth)
     boxes, areas = results.boxes_and_areas()
     image, category, score = results.image, results.category, results.score
     cells = image * len(category_ids) + category
@@ -53,7 +53,7 @@ def evaluate(
     size = max(_LEAST_CATEGORIES, -(-len(category_ids) // _MOST_CHUNKS))
     chunks = [range(start, min(start + size, len(category_ids))) for start in range(0, len(category_ids), size)]
     bins = _Bins(image, cells, category, score, near, areas, max_detections, category // size)
-    truth = objects.to_hotcoco(hotcoco, len(category_ids), "segm" in iou_types)
+    truth = _to_hotcoco(hotcoco, ground_truth, objects, len(category_ids), "segm" in iou_types)
     caps = detection_caps(max_detections)
     tables: dict[str, list[dict[str, Any]]] = {iou_type: [] for iou_type in iou_types}
     for number, chunk in enumerate(chunks):
@@ -78,7 +78,7 @@ def evaluate(
             tables[iou_type].append(run.eval)
     kept = bins.order[bins.counts[bins.order]]
     of_image = np.array(image_ids, dtype=np.int64)[image[kept]]
-    positives = objects.positives(len(category_ids))
+    positives = np.bincount(objects.category[~objects.ignored], minlength=len(category_ids))
     matches = Matches(kept, of_image, category[kept], score[kept], bins.is_true[kept], positives)
     return {
         iou_type: CocoScores(
@@ -92,40 +92,20 @@ def evaluate(
     }
 
 
-class _Objects:
-    """The ground truth as columns, with images and categories numbered as in ``ResultTable``; G objects."""
-
-    def __init__(self, ground_truth: GroundTruth) -> None:
-        image_ids = sorted(ground_truth.images)
-        images = {id_: position for position, id_ in enumerate(image_ids)}
-        categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
-        annotations = ground_truth.annotations
-        self.sizes_hw = [ground_truth.images[id_][1:3] for id_ in image_ids]
-        self.image = np.array([images[a["image_id"]] for a in annotations], dtype=np.int64)
-        self.category = np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64)
-        self.boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-        self.area = np.array([a["area"] for a in annotations], dtype=np.float64)
-        self.crowd = np.array([a["iscrowd"] for a in annotations], dtype=bool)
-        self.masks = [a.get("segmentation") for a in annotations]
-
-    def positives(self, categories: int) -> NDArray[np.int64]:
-        """Objects to find over all sizes, int64 [K]."""
-        wanted = ~self.crowd & (self.area >= 0) & (self.area <= _LARGEST_AREA)
-        return np.bincount(self.category[wanted], minlength=categories)
-
-    def to_hotcoco(self, hotcoco: Any, categories: int, with_masks: bool) -> Any:
-        """A ``hotcoco.COCO`` with ids from 1, as it takes no negative ones."""
-        return hotcoco.COCO.from_arrays(
-            [{"id": i, "file_name": "", "height": h, "width": w} for i, (h, w) in enumerate(self.sizes_hw, start=1)],
-            [{"id": number, "name": str(number)} for number in range(1, categories + 1)],
-            self.image + 1,
-            self.category + 1,
-            self.boxes,
-            ids=np.arange(1, len(self.area) + 1),
-            area=self.area,
-            iscrowd=self.crowd,
-            segmentation=self.masks if with_masks else None,
-        )
+def _to_hotcoco(hotcoco: Any, ground_truth: GroundTruth, objects: Objects, categories: int, with_masks: bool) -> Any:
+    """A ``hotcoco.COCO`` with ids from 1, as it takes no negative ones."""
+    sizes_hw = [ground_truth.images[id_][1:3] for id_ in sorted(ground_truth.images)]
+    return hotcoco.COCO.from_arrays(
+        [{"id": i, "file_name": "", "height": h, "width": w} for i, (h, w) in enumerate(sizes_hw, start=1)],
+        [{"id": number, "name": str(number)} for number in range(1, categories + 1)],
+        objects.image + 1,
+        objects.category + 1,
+        objects.boxes,
+        ids=np.arange(1, len(objects.area) + 1),
+        area=objects.area,
+        iscrowd=objects.crowd,
+        segmentation=objects.masks if with_masks else None,
+    )
 
 
 class _Bins:
@@ -159,9 +139,9 @@ class _Bins:
         # Numbers that hold the rank as well are all different: they need no stable sort, which takes ten times as long.
         self.order = ranking[np.sort(by_category * number + np.arange(number)) % max(number, 1)]
         capped = np.zeros(number, dtype=bool)
-        capped[self.order] = _places(cells[self.order]) >= cap
+        capped[self.order] = places_in_runs(cells[self.order]) >= cap
         # Unmatched, a detection is ignored where its size is out of bounds; far from objects it is unmatched.
-        self.counts = ~near & ~capped & (areas <= _LARGEST_AREA)  # at IoU 0.5 over all sizes; read() adds the others
+        self.counts = ~near & ~capped & (areas <= LARGEST_AREA)  # at IoU 0.5 over all sizes; read() adds the others
         self.is_true = np.zeros(number, dtype=bool)
         self.score = np.empty(number)
         self._bin = np.empty(number, dtype=np.int64)
@@ -203,13 +183,6 @@ def _best_first(score: NDArray[np.float64], image: NDArray[np.int64]) -> NDArray
     members = order[in_group[: len(order)]]
     order[in_group[: len(order)]] = members[np.lexsort((members, image[members], -score[members]))]
     return order
-
-
-def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each element within its run of equal numbers, int64 [N]."""
-    index = np.arange(len(groups))
-    first = np.concatenate([np.ones(min(len(groups), 1), dtype=bool), groups[1:] != groups[:-1]])
-    return index - np.maximum.accumulate(np.where(first, index, 0))
 
 
 def _hotcoco() -> Any:

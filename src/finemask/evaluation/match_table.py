@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.objects import LARGEST_AREA, Objects, object_columns, places_in_runs
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.scores import Matches
 
 IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools
-_AREAS_PX2 = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  # in the order of ``scores.AREAS``
+# in the order of ``scores.AREAS``
+_AREAS_PX2 = np.array([[0, LARGEST_AREA], [0, 32**2], [32**2, 96**2], [96**2, LARGEST_AREA]])
 _ALMOST_ONE = 1 - 1e-10  # COCOeval asks for no more than this
 
 
@@ -92,12 +94,12 @@ def match_table(
         ious: T thresholds, each above 0.
     """
     image_ids, category_ids = sorted(ground_truth.images), sorted(c.id for c in ground_truth.categories)
-    objects = _Objects(ground_truth, image_ids, category_ids)
+    objects = object_columns(ground_truth)
     boxes, areas = results.boxes_and_areas()
     image, category, score = results.image, results.category, results.score
     by_cell = np.lexsort((-score, image, category))  # stable, so equal scores stay as listed
     cell = category[by_cell] * len(image_ids) + image[by_cell]
-    by_cell = by_cell[_places(cell) < max_detections]
+    by_cell = by_cell[places_in_runs(cell) < max_detections]
     order = by_cell[np.lexsort((image[by_cell], -score[by_cell], category[by_cell]))]
     position = np.empty(len(results), dtype=np.int64)  # in the final order
     position[order] = np.arange(len(order))
@@ -106,7 +108,8 @@ def match_table(
     wanted = _within(objects.area) & ~objects.crowd
     is_true = np.zeros((len(thresholds), len(_AREAS_PX2), len(order)), dtype=bool)
     counts = np.broadcast_to(_within(areas[order]), is_true.shape).copy()  # so it stays where nothing matches
-    pairs = _Pairs(by_cell, category * len(image_ids) + image, objects, results, boxes, iou_type, thresholds.min())
+    cells, object_cells = (of.category * len(image_ids) + of.image for of in (results, objects))
+    pairs = _Pairs(by_cell, cells, objects, object_cells, results, boxes, iou_type, thresholds.min())
     for detection, found, ignored in _rounds(pairs, objects.crowd, wanted, thresholds):
         where = position[detection]
         is_true[:, :, where] = found
@@ -126,22 +129,6 @@ def match_table(
     )
 
 
-class _Objects:
-    """The ground truth as columns; G objects."""
-
-    def __init__(self, ground_truth: GroundTruth, image_ids: list[int], category_ids: list[int]) -> None:
-        images = {id_: position for position, id_ in enumerate(image_ids)}
-        categories = {id_: position for position, id_ in enumerate(category_ids)}
-        annotations = ground_truth.annotations
-        self.image = np.array([images[a["image_id"]] for a in annotations], dtype=np.int64)
-        self.category = np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64)
-        self.boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-        self.area = np.array([a["area"] for a in annotations], dtype=np.float64)
-        self.crowd = np.array([a["iscrowd"] for a in annotations], dtype=bool)
-        self.masks = [a.get("segmentation") for a in annotations]
-        self.cell = self.category * len(image_ids) + self.image
-
-
 class _Pairs:
     """Detections and objects of one image and category that overlap by the least IoU or more; P pairs.
 
@@ -149,6 +136,7 @@ class _Pairs:
         by_cell: int64 [D], detections grouped by cell (category and image), best first.
         cells: int64, of every result.
         objects: the ground truth.
+        object_cells: int64 [G].
         results: for the masks.
         boxes: float64 [results, 4], xywh px.
         iou_type: what overlaps.
@@ -159,14 +147,15 @@ class _Pairs:
         self,
         by_cell: NDArray[np.int64],
         cells: NDArray[np.int64],
-        objects: _Objects,
+        objects: Objects,
+        object_cells: NDArray[np.int64],
         results: ResultTable,
         boxes: NDArray[np.float64],
         iou_type: str,
         least: float,
     ) -> None:
-        by_object_cell = np.argsort(objects.cell, kind="stable")
-        detection_cell, object_cell = cells[by_cell], objects.cell[by_object_cell]
+        by_object_cell = np.argsort(object_cells, kind="stable")
+        detection_cell, object_cell = cells[by_cell], object_cells[by_object_cell]
         parts: list[tuple[NDArray[Any], ...]] = []
         for cell in np.intersect1d(detection_cell, object_cell).tolist():
             first, last = np.searchsorted(detection_cell, [cell, cell + 1])
@@ -202,7 +191,7 @@ def _rounds(
     is_first = np.append(True, np.diff(pairs.place) != 0)[: len(pairs.place)]
     starts = np.flatnonzero(is_first)
     lengths = np.diff(np.append(starts, len(pairs.place)))
-    turn = _places(pairs.cell[starts])
+    turn = places_in_runs(pairs.cell[starts])
     for which in range(int(turn.max(initial=-1)) + 1):
         chosen = np.flatnonzero(turn == which)
         begins, length = starts[chosen], lengths[chosen]
@@ -224,10 +213,3 @@ def _rounds(
 def _within(area: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Of which sizes something is, bool [A, N]."""
     return (area >= _AREAS_PX2[:, :1]) & (area <= _AREAS_PX2[:, 1:])
-
-
-def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each element within its run of equal numbers, int64 [N]."""
-    index = np.arange(len(groups))
-    first = np.append(True, groups[1:] != groups[:-1])[: len(groups)]
-    return index - np.maximum.accumulate(np.where(first, index, 0))

@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.overlaps import Candidates, Objects, Overlaps, places_within
+from finemask.evaluation.objects import Objects, places_within
+from finemask.evaluation.overlaps import Candidates, Overlaps
 
 FOREGROUND_IOU = 0.5
 _RECALLS = np.linspace(0, 1, 101)

@@ -13,32 +13,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.objects import LARGEST_AREA, Objects, places_within
 from finemask.evaluation.result_table import ResultTable
 
 LEAST_IOU = 0.1  # what overlaps less is background to each other
-_LARGEST_AREA = 1e10  # px²; COCO's size "all" ends here, and what is larger is ignored
 _PAIRS_AT_ONCE = 2**20  # bounds the memory of one image
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The annotations in the order of the file.
-
-    Args:
-        image: int64 [G].
-        category: int64 [G].
-        boxes: float64 [G, 4], xywh px.
-        area: float64 [G], px².
-        crowd: bool [G].
-        ignored: bool [G], not to be found: crowd regions, and areas that are none.
-    """
-
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    area: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
-    ignored: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -88,23 +67,6 @@ class Overlaps:
         return Overlaps(self.detection[chosen], self.object[chosen], self.iou[chosen])
 
 
-def object_columns(ground_truth: GroundTruth) -> Objects:
-    """The annotations as columns."""
-    images = {id_: position for position, id_ in enumerate(sorted(ground_truth.images))}
-    categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in ground_truth.categories))}
-    annotations = ground_truth.annotations
-    area = np.array([a["area"] for a in annotations], dtype=np.float64)
-    crowd = np.array([a["iscrowd"] for a in annotations], dtype=np.bool_)
-    return Objects(
-        image=np.array([images[a["image_id"]] for a in annotations], dtype=np.int64),
-        category=np.array([categories[a["category_id"]] for a in annotations], dtype=np.int64),
-        boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
-        area=area,
-        crowd=crowd,
-        ignored=crowd | (area < 0) | (area > _LARGEST_AREA),
-    )
-
-
 def capped_candidates(results: ResultTable, max_detections: int) -> Candidates:
     """The best detections of each image and category.
 
@@ -117,7 +79,7 @@ def capped_candidates(results: ResultTable, max_detections: int) -> Candidates:
     cells = image[order] * (int(category.max(initial=0)) + 1) + category[order]
     order = order[places_within(cells) < max_detections]
     boxes, areas = results.boxes_and_areas()
-    kept = order[areas[order] <= _LARGEST_AREA]
+    kept = order[areas[order] <= LARGEST_AREA]
     return Candidates(kept, image[kept], category[kept], score[kept], boxes[kept], areas[kept])
 
 
@@ -144,7 +106,7 @@ def find_overlaps(
             continue
         truth: Any = objects.boxes[mine]
         if iou_type == "segm":
-            truth = [ground_truth.annotations[position]["segmentation"] for position in mine.tolist()]
+            truth = [objects.masks[position] for position in mine.tolist()]
         crowd = objects.crowd[mine].tolist()
         step = max(1, _PAIRS_AT_ONCE // len(mine))
         for start in range(first_row[image], first_row[image + 1], step):
@@ -159,16 +121,6 @@ def find_overlaps(
     overlaps = Overlaps(detection, number, iou)
     same = candidates.category[detection] == objects.category[number]
     return overlaps.where(same | ~objects.ignored[number])
-
-
-def places_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the same group stand before each element, int64 [N]."""
-    order = np.argsort(groups, kind="stable")
-    begins = np.diff(groups[order], prepend=groups[order[:1]] - 1) != 0
-    index = np.arange(len(groups))
-    places = np.empty(len(groups), dtype=np.int64)
-    places[order] = index - np.maximum.accumulate(np.where(begins, index, 0))
-    return places
 
 
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float64))

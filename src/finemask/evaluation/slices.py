@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.matching import Assignment, match_own_category, mean_average_precision
-from finemask.evaluation.overlaps import Objects
+from finemask.evaluation.objects import Objects
 
 SIZES = (("under 16 px", 0, 16), ("16 to 32 px", 16, 32), ("32 to 96 px", 32, 96), ("over 96 px", 96, np.inf))
 CROWDINGS = (
