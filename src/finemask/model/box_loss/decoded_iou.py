@@ -11,7 +11,7 @@ class DecodedIoULoss(ABC):
 
     Args:
         weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
-            is not.
+            is not. MMDetection's Faster R-CNN takes 10 for GIoU as well, and 12 for CIoU.
     """
 
     def __init__(self, weight: float = 10.0) -> None:
