@@ -41,7 +41,7 @@ class Measured:
 
     mean: float
     spread: float | None  # standard deviation; None for one seed
-    difference: float | None  # from plain; None for plain itself
+    difference: float | None  # from plain, mean over seeds; None for plain itself
     bound: float | None  # how large a difference chance makes, at 95 %; None if it cannot be told
 
     @property
@@ -95,13 +95,13 @@ def _measured(values: Sequence[float], plain: Sequence[float] | None) -> Measure
     spread = statistics.stdev(values) if len(values) > 1 else None
     if plain is None:
         return Measured(statistics.mean(values), spread, None, None)
-    difference = statistics.mean(values) - statistics.mean(plain)
+    differences = [mine - its for mine, its in zip(values, plain, strict=True)]
+    difference = statistics.mean(differences)
     if spread is None:
         return Measured(statistics.mean(values), None, difference, None)
-    count = len(values)
-    # Student's t for two groups of equal size, spreads pooled: what two trainings of the same thing may differ by.
-    error = math.sqrt((spread**2 + statistics.stdev(plain) ** 2) / count)
-    bound = float(stats.t.ppf((1 + _CONFIDENCE) / 2, 2 * count - 2)) * error
+    # Student's t of the differences: a seed decides order and augmentation alike for both, and some are lucky for all.
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    bound = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(differences) - 1)) * error
     return Measured(statistics.mean(values), spread, difference, bound)
 
 
@@ -150,10 +150,10 @@ def page(content: Mapping[str, Any], order: Sequence[str], name: str) -> str:
     return f"""## Parts compared: {name}
 
 `model=light` with plain heads beside each variant: {content["steps"]} steps, the same data, order and weights for the
-same seed, one thread a run. ± is the standard deviation over seeds; a difference counts when it is beyond what two
-trainings of the same thing differ by (Student's t, 95 %: of {counted} comparisons about {counted / 20:.0f} are beyond
-it by chance). These are short trainings on little data: a part that gains nothing here may gain where it was made for,
-and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
+same seed, one thread a run. ± is the standard deviation over seeds. The difference is taken seed by seed, and counts
+when it is beyond what those differences scatter by (Student's t, 95 %: of {counted} comparisons about {counted / 20:.0f}
+are beyond it by chance). These are short trainings on little data: a part that gains nothing here may gain where it was
+made for, and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
 
 {table(rows)}
 ```
