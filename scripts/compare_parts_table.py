@@ -151,9 +151,9 @@ def page(content: Mapping[str, Any], order: Sequence[str], name: str) -> str:
 
 `model=light` with plain heads beside each variant: {content["steps"]} steps, the same data, order and weights for the
 same seed, one thread a run. ± is the standard deviation over seeds. The difference is taken seed by seed, and counts
-when it is beyond what those differences scatter by (Student's t, 95 %: of {counted} comparisons about {counted / 20:.0f}
-are beyond it by chance). These are short trainings on little data: a part that gains nothing here may gain where it was
-made for, and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
+when it is beyond what those differences scatter by (Student's t, 95 %: of {counted} comparisons {counted / 20:.0f} or
+so are beyond it by chance). These are short trainings on little data: a part that gains nothing here may gain where it
+was made for, and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
 
 {table(rows)}
 ```

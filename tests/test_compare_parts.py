@@ -201,4 +201,4 @@ def test_figures_become_a_section(script, kit):
     section = kit.page(content, ["plain", "giou"], "cells")
     assert "| giou | 3 | 0.410 ± 0.010 | +0.100 (chance: 0.025) | gain beyond the spread |" in section
     assert "python scripts/compare_parts.py data.root=DIR experiment=nuclei --steps 100 --write" in section
-    assert "of 3 comparisons about 0 are" in section
+    assert "of 3 comparisons 0 or\nso are" in section
