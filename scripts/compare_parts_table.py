@@ -52,8 +52,8 @@ class Measured:
         if self.bound is None:
             return "one seed: nothing can be said"
         if abs(self.difference) <= self.bound:
-            return "no gain here"
-        return "gain beyond the spread" if self.difference > 0 else "loss beyond the spread"
+            return "within the spread"
+        return "**gain**" if self.difference > 0 else "loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Row:
     bbox: Measured
     segm: Measured
     recall: Measured
-    step_ms: float | None
+    step_ms: float | None  # of the run that was disturbed least
 
 
 def rows_of(results: Sequence[Result], order: Sequence[str]) -> list[Row]:
@@ -87,7 +87,7 @@ def rows_of(results: Sequence[Result], order: Sequence[str]) -> list[Row]:
             _measured([getattr(r, kind) for r in own], None if name == PLAIN else [getattr(r, kind) for r in others])
             for kind in _KINDS
         )
-        rows.append(Row(name, len(seeds), *measured, statistics.median(steps) if steps else None))
+        rows.append(Row(name, len(seeds), *measured, min(steps, default=None)))
     return rows
 
 
@@ -153,7 +153,8 @@ def page(content: Mapping[str, Any], order: Sequence[str], name: str) -> str:
 same seed, one thread a run. ± is the standard deviation over seeds. The difference is taken seed by seed, and counts
 when it is beyond what those differences scatter by (Student's t, 95 %: of {counted} comparisons {counted / 20:.0f} or
 so are beyond it by chance). These are short trainings on little data: a part that gains nothing here may gain where it
-was made for, and the other way round. Variants without a time are options of `finemask evaluate` on the plain models.
+was made for, and the other way round. Times are those of the quickest run. Variants without one are options of
+`finemask evaluate` on the plain models.
 
 {table(rows)}
 ```
