@@ -214,7 +214,8 @@ def read_results(jobs: Iterable[Job]) -> list[Result]:
             metrics = json.loads((_results_folder(job) / "metrics.json").read_text(encoding="utf-8"))
             step = json.loads((job.folder / RECORD).read_text(encoding="utf-8"))["step_ms"]
             bbox, segm = metrics["bbox"], metrics["segm"]
-            found.append(Result(job.variant, job.seed, bbox["AP"], segm["AP"], bbox["AR"], step))
+            recall = bbox.get("AR", bbox["AR100"])  # AR only where more than 100 detections count
+            found.append(Result(job.variant, job.seed, bbox["AP"], segm["AP"], recall, step))
     return found
 
 

@@ -124,7 +124,8 @@ class Stub:
             (folder / "model.safetensors").write_text("")
         else:
             assert Path(said["model"]).is_file()
-        (folder / "metrics.json").write_text(json.dumps({"bbox": {"AP": 0.25, "AR": 0.75}, "segm": {"AP": 0.5}}))
+        recall = {"AR100": 0.75} if words[0] == "train" else {"AR100": 0.7, "AR": 0.75}
+        (folder / "metrics.json").write_text(json.dumps({"bbox": {"AP": 0.25, **recall}, "segm": {"AP": 0.5}}))
         return 0
 
 
