@@ -97,9 +97,9 @@ def match_table(
     objects = object_columns(ground_truth)
     boxes, areas = results.boxes_and_areas()
     image, category, score = results.image, results.category, results.score
-    by_cell = np.lexsort((-score, image, category))  # stable, so equal scores stay as listed
-    cell = category[by_cell] * len(image_ids) + image[by_cell]
-    by_cell = by_cell[places_in_runs(cell) < max_detections]
+    cells, object_cells = category * len(image_ids) + image, objects.category * len(image_ids) + objects.image
+    by_cell = np.lexsort((-score, cells))  # stable, so equal scores stay as listed
+    by_cell = by_cell[places_in_runs(cells[by_cell]) < max_detections]
     order = by_cell[np.lexsort((image[by_cell], -score[by_cell], category[by_cell]))]
     position = np.empty(len(results), dtype=np.int64)  # in the final order
     position[order] = np.arange(len(order))
@@ -108,7 +108,6 @@ def match_table(
     wanted = _within(objects.area) & ~objects.crowd
     is_true = np.zeros((len(thresholds), len(_AREAS_PX2), len(order)), dtype=bool)
     counts = np.broadcast_to(_within(areas[order]), is_true.shape).copy()  # so it stays where nothing matches
-    cells, object_cells = (of.category * len(image_ids) + of.image for of in (results, objects))
     pairs = _Pairs(by_cell, cells, objects, object_cells, results, boxes, iou_type, thresholds.min())
     for detection, found, ignored in _rounds(pairs, objects.crowd, wanted, thresholds):
         where = position[detection]
