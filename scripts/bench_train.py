@@ -4,9 +4,9 @@
     python scripts/bench_train.py                     # everything, about forty minutes on two cores
 
 ``step``: forward, backward and optimiser of resnet50_fpn with the same weights, images, proposals and draws.
-``classes``: what 80 classes cost. ``roi_align``: the pooling alone. ``loop``: an epoch from files to checkpoint and its
-evaluation, against torchvision's reference loop. ``overhead``: Lightning and our own code around a step.
-``light``: images a second of ``model=light``.
+``classes``: what 80 classes cost. ``compile``: what ``compile=default`` gains. ``roi_align``: the pooling alone.
+``loop``: an epoch from files to checkpoint and its evaluation, against torchvision's reference loop. ``overhead``:
+Lightning and our own code around a step. ``light``: images a second of ``model=light``.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from bench_train_loop import measure_light, measure_loop, measure_overhead
-from bench_train_step import measure_classes, measure_roi_align, measure_step
+from bench_train_step import measure_classes, measure_compile, measure_roi_align, measure_step
 
 from finemask.bench.comparison import Comparison, show, write
 
-WORK = ("step", "classes", "roi_align", "loop", "overhead", "light")
+WORK = ("step", "classes", "compile", "roi_align", "loop", "overhead", "light")
 
 
 def main() -> int:
@@ -45,6 +45,8 @@ def measure(work: str, rounds: int, images: int) -> list[Comparison]:
         return [measure_step(256, 2, 8, rounds, goal=1.9), measure_step(512, 2, 8, max(1, rounds // 2), goal=1.5)]
     if work == "classes":
         return [measure_classes(256, 2, 8, rounds)]
+    if work == "compile":
+        return [measure_compile(256, 2, 8, rounds)]
     if work == "roi_align":
         return [measure_roi_align(1024, 7, 256, rounds, goal=8), measure_roi_align(128, 14, 256, rounds, goal=8)]
     if work == "loop":

@@ -112,3 +112,33 @@ def test_half_precision_scores_come_out_in_float32():
         objectness, deltas = ours.head(levels)
     assert objectness.dtype == deltas.dtype == torch.float32
     assert objectness.shape == (3, 3 * sum(level.shape[-2] * level.shape[-1] for level in levels))
+
+
+@pytest.mark.parametrize("conv_depth", [1, 2, 3])
+def test_answers_at_some_locations_are_those_of_all(conv_depth):
+    ours, _ = pair(conv_depth=conv_depth)
+    head = ours.head.double()
+    _, features, _ = batch()
+    levels = list(features.values())
+    objectness, deltas = head(levels)
+    locations = torch.randperm(objectness.numel() // 3, generator=torch.Generator().manual_seed(2))[:200]
+    some_objectness, some_deltas = head.at(levels, locations)
+    assert torch.allclose(some_objectness, objectness.reshape(-1, 3)[locations], atol=1e-12)
+    assert torch.allclose(some_deltas, deltas.reshape(-1, 3, 4)[locations], atol=1e-12)
+
+
+def test_every_parameter_learns_in_mixed_precision():
+    ours, theirs = (model.float().train() for model in pair(conv_depth=2))
+    images, features, targets = batch()
+    features = {name: level.float() for name, level in features.items()}
+    targets = [{"boxes": target["boxes"].float()} for target in targets]
+    gradients = []
+    for model in (ours, theirs):
+        torch.manual_seed(7)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = model(images, features, targets)[1]
+        sum(losses.values()).backward()
+        gradients.append(dict(model.named_parameters()))
+    for name, parameter in gradients[0].items():
+        reference = gradients[1][name].grad
+        assert (parameter.grad - reference).norm() < 0.1 * reference.norm(), name

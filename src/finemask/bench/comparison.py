@@ -40,7 +40,7 @@ class Comparison:
         baseline_s: median duration of the customary way, seconds.
         finemask_s: median duration of ours, seconds.
         ratio: how many times faster ours is: the median over rounds, or over pairs of measurements.
-        goal: the ratio it should have at least.
+        goal: the ratio it should have at least; 0: none, the figure is for information.
         agreement: how far the outcomes differ, in words and numbers.
         memory: peak memory of both, where it was measured.
     """
@@ -76,7 +76,12 @@ def show(comparisons: Iterable[Comparison], console: Console | None = None) -> N
     for title in ("work", "against", "theirs", "ours", "× faster", "goal", "agreement"):
         table.add_column(title, justify="left" if title in ("work", "against", "agreement") else "right")
     for row in comparisons:
-        figures = (seconds(row.baseline_s), seconds(row.finemask_s), f"{row.ratio:.2f}", f"{row.goal:g}")
+        figures = (
+            seconds(row.baseline_s),
+            seconds(row.finemask_s),
+            f"{row.ratio:.2f}",
+            f"{row.goal:g}" if row.goal else "",
+        )
         table.add_row(row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory))))
     (console or Console(width=160)).print(table)
 

@@ -16,6 +16,7 @@ from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
+from finemask.model.winograd import use_winograd
 from finemask.types import Preprocessing, Suppression
 
 # What a model file may name. A file found on the internet must not choose code to run.
@@ -130,7 +131,9 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         raise ConfigError(f"the key {error} is missing", where="model") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
-    return MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
+    model = MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
+    use_winograd(model)
+    return model
 
 
 def build_suppression(config: Mapping[str, Any], *, allowed: Collection[str] | None = None) -> Suppression | None:

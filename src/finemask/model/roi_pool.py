@@ -5,7 +5,6 @@ features a pixel, and its gradient is ``Aᵀ @ gradient``. torchvision's CPU ker
 one thread; its CUDA kernels are parallel and are used as they are.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import _filter_input, _setup_scales
+
+from finemask.ops.sparse import csr_tensor
 
 
 class PyramidRoIAlign(MultiScaleRoIAlign):
@@ -61,25 +62,13 @@ class _SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, matrix: "csr_array[Any, Any]") -> Tensor:
         ctx.matrix = matrix
         with torch.autocast("cpu", enabled=False):
-            return _as_torch(matrix) @ rows
+            return csr_tensor(matrix) @ rows
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         transposed = ctx.matrix.T.tocsr()  # linear in its entries, where torch would sort them
         with torch.autocast("cpu", enabled=False):
-            return _as_torch(transposed) @ gradients[0].contiguous(), None
-
-
-def _as_torch(matrix: "csr_array[Any, Any]") -> Tensor:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr),
-            torch.from_numpy(matrix.indices),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            check_invariants=False,
-        )
+            return csr_tensor(transposed) @ gradients[0].contiguous(), None
 
 
 def _pooling_matrix(

@@ -11,6 +11,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms
 
 from finemask.ops.matching import match_boxes, sample_balanced
+from finemask.ops.patches import patches_at
 from finemask.types import Target
 
 _BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
@@ -21,28 +22,50 @@ class RowsRPNHead(RPNHead):
 
     Both 1 × 1 convolutions are one matrix product, whose rows are locations: nothing is left to be permuted. In
     float32 under autocast too, because half-precision scores tie in their ranking.
+
+    It answers for all locations, or for some: a training step proposes from all, and learns from a few hundred.
     """
 
     def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Feature maps [B, C, H, W] to objectness [B, S · A] and deltas [B, S · A, 4], S locations on all levels."""
-        per_location = self.cls_logits.out_channels
-        weight = torch.cat([self.cls_logits.weight, self.bbox_pred.weight]).flatten(1)
-        bias = torch.cat([_bias(self.cls_logits), _bias(self.bbox_pred)])
+        weight, bias = self._last_layer()
         levels = [functional.linear(self.conv(level).permute(0, 2, 3, 1), weight, bias).flatten(1, 2) for level in x]
-        rows = torch.cat(levels, dim=1)
+        objectness, deltas = self._split(torch.cat(levels, dim=1))
+        return objectness.flatten(1), deltas.flatten(1, 2)
+
+    def at(self, x: list[Tensor], locations: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers for some locations only: objectness [N, A] and deltas [N, A, 4].
+
+        Args:
+            x: feature maps [B, C, H, W].
+            locations: int64 [N], counted image after image, level after level, row after row.
+        """
+        patches, inside = patches_at(x, locations, radius=len(self.conv))
+        for layer in self.conv:
+            convolution = layer[0]
+            windows = (patches * inside[..., None]).unfold(1, 3, 1).unfold(2, 3, 1)  # [N, k, k, C, 3, 3]
+            patches = functional.linear(windows.flatten(3), convolution.weight.flatten(1), convolution.bias).relu()
+            inside = inside[:, 1:-1, 1:-1]
+        return self._split(functional.linear(patches[:, 0, 0], *self._last_layer()))
+
+    def _last_layer(self) -> tuple[Tensor, Tensor]:
+        """Weight [5 A, C] and bias [5 A] of objectness and deltas together."""
+        weight = torch.cat([self.cls_logits.weight, self.bbox_pred.weight]).flatten(1)
+        return weight, torch.cat([_bias(self.cls_logits), _bias(self.bbox_pred)])
+
+    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [..., 5 A] to objectness [..., A] and deltas [..., A, 4], at least float32."""
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        batch = len(rows)
-        return (
-            rows[..., :per_location].reshape(batch, -1),
-            rows[..., per_location:].reshape(batch, -1, 4),
-        )
+        per_location = self.cls_logits.out_channels
+        return rows[..., :per_location], rows[..., per_location:].unflatten(-1, (per_location, 4))
 
 
 class RowsRegionProposalNetwork(RegionProposalNetwork):
     """Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497): torchvision's arguments, parameters, proposals and losses.
 
-    Boxes are decoded for the best anchors only, regression targets encoded for the sampled positives only, and
-    anchors kept as long as batches have the same shape.
+    Boxes are decoded for the best anchors only, regression targets encoded for the sampled positives only, gradients
+    computed where an anchor was sampled only (elsewhere they are zero), and anchors kept as long as batches have the
+    same shape.
     """
 
     head: RowsRPNHead
@@ -56,16 +79,19 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Proposals [P, 4] of each image, best first, and in training ``loss_objectness`` and ``loss_rpn_box_reg``."""
         levels = list(features.values())
-        objectness, deltas = self.head(levels)
         anchors = self._anchors_of(images, levels)
+        device = levels[0].device.type
+        # Weights that autocast would keep converted from here are without a gradient.
+        with torch.no_grad(), torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            objectness, deltas = self.head(levels)
         per_location = self.anchor_generator.num_anchors_per_location()
         per_level = [level.shape[-2] * level.shape[-1] * n for level, n in zip(levels, per_location, strict=True)]
-        proposals = self._propose(objectness.detach(), deltas.detach(), anchors, images.image_sizes, per_level)
+        proposals = self._propose(objectness, deltas, anchors, images.image_sizes, per_level)
         if not self.training:
             return proposals, {}
         if targets is None:
             raise ValueError("training needs targets")
-        return proposals, self._losses(objectness, deltas, anchors, targets)
+        return proposals, self._losses(levels, anchors, targets)
 
     def _anchors_of(self, images: ImageList, levels: list[Tensor]) -> Tensor:
         """Anchors of one image, [S · A, 4]; all images of a batch are padded to the same shape."""
@@ -102,9 +128,7 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
             proposals.append(of_image[order[: self.post_nms_top_n()]])
         return proposals
 
-    def _losses(
-        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]
-    ) -> dict[str, Tensor]:
+    def _losses(self, levels: list[Tensor], anchors: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         matcher, sampler = self.proposal_matcher, self.fg_bg_sampler
         positives, backgrounds, matched = [], [], []
         for number, target in enumerate(targets):
@@ -119,12 +143,15 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
             backgrounds.append(background + first)
         positive = torch.cat(positives)
         sampled = torch.cat([positive, *backgrounds])
-        labels = torch.zeros(len(sampled), device=objectness.device)
-        labels[: len(positive)] = 1.0
+        per_location = self.head.cls_logits.out_channels
+        objectness, deltas = self.head.at(levels, sampled // per_location)
+        rows, shapes = torch.arange(len(sampled), device=sampled.device), sampled % per_location
+        labels = (rows < len(positive)).float()
         wanted = self.box_coder.encode_single(torch.cat(matched), anchors[positive % len(anchors)])
-        box_loss = functional.smooth_l1_loss(deltas.flatten(0, 1)[positive], wanted, beta=_BETA, reduction="sum")
+        found = deltas[rows, shapes][: len(positive)]
+        box_loss = functional.smooth_l1_loss(found, wanted, beta=_BETA, reduction="sum")
         return {
-            "loss_objectness": functional.binary_cross_entropy_with_logits(objectness.flatten()[sampled], labels),
+            "loss_objectness": functional.binary_cross_entropy_with_logits(objectness[rows, shapes], labels),
             "loss_rpn_box_reg": box_loss / len(sampled),
         }
 
