@@ -34,7 +34,8 @@ INTRODUCTION = """# Performance
 
 Every table is ours beside the customary way on the same work, in turn, in one run. `python scripts/bench_all.py` writes
 this page from the JSON files in `docs/performance/`. *Agreement* says how far the outcomes differ: a quick wrong answer
-is not counted. A ratio below its goal is marked.
+is not counted. A ratio below its goal is marked. (Masks are pasted at whole pixels, as torchvision pastes them: a box
+that ends within rounding of one moves its mask by a pixel, which is much of a small mask of random weights.)
 
 What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/roi_pool.py`), wide 3 × 3 convolutions
 with a third of the multiplications on CPUs (`ops/winograd.py`), masks of the asked class only
