@@ -43,8 +43,9 @@ class RowsRPNHead(RPNHead):
         patches, inside = patches_at(x, locations, radius=len(self.conv))
         for layer in self.conv:
             convolution = layer[0]
-            windows = (patches * inside[..., None]).unfold(1, 3, 1).unfold(2, 3, 1)  # [N, k, k, C, 3, 3]
-            patches = functional.linear(windows.flatten(3), convolution.weight.flatten(1), convolution.bias).relu()
+            windows = _windows(patches * inside[..., None])  # with the border of zeros that the maps have
+            weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+            patches = functional.linear(windows, weight, convolution.bias).relu()
             inside = inside[:, 1:-1, 1:-1]
         return self._split(functional.linear(patches[:, 0, 0], *self._last_layer()))
 
@@ -154,6 +155,14 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
             "loss_objectness": functional.binary_cross_entropy_with_logits(objectness[rows, shapes], labels),
             "loss_rpn_box_reg": box_loss / len(sampled),
         }
+
+
+def _windows(patches: Tensor) -> Tensor:
+    """The 3 × 3 windows of patches [N, S, S, C], each as one row: [N, S - 2, S - 2, 9 C]."""
+    side = patches.shape[1] - 2
+    if side == 1:
+        return patches.reshape(-1, 1, 1, 9 * patches.shape[-1])  # as it lies in memory
+    return torch.cat([patches[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], dim=-1)
 
 
 def _bias(convolution: torch.nn.Conv2d) -> Tensor:
