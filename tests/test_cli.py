@@ -343,3 +343,14 @@ def test_the_doors_in_scripts_open_the_same_verbs() -> None:
 def test_errors_name_what_where_and_remedy() -> None:
     assert str(ConfigError("wrong.", where="a.yaml", remedy="Mend it.")) == "a.yaml: wrong. Mend it."
     assert str(FinemaskError("wrong")) == "wrong"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_torch_is_asked_for_huge_pages_unless_the_user_said_otherwise(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")
+    if before is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    assert cli.main(["--version"]) == 0
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
