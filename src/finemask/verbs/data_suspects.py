@@ -142,6 +142,14 @@ def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[Pair 
     return pairs, unread
 
 
+def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row that is one line on most terminals; the whole sentence is in the files."""
+    ids, detection = ", ".join(map(str, entry["annotation_ids"])) or "–", entry["detection"]
+    seen, iou = f"{detection['category']} {detection['score']:.2f}", detection["iou"]
+    overlap = "" if iou is None else f"{iou:.2f}"
+    return str(entry["id"]), f"{entry['score']:.2f}", entry["rule"], entry["file_name"], ids, seen, overlap
+
+
 def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> None:
     for line in lines:
         console.print(Text(line), soft_wrap=True)
@@ -150,13 +158,11 @@ def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequenc
         console.print("The model contradicts none of the labels.")
         return
     console.print(Text(", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("", "score", "rule", "image", "annotation", "why"):
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("", "score", "rule", "image", "label id", "model sees", "IoU"):
         table.add_column(heading, justify="right" if heading in ("", "score") else "left", overflow="fold")
     for entry in entries[:_SHOWN]:
-        ids = ", ".join(map(str, entry["annotation_ids"])) or "–"
-        cells = (str(entry["id"]), f"{entry['score']:.2f}", entry["rule"], entry["file_name"], ids, entry["message"])
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(cell) for cell in _cells(entry)))
     if len(entries) > _SHOWN:
-        table.add_row("", "", Text(f"and {len(entries) - _SHOWN} more", style="dim"), "", "", "")
+        table.add_row("", "", Text(f"and {len(entries) - _SHOWN} more", style="dim"), "", "", "", "")
     console.print(table)
