@@ -17,7 +17,7 @@ def shipped(tmp_path: Path) -> Path:
         "train.yaml": "# Fine-tune.\n#\n#   finemask train data.root=DIR\nseed: 0\n",
         "model/light.yaml": "# For laptops.\nwidth: 1\n",
         "model/loss/plain.yaml": "weight: 1\n",
-        "experiment/quick.yaml": "# @package _global_\n# A minute.\nseed: 1\n",
+        "experiment/quick.yaml": "# @package _global_\n# A minute, on\n# two cores. No more.\nseed: 1\n",
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,10 +25,10 @@ def shipped(tmp_path: Path) -> Path:
     return folder
 
 
-def test_listing_names_every_file_with_the_first_line_of_its_header(shipped: Path) -> None:
+def test_listing_names_every_file_with_the_first_sentence_of_its_header(shipped: Path) -> None:
     assert verb.listing(shipped) == [
         "train             Fine-tune.",
-        "experiment/quick  A minute.",
+        "experiment/quick  A minute, on two cores.",
         "model/light       For laptops.",
         "model/loss/plain",
     ]

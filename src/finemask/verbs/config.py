@@ -1,5 +1,6 @@
 """``finemask config``: list, show and copy the shipped configurations."""
 
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -42,7 +43,7 @@ def names(folder: Path) -> list[str]:
 
 
 def listing(folder: Path, group: str | None = None) -> list[str]:
-    """One line a configuration: its name and the first line of its header.
+    """One line a configuration: its name and the first sentence of its header.
 
     Args:
         folder: where configurations lie.
@@ -61,7 +62,7 @@ def listing(folder: Path, group: str | None = None) -> list[str]:
             remedy=(f"Did you mean '{guess}'? " if guess else "") + f"There are: {', '.join(sorted(groups))}.",
         )
     width = max(map(len, shown)) + 2
-    return [f"{name:<{width}}{_first_line(folder / f'{name}.yaml')}".rstrip() for name in shown]
+    return [f"{name:<{width}}{_first_sentence(folder / f'{name}.yaml')}".rstrip() for name in shown]
 
 
 def find(folder: Path, name: str | None) -> Path:
@@ -107,5 +108,6 @@ def copy(folder: Path, name: str | None, destination: str | None) -> Path:
     return target
 
 
-def _first_line(path: Path) -> str:
-    return next(iter(read_config_text(path).description.splitlines()), "")
+def _first_sentence(path: Path) -> str:
+    header = " ".join(read_config_text(path).description.split())
+    return re.split(r"(?<=[.?!]) ", header, maxsplit=1)[0]
