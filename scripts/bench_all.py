@@ -79,7 +79,7 @@ def table(rows: list[Comparison]) -> str:
     ]
     for row in rows:
         told = "; ".join(filter(None, (row.agreement, row.memory)))
-        figures = (seconds(row.baseline_s), seconds(row.finemask_s), _ratio(row), f"{row.goal:g}" if row.goal else "")
+        figures = (seconds(row.baseline_s), seconds(row.finemask_s), _ratio(row), row.goal_told)
         lines.append(f"| {row.work} | {row.baseline} | {' | '.join(figures)} | {told} |")
     return "\n".join(lines) + "\n"
 

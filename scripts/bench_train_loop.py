@@ -17,6 +17,7 @@ from bench_train_models import (
     build_with_batch_norm,
     fix_proposals,
     our_arguments,
+    our_step,
     scenes,
     their_arguments,
     training_step,
@@ -118,10 +119,8 @@ def measure_overhead(rounds: int, steps: int = 200) -> Comparison:
     from finemask.training.callbacks.speed import Speed
     from finemask.training.csv_logger import CsvLogger
 
-    model = build_ours(256, 1)
     images, targets = scenes(256, 2, 8)
-    fix_proposals(model, images, targets)
-    step = interleave({"step": training_step(model, our_arguments(images, targets))}, rounds).median("step")
+    step = interleave({"step": our_step(build_ours(256, 1), images, targets)}, rounds).median("step")
     with tempfile.TemporaryDirectory(prefix="bench_train-") as temporary:
         clock = _Clock()
         trainer = pl.Trainer(

@@ -8,6 +8,7 @@ from bench_train_models import (
     build_torchvisions,
     fix_proposals,
     our_arguments,
+    our_step,
     scenes,
     their_arguments,
     training_step,
@@ -49,9 +50,7 @@ def measure_classes(size: int, batch: int, objects: int, rounds: int) -> Compari
     contenders = {}
     for name, num_categories in (("theirs", 1), ("finemask", 80)):
         model = build_ours(size, num_categories)
-        images, targets = scenes(size, batch, objects, num_categories)
-        fix_proposals(model, images, targets)
-        contenders[name] = training_step(model, our_arguments(images, targets))
+        contenders[name] = our_step(model, *scenes(size, batch, objects, num_categories))
     timing = interleave(contenders, rounds)
     return Comparison.of_timing(
         timing,
@@ -67,9 +66,7 @@ def measure_compile(size: int, batch: int, objects: int, rounds: int) -> Compari
     contenders = {}
     for name in ("theirs", "finemask"):
         model = build_ours(size, 1)
-        images, targets = scenes(size, batch, objects)
-        fix_proposals(model, images, targets)
-        contenders[name] = training_step(model, our_arguments(images, targets))
+        contenders[name] = our_step(model, *scenes(size, batch, objects))
         if name == "finemask":
             model.compile_backbone()
     timing = interleave(contenders, rounds)

@@ -69,6 +69,11 @@ class Comparison:
             agreement=agreement,
         )
 
+    @property
+    def goal_told(self) -> str:
+        """The goal as tables have it; nothing where there is none."""
+        return f"{self.goal:g}" if self.goal else ""
+
 
 def show(comparisons: Iterable[Comparison], console: Console | None = None) -> None:
     """Prints a table."""
@@ -76,12 +81,7 @@ def show(comparisons: Iterable[Comparison], console: Console | None = None) -> N
     for title in ("work", "against", "theirs", "ours", "× faster", "goal", "agreement"):
         table.add_column(title, justify="left" if title in ("work", "against", "agreement") else "right")
     for row in comparisons:
-        figures = (
-            seconds(row.baseline_s),
-            seconds(row.finemask_s),
-            f"{row.ratio:.2f}",
-            f"{row.goal:g}" if row.goal else "",
-        )
+        figures = (seconds(row.baseline_s), seconds(row.finemask_s), f"{row.ratio:.2f}", row.goal_told)
         table.add_row(row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory))))
     (console or Console(width=160)).print(table)
 
