@@ -1,13 +1,16 @@
-"""Speed forecasts and pictures, with the smallest trainer that can be."""
+"""When is evaluated, speed forecasts and pictures, with the smallest trainer that can be."""
 
 import logging
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from evaluation_data import empty_detections
+from torch.utils.data import DataLoader
 
+from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.pictures import _draw
 from finemask.training.callbacks.speed import Speed
 from finemask.training.module import logs_this_step
@@ -22,6 +25,54 @@ def cpu_trainer(batches=100, epochs=10):
         global_step=1,
         log_every_n_steps=10,
     )
+
+
+class Line(pl.LightningModule):
+    """One weight; notes in which epochs it was validated."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.validated = []
+
+    def training_step(self, batch, batch_idx):
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated.append(self.current_epoch + 1)
+        return []
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def evaluator():
+    metrics = {"segm": dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"))}
+    metrics["operating_point"] = dict.fromkeys(("precision", "recall", "f1"))
+    return SimpleNamespace(reset=lambda: None, add=None, compute=lambda: metrics, iou_types=["segm"])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "expected"), [(5, 3, [3, 5]), (4, 2, [2, 4]), (2, 6, [2]), (3, 1, [1, 2, 3])]
+)
+def test_the_last_epoch_is_always_evaluated(tmp_path, epochs, every, expected):
+    module = Line()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        check_val_every_n_epoch=every,
+        callbacks=[CocoEvaluation(evaluator())],
+        logger=False,
+        default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(torch.ones(2, 1))
+    module_batches = [[torch.ones(1), []]]
+    trainer.fit(module, loader, DataLoader(module_batches, collate_fn=lambda batch: batch[0]))
+    assert module.validated == expected
 
 
 def run_steps(callback, trainer, seconds, monkeypatch, steps=6):

@@ -99,7 +99,8 @@ def test_runs_take_the_same_number_of_steps_and_evaluations(stubbed):
     """4, 10 and 20 images in batches of 4 are 1, 3 and 5 batches an epoch; three epochs of the whole are 15 steps."""
     _, training = stubbed
     planned = [(cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch) for cfg in training.configs]
-    assert planned == [(15, 5), (5, 1), (3, 1)]
+    assert planned == [(15, 5), (5, 2), (3, 1)]
+    assert [-(-epochs // every) for epochs, every in planned] == [3, 3, 3], "the last epoch is always evaluated"
     assert [epochs * batches for (epochs, _), batches in zip(planned, (1, 3, 5), strict=True)] == [15, 15, 15]
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -270,10 +271,9 @@ def _run_config(cfg: DictConfig, part: _Part, folder: Path, ratio: float, is_res
     }
     epochs = trainer.get("max_epochs") or -1
     if epochs > 0:
-        evaluations = max(1, epochs // (trainer.get("check_val_every_n_epoch") or 1))
-        every = max(1, round(epochs * ratio) // evaluations)
-        changes["trainer.check_val_every_n_epoch"] = every
-        changes["trainer.max_epochs"] = every * max(1, round(epochs * ratio / every))  # the last one is evaluated
+        evaluations = ceil(epochs / (trainer.get("check_val_every_n_epoch") or 1))
+        changes["trainer.max_epochs"] = max(1, round(epochs * ratio))
+        changes["trainer.check_val_every_n_epoch"] = ceil(changes["trainer.max_epochs"] / evaluations)
     for key, value in changes.items():
         OmegaConf.update(run, key, value)
     return run

@@ -1,4 +1,4 @@
-"""COCO evaluation of the validation split, once an epoch, each image exactly once."""
+"""COCO evaluation of the validation split, each image exactly once: as often as asked, and after the last epoch."""
 
 from typing import Any
 
@@ -28,6 +28,11 @@ class CocoEvaluation(pl.Callback):
         self.evaluator = evaluator
         self._prefix = prefix
         self.step: int | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last epoch is evaluated whatever the interval, or the epochs since the one before would be lost."""
+        if trainer.check_val_every_n_epoch is not None and trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the last epoch's detections."""
