@@ -148,7 +148,18 @@ def test_arrays_are_checked():
 
 @pytest.mark.parametrize("quality", [30, 95])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"keep_rgb": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"restart_marker_blocks": 2},
+        {"keep_rgb": True},
+        {"icc_profile": b"any"},
+        {"comment": b"a comment with \xff\xd9 in it"},
+        {"dpi": (300, 300), "optimize": True},
+    ],
+)
 def test_jpeg_pixels_are_those_of_pillow(quality, subsampling, options):
     rng = np.random.default_rng(quality)
     for shape in ((1, 1, 3), (9, 33, 3), (50, 47, 3)):
