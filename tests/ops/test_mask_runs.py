@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from finemask.ops.layers import LayerPainter
-from finemask.ops.mask_runs import boxes_and_areas_from_runs, decode_runs, layers_from_runs
+from finemask.ops.mask_runs import boxes_and_areas_from_runs, decode_runs, interleaved, layers_from_runs
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -46,6 +46,18 @@ def assert_equals_dense(runs, masks):
 @settings(max_examples=150, deadline=None)
 def test_any_masks(masks):
     assert_equals_dense(whole_images(masks, masks.shape[1:]), masks)
+
+
+@given(
+    SIZES.flatmap(lambda hw: arrays(np.bool_, st.tuples(st.integers(0, 6), st.just(hw[0]), st.just(hw[1])))), st.data()
+)
+@settings(max_examples=100, deadline=None)
+def test_two_groups_as_one(masks, data):
+    of_some = np.array(data.draw(st.lists(st.booleans(), min_size=len(masks), max_size=len(masks))), dtype=np.bool_)
+    some, others = (whole_images(masks[chosen], masks.shape[1:]) for chosen in (of_some, ~of_some))
+    found, whole = interleaved(some, others, of_some), whole_images(masks, masks.shape[1:])
+    for mine, theirs in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @given(st.data())

@@ -20,9 +20,9 @@ from finemask.data.cache import CacheFolder, read_packed
 from finemask.data.image_files import check_images_exist
 from finemask.data.packed_file import map_packed
 from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
-from finemask.data.segments import counts_of_outlines, crop_of_counts, crop_of_polygons
+from finemask.data.segments import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
-from finemask.ops.mask_runs import MaskRuns, decode_runs
+from finemask.ops.mask_runs import MaskRuns, decode_runs, interleaved
 from finemask.types import Category
 
 
@@ -208,14 +208,12 @@ class ImageInstances:
         """
         segments, rows = self._segments, self._first + chosen
         outlined = segments.first_part[rows + 1] > segments.first_part[rows]
-        windows = segments.windows[rows]
-        windows[outlined] = (0, 0, self._size_hw[1], self._size_hw[0])  # they are drawn in the whole image
-        drawn = iter(counts_of_outlines(segments, rows[outlined], self._size_hw))
-        counts = [
-            next(drawn) if as_outline else segments.counts(row)
-            for row, as_outline in zip(rows.tolist(), outlined.tolist(), strict=True)
-        ]
-        return decode_runs(counts, windows, self._size_hw)
+        drawn = runs_of_outlines(segments, rows[outlined], self._size_hw)
+        if outlined.all():
+            return drawn
+        stored = rows[~outlined]
+        counts = [segments.counts(row) for row in stored.tolist()]
+        return interleaved(drawn, decode_runs(counts, segments.windows[stored], self._size_hw), outlined)
 
 
 _ARRAYS = {

@@ -11,14 +11,15 @@ first run of what it returns. Both are exact, and cost hardly depends on the siz
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.packing import PackedSegments, offsets_of, take_ragged
+from finemask.data.packing import PackedSegments, take_ragged
+from finemask.ops.mask_runs import MaskRuns
+from finemask.ops.polygon_runs import runs_of_polygons
 
 FIFTHS_LIMIT = 5_000_000
 """Coordinates beyond a million px are refused: the rasteriser's memory grows with the outline's length."""
@@ -64,26 +65,20 @@ def crop_of_polygons(
     return coco_mask.decode({"size": [y1, x1 - x0], "counts": counts})[y0:].view(np.bool_)
 
 
-def counts_of_outlines(segments: PackedSegments, rows: NDArray[np.int64], size_hw: tuple[int, int]) -> list[bytes]:
-    """Compressed counts of annotations of one image, each the union of its polygons, drawn by one call.
+def runs_of_outlines(segments: PackedSegments, rows: NDArray[np.int64], size_hw: tuple[int, int]) -> MaskRuns:
+    """The same pixels, of annotations of one image, each the union of its polygons, drawn at once.
 
     Args:
         segments: of the file.
         rows: int64 [M], annotations that are stored as polygons.
-        size_hw: of the image, px, which the counts are of.
+        size_hw: of the image, px.
     """
-    if not rows.size:
-        return []
     number = segments.first_part[rows + 1] - segments.first_part[rows]
-    ends = np.cumsum(number)
-    parts = np.arange(ends[-1]) + np.repeat(segments.first_part[rows] - (ends - number), number)
-    lengths = segments.part_lengths[parts]
-    coordinates = from_fifths(take_ragged(segments.points, segments.part_starts[parts], lengths))
-    bounds = pairwise(offsets_of(lengths).tolist())
-    outlines: Any = [coordinates[a:b] for a, b in bounds]  # the stubs know lists of floats only
-    rles: Any = coco_mask.frPyObjects(outlines, *size_hw)
-    joined: Any = [rles[a] if b - a == 1 else coco_mask.merge(rles[a:b]) for a, b in pairwise([0, *ends.tolist()])]
-    return [rle["counts"] for rle in joined]
+    ends = number.cumsum()
+    parts = np.arange(number.sum()) + (segments.first_part[rows] - (ends - number)).repeat(number)
+    lengths = segments.part_lengths[parts].astype(np.int64)
+    points = take_ragged(segments.points, segments.part_starts[parts], lengths)
+    return runs_of_polygons(points, lengths, number, size_hw)
 
 
 def crop_of_counts(counts: bytes, window_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:

@@ -80,6 +80,20 @@ def decode_runs(
     return MaskRuns(owners, starts, starts + lengths, len(counts), size_hw)
 
 
+def interleaved(some: MaskRuns, others: MaskRuns, of_some: NDArray[np.bool_]) -> MaskRuns:
+    """Two groups of masks of one image as one.
+
+    Args:
+        some: M masks.
+        others: N - M masks.
+        of_some: bool [N], which places those of ``some`` take; each group keeps its order.
+    """
+    owners = np.concatenate([of_some.nonzero()[0][some.owners], (~of_some).nonzero()[0][others.owners]])
+    order = owners.argsort(kind="stable")
+    starts, stops = (np.concatenate(pair)[order] for pair in ((some.starts, others.starts), (some.stops, others.stops)))
+    return MaskRuns(owners[order], starts, stops, len(of_some), some.size_hw)
+
+
 def counts_fit(counts: Sequence[bytes], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each mask's compressed counts are whole, not negative, and add up to its pixels.
 
@@ -123,14 +137,15 @@ def boxes_and_areas_from_runs(masks: MaskRuns) -> tuple[NDArray[np.float32], NDA
     changes = (masks.owners[1:] != masks.owners[:-1]).nonzero()[0]
     firsts = np.concatenate([[0], changes + 1])
     lasts = np.concatenate([changes, [len(masks.owners) - 1]])
-    x, top = np.divmod(masks.starts, height)
-    bottom = masks.stops - x * height
+    x = masks.starts // height
+    top, bottom = masks.starts - x * height, masks.stops - x * height
     turns = bottom > height  # it goes on in the next column, so it touches both edges
     x2 = (masks.stops[lasts] - 1) // height + 1
     y1 = np.minimum.reduceat(np.where(turns, 0, top), firsts)
     y2 = np.maximum.reduceat(np.minimum(bottom, height), firsts)
     owners = masks.owners[firsts]
-    boxes[owners] = np.stack([x[firsts], y1, x2, y2], axis=1)
+    for side, values in enumerate((x[firsts], y1, x2, y2)):
+        boxes[owners, side] = values
     areas[owners] = np.add.reduceat(masks.stops - masks.starts, firsts)
     return boxes, areas
 
@@ -145,17 +160,21 @@ def layers_from_runs(masks: MaskRuns) -> tuple[NDArray[np.uint8], NDArray[np.int
     order = np.argsort(masks.starts, kind="stable")
     sorted_masks = masks._replace(owners=masks.owners[order], starts=masks.starts[order], stops=masks.stops[order])
     slots, number = _assign(_collisions(sorted_masks), masks.num_masks)
+    starts, stops, values = sorted_masks.starts, sorted_masks.stops, slots[:, 1].astype(np.uint8)[sorted_masks.owners]
+    if number > 1:  # one layer after another
+        shift = (slots[:, 0] * (height * width))[sorted_masks.owners]
+        starts, stops = starts + shift, stops + shift
+        by_layer = starts.argsort(kind="stable")
+        starts, stops, values = starts[by_layer], stops[by_layer], values[by_layer]
     layers = np.empty((number, height, width), dtype=np.uint8)
-    layer_of, value_of = slots[sorted_masks.owners].T
-    for layer, pixels in enumerate(layers):
-        here = slice(None) if number == 1 else np.flatnonzero(layer_of == layer)
-        edges = np.zeros((len(layer_of[here]) + 1, 2), dtype=np.int64)  # where each run begins, and its gap before
-        edges[:-1, 0], edges[:-1, 1] = sorted_masks.starts[here], sorted_masks.stops[here]
-        edges[-1] = height * width
-        values = np.zeros(edges.shape, dtype=np.uint8)
-        values[:-1, 1] = value_of[here]
-        columns = np.repeat(values.reshape(-1), np.diff(edges.reshape(-1), prepend=0))
-        cv2.transpose(columns.reshape(width, height), pixels)
+    edges = np.empty(2 * len(starts) + 1, dtype=np.int64)
+    edges[:-1:2], edges[1::2], edges[-1] = starts, stops, layers.size
+    edges[1:] -= edges[:-1].copy()
+    painted = np.zeros(len(edges), dtype=np.uint8)  # nothing between runs
+    painted[1::2] = values
+    columns = painted.repeat(edges).reshape(number, width, height)
+    for down_the_columns, pixels in zip(columns, layers, strict=True):
+        cv2.transpose(down_the_columns, pixels)
     return layers, slots
 
 
@@ -185,22 +204,22 @@ def _sums_within(values: NDArray[np.int64], begin: NDArray[np.int64], sizes: NDA
 def _collisions(masks: MaskRuns) -> dict[int, list[int]]:
     """For each mask that shares a pixel with earlier ones, those; runs must be sorted by where they start."""
     found: dict[int, list[int]] = {}
-    if not (masks.starts[1:] < np.maximum.accumulate(masks.stops)[:-1]).any():
+    rows = (masks.starts[1:] < masks.stops[:-1]).nonzero()[0]  # whatever collides with a later run does with the next
+    if not rows.size:
         return found
-    following = np.arange(1, len(masks.starts) + 1)
-    number = np.searchsorted(masks.starts, masks.stops) - following  # of later runs that begin inside each
-    keys = [_pairs(masks, following[part], number[part]) for part in _parts(number)]
+    number = masks.starts.searchsorted(masks.stops[rows]) - rows - 1  # of later runs that begin inside each
+    keys = [_pairs(masks, rows[part], number[part]) for part in _parts(number)]
     for key in np.unique(np.concatenate(keys)).tolist():
         later, earlier = divmod(key, masks.num_masks)
         found.setdefault(later, []).append(earlier)
     return found
 
 
-def _pairs(masks: MaskRuns, following: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
+def _pairs(masks: MaskRuns, rows: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
     """Pairs of masks that collide in some of the runs, each once: ``later * N + earlier``."""
-    one = np.repeat(masks.owners[following - 1], number)
-    begin = np.cumsum(number) - number
-    other = masks.owners[np.arange(len(one)) + np.repeat(following - begin, number)]
+    one = masks.owners[rows].repeat(number)
+    begin = number.cumsum() - number
+    other = masks.owners[np.arange(1, len(one) + 1) + (rows - begin).repeat(number)]
     return np.unique(np.maximum(one, other) * masks.num_masks + np.minimum(one, other))
 
 
