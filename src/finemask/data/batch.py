@@ -56,7 +56,8 @@ class PackedBatch:
         end = 0
         for image, target in samples:
             places.append([])
-            for tensor in (image, target["boxes"], target["labels"], target["slots"], *_runs(target["layers"])):
+            in_memory = image.permute(1, 2, 0)  # contiguous: colours lie side by side
+            for tensor in (in_memory, target["boxes"], target["labels"], target["slots"], *_runs(target["layers"])):
                 place = _Place(tensor.dtype, tuple(tensor.shape), end)
                 places[-1].append(place)
                 tensors.append((place, tensor))
@@ -87,7 +88,7 @@ class PackedBatch:
             else:
                 pixels = np.repeat(values.numpy(), lengths.numpy())
                 layers = torch.from_numpy(pixels).reshape(self._layer_shapes[i])
-            images.append(image)
+            images.append(image.permute(2, 0, 1))
             targets.append(Target(boxes=boxes, labels=labels, layers=layers, slots=slots, image_id=image_id))
         return images, targets
 

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -96,18 +95,20 @@ class InstanceDataset(Dataset[Sample]):
         """One sample.
 
         Returns:
-            The image, uint8 [3, H, W], RGB 0..255, and its target.
+            The image, uint8 [3, H, W], RGB 0..255, and its target. The image's colours lie side by side in memory,
+            as they were decoded and as the model computes (channels last).
 
         Raises:
             DataError: the image cannot be read or has another size than the annotations say.
         """
         epoch, i, *repetition = item if isinstance(item, tuple) else (self.epoch, item)
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, i, *repetition]))
         scene, boxes, areas = self._load(i)
+        if self.augment is not None or self.max_instances is not None:
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, i, *repetition]))
         if self.augment is not None:
             scene = self.augment.augment_scene(scene, self._draw, rng)
             boxes, areas = boxes_and_areas_from_layers(scene.layers, scene.slots)
-        visible = np.flatnonzero(areas >= self.min_visible_px)
+        visible = (areas >= self.min_visible_px).nonzero()[0]
         self.num_lost.numpy()[i] = len(areas) - len(visible)
         kept = visible
         if self.max_instances is not None and len(visible) > self.max_instances:
@@ -126,9 +127,7 @@ class InstanceDataset(Dataset[Sample]):
             slots=torch.from_numpy(slots),
             image_id=int(self.index.image_ids[i]),
         )
-        planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
-        cv2.split(image, list(planes))  # several times quicker than a permuted copy
-        return torch.from_numpy(planes), target
+        return torch.from_numpy(image).permute(2, 0, 1), target
 
     def _draw(self, rng: np.random.Generator) -> Scene:
         """Any image of the split, for augmentations that mix several."""
@@ -138,10 +137,10 @@ class InstanceDataset(Dataset[Sample]):
     def _load(self, i: int) -> _Loaded:
         """Image ``i`` and what is annotated in it, without crowds and without instances that have no pixels."""
         instances = self.index.instances(i)
-        targets = np.flatnonzero(~instances.iscrowd)
+        targets = (~instances.iscrowd).nonzero()[0]
         masks = instances.runs(targets)
         boxes, areas = boxes_and_areas_from_runs(masks)
-        filled = np.flatnonzero(areas)
+        filled = areas.nonzero()[0]
         self.num_empty.numpy()[i] = len(areas) - len(filled)
         layers, slots = layers_from_runs(masks.of(filled))
         image = decode_image(self.index.image_path(i), self.index.size_hw(i))
