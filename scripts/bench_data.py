@@ -28,7 +28,7 @@ def main() -> int:
     pipeline = work.add_parser("pipeline", help="make augmented samples")
     pipeline.add_argument("--images", type=int, default=24, help="of each number of instances")
     pipeline.add_argument("--instances", type=int, nargs="+", default=[20, 200])
-    pipeline.add_argument("--rounds", type=int, default=5)
+    pipeline.add_argument("--rounds", type=int, default=9)
     for command in (load, pipeline):
         command.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()

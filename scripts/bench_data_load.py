@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MIB = 2**20
 
 
@@ -166,7 +168,7 @@ def _ways(
     def all_of_index(index: Any) -> Iterator[Any]:
         for i in range(len(index)):
             instances = index.instances(i)
-            yield [instances.crop(k) for k in range(len(instances))]
+            yield instances.runs(np.arange(len(instances)))  # as training does
 
     folder = None if way == "finemask-no-cache" else cache
     return lambda: CocoIndex.read(file, images_dir, cache=folder), all_of_index

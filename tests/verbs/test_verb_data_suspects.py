@@ -91,7 +91,19 @@ def test_models_judge_what_they_have_not_seen(coloured, monkeypatch, capsys):
     assert content["model_sha256"] == ["2", "1"]
     assert [(entry["rule"], entry["image_id"]) for entry in content["suspects"]] == [("missing-label", 5)]
     assert content["agreement"]["found"] == 35
-    assert "data.held_out" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "The models find 35 of the 35 labels" in said
+    assert "data.held_out" not in said
+
+
+def test_a_model_judges_any_annotation_file(coloured):
+    suspects("model=m.safetensors", f"data.root={coloured}/data", f"output={coloured}/split")
+    labels = (f"annotations={coloured}/data/annotations/train.json", f"images={coloured}/data/images")
+    suspects("model=m.safetensors", *labels, f"output={coloured}/file")
+    split, file = (json.loads((coloured / name / "suspects.json").read_text()) for name in ("split", "file"))
+    assert (split["split"], file["split"]) == ("train", None)
+    assert file["suspects"] == split["suspects"]
+    assert file["suspects"]
 
 
 def test_a_model_that_knows_the_labels_by_heart_is_said_to(coloured, capsys):
@@ -212,6 +224,8 @@ def test_an_image_that_cannot_be_drawn_is_said(coloured, capsys):
         (["predictions=r.json"], "predictions= needs annotations="),
         (["predictions=r.json", "annotations=a.json"], "predictions= needs images="),
         (["model=m"], "model= needs data.root="),
+        (["model=m", "images=i"], "model= needs annotations="),
+        (["model=m", "images=i", "annotations=a", "data.root=d"], "both say where the labels are"),
         (["model=m", "data.root=d", "split=dev"], "no split 'dev'"),
         (["model=m", "data.root=d", "split=test"], "data.test is not set"),
         (["model=m", "data.root=d", "min_score=2"], "min_score is 2"),
@@ -240,8 +254,8 @@ def test_a_poor_model_is_told_from_poor_labels(coloured, capsys):
     assert suspects(*words, f"output={coloured}/out") == 0
     said = capsys.readouterr().out
     assert "finds 0 of the 35 labels" in said
-    assert "has not learned them" in said
-    assert "contradicts none" in (coloured / "out/index.html").read_text()
+    assert "were not learned" in said
+    assert "None of the labels is contradicted" in (coloured / "out/index.html").read_text()
 
 
 def test_the_pictures_show_the_place(coloured):

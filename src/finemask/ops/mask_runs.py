@@ -209,7 +209,7 @@ def _collisions(masks: MaskRuns) -> dict[int, list[int]]:
         return found
     number = masks.starts.searchsorted(masks.stops[rows]) - rows - 1  # of later runs that begin inside each
     keys = [_pairs(masks, rows[part], number[part]) for part in _parts(number)]
-    for key in np.unique(np.concatenate(keys)).tolist():
+    for key in (keys[0] if len(keys) == 1 else np.unique(np.concatenate(keys))).tolist():
         later, earlier = divmod(key, masks.num_masks)
         found.setdefault(later, []).append(earlier)
     return found
@@ -225,11 +225,11 @@ def _pairs(masks: MaskRuns, rows: NDArray[np.int64], number: NDArray[np.int64]) 
 
 def _parts(number: NDArray[np.int64]) -> Iterator[slice]:
     """Slices of the runs that have so many pairs together; at least one run each."""
-    total = np.cumsum(number)
+    total = number.cumsum()
     row = 0
     while row < len(number):
         done = total[row] - number[row]
-        end = max(row + 1, int(np.searchsorted(total, done + _PAIRS_AT_ONCE, side="right")))
+        end = max(row + 1, int(total.searchsorted(done + _PAIRS_AT_ONCE, side="right")))
         yield slice(row, end)
         row = end
 

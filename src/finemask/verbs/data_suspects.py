@@ -56,7 +56,8 @@ def main(cfg: DictConfig) -> int:
     found = find_suspects(scenes, options["min_score"])
     suspects = found[: options["max_suspects"]]
     left_out, agreement = len(found) - len(suspects), _agreement(scenes)
-    notes = [*source.notes, *_lines(agreement, left_out)]
+    several = not isinstance(options["model"], str | None)
+    notes = [*source.notes, *_lines(agreement, left_out, several)]
     content = listing(suspects, source.index, {**source.facts, "agreement": agreement, "left_out": left_out})
     pairs, unread = _pictures(source.index, suspects)
     annotations = source.index.annotations_path
@@ -109,12 +110,13 @@ def _agreement(scenes: Sequence[Scene]) -> dict[str, Any]:
     return {"labels": labels, "found": found, "recall": found / labels if labels else None}
 
 
-def _lines(agreement: Mapping[str, Any], left_out: int) -> list[str]:
+def _lines(agreement: Mapping[str, Any], left_out: int, several: bool) -> list[str]:
     labels, found, recall = (agreement[key] for key in ("labels", "found", "recall"))
-    lines = [f"The model finds {found:,} of the {labels:,} labels, with the class they have."]
+    who = "The models find" if several else "The model finds"
+    lines = [f"{who} {found:,} of the {labels:,} labels, with the class they have."]
     if recall is not None and recall < _DOUBTFUL_RECALL:
         lines.append(
-            "That is little: it contradicts many labels because it has not learned them. Take the list for what it is, "
+            "That is little: many labels are contradicted because they were not learned. Take the list for what it is, "
             "or train longer first."
         )
     if left_out:
@@ -155,7 +157,7 @@ def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequenc
         console.print(Text(line), soft_wrap=True)
     counts = Counter(entry["rule"] for entry in entries)
     if not entries:
-        console.print("The model contradicts none of the labels.")
+        console.print("None of the labels is contradicted.")
         return
     console.print(Text(", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

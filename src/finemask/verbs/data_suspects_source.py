@@ -50,11 +50,9 @@ def results_source(options: Mapping[str, Any]) -> Source:
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.evaluation.results import check_results, read_results
 
-    for key, what in (("annotations", "the COCO file with the labels"), ("images", "the folder of the images")):
-        if options[key] is None:
-            raise ConfigError(f"predictions= needs {key}=", remedy=f"Give {what}.")
-    predictions, annotations = Path(options["predictions"]), Path(options["annotations"])
-    index = CocoIndex.read(annotations, Path(options["images"]))
+    predictions = Path(options["predictions"])
+    annotations, images_dir = _given_paths(options, "predictions")
+    index = CocoIndex.read(annotations, images_dir)
     found = read_results(predictions)
     for number, entry in enumerate(found):
         if isinstance(entry, dict) and not entry.get("segmentation"):
@@ -69,12 +67,16 @@ def results_source(options: Mapping[str, Any]) -> Source:
 
 
 def model_source(options: Mapping[str, Any]) -> Source:
-    """What a model file finds in a split; or several, each where it has not been trained.
+    """What a model file finds in a split or in any annotation file; or several, each where it has not been trained.
 
     Raises:
         FinemaskError: settings that contradict each other, or files that cannot be used.
     """
-    annotations, images_dir = _split_paths(options["data"], options["split"])
+    is_split = options["annotations"] is None and options["images"] is None
+    if is_split:
+        annotations, images_dir = _split_paths(options["data"], options["split"])
+    else:
+        annotations, images_dir = _given_paths(options, "model")
     # Only this route needs torch's models.
     from finemask.evaluation.coco import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
@@ -96,7 +98,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
     facts = {
         "model": str(files[0]) if len(files) == 1 else [str(file) for file in files],
         "model_sha256": headers[0].sha256 if len(files) == 1 else [header.sha256 for header in headers],
-        "split": options["split"],
+        "split": options["split"] if is_split else None,
     }
     shown = [
         f"{file} (SHA-256 of the weights {header.sha256[:12]}…)" for file, header in zip(files, headers, strict=True)
@@ -138,10 +140,26 @@ def _images_to_judge(files: Sequence[Path], headers: Sequence[ModelHeader], inde
     return [np.flatnonzero(held_out(index.image_ids, header.held_out)).tolist() for header in headers]
 
 
+def _given_paths(options: Mapping[str, Any], key_of_detections: str) -> tuple[Path, Path]:
+    """Annotation file and folder of images that were named one by one."""
+    for key, what in (("annotations", "the COCO file with the labels"), ("images", "the folder of the images")):
+        if options[key] is None:
+            raise ConfigError(f"{key_of_detections}= needs {key}=", remedy=f"Give {what}.")
+    if options["data"]["root"] is not None:
+        raise ConfigError(
+            "annotations= and data.root= both say where the labels are",
+            remedy="Give data.root= with split=, or annotations= with images=.",
+        )
+    return Path(options["annotations"]), Path(options["images"])
+
+
 def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
     """Annotation file and folder of images of a split."""
     if data["root"] is None:
-        raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
+        raise ConfigError(
+            "model= needs data.root=, or annotations= and images=",
+            remedy="Say where the labels are that it is to judge.",
+        )
     if split not in _SPLITS:
         raise ConfigError(f"there is no split {split!r}", remedy=f"Choose from: {', '.join(_SPLITS)}.")
     if data[split] is None:

@@ -65,7 +65,7 @@ def action(entry: Mapping[str, Any]) -> str:
 
 def _lead(count: int) -> str:
     if not count:
-        return "The model contradicts none of the labels."
+        return "None of the labels is contradicted."
     suspects = "1 label" if count == 1 else f"{count} labels"
     return f"{suspects} that the model contradicts, the surest first. Tick those where the model is right, and save."
 
