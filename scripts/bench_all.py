@@ -41,8 +41,9 @@ What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`mode
 with a third of the multiplications on CPUs (`ops/winograd.py`), masks of the asked class only
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_targets.py`),
-annotations in packed arrays (`data/packing.py`), masks pasted and run-length encoded inside their boxes
-(`ops/paste.py`), and hotcoco, checked against pycocotools (`evaluation/cross_check.py`).
+annotations in packed arrays (`data/packing.py`), all polygons of an image rasterised at once (`ops/polygon_runs.py`),
+masks pasted and run-length encoded inside their boxes (`ops/paste.py`), and hotcoco, checked against pycocotools
+(`evaluation/cross_check.py`).
 """
 
 
