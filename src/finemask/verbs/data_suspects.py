@@ -56,8 +56,7 @@ def main(cfg: DictConfig) -> int:
     found = find_suspects(scenes, options["min_score"])
     suspects = found[: options["max_suspects"]]
     left_out, agreement = len(found) - len(suspects), _agreement(scenes)
-    several = not isinstance(options["model"], str | None)
-    notes = [*source.notes, *_lines(agreement, left_out, several)]
+    notes = [*source.notes, *_lines(agreement, left_out, several=isinstance(source.facts.get("model"), list))]
     content = listing(suspects, source.index, {**source.facts, "agreement": agreement, "left_out": left_out})
     pairs, unread = _pictures(source.index, suspects)
     annotations = source.index.annotations_path
