@@ -42,8 +42,8 @@ with a third of the multiplications on CPUs (`ops/winograd.py`), masks of the as
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_targets.py`),
 annotations in packed arrays (`data/packing.py`), all polygons of an image rasterised at once (`ops/polygon_runs.py`),
-masks pasted and run-length encoded inside their boxes (`ops/paste.py`), and hotcoco, checked against pycocotools
-(`evaluation/cross_check.py`).
+masks pasted and run-length encoded inside their boxes (`ops/paste.py`), and COCO's matching for all images, thresholds
+and sizes at once (`evaluation/match_table.py`), checked against pycocotools (`evaluation/cross_check.py`).
 """
 
 

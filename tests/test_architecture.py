@@ -55,7 +55,6 @@ OPTIONAL = {
     "uvicorn",
     "optuna",
     "faster_coco_eval",
-    "hotcoco",
 }
 # Imported by name here, and certain to be there because of the dependency named.
 BROUGHT_ALONG = {

@@ -5,8 +5,8 @@ import pytest
 from evaluation_data import random_dataset, random_results
 
 from finemask.cli import main
-from finemask.errors import ConfigError, FinemaskError
-from finemask.evaluation import coco, cross_check, hotcoco_backend
+from finemask.errors import FinemaskError
+from finemask.evaluation import coco, cross_check, fast_backend
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 
@@ -17,7 +17,7 @@ def spoiled(change):
     """The fast backend with something changed in what it returns."""
 
     def evaluate(*arguments):
-        return {iou_type: change(scores) for iou_type, scores in hotcoco_backend.evaluate(*arguments).items()}
+        return {iou_type: change(scores) for iou_type, scores in fast_backend.evaluate(*arguments).items()}
 
     return evaluate
 
@@ -55,7 +55,7 @@ def test_a_backend_that_loses_ground_truth_as_predictions_is_refused(evaluator, 
     """Right on the results, wrong on a perfect detector's: the sample of results alone would not show it."""
 
     def evaluate(truth, results, *arguments):
-        scores = hotcoco_backend.evaluate(truth, results, *arguments)
+        scores = fast_backend.evaluate(truth, results, *arguments)
         perfect = bool(len(results)) and set(results.score.tolist()) == {1.0}
         return {kind: higher("recall")(s) for kind, s in scores.items()} if perfect else scores
 
@@ -116,12 +116,6 @@ def test_an_image_fuller_than_the_bound_is_still_checked(evaluator, monkeypatch)
     monkeypatch.setattr(cross_check, "_MOST_ENTRIES", 0)
     truth, _ = cross_check._sample(evaluator.ground_truth, evaluator._results)
     assert len(truth.images) == 1
-
-
-def test_without_hotcoco_the_remedy_is_named(evaluator, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "hotcoco", None)
-    with pytest.raises(ConfigError, match=r"hotcoco.*backend=pycocotools"):
-        evaluator.compute()
 
 
 def test_the_command_line_exits_with_2(write, tmp_path, monkeypatch, capsys):

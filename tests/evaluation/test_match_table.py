@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from finemask.evaluation import pycocotools_backend
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.match_table import match_table
+from finemask.evaluation.match_table import match_tables
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.evaluation.scores import class_precision, summarize
@@ -39,7 +39,7 @@ def test_agrees_with_pycocotools_on_random_data(seed, cap, with_boxes):
     truth, results = tables(dataset, random_results(dataset, seed + 1, with_boxes))
     for iou_type in ("bbox", "segm"):
         expected = pycocotools_backend.evaluate(truth, results, [iou_type], cap)[iou_type]
-        table = match_table(truth, results, iou_type, cap)
+        table = match_tables(truth, results, [iou_type], cap)[iou_type]
         for field in FIELDS:
             assert np.array_equal(getattr(table.matches(), field), getattr(expected.matches, field)), field
         found = weighted_ap(table, np.ones((len(truth.images), 2)))
@@ -53,11 +53,11 @@ def test_agrees_with_pycocotools_on_random_data(seed, cap, with_boxes):
 def test_no_detections_and_no_objects():
     dataset = random_dataset(1)
     truth, nothing = tables(dataset, [])
-    found = weighted_ap(match_table(truth, nothing, "segm", 100), np.ones((6, 1)))
+    found = weighted_ap(match_tables(truth, nothing, ["segm"], 100)["segm"], np.ones((6, 1)))
     assert found.numbers["AP"] == [0]
     dataset["annotations"] = []
     truth, results = tables(dataset, [{"image_id": 1, "category_id": 2, "bbox": [1, 1, 5, 5], "score": 1}], ["bbox"])
-    found = weighted_ap(match_table(truth, results, "bbox", 100), np.ones((6, 1)))
+    found = weighted_ap(match_tables(truth, results, ["bbox"], 100)["bbox"], np.ones((6, 1)))
     assert np.isnan(found.numbers["AP"]).all()
     assert np.isnan(found.per_class).all()
 
@@ -83,7 +83,7 @@ def test_a_weight_is_a_number_of_copies():
     truth, table = tables(dataset, results)
     for iou_type in ("bbox", "segm"):
         column = np.array(weights, dtype=float)[:, None]
-        found = weighted_ap(match_table(truth, table, iou_type, 100), column).numbers
+        found = weighted_ap(match_tables(truth, table, [iou_type], 100)[iou_type], column).numbers
         for key, value in zip(AP_KEYS, plain_coco_eval(copies, copied_results, iou_type), strict=False):
             assert_equal(found[key][0], value)
 
@@ -103,6 +103,6 @@ def test_another_iou_by_hand():
         {"image_id": 5, "category_id": 2, "bbox": [30, 30, 10, 6], "score": 0.8},
     ]
     truth, table = tables(dataset, results, ["bbox"])
-    matches = match_table(truth, table, "bbox", 100, ious=[0.25, 0.4, 0.7])
-    assert matches.is_true[:, 0].tolist() == [[True, True], [False, True], [False, False]]
+    matches = match_tables(truth, table, ["bbox"], 100, ious=[0.25, 0.4, 0.7])["bbox"]
+    assert [matches.is_true(iou).tolist() for iou in range(3)] == [[True, True], [False, True], [False, False]]
     assert matches.matches(0).positives.tolist() == [2]

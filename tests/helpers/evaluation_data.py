@@ -73,6 +73,45 @@ def random_results(dataset: dict[str, Any], seed: int, with_boxes: bool = True) 
     return results
 
 
+def tangled_dataset(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Objects and detections on top of one another, so that most of them have several to choose from.
+
+    Areas are of every size whatever the masks are; some boxes have nothing to do with theirs, some are missing.
+
+    Returns:
+        The dataset and results for it.
+    """
+    random = np.random.default_rng(seed)
+    height, width, categories = 40, 50, int(random.integers(1, 4))
+    dataset: dict[str, Any] = {"images": [], "annotations": []}
+    dataset["categories"] = [{"id": k, "name": f"class {k}"} for k in range(1, categories + 1)]
+    results: list[dict[str, Any]] = []
+
+    def near(box: np.ndarray) -> tuple[list[float], dict[str, Any]]:
+        x, y, w, h = (box + random.integers(-2, 3, 4)).clip(1)
+        mask = np.zeros((height, width), dtype=np.uint8)
+        mask[y : y + h, x : x + w] = random.random() < 0.7 or random.random(mask[y : y + h, x : x + w].shape) < 0.9
+        return [float(x), float(y), float(min(w, width - x)), float(min(h, height - y))], dict(mask_to_rle(mask))
+
+    for image_id in range(1, int(random.integers(2, 6))):
+        dataset["images"].append({"id": image_id, "height": height, "width": width})
+        spots = [random.integers((0, 0, 3, 3), (30, 25, 20, 15)) for _ in range(random.integers(1, 4))]
+        for _ in range(random.integers(0, 8)):
+            box, rle = near(spots[random.integers(len(spots))])
+            annotation = {"image_id": image_id, "category_id": int(random.integers(categories)) + 1, "bbox": box}
+            area = float(random.choice([box[2] * box[3], 500, 32**2, 5000, 96**2, 20_000]))
+            annotation |= {"segmentation": rle, "area": area, "iscrowd": int(random.random() < 0.15)}
+            dataset["annotations"].append(annotation | {"id": len(dataset["annotations"]) + 1})
+        for _ in range(random.integers(0, 15)):
+            box, rle = near(spots[random.integers(len(spots))])
+            if random.random() < 0.1:
+                box = [0.0, 0.0, *random.choice([32.0, 96.0, 200.0], 2).tolist()]
+            result = {"image_id": image_id, "category_id": int(random.integers(categories)) + 1, "segmentation": rle}
+            results.append(result | {"bbox": box, "score": round(float(random.random()), int(random.choice([1, 4])))})
+    random.shuffle(results)  # type: ignore[arg-type] # an image's detections need not stand together
+    return dataset, results
+
+
 def plain_coco_eval(dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: str) -> list[float]:
     """The 12 numbers of pycocotools, used as its own documentation says."""
     with contextlib.redirect_stdout(io.StringIO()):

@@ -23,7 +23,6 @@ _PACKAGES = (
     "pytorch-lightning",
     "numpy",
     "pycocotools",
-    "hotcoco",
     "albumentations",
     "opencv-python-headless",
     "pillow",

@@ -9,11 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation import hotcoco_backend, pycocotools_backend
-from finemask.evaluation.boundary import evaluate_boundaries
+from finemask.evaluation import fast_backend, pycocotools_backend
 from finemask.evaluation.cross_check import cross_check
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.match_table import match_table
+from finemask.evaluation.match_table import match_tables
 from finemask.evaluation.operating_point import Curve, build_curve
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
@@ -28,7 +27,7 @@ from finemask.evaluation.settings import (
 )
 from finemask.types import CocoResult, Detections, Rle
 
-BACKENDS: dict[str, Backend] = {"fast": hotcoco_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
+BACKENDS: dict[str, Backend] = {"fast": fast_backend.evaluate, "pycocotools": pycocotools_backend.evaluate}
 _REFERENCE = "pycocotools"
 _OPERATING_IOU = 0.5
 
@@ -75,8 +74,8 @@ class CocoEvaluator:
         max_detections: cap on the detections of one image and category; ``"auto"`` is 100, or 1.5 times the
             objects of the fullest image where that is more.
         threshold: score at which precision and recall are reported; ``"auto"`` picks the best F1.
-        backend: ``"fast"`` (hotcoco) or ``"pycocotools"``, the reference. The fast one is compared with the reference
-            on some of the images at the first evaluation of any detections.
+        backend: ``"fast"`` or ``"pycocotools"``, the reference. The fast one is compared with the reference on some
+            of the images at the first evaluation of any detections.
         operating_iou: overlap from which a detection counts as right for thresholds, precision and recall; the
             APs have their own.
 
@@ -192,8 +191,10 @@ class CocoEvaluator:
         scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
         iou_type = "segm" if "segm" in scores else "bbox"
         if self.operating_iou != _OPERATING_IOU:
-            table = match_table(self.ground_truth, self._results, iou_type, self.max_detections, [self.operating_iou])
-            scores[iou_type] = replace(scores[iou_type], matches=table.matches())
+            tables = match_tables(
+                self.ground_truth, self._results, [iou_type], self.max_detections, [self.operating_iou]
+            )
+            scores[iou_type] = replace(scores[iou_type], matches=tables[iou_type].matches())
         curves = self._curves(iou_type, scores[iou_type])
         point = curves.overall.best() if self.threshold == "auto" else curves.overall.at(self.threshold)
         objects = Counter(a["category_id"] for a in self.ground_truth.annotations if not a["iscrowd"])
@@ -201,7 +202,8 @@ class CocoEvaluator:
             kind: summarize(scores[kind]) if kind in scores else no_numbers() for kind in IOU_TYPES
         }
         if self.with_boundaries:
-            metrics[BOUNDARY] = summarize(evaluate_boundaries(self.ground_truth, self._results, self.max_detections))
+            boundaries = fast_backend.evaluate(self.ground_truth, self._results, [BOUNDARY], self.max_detections)
+            metrics[BOUNDARY] = summarize(boundaries[BOUNDARY])
         metrics["operating_point"] = {
             "iou": self.operating_iou,
             "iou_type": iou_type,

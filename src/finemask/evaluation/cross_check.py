@@ -55,8 +55,7 @@ def cross_check(
                     f"the fast evaluation disagrees with pycocotools on the {iou_type} {what} of {len(truth.images)} "
                     f"sampled images ({name}), so none of its numbers can be trusted here",
                     where=ground_truth.source,
-                    remedy="Use backend=pycocotools, which is slower, and please report this together with the "
-                    "version of hotcoco.",
+                    remedy="Use backend=pycocotools, which is slower, and please report this.",
                 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finemask.evaluation import hotcoco_backend
+from finemask.evaluation import fast_backend
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
@@ -57,7 +57,7 @@ def jackknife_error(
         left_out = set(shuffled[group::groups].tolist())
         kept = _without(ground_truth, left_out)
         table = ResultTable(kept, [result for image_id in kept.images for result in by_image[image_id]])
-        scores = hotcoco_backend.evaluate(kept, table, (iou_type,), max_detections)  # the run has cross-checked it
+        scores = fast_backend.evaluate(kept, table, (iou_type,), max_detections)  # the run has cross-checked it
         values.append(summarize(scores[iou_type])[key])
     if any(value is None for value in values):
         return None

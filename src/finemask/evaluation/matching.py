@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.objects import Objects, places_within
+from finemask.evaluation.groups import places_within
+from finemask.evaluation.objects import Objects
 from finemask.evaluation.overlaps import Candidates, Overlaps
 
 FOREGROUND_IOU = 0.5

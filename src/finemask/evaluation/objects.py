@@ -1,4 +1,4 @@
-"""The ground truth as columns, images and categories numbered as in ``ResultTable``; and counting in groups."""
+"""The ground truth as columns, images and categories numbered as in ``ResultTable``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,18 +51,3 @@ def object_columns(ground_truth: GroundTruth) -> Objects:
         ignored=crowd | (area < 0) | (area > LARGEST_AREA),
         masks=[a.get("segmentation") for a in annotations],
     )
-
-
-def places_in_runs(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many stand before each element in its run of equal numbers, int64 [N]."""
-    index = np.arange(len(groups))
-    begins = np.append(True, groups[1:] != groups[:-1])[: len(groups)]
-    return index - np.maximum.accumulate(np.where(begins, index, 0))
-
-
-def places_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the same group stand before each element, wherever, int64 [N]."""
-    order = np.argsort(groups, kind="stable")
-    places = np.empty(len(groups), dtype=np.int64)
-    places[order] = places_in_runs(groups[order])
-    return places

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.objects import LARGEST_AREA, Objects, places_within
+from finemask.evaluation.groups import places_within
+from finemask.evaluation.objects import LARGEST_AREA, Objects
 from finemask.evaluation.result_table import ResultTable
 
 LEAST_IOU = 0.1  # what overlaps less is background to each other

@@ -68,7 +68,7 @@ def read_scores(coco_eval: Any, *, with_matches: bool) -> CocoScores:
     return CocoScores(
         category_ids=[int(id_) for id_ in coco_eval.params.catIds],
         max_dets=[int(cap) for cap in coco_eval.params.maxDets],
-        precision=coco_eval.eval["precision"],
+        precision=coco_eval.eval["precision"][..., -1],
         recall=coco_eval.eval["recall"],
         matches=_matches(coco_eval) if with_matches else None,
     )

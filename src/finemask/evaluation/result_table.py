@@ -76,20 +76,16 @@ class ResultTable(Sequence[CocoResult]):
     def __iter__(self) -> Iterator[CocoResult]:
         return (self[number] for number in range(len(self)))
 
-    def masks(self, positions: NDArray[np.int64], wanted: NDArray[np.bool_], placeholder: Rle) -> list[Rle]:
-        """The masks of some detections.
+    def masks(self, positions: Sequence[int]) -> list[Rle]:
+        """The masks of some detections of one image, which all have one.
 
         Args:
-            positions: int64 [P].
-            wanted: bool [P], of which the mask is needed; those detections have one.
-            placeholder: for the others.
+            positions: of the detections.
         """
-        found = [placeholder] * len(positions)
-        sizes, image, counts = self._sizes, self._image, self._counts  # 70,000 masks of an evaluation go through here
-        rows = np.flatnonzero(wanted)
-        for row, position in zip(rows.tolist(), positions[rows].tolist(), strict=True):
-            found[row] = {"size": sizes[image[position]], "counts": counts[position]}
-        return found
+        if not positions:
+            return []
+        size, counts = self._sizes[self._image[positions[0]]], self._counts
+        return [{"size": size, "counts": counts[position]} for position in positions]  # type: ignore[typeddict-item]
 
     def mask(self, position: int) -> Rle:
         """The mask of one detection that has one."""

@@ -48,7 +48,7 @@ class CocoScores:
     Args:
         category_ids: K ids, ascending.
         max_dets: M caps, ascending; the last is the evaluation's own.
-        precision: float64 [T, R, K, A, M].
+        precision: float64 [T, R, K, A], at the last cap.
         recall: float64 [T, K, A, M].
         matches: at IoU 0.5; None but for the last iou type that was asked for, the one that curves are drawn of.
     """
@@ -75,11 +75,10 @@ def summarize(scores: CocoScores) -> dict[str, float | None]:
     Precision, and recall by size, are at the evaluation's cap. AR1, AR10 and AR100 are at their own caps, or
     at the evaluation's where that is lower. A cap above 100 adds ``AR``, the recall at it.
     """
-    last = len(scores.max_dets) - 1
-    cap = scores.max_dets[last]
+    cap = scores.max_dets[-1]
 
     def precision(area: int = 0, iou: slice = slice(None)) -> float | None:
-        return _mean(scores.precision[iou, :, :, area, last])
+        return _mean(scores.precision[iou, :, :, area])
 
     def recall(area: int = 0, at: int = cap) -> float | None:
         return _mean(scores.recall[:, :, area, scores.max_dets.index(min(at, cap))])
@@ -103,7 +102,7 @@ def class_precision(scores: CocoScores, category: int) -> float | None:
         scores: of one iou type.
         category: position in ``scores.category_ids``.
     """
-    return _mean(scores.precision[:, :, category, 0, -1])
+    return _mean(scores.precision[:, :, category, 0])
 
 
 def no_numbers() -> dict[str, float | None]:

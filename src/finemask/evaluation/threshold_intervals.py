@@ -115,7 +115,7 @@ class ScoredMatches:
 
 def cost(table: MatchTable) -> float:
     """Seconds that the thresholds of one resample take on an ordinary core, about: all together, and every class."""
-    return 250e-9 * int(table.is_true[0, 0].sum())
+    return 250e-9 * int(table.found[0, 0].sum())
 
 
 def scored_matches(table: MatchTable, iou: int, category: int | None = None) -> ScoredMatches:
@@ -126,12 +126,12 @@ def scored_matches(table: MatchTable, iou: int, category: int | None = None) -> 
         iou: position among its IoUs.
         category: position among its categories; None for all together.
     """
-    kept, wanted = table.counts[iou, 0], table.wanted[0]
+    kept, wanted = table.counts(iou), table.wanted[0]
     if category is not None:
         kept = kept & (table.category == category)
         wanted = wanted & (table.object_category == category)
     objects = np.bincount(table.object_image[wanted], minlength=len(table.image_ids))
-    return ScoredMatches(table.score[kept], table.is_true[iou, 0, kept], table.image[kept], objects)
+    return ScoredMatches(table.score[kept], table.is_true(iou)[kept], table.image[kept], objects)
 
 
 _NOTHING = (np.zeros(0), np.zeros(0, dtype=bool), 0)

@@ -9,7 +9,7 @@ from finemask.evaluation import threshold_intervals, weighted_ap
 from finemask.evaluation.bootstrap import LEVEL, ap_interval, draw_weights, interval
 from finemask.evaluation.calibration import calibration
 from finemask.evaluation.coco import CocoEvaluator, Evaluation
-from finemask.evaluation.match_table import IOUS, MatchTable, match_table
+from finemask.evaluation.match_table import IOUS, MatchTable, match_tables
 from finemask.evaluation.threshold_intervals import scored_matches
 
 _KINDS = ("bbox", "segm")
@@ -23,11 +23,8 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
         evaluation: of that evaluator.
     """
     truth, results = evaluator.ground_truth, evaluator.result_table
-    tables = {
-        kind: match_table(truth, results, kind, evaluator.max_detections)
-        for kind in _KINDS
-        if kind in evaluator.iou_types
-    }
+    kinds = [kind for kind in _KINDS if kind in evaluator.iou_types]
+    tables = match_tables(truth, results, kinds, evaluator.max_detections)
     seconds_each = sum(weighted_ap.cost(table) + threshold_intervals.cost(table) for table in tables.values())
     weights = draw_weights(len(truth.images), seconds_each)
     intervals: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1]}
@@ -68,8 +65,8 @@ def _at_operating_iou(evaluator: CocoEvaluator, table: MatchTable, iou_type: str
     near = np.flatnonzero(np.isclose(IOUS, evaluator.operating_iou, rtol=0, atol=1e-12))
     if len(near):
         return table, int(near[0])
-    ious = [evaluator.operating_iou]
-    return match_table(evaluator.ground_truth, evaluator.result_table, iou_type, evaluator.max_detections, ious), 0
+    truth, results, ious = evaluator.ground_truth, evaluator.result_table, [evaluator.operating_iou]
+    return match_tables(truth, results, [iou_type], evaluator.max_detections, ious)[iou_type], 0
 
 
 def informative_images(table: MatchTable, category: int | None = None, area: int = 0) -> int:

@@ -42,7 +42,7 @@ def weighted_ap(table: MatchTable, weights: NDArray[np.float64]) -> WeightedAp:
         table: at the ten IoUs of COCO.
         weights: float64 [I, B], of every image in every weighting; at least 0.
     """
-    _, areas, _ = table.is_true.shape
+    _, areas, _ = table.found.shape
     by_size, at_50, at_75 = {}, np.zeros(0), np.zeros(0)
     per_class = np.zeros(0)
     for area in range(areas):
@@ -57,9 +57,9 @@ def weighted_ap(table: MatchTable, weights: NDArray[np.float64]) -> WeightedAp:
 
 def cost(table: MatchTable) -> float:
     """Seconds that one weighting takes on an ordinary core, about."""
-    rows, false = int(table.is_true.sum()), int(_always_false(table.is_true, table.counts).sum())
+    false = sum(int(_always_false(table, area).sum()) for area in range(table.found.shape[1]))
     classes = len(np.unique(table.category))
-    return 70e-9 * rows + 2e-9 * false + 20e-6 * classes
+    return 70e-9 * int(table.found.sum()) + 2e-9 * false + 20e-6 * classes
 
 
 def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> NDArray[np.float64]:
@@ -73,18 +73,16 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
     Returns:
         Float64 [T, K, B].
     """
-    is_true, counts = table.is_true[:, area], table.counts[:, area]
+    found, counted = table.found[:, area], table.counted(area)
     positives = _positives(table, weights, area)
-    result = np.repeat(np.where(positives > 0, 0.0, np.nan)[None], len(is_true), axis=0)
+    result = np.repeat(np.where(positives > 0, 0.0, np.nan)[None], len(found), axis=0)
     # Most detections are false at every IoU: their weights between two rows are summed once, for all IoUs.
-    always_false = _always_false(is_true, counts)
-    rows_of_any = np.flatnonzero(is_true.any(axis=0))
-    apart = _between(table, rows_of_any, always_false)
-    rows = [np.flatnonzero(found) for found in is_true]
-    between = [
-        _between(table, mine, counted & ~found & ~always_false)
-        for mine, found, counted in zip(rows, is_true, counts, strict=True)
-    ]
+    always_false = _always_false(table, area)
+    sometimes = counted & ~found & ~always_false[table.rows]
+    rows_of_any = table.rows[found.any(axis=0)]
+    apart = _between(table, rows_of_any, np.flatnonzero(always_false))
+    rows = [table.rows[mine] for mine in found]
+    between = [_between(table, mine, table.rows[false]) for mine, false in zip(rows, sometimes, strict=True)]
     for category in np.unique(table.category[rows_of_any]).tolist():
         first, last = np.searchsorted(table.category, [category, category + 1])
         start, end = np.searchsorted(rows_of_any, [first, last])
@@ -117,22 +115,23 @@ def _positives(table: MatchTable, weights: NDArray[np.float64], area: int) -> ND
     return np.asarray(counts @ weights)
 
 
-def _always_false(is_true: NDArray[np.bool_], counts: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is false at every IoU (first axis)."""
-    return np.asarray(counts.all(axis=0) & ~is_true.any(axis=0))
+def _always_false(table: MatchTable, area: int) -> NDArray[np.bool_]:
+    """What is false at every IoU, bool [D]."""
+    false: NDArray[np.bool_] = table.within[area].copy()
+    false[table.rows] = table.counted(area).all(axis=0) & ~table.found[:, area].any(axis=0)
+    return false
 
 
-def _between(table: MatchTable, rows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Any:
-    """How many of the chosen detections stand right before each row, by image: a sparse matrix [rows, I].
+def _between(table: MatchTable, rows: NDArray[np.int64], detections: NDArray[np.int64]) -> Any:
+    """How many of some detections stand right before each row, by image: a sparse matrix [rows, I].
 
     What comes after the last row of its class is left out: it lowers no precision that is looked at.
 
     Args:
         table: for images and classes.
         rows: int64, positions among the detections, ascending.
-        chosen: bool [D].
+        detections: int64, as well.
     """
-    detections = np.flatnonzero(chosen)
     row = np.searchsorted(rows, detections)
     leads = row < len(rows)
     leads[leads] = table.category[rows[row[leads]]] == table.category[detections[leads]]

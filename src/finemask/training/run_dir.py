@@ -20,7 +20,7 @@ from finemask.training.callbacks.checkpoints import LAST
 _SHARED_BY_RANKS = "FINEMASK_RUN_DIR"  # processes of one run must not choose a folder each
 _PLACEHOLDER = "@run_dir@"
 _PACKAGES = (
-    "finemask", "torch", "torchvision", "pytorch-lightning", "pycocotools", "hotcoco", "albumentations",
+    "finemask", "torch", "torchvision", "pytorch-lightning", "pycocotools", "albumentations",
     "opencv-python-headless", "hydra-core", "numpy", "scipy", "pillow", "safetensors", "timm",
 )  # fmt: skip
 

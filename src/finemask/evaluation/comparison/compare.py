@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from finemask.evaluation.bootstrap import LEVEL, difference, draw_weights
 from finemask.evaluation.comparison.words import NO_DIFFERENCE, verdict
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.match_table import MatchTable, match_table
+from finemask.evaluation.match_table import MatchTable, match_tables
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.threshold_intervals import ScoredMatches, scored_matches
 from finemask.evaluation.uncertainty import informative_images
@@ -70,10 +70,8 @@ def compare(
         iou_types: ``"bbox"``, ``"segm"`` or both; the last is the one that images are counted by.
         max_detections: cap on the detections of one image and category, on both sides.
     """
-    tables = {
-        kind: (match_table(truth, a, kind, max_detections), match_table(truth, b, kind, max_detections))
-        for kind in iou_types
-    }
+    of_a, of_b = (match_tables(truth, results, iou_types, max_detections) for results in (a, b))
+    tables = {kind: (of_a[kind], of_b[kind]) for kind in iou_types}
     weights = draw_weights(len(truth.images), sum(cost(table) for pair in tables.values() for table in pair))
     names = {category.id: category.name for category in truth.categories}
     content: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1], "images": len(truth.images)}

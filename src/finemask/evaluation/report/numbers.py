@@ -137,8 +137,8 @@ def facts_of(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str,
 
 
 def _engine(backend: str) -> str:
-    package = "hotcoco" if backend == "fast" else backend
-    return f"{package} {version(package)}"
+    reference = f"pycocotools {version('pycocotools')}"
+    return reference if backend == "pycocotools" else f"checked against {reference}"
 
 
 def _defaulting(table: Mapping[str, Any] | None) -> dict[str, Any]:
