@@ -47,7 +47,7 @@ def equal(mine, expected):
     return mine == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.integers(0, 2**31), st.booleans())
 def test_24_numbers_equal_plain_pycocotools(seed, with_boxes):
     dataset = random_dataset(seed, images=4)

@@ -1,6 +1,7 @@
 """COCO results files: reading, and checking against the ground truth before any number is computed."""
 
 from collections.abc import Collection, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,9 +9,10 @@ from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
 from finemask.ops.json_file import read_json
-from finemask.types import CocoResult
+from finemask.types import CocoResult, Rle
 
 _BLOCK = 2_000  # entries whose masks are looked at together
+_NUMBERS = frozenset((int, float))
 
 
 def read_results(path: Path | str) -> list[Any]:
@@ -68,7 +70,9 @@ def check_results(
         reason = None
         for entry in results[start : start + _BLOCK]:
             try:
-                block.append(_checked(entry, ground_truth, categories, iou_types))
+                block.append(
+                    _usual(entry, ground_truth, categories) or _checked(entry, ground_truth, categories, iou_types)
+                )
             except ValueError as error:
                 reason = str(error)
                 break
@@ -82,6 +86,38 @@ def check_results(
             raise DataError(f"entry {start + position}{image}: {reason}", where=source)
         checked += block
     return checked
+
+
+def _usual(entry: Any, ground_truth: GroundTruth, categories: Collection[int]) -> CocoResult | None:
+    """An entry with box and compressed mask in which all is as it should be; None for any other, to be looked at."""
+    try:
+        image_id, category_id, score, box = entry["image_id"], entry["category_id"], entry["score"], entry["bbox"]
+        size, counts = entry["segmentation"]["size"], entry["segmentation"]["counts"]
+        image = ground_truth.images[image_id]
+        is_usual = (
+            type(image_id) is type(category_id) is int
+            and category_id in categories
+            and type(box) is type(size) is list
+            and len(box) == 4
+            and type(score) is float
+            and _NUMBERS.issuperset(map(type, box))
+            and isfinite(score + sum(box))
+            and box[2] >= 0 <= box[3]
+            and image.height > 0 < image.width
+            and size == [image.height, image.width]
+            and type(counts) is str
+        )
+    except (LookupError, TypeError):
+        return None
+    if not is_usual:
+        return None
+    return CocoResult(
+        image_id=image_id,
+        category_id=category_id,
+        score=score,
+        bbox=list(map(float, box)),
+        segmentation=Rle(size=size, counts=counts),
+    )
 
 
 def _checked(

@@ -108,18 +108,16 @@ def counts_fit(counts: Sequence[bytes], pixels: NDArray[np.int64]) -> NDArray[np
     ends = np.cumsum([len(of_mask) for of_mask in counts])
     if (joined > 63).any() or not all(counts) or (joined[ends - 1] >= 32).any():
         return np.zeros(len(counts), dtype=np.bool_)
-    numbers, first = _numbers(counts)
-    sizes = np.diff(first)
-    place = np.arange(len(numbers)) - first[:-1].repeat(sizes)
-    fits, totals = np.ones(len(counts), dtype=np.bool_), numbers[first[:-1]].copy()  # the first stands for itself
-    fits &= totals >= 0
-    for chain in (place % 2 == 1, (place % 2 == 0) & (place > 0)):  # each the difference from the one two before
-        owners = np.arange(len(counts)).repeat(sizes)[chain]
-        begin = np.flatnonzero(np.diff(owners, prepend=-1))
-        runs = _sums_within(numbers[chain], begin, np.diff(begin, append=len(owners)))
-        fits[owners[runs < 0]] = False
-        if len(begin):
-            totals[owners[begin]] += np.add.reduceat(runs, begin)
+    numbers, edges = _numbers(counts)
+    first, sizes = edges[:-1], np.diff(edges)
+    totals = numbers[first]  # the first stands for itself, each later one for the difference from the one two before
+    fits = totals >= 0
+    numbers[first] = 0
+    left = edges[1:].repeat(sizes) - np.arange(1, len(numbers) + 1)  # how many of the mask come after each
+    for chain in (0, 1):
+        runs = np.where((left & 1) == chain, numbers, 0).cumsum()
+        fits &= np.minimum.reduceat(runs, first) >= runs[first]
+    totals += np.add.reduceat(numbers * ((left >> 1) + 1), first)  # it is in itself and in every second one after it
     return np.asarray(fits & (totals == pixels))
 
 
