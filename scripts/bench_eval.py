@@ -129,8 +129,8 @@ def _show(found: dict[str, Any], images: int) -> None:
         f"× {found['ratio_of_processor_time']:.1f} less processor time, 1/{found['memory_ratio']:.1f} of the memory.\n"
         f"{found['identical']} of 24 numbers are the same to the bit, "
         f"the largest difference is {found['largest_difference']:.1e}.\n"
-        "Not in these times: reading the files, "
-        f"{found['pycocotools_loading_s']:.1f} s theirs, {found['finemask_loading_s']:.1f} s ours with a check of every entry."
+        f"Not in these times: reading the files, {found['pycocotools_loading_s']:.1f} s theirs, "
+        f"{found['finemask_loading_s']:.1f} s ours with a check of every entry."
     )
 
 

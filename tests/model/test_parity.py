@@ -14,6 +14,7 @@ from finemask.model.frozen_norm import freeze_batch_norm
 
 MIN_SIZE, MAX_SIZE = 128, 240
 NUM_CLASSES = 4
+PROPOSALS = 300  # an image; with the usual thousands the tests take five times as long and see no more
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,16 @@ def pair():
     config["backbone"]["norm"] = "bn"
     config["sampler"]["batch_size_per_image"] = 10**6
     config["rpn"]["batch_size_per_image"] = 10**6
+    config["rpn"] |= {"post_nms_top_n_train": PROPOSALS, "post_nms_top_n_test": PROPOSALS}
     ours = build_model(config, NUM_CLASSES)
     theirs = maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=NUM_CLASSES, min_size=MIN_SIZE, max_size=MAX_SIZE
+        weights=None,
+        weights_backbone=None,
+        num_classes=NUM_CLASSES,
+        min_size=MIN_SIZE,
+        max_size=MAX_SIZE,
+        rpn_post_nms_top_n_train=PROPOSALS,
+        rpn_post_nms_top_n_test=PROPOSALS,
     )
     theirs.rpn.fg_bg_sampler.batch_size_per_image = 10**6
     theirs.roi_heads.fg_bg_sampler.batch_size_per_image = 10**6
@@ -87,6 +95,7 @@ def test_detections_and_masks_equal_torchvisions(pair, scenes):
     for model in (ours, theirs):
         model.roi_heads.box_predictor.cls_score.weight.data *= 30
     ours.roi_heads.score_thresh = theirs.roi_heads.score_thresh = 0.2
+    ours.roi_heads.detections_per_img = theirs.roi_heads.detections_per_img = 30
     with torch.inference_mode():
         mine = ours([image for image, _, _ in scenes])
         reference = theirs([image.double() / 255 for image, _, _ in scenes])

@@ -39,7 +39,7 @@ def assert_same(masks, height, width, dtype=np.int32):
         np.testing.assert_array_equal(mine, reference)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(masks, st.integers(1, 70), st.integers(1, 70))
 @example([], 5, 5)  # no mask
 @example([[[(-90, -90), (-20, -90), (-20, -20)]]], 9, 5)  # outside
