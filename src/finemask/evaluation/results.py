@@ -107,7 +107,7 @@ def _usual(entry: Any, ground_truth: GroundTruth, categories: Collection[int]) -
             and size == [image.height, image.width]
             and type(counts) is str
         )
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, OverflowError):  # the last: a whole number beyond all floats
         return None
     if not is_usual:
         return None
@@ -116,7 +116,7 @@ def _usual(entry: Any, ground_truth: GroundTruth, categories: Collection[int]) -
         category_id=category_id,
         score=score,
         bbox=list(map(float, box)),
-        segmentation=Rle(size=size, counts=counts),
+        segmentation=Rle(size=[image.height, image.width], counts=counts),
     )
 
 

@@ -1,6 +1,6 @@
 """Checking what stands under ``segmentation`` before pycocotools sees it, which misreads some of it."""
 
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +12,7 @@ from finemask.ops.rle_crop import run_lengths
 from finemask.types import Rle
 
 MIN_POLYGON_NUMBERS = 6
+_LARGEST = sys.float_info.max
 
 
 def checked_rle(segmentation: Any, height: int, width: int) -> Rle:
@@ -72,8 +73,8 @@ def _check_polygon(polygon: Any) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """A finite int or float; a bool is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite int or float that a float can hold; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def checked_box(box: Any) -> list[float]:
