@@ -260,3 +260,12 @@ def test_damage_is_an_error_or_harmless(saved, tmp_path, data):
 
 def test_public_names():
     assert set(model_file.__all__) >= {"ModelHeader", "save_model_file", "read_header", "load_model_file"}
+
+
+def test_a_number_beyond_all_floats_in_the_front_of_a_file(tmp_path):
+    """JSON may say 1e999, which is read as infinity and is no position in a file."""
+    front = b'{"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e999]}}'
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(front).to_bytes(8, "little") + front)
+    with pytest.raises(ModelFileError, match="model.safetensors"):
+        read_header(path)

@@ -147,7 +147,7 @@ def _open(path: Path) -> tuple[ModelHeader, int]:
         )
     try:
         return header_from_json(content), start
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFileError(
             f"its header is not a finemask one ({_line(error)})", where=path, remedy=_DAMAGED
         ) from error
@@ -171,7 +171,7 @@ def _read_front(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
         metadata = table.pop("__metadata__", {})
         ends = [int(entry["data_offsets"][1]) for entry in table.values()]
         metadata.get(HEADER_KEY)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise _foreign(path) from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
