@@ -12,7 +12,8 @@ from finemask.evaluation.confusion import confusion_matrix
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.matching import assign
 from finemask.evaluation.objects import object_columns
-from finemask.evaluation.overlaps import capped_candidates, find_overlaps
+from finemask.evaluation.overlaps import find_overlaps
+from finemask.evaluation.ranking import capped_candidates
 from finemask.evaluation.result_table import ResultTable
 
 FAR = [[10 + 100 * place, 10, 50, 50] for place in range(5)]

@@ -13,7 +13,8 @@ from finemask.evaluation import pycocotools_backend
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.matching import Assignment, assign, average_precision
 from finemask.evaluation.objects import object_columns
-from finemask.evaluation.overlaps import capped_candidates, find_overlaps
+from finemask.evaluation.overlaps import find_overlaps
+from finemask.evaluation.ranking import capped_candidates
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.evaluation.tide import (

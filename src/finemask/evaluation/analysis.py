@@ -7,7 +7,8 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.confusion import confusion_table
 from finemask.evaluation.matching import FOREGROUND_IOU, assign
 from finemask.evaluation.objects import object_columns
-from finemask.evaluation.overlaps import LEAST_IOU, capped_candidates, find_overlaps
+from finemask.evaluation.overlaps import LEAST_IOU, find_overlaps
+from finemask.evaluation.ranking import capped_candidates
 from finemask.evaluation.slices import find_slices, slice_table
 from finemask.evaluation.tide import error_table, find_errors
 

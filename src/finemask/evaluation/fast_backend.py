@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.match_table import MatchTable, match_tables
 from finemask.evaluation.result_table import ResultTable
-from finemask.evaluation.scores import CocoScores, detection_caps
-
-_RECALLS = np.linspace(0, 1, 101)  # to the bit those of pycocotools
-_TINY = float(np.spacing(1))  # COCOeval's guard against dividing by nothing
+from finemask.evaluation.scores import RECALLS, TINY, CocoScores, detection_caps
 
 
 def evaluate(
@@ -56,7 +53,7 @@ def precision_and_recall(table: MatchTable, caps: Sequence[int]) -> tuple[NDArra
     """
     ious, areas, _ = table.found.shape
     categories = len(table.category_ids)
-    precision = np.full((ious, len(_RECALLS), categories, areas), -1.0)
+    precision = np.full((ious, len(RECALLS), categories, areas), -1.0)
     recall = np.full((ious, categories, areas, len(caps)), -1.0)
     edges = np.searchsorted(table.category, np.arange(categories + 1))
     near_edges = np.searchsorted(table.rows, edges)
@@ -102,7 +99,7 @@ def _at_recalls(true: NDArray[np.int32], reported: NDArray[np.int32], positives:
     """
     ious, number = true.shape
     best = np.zeros((ious, number + 1))  # the last for recalls that are not reached
-    np.divide(true, reported + _TINY, out=best[:, :-1])
+    np.divide(true, reported + TINY, out=best[:, :-1])
     best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
     # One search for all IoUs: each has its own range of numbers.
     apart = np.arange(ious)[:, None] * (max(positives, number) + 2)
@@ -113,4 +110,4 @@ def _at_recalls(true: NDArray[np.int32], reported: NDArray[np.int32], positives:
 @lru_cache(maxsize=1024)
 def _needed(positives: int) -> NDArray[np.int64]:
     """Right detections from which each recall is reached, in COCO's arithmetic, int64 [R]; at least 1."""
-    return np.searchsorted(np.arange(1, positives + 1) / positives, _RECALLS) + 1
+    return np.searchsorted(np.arange(1, positives + 1) / positives, RECALLS) + 1

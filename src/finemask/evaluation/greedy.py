@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.groups import places_within, spread
+from finemask.evaluation.groups import places_within, run_starts, spread
 from finemask.evaluation.pairs import Pairs
 from finemask.evaluation.ranking import Ranking
 
@@ -30,7 +30,7 @@ def outcomes(
     Returns:
         ``rows``, ``found`` and ``ignored`` of a ``MatchTable``.
     """
-    starts = np.flatnonzero(np.append(True, np.diff(pairs.row) != 0)[: len(pairs.row)])
+    starts = run_starts(pairs.row)
     lengths = np.diff(np.append(starts, len(pairs.row)))
     has_rivals = np.zeros(len(crowd), dtype=bool)  # objects, for one of whose detections another object will do too
     has_rivals[pairs.object[np.repeat(lengths > 1, lengths)]] = True

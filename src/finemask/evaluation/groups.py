@@ -37,11 +37,15 @@ def falling_levels(score: NDArray[np.float64]) -> NDArray[np.int64]:
     return levels
 
 
+def run_starts(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where runs of equal numbers begin, int64 [R]."""
+    return np.flatnonzero(np.append(True, groups[1:] != groups[:-1])[: len(groups)])
+
+
 def places_in_runs(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many stand before each element in its run of equal numbers, int64 [N]."""
-    index = np.arange(len(groups))
-    begins = np.append(True, groups[1:] != groups[:-1])[: len(groups)]
-    return index - np.maximum.accumulate(np.where(begins, index, 0))
+    starts = run_starts(groups)
+    return spread(np.diff(np.append(starts, len(groups))))[1]
 
 
 def places_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from finemask.evaluation.groups import places_within
 from finemask.evaluation.objects import Objects
-from finemask.evaluation.overlaps import Candidates, Overlaps
+from finemask.evaluation.overlaps import Overlaps
+from finemask.evaluation.ranking import Candidates
+from finemask.evaluation.scores import RECALLS
 
 FOREGROUND_IOU = 0.5
-_RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def average_precision(is_true: NDArray[np.bool_], positives: int) -> float:
     true = np.cumsum(is_true)
     precision = true / np.arange(1, len(true) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(true / positives, _RECALLS, side="left")
+    places = np.searchsorted(true / positives, RECALLS, side="left")
     return float(np.append(precision, 0.0)[places].mean())
 
 

@@ -13,33 +13,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.groups import places_within
-from finemask.evaluation.objects import LARGEST_AREA, Objects
+from finemask.evaluation.objects import Objects
+from finemask.evaluation.ranking import Candidates
 from finemask.evaluation.result_table import ResultTable
 
 LEAST_IOU = 0.1  # what overlaps less is background to each other
 _PAIRS_AT_ONCE = 2**20  # bounds the memory of one image
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The detections within the cap, by image, best first; equal scores as they were listed.
-
-    Args:
-        result: int64 [D], position in the results.
-        image: int64 [D].
-        category: int64 [D].
-        score: float64 [D].
-        boxes: float64 [D, 4], xywh px.
-        area: float64 [D], px², by which COCO sorts detections by size.
-    """
-
-    result: NDArray[np.int64]
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    score: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    area: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,22 +45,6 @@ class Overlaps:
             chosen: bool [P].
         """
         return Overlaps(self.detection[chosen], self.object[chosen], self.iou[chosen])
-
-
-def capped_candidates(results: ResultTable, max_detections: int) -> Candidates:
-    """The best detections of each image and category.
-
-    Args:
-        results: all detections.
-        max_detections: cap for one image and category.
-    """
-    image, category, score = results.image, results.category, results.score
-    order = np.lexsort((-score, image))
-    cells = image[order] * (int(category.max(initial=0)) + 1) + category[order]
-    order = order[places_within(cells) < max_detections]
-    boxes, areas = results.boxes_and_areas()
-    kept = order[areas[order] <= LARGEST_AREA]
-    return Candidates(kept, image[kept], category[kept], score[kept], boxes[kept], areas[kept])
 
 
 def find_overlaps(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.boundary import boundary_rle
-from finemask.evaluation.groups import order_by, spread
+from finemask.evaluation.groups import order_by, run_starts, spread
 from finemask.evaluation.objects import Objects
 from finemask.evaluation.ranking import Ranking
 from finemask.evaluation.result_table import ResultTable
@@ -116,7 +116,7 @@ def _masks(near: _Neighbours, objects: Objects, results: ResultTable, least: flo
 
     A block is the detections of an image, or some of them, and all of its objects.
     """
-    begins = np.flatnonzero(np.append(True, near.image[1:] != near.image[:-1])[: len(near.image)])
+    begins = run_starts(near.image)
     ends = np.append(begins[1:], len(near.image))[: len(begins)]
     starts, stops = (np.searchsorted(objects.image[near.by_image], near.image[begins], side) for side in _SIDES)
     step = np.maximum(_PAIRS_AT_ONCE // np.maximum(stops - starts, 1), 1)
@@ -143,9 +143,7 @@ def _boundaries(
 ) -> Iterator[_Part]:
     """Of pairs of masks those whose boundaries overlap as well. No other mask's boundary is ever made."""
     for place, object_, iou in parts:
-        images = objects.image[object_]
-        edges = np.flatnonzero(np.append(True, images[1:] != images[:-1])[: len(images)]).tolist()
-        for start, stop in pairwise([*edges, len(images)]):
+        for start, stop in pairwise([*run_starts(objects.image[object_]).tolist(), len(object_)]):
             rows, row = np.unique(place[start:stop], return_inverse=True)
             theirs, column = np.unique(object_[start:stop], return_inverse=True)
             of_boundaries = _mask_iou(near.result[rows], theirs, objects, results, boundary_rle)

@@ -11,6 +11,8 @@ from finemask.evaluation.result_table import ResultTable
 
 COCO_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 AREAS = ("all", "small", "medium", "large")
+RECALLS = np.linspace(0, 1, 101)  # to the bit those of pycocotools
+TINY = float(np.spacing(1))  # COCOeval's guard against dividing by nothing
 _IOU_50, _IOU_75 = 0, 5  # positions in .50:.05:.95
 
 

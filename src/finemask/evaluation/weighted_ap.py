@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from finemask.evaluation.match_table import MatchTable
-from finemask.evaluation.scores import AREAS
+from finemask.evaluation.scores import AREAS, RECALLS, TINY
 
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_RECALLS = np.linspace(0, 1, 101)  # to the bit those of pycocotools
-_BOUNDS = np.append(_RECALLS, np.inf)
-_TINY = float(np.spacing(1))  # COCOeval's guard against dividing by nothing
+_BOUNDS = np.append(RECALLS, np.inf)
 _BLOCK = 50_000  # numbers of an array worked on at a time: what fits into a core's cache
 
 
@@ -148,7 +146,7 @@ def _ap(true: NDArray[np.float64], false: NDArray[np.float64], positives: NDArra
         false: float64 [N, B], false ones before it.
         positives: float64 [B].
     """
-    precision = true / (true + false + _TINY)
+    precision = true / (true + false + TINY)
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         recall = true / positives
@@ -158,7 +156,7 @@ def _ap(true: NDArray[np.float64], false: NDArray[np.float64], positives: NDArra
     level -= _BOUNDS[level] > recall
     level += 1  # how many recalls are reached: 0 always is
     level[1:] -= level[:-1].copy()
-    ap = np.einsum("nb,nb->b", precision, level.astype(np.float64)) / len(_RECALLS)
+    ap = np.einsum("nb,nb->b", precision, level.astype(np.float64)) / len(RECALLS)
     return np.where(positives > 0, ap, np.nan)
 
 
