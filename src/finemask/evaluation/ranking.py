@@ -67,7 +67,7 @@ def rank(results: ResultTable, max_detections: int) -> Ranking:
 
 
 def capped_candidates(results: ResultTable, max_detections: int) -> Candidates:
-    """The same detections by image, best first; equal scores as they were listed. What COCO ignores for its size is out.
+    """The same by image, best first; equal scores as they were listed. What COCO ignores for its size is left out.
 
     Args:
         results: all detections.
