@@ -372,3 +372,46 @@ def test_a_node_becomes_pythons_own_values() -> None:
     assert values == {"sizes": [64, 2], "name": None}
     assert type(values) is dict
     assert type(values["sizes"]) is list
+
+
+@pytest.mark.parametrize(
+    ("typed", "optimizer", "lr", "batch"),
+    [
+        ([], "SGD", 0.005, 2),
+        (["model=light"], "AdamW", 0.0005, 4),
+        (["model=tiny"], "AdamW", 0.0005, 4),  # built on light, whose preset it inherits
+        (["model=light", "optimizer=sgd"], "SGD", 0.005, 4),  # the rate is the typed optimiser's own
+        (["model=light", "data.batch_size=3"], "AdamW", 0.0005, 3),
+        (["model=light", "optimizer.lr=0.001"], "AdamW", 0.001, 4),
+        (["model=light", "preset=standard"], "SGD", 0.005, 2),
+        (["model=light", "model.preset=standard"], "SGD", 0.005, 2),
+        (["model.preset=light"], "AdamW", 0.0005, 4),
+        (["model=light", "experiment=mine"], "SGD", 0.005, 7),  # an experiment counts as typed
+        (["model=mine"], "AdamW", 0.0005, 4),
+        (["model=light", "data=mine"], "AdamW", 0.0005, 5),  # and so does a file of one's own
+    ],
+)
+def test_a_model_brings_its_preset_and_whatever_is_typed_wins(
+    tmp_path: Path, typed: list[str], optimizer: str, lr: float, batch: int
+) -> None:
+    own = write_tree(
+        tmp_path / "own",
+        {
+            "model/mine.yaml": "defaults:\n  - light\n  - _self_\nname: mine\n",
+            "data/mine.yaml": "defaults:\n  - coco\n  - _self_\nbatch_size: 5\n",
+            "experiment/mine.yaml": """
+                # @package _global_
+                defaults:
+                  - override /optimizer: sgd
+                data: {batch_size: 7}
+                """,
+        },
+    )
+    cfg = plain(compose("train", ["data.root=d", *typed], config_dir=own))
+    assert cfg["optimizer"]["_target_"] == f"torch.optim.{optimizer}"
+    assert (cfg["optimizer"]["lr"], cfg["data"]["batch_size"]) == (lr, batch)
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean preset=light"):
+        compose("train", ["data.root=d", "model.preset=ligth"])

@@ -191,12 +191,29 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
     others = [override for override in overrides if override not in chosen]
     with _hydra(folders):
         cfg = _hydra_compose(name, chosen)
+        if preset := _preset(cfg, overrides):
+            _check_option(preset, folders)
+            chosen.append(preset)
+            cfg = _hydra_compose(name, chosen)
         if not others:
             return cfg
         known = dict(_flatten(cfg))
         for override in others:
             _check_key(override, known, known_groups, verb)
         return _hydra_compose(name, [*chosen, *others])
+
+
+def _preset(cfg: DictConfig, overrides: Sequence[Override]) -> Override | None:
+    """The model's own option of the group ``preset``, where nobody chose another and the verb trains.
+
+    Hydra lets no option that another option's name leads to override groups, so it is chosen between two compositions.
+    """
+    typed = {override.key_or_group: override.value() for override in overrides}
+    wanted = typed.get("model.preset", OmegaConf.select(cfg, "model.preset"))
+    default = OmegaConf.select(cfg, "preset.name")
+    if "preset" in typed or default is None or wanted in (None, default):
+        return None
+    return parse_override(f"preset={wanted}")
 
 
 def _as_group(override: Override, known_groups: Sequence[str]) -> Override:

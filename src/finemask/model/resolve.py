@@ -44,6 +44,7 @@ def resolve_model(
         ConfigError: class weights that need data where there are none, or are of another number than the categories.
     """
     resolved = copy.deepcopy(dict(config))
+    resolved.pop("preset", None)  # of the training, not of the model
     backbone, roi_heads = resolved["backbone"], resolved["roi_heads"]
     if backbone["norm"] == "auto":
         backbone["norm"] = "bn" if resolved["weights"] == "none" else "frozen_bn"
