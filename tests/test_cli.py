@@ -141,7 +141,7 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
         (["docter"], "'docter' is not a verb. Did you mean finemask doctor? finemask --help lists them."),
         (
             ["data", "check", "data.root=photos"],
-            "unknown key 'data.root'. This verb takes files: annotations=photos/annotations/train.json images=photos/",
+            "unknown key 'data.root'. Type: annotations=photos/annotations/train.json images=photos/images",
         ),
         (
             ["data", "synt"],
@@ -151,8 +151,17 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
             ["doctor", "jsn=true"],
             "unknown key 'jsn'. Did you mean 'json'? finemask doctor --help lists the keys.",
         ),
+        (["val"], "'val' is not a verb. Did you mean finemask evaluate? finemask --help lists them."),
+        (["export", "model=m"], "'export' is not a verb. finemask does not write other formats yet."),
+        (["segment", "train", "lr0=0.1"], "unknown key 'lr0'. Type: optimizer.lr=0.1"),
+        (
+            ["train", "--batch-size", "4"],
+            "unknown flag --batch-size. Keys are written without dashes. Type: data.batch",
+        ),
+        (["train", "--lr=0.1"], "unknown flag --lr=0.1. Keys are written without dashes. Type: optimizer.lr=0.1"),
         (["doctor", "--json=true"], "unknown flag --json=true. Keys are written without dashes: json=true"),
         (["doctor", "--json"], "unknown flag --json. Keys are written without dashes: json=…"),
+        (["doctor", "--json", "true"], "unknown flag --json. Keys are written without dashes: json=true"),
         (["doctor", "--multrun"], "unknown flag --multrun. Did you mean --multirun?"),
         (["doctor", "--cfg", "all"], "--cfg all is not known. There is: --cfg job."),
         (["doctor", "--config-dir"], "--config-dir needs a value. finemask VERB --help lists the flags."),

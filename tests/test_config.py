@@ -94,7 +94,7 @@ def test_the_order_of_the_words_does_not_matter(tree: Path) -> None:
     ("words", "what", "hint"),
     [
         (["data.rot=1"], "unknown key 'data.rot'", "Did you mean 'data.root'?"),
-        (["batch_size=1"], "unknown key 'batch_size'", "Did you mean 'data.batch_size'?"),
+        (["batch_size=1"], "unknown key 'batch_size'", "Type: data.batch_size=1"),
         (["modle=small"], "unknown key 'modle'", "Did you mean 'model'?"),
         (["loss=focal"], "unknown key 'loss'", "Did you mean 'model/loss'?"),
         (["experimnt=quick"], "unknown key 'experimnt'", "Did you mean 'experiment'?"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finemask.command_line.failures import explain
+from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
 from finemask.errors import ConfigError, FinemaskError
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _read(words: list[str]) -> Request:
         elif flag in ("--config-name", "-cn"):
             request.config_name = attached if equals else _value_of(flag, rest)
         elif word.startswith("-"):
-            raise _unknown_flag(word, equals)
+            raise _unknown_flag(verb, word, rest)
         elif positions and "=" not in word and not word.startswith("~"):
             request.overrides.append(f"{positions.pop(0)}={_literal(word)}")
         else:
@@ -195,6 +196,8 @@ def _family_asked_for(words: list[str]) -> list[str]:
 
 
 def _split_verb(words: list[str]) -> tuple[str, list[str]]:
+    if words[0] in TASKS and words[1:]:
+        return _split_verb(words[1:])
     for count in (2, 1):
         name = " ".join(words[:count])
         if name in VERBS:
@@ -209,7 +212,9 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
         raise FinemaskError(
             f"'{typed}' is not a verb", remedy=f"{hint}There is: finemask {', finemask '.join(family)}."
         )
-    close = get_close_matches(words[0], VERBS, n=1)
+    if words[0] in MISSING_VERBS:
+        raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{MISSING_VERBS[words[0]]}.")
+    close = [OTHER_VERBS[words[0]]] if words[0] in OTHER_VERBS else get_close_matches(words[0], VERBS, n=1)
     hint = f"Did you mean finemask {close[0]}? " if close else ""
     raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{hint}finemask --help lists them.")
 
@@ -220,15 +225,18 @@ def _value_of(flag: str, rest: list[str]) -> str:
     return rest.pop(0)
 
 
-def _unknown_flag(word: str, equals: str) -> ConfigError:
+def _unknown_flag(verb: str, word: str, rest: list[str]) -> ConfigError:
     from difflib import get_close_matches
 
     known = ["--help", "--cfg", "--resolve", "--config-dir", "--config-name", "--multirun"]
-    close = get_close_matches(word.partition("=")[0], known, n=1)
-    if close:
+    flag, equals, value = word.partition("=")
+    if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+        value = rest[0]
+    if found := meant(verb, flag, value or "true"):
+        return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes. {found}")
+    if close := get_close_matches(flag, known, n=1):
         return ConfigError(f"unknown flag {word}", remedy=f"Did you mean {close[0]}?")
-    bare = word.lstrip("-")
-    example = bare if equals else f"{bare}=…"
+    example = f"{flag.lstrip('-').replace('-', '_')}={value or '…'}"
     return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes: {example}")
 
 

@@ -7,7 +7,7 @@ plain tree: there a key such as ``model`` is a key, even though a group of that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from finemask.config import files as config_files
 from finemask.config.files import examples, group_options, groups
 from finemask.config.nodes import plain
 from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
+from finemask.config.synonyms import meant
 from finemask.errors import ConfigError
 
 
@@ -59,6 +60,9 @@ def compose(
     parsed = [parse_override(override) for override in overrides]
     for override in parsed:
         if override.is_sweep_override():
+            key, _, value = str(override.input_line).partition("=")
+            if (found := meant(verb, key, value)) and not found.words[0].startswith(f"{key}="):
+                raise ConfigError(f"unknown key '{key}'", remedy=str(found))
             raise ConfigError(
                 f"'{override.input_line}' names several values",
                 remedy="A list is written key=[a,b]; add --multirun for one run a value.",
@@ -154,10 +158,9 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
     if override.is_hydra_override() or override.is_add() or override.is_force_add():
         return
     if key not in known:
+        _refuse_word_of_other_tools(override, known, known_groups, verb)
         guess = nearest(key, [*known_groups, *known])
         hint = f"Did you mean '{guess}'? " if guess else ""
-        if key == "data.root" and {"annotations", "images"} <= known.keys():
-            hint = f"This verb takes files: annotations={value}/annotations/train.json images={value}/images. "
         holder = known.get(key.rpartition(".")[0])
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
@@ -165,8 +168,20 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
     _check_kind(override, known[key], verb)
     inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
     if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
+        _refuse_word_of_other_tools(override, known, known_groups, verb)
         shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
         raise ConfigError(f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}.")
+
+
+def _refuse_word_of_other_tools(
+    override: Override, known: Collection[str], known_groups: Collection[str], verb: str
+) -> None:
+    """Raises what to type here, where Ultralytics, Detectron2 and others say it so."""
+    key = override.key_or_group
+    found = meant(verb, key, str(override.input_line).partition("=")[2].strip("'\""))
+    if found is not None and found.fits(known, known_groups):
+        what = f"'{key}' does not take '{override.value()}'" if key in known else f"unknown key '{key}'"
+        raise ConfigError(what, remedy=f"{found} (finemask {verb} --help lists the keys)")
 
 
 def _check_kind(override: Override, default: Any, verb: str) -> None:
@@ -186,7 +201,7 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
     overrides = [_as_group(override, known_groups) for override in overrides]
     for override in overrides:
         if override.key_or_group in known_groups and not override.is_delete():
-            _check_option(override, folders)
+            _check_option(override, folders, verb)
     chosen = [override for override in overrides if override.key_or_group in known_groups]
     others = [override for override in overrides if override not in chosen]
     with _hydra(folders):
@@ -253,13 +268,15 @@ def _hydra(folders: Sequence[Path]) -> Iterator[None]:
         instance.hydra = before
 
 
-def _check_option(override: Override, folders: Sequence[Path]) -> None:
+def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:
     group, value = override.key_or_group, override.value()
     if isinstance(value, dict) or value is None:
         return
     known = group_options(group, folders)
     for option in value if isinstance(value, list) else [value]:
         if str(option).removesuffix(".yaml") not in known:
+            if isinstance(value, str) and (found := meant(verb, group, value)):
+                raise ConfigError(f"'{value}' is no option of the group '{group}'", remedy=str(found))
             guess = nearest(str(option), known)
             raise ConfigError(
                 f"'{option}' is no option of the group '{group}'",
