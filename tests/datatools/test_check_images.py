@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from finemask.data.index import CocoIndex
 from finemask.datatools import image_facts
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, RemoveEntry, SetValue, Severity
 from finemask.datatools.check.rules import duplicates, image_files, training_fit
+from finemask.datatools.check.rules import images as image_rules
 from finemask.datatools.check.rules.image_places import places_of
 from finemask.datatools.check.rules.overlaps import NEAR_IOU
 from finemask.datatools.check.rules.training_fit import resized_hw
 from finemask.datatools.check.run import load_document
 from finemask.datatools.image_facts import Fault, facts_of, facts_of_file
+from finemask.errors import DataError
 
 RULES = {rule.name: rule for rule in (*image_files.RULES, *duplicates.RULES, *training_fit.RULES)}
 
@@ -82,8 +85,38 @@ def test_names_that_differ_in_case_are_corrected_if_there_is_but_one(scene):
     shutil.copy(folder / "TRAIN_3.png", folder / "Train_3.png")
     three, two = sorted(found(scene, "image-missing"), key=lambda finding: -finding.image_id)
     assert two.edits == (SetValue("images", 1, "file_name", "Train_2.PNG"),)
-    assert two.message == "there is no file 'train_2.png', but 'Train_2.PNG'"
+    assert two.message == "there is no file 'train_2.png', but 'Train_2.PNG', which differs by letter case"
     assert three.edits == (RemoveEntry("images", 2),)
+
+
+@pytest.mark.parametrize(
+    ("written", "file", "cause"),
+    [
+        ("in\\two.png", "in/two.png", "backslashes"),
+        ("field%201/two%23.png", "field 1/two#.png", "percent escapes such as %20"),
+        ("f\u00fcnf.png", "fu\u0308nf.png", "Unicode form"),
+        ("fu\u0308nf.png", "f\u00fcnf.png", "Unicode form"),
+        ("two.jpg", "two.png", "file extension"),
+        ("two.png", "train/a/two.png", "folder"),
+        ("C:\\old\\a\\two.png", "a/two.png", "backslashes and folder"),
+    ],
+)
+def test_a_name_that_another_system_has_spelt_is_corrected(scene, written, file, cause):
+    path = scene.images_dir / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scene.image_path(2).rename(path)
+    scene.image(2)["file_name"] = written
+    if written.startswith("C:"):
+        (finding,) = image_rules.RULES[1].check(dataset_of(scene))
+    else:
+        (finding,) = found(scene, "image-missing")
+        assert finding.message == f"there is no file {written!r}, but {file!r}, which differs by {cause}"
+    assert finding.edits == (SetValue("images", 1, "file_name", file),)
+    with pytest.raises(DataError) as training:
+        CocoIndex.read(scene.paths[0], scene.images_dir)
+    if not written.startswith("C:"):
+        assert f"{written!r} is {file!r}, which differs by {cause}" in str(training.value)
+        assert "finemask data check annotations=" in str(training.value)
 
 
 def test_a_name_is_not_corrected_to_that_of_another_image(scene):

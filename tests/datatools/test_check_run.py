@@ -112,10 +112,16 @@ def test_images_are_found_where_they_usually_lie(clean, tmp_path, place):
 
 
 def test_a_wrong_folder_does_not_cost_the_dataset(clean, tmp_path):
-    dataset = Dataset((load_document(clean.paths[0], tmp_path),))
+    (tmp_path / "elsewhere").mkdir()
+    dataset = Dataset((load_document(clean.paths[0], tmp_path / "elsewhere"),))
     (finding,) = (finding for rule, finding in findings_of(dataset) if rule.name == "image-missing")
     assert finding.edits == ()
     assert "6 of 6 images" in finding.message
+    above = Dataset((load_document(clean.paths[0], tmp_path),))  # the files are there, one folder deeper
+    found = [finding for rule, finding in findings_of(above) if rule.name == "image-missing"]
+    edits = [edit for finding in found for edit in finding.edits]
+    assert len(edits) == len(found) == 6
+    assert all((tmp_path / edit.value).is_file() for edit in edits)
 
 
 def test_what_would_remove_most_of_a_long_list_is_left_to_a_person(clean):

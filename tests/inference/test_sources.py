@@ -11,6 +11,7 @@ from PIL import Image
 from finemask.errors import DataError
 from finemask.inference import sources
 from finemask.inference.sources import list_items
+from finemask.ops.decode import image_suffixes
 
 
 def save(path: Path, colour=(255, 0, 0), size=(8, 6)) -> Path:
@@ -37,6 +38,20 @@ def test_a_folder_is_searched_in_natural_order_and_keeps_its_structure(folder):
     assert images[1].image.shape == (6, 8, 3)
     assert images[1].image[0, 0].tolist() == [255, 0, 0]  # RGB
     assert images[1].path == folder / "IMG1.PNG"
+
+
+def test_every_suffix_that_can_be_read_is_an_image_and_the_others_are_counted(tmp_path, caplog):
+    for number, suffix in enumerate(("avif", "WEBP", "jp2", "tga", "pnm")):
+        if f".{suffix.lower()}" in image_suffixes():
+            save(tmp_path / f"{number}.{suffix}")
+    for name in ("a.json", "b.json", "c.heic", "README"):
+        (tmp_path / name).touch()
+    items = list_items(tmp_path)
+    assert [item.name for item in items] == sorted(path.name for path in tmp_path.iterdir() if path.stem.isdecimal())
+    assert all(image.image.shape == (6, 8, 3) for item in items for image in item.read())
+    assert "are left out: 2 .json, 1 .heic, 1 without a suffix" in caplog.text
+    with pytest.raises(DataError, match=r"only other files: 2 \.json"):
+        list_items(f"{tmp_path}/[ab].*")
 
 
 def test_globs(folder, monkeypatch):

@@ -6,12 +6,13 @@ text nor its dictionaries ever exist as a whole.
 
 from array import array
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.data.image_files import leaves_folder
 from finemask.data.json_stream import JsonStream
 from finemask.data.packing import PackedCoco, PackedStrings, offsets_of
 from finemask.data.segment_packer import SegmentPacker, UnusableSegmentError
@@ -90,15 +91,14 @@ class _Images:
         height, width = _integer(path, entry, "height", what), _integer(path, entry, "width", what)
         if not (1 <= height <= _INT32 and 1 <= width <= _INT32):
             raise DataError(f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size")
-        posix = PurePosixPath(file_name)
-        if posix.is_absolute() or PureWindowsPath(file_name).drive or ".." in posix.parts or "\0" in file_name:
+        if leaves_folder(file_name) or "\0" in file_name:
             raise DataError(
                 f"{what}: file_name {file_name!r} leads out of the images folder",
                 where=path,
                 remedy="File names must be relative to the images folder, without '..'",
             )
         try:
-            name = PackedStrings.encode(str(posix))
+            name = PackedStrings.encode(str(PurePosixPath(file_name)))
         except UnicodeEncodeError:
             raise DataError(f"{what}: file_name {file_name!r} cannot be the name of a file", where=path) from None
         self.ids.append(image_id)

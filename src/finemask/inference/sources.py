@@ -5,9 +5,11 @@ listed need not be readable; reading raises then, so that the caller can report 
 """
 
 import glob
+import logging
 import re
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,11 +22,10 @@ from PIL import Image
 
 from finemask.errors import DataError
 from finemask.inference.video import VIDEO_SUFFIXES, count_frames, read_frames
-from finemask.ops.decode import decode_image
+from finemask.ops.decode import decode_image, image_suffixes
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+log = logging.getLogger(__name__)
+
 URL_TIMEOUT_S = 30.0
 MAX_URL_BYTES = 256 * 2**20
 
@@ -77,7 +78,8 @@ class Item:
 def list_items(source: Source) -> list[Item]:
     """Everything a source holds, in the order it will be read, each under a name of its own.
 
-    Folders are searched through, naturally sorted (``img2`` before ``img10``); hidden files are left out.
+    Folders are searched through, naturally sorted (``img2`` before ``img10``); hidden files are left out, and so are
+    those whose suffix is not that of an image that can be read, or a video: these are counted in the log.
     Names keep the folders below the one asked for, so that equal file names in two folders stay apart. A text
     file holds one path or URL a line (``#`` starts a comment); relative paths are looked up from where you
     stand, then from beside the text file.
@@ -126,15 +128,27 @@ def _items_of_path(path: Path) -> Iterator[Item]:
 
 
 def _below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item]:
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    suffixes = image_suffixes() | VIDEO_SUFFIXES
     paths = []
+    others: Counter[str] = Counter()
     for path in found:
         inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if any(part.startswith(".") for part in inside.parts) or not path.is_file():
+            continue
+        if path.suffix.lower() in suffixes:
             paths.append((inside, path))
+        else:
+            others[path.suffix.lower() or "without a suffix"] += 1
+    skipped = ", ".join(
+        f"{count:,} {suffix}" for suffix, count in sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))
+    )
     if not paths:
-        raise DataError(otherwise, where=folder, remedy=f"Images end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        there = f", only other files: {skipped}" if others else ""
+        raise DataError(
+            f"{otherwise}{there}", where=folder, remedy="Name a file of another suffix itself, or save it as PNG."
+        )
+    if others:
+        log.warning("Files in %s that are no images or videos, by their suffix, are left out: %s", folder, skipped)
     for inside, path in sorted(paths, key=lambda pair: _natural(pair[0])):
         yield Item(inside.as_posix(), path)
 

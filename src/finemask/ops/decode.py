@@ -21,13 +21,14 @@ go to OpenCV at once: both are libjpeg-turbo, so the pixels are the same, in two
 """
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from finemask.errors import DataError
 from finemask.ops.jpeg import size_of_plain_jpeg
@@ -36,6 +37,21 @@ ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
 _EXIF_ORIENTATION = 0x0112
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
+_NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
+_NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of the image files that can be read here, lower case, with their dot."""
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and _is_decoded(kind))
+
+
+def _is_decoded(kind: str) -> bool:
+    factory = Image.OPEN[kind][0]
+    stub = isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+    return not stub and kind not in _NOT_DECODED and (kind not in _NEEDS or bool(features.check(_NEEDS[kind])))
 
 
 def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:

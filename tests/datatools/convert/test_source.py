@@ -118,3 +118,20 @@ def test_broken_xml_is_named(tmp_path) -> None:
     path.write_text("<annotation><object></annotation>")
     with pytest.raises(DataError, match=r"broken XML .*mismatched tag"):
         read_xml(path, "an annotation file")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("A%20b.jpg", "a b.jpg"),
+        ("u\u0308.jpg", "\u00fc.jpg"),
+        ("two.tif", "two.png"),
+        ("in\\X.JPG", "in/x.jpg"),
+    ],
+)
+def test_names_of_other_systems_are_found_and_counted(tmp_path, name, file):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    source = Source(tmp_path)
+    assert source.find_image(name) == tmp_path / file
+    assert f"{name} is {file}" in source.notes.lines()[0]

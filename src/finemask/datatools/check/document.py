@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.datatools.check.entries import has_segmentation, leaves_folder, same_image, sound_box, sound_size
+from finemask.data.image_files import leaves_folder
+from finemask.datatools.check.entries import has_segmentation, same_image, sound_box, sound_size
 from finemask.datatools.check.outline import Outline, read_outlines
 from finemask.datatools.check.problems import ListName
 from finemask.datatools.check.values import is_text, whole, whole_in_text

@@ -1,6 +1,5 @@
 """Judging entries of an annotation file: is their size, box or file name sound, whatever else they hold?"""
 
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from finemask.datatools.check.values import is_number, whole
@@ -29,12 +28,6 @@ def sound_box(value: Any) -> tuple[float, float, float, float] | None:
         return None
     x, y, w, h = (float(number) for number in value)
     return x, y, w, h
-
-
-def leaves_folder(file_name: str) -> bool:
-    """Whether a file name leads out of the folder it is relative to, as far as the name alone tells."""
-    posix = PurePosixPath(file_name)
-    return posix.is_absolute() or bool(PureWindowsPath(file_name).drive) or ".." in posix.parts
 
 
 def same_image(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
+from finemask.data.image_files import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from finemask.ops.decode import image_suffixes
 
 MARKER = ".finemask-convert.json"
 """In a folder that a conversion wrote: the list of its files."""
@@ -62,6 +62,7 @@ class Source:
     root: Path = field(init=False)
     files: list[str] = field(init=False)
     _by_name: dict[str, list[str]] | None = field(init=False, default=None)
+    _by_spelling: FileNames | None = field(init=False, default=None)
     _image_root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +121,7 @@ class Source:
             if ".." not in PurePosixPath(plain).parts and _is_file(path):
                 return path
             wanted = PurePosixPath(plain).name
-        found = self._named(wanted)
+        found = self._named(wanted) or self._named_otherwise(name)
         if len(found) > 1 and split is not None:
             found = [file for file in found if split_of(file) == split] or found
         if len(found) > 1 and near:
@@ -133,16 +134,28 @@ class Source:
 
     def images(self) -> list[str]:
         """All image files, relative to the root."""
-        return [name for name in self.files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+        return [name for name in self.files if PurePosixPath(name).suffix.lower() in image_suffixes()]
 
     def _named(self, wanted: str) -> list[str]:
         if self._by_name is None:
             self._by_name = {}
             for file in self.files if self._image_root == self.root else list_files(self._image_root):
-                if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES:
+                if PurePosixPath(file).suffix.lower() in image_suffixes():
                     self._by_name.setdefault(PurePosixPath(file).name, []).append(file)
         same = self._by_name.get(PurePosixPath(wanted).name, [])
         return [file for file in same if file == wanted or file.endswith(f"/{wanted}")] or same
+
+    def _named_otherwise(self, name: str) -> list[str]:
+        """The file that another system or tool has spelt so, if there is one."""
+        if self._by_spelling is None:
+            files = self.files if self._image_root == self.root else list_files(self._image_root)
+            images = [file for file in files if PurePosixPath(file).suffix.lower() in image_suffixes()]
+            self._by_spelling = FileNames(images)
+        meant = self._by_spelling.meant_by(name)
+        if meant is None:
+            return []
+        self.notes.add(f"names of images that differ from their files by {meant.cause}", f"{name} is {meant.file}")
+        return [meant.file]
 
     def size_of(self, path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int] | None:
         """Height and width of the pixels that the annotations were made on; None, noted, if there is no telling.

@@ -18,7 +18,8 @@ from finemask.datatools.convert.geometry import rectangle
 from finemask.datatools.convert.label_map import masks_of, palette_index, read_numbers
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, number_categories
 from finemask.datatools.convert.safe_xml import read_xml, text_of
-from finemask.datatools.convert.source import IMAGE_SUFFIXES, Source, split_of
+from finemask.datatools.convert.source import Source, split_of
+from finemask.ops.decode import image_suffixes
 
 VOID = 255
 VOC_CLASSES = (
@@ -69,7 +70,7 @@ class _Layout:
                 self.classes[path.stem] = name
             elif path.suffix.lower() == ".xml":
                 self.xmls[path.stem] = name
-            elif path.suffix.lower() in IMAGE_SUFFIXES and not any("Segmentation" in part for part in folders):
+            elif path.suffix.lower() in image_suffixes() and not any("Segmentation" in part for part in folders):
                 self.pictures.setdefault(path.stem, name)
         if self.source.path.is_file():
             only = self.source.path.stem

@@ -14,8 +14,9 @@ import yaml
 from finemask.datatools.convert.categories_file import read_categories
 from finemask.datatools.convert.geometry import has_bridge, rectangle
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
-from finemask.datatools.convert.source import IMAGE_SUFFIXES, Source, split_of
+from finemask.datatools.convert.source import Source, split_of
 from finemask.errors import DataError
+from finemask.ops.decode import image_suffixes
 from finemask.ops.rle import rle_from_polygons
 from finemask.types import Category
 
@@ -191,7 +192,7 @@ def _listing(
 def _listed_images(source: Source, path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         entry = PurePosixPath(line.strip().replace("\\", "/"))
-        if entry.suffix.lower() not in IMAGE_SUFFIXES:
+        if entry.suffix.lower() not in image_suffixes():
             continue
         tail = PurePosixPath(*(part for part in entry.parts if part not in ("..", "/")))
         found = source.find_image(tail.as_posix(), near=path.parent.relative_to(source.root).as_posix())

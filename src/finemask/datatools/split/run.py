@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
-from finemask.datatools.check.entries import leaves_folder
+from finemask.data.image_files import leaves_folder
 from finemask.datatools.check.values import is_text, show, whole
 from finemask.datatools.coco_file import CocoDocument
 from finemask.datatools.split.groups import Groups

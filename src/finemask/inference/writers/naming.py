@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from finemask.inference.instances import Instances
-from finemask.inference.sources import IMAGE_SUFFIXES
+from finemask.ops.decode import image_suffixes
 
 
 def output_stem(instances: Instances) -> str:
@@ -12,7 +12,7 @@ def output_stem(instances: Instances) -> str:
     path = PurePosixPath(instances.name)
     parts = [part for part in path.parts if part not in ("/", "..", ".")]
     stem = "/".join(parts) or "image"
-    return stem[: -len(path.suffix)] if path.suffix.lower() in IMAGE_SUFFIXES else stem
+    return stem[: -len(path.suffix)] if path.suffix.lower() in image_suffixes() else stem
 
 
 def instance_file(number: int, class_name: str) -> str:

@@ -15,17 +15,17 @@ from finemask.datatools.image_facts import Fault
 def _missing(document: Document) -> Iterator[Finding]:
     lost = [place for place in places_of(document) if not place.exists]
     taken = {row.file_name for row in document.images}
+    hint = _folder_hint(document, lost)
     rows = []
     for place in lost:
-        if place.like_it is None or place.like_it in taken:
-            rows.append((place.row, f"there is no file {show(place.row.file_name)}"))
+        name, meant = place.row.file_name, place.meant
+        if hint or meant is None or meant.file in taken:
+            rows.append((place.row, f"there is no file {show(name)}"))
             continue
-        taken.add(place.like_it)
-        message = f"there is no file {show(place.row.file_name)}, but {show(place.like_it)}"
-        yield about_image(
-            document, place.row, message, SetValue("images", place.row.position, "file_name", place.like_it)
-        )
-    yield from removed(document, rows, f"are not in {document.images_dir}{_folder_hint(document, lost)}")
+        taken.add(meant.file)
+        message = f"there is no file {show(name)}, but {show(meant.file)}, which differs by {meant.cause}"
+        yield about_image(document, place.row, message, SetValue("images", place.row.position, "file_name", meant.file))
+    yield from removed(document, rows, f"are not in {document.images_dir}{hint}")
 
 
 def _folder_hint(document: Document, lost: Sequence[Place]) -> str:
@@ -76,7 +76,8 @@ RULES = (
         "Each image has a file in the images folder.",
         "Training cannot start: there is no picture to learn from.",
         each_document(_missing),
-        repair=f"corrects a name that differs in upper and lower case only; else {REMOVES}",
+        repair="corrects a name that differs from one file's by slashes, %20, Unicode form, letter case, extension or "
+        f"folder; else {REMOVES}",
     ),
     Rule(
         "image-link-leaves-folder",

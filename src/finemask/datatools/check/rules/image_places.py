@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from finemask.data.image_files import FileNames, Meant
 from finemask.datatools.check.document import Document, ImageRow
 
 
@@ -17,15 +18,14 @@ class Place:
         path: the file as the annotations name it.
         exists: whether there is a file.
         leads_to: the file outside the images folder that a link leads to; None for a file inside.
-        like_it: a file whose name differs only in upper and lower case, when this one does not exist and there is
-            exactly one like it.
+        meant: the one file that the name differs from by its spelling only, when it does not exist itself.
     """
 
     row: ImageRow
     path: Path
     exists: bool
     leads_to: str | None = None
-    like_it: str | None = None
+    meant: Meant | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -39,6 +39,7 @@ def places_of(document: Document) -> Iterator[Place]:
         return
     root = Path(os.path.realpath(document.images_dir))
     folders: dict[str, _Folder] = {}
+    names: FileNames | None = None
     for row in document.images:
         name = PurePosixPath(row.file_name)
         parent = str(name.parent)
@@ -47,8 +48,8 @@ def places_of(document: Document) -> Iterator[Place]:
         folder = folders[parent]
         path = document.images_dir / row.file_name
         if name.name not in folder.is_link:
-            like = folder.by_folded.get(name.name.casefold(), [])
-            yield Place(row, path, False, like_it=str(name.with_name(like[0])) if len(like) == 1 else None)
+            names = names or FileNames.below(root)
+            yield Place(row, path, False, meant=names.meant_by(row.file_name))
         elif folder.leads_out or folder.is_link[name.name]:
             real = Path(os.path.realpath(path))
             exists = real.is_file()
@@ -63,18 +64,15 @@ class _Folder:
     Attributes:
         leads_out: whether the folder itself is outside of the root.
         is_link: by name, whether an entry is a link; folders are left out.
-        by_folded: names by their case-folded form.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
         self.leads_out = not Path(os.path.realpath(path)).is_relative_to(root)
         self.is_link: dict[str, bool] = {}
-        self.by_folded: dict[str, list[str]] = {}
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):
                         self.is_link[entry.name] = entry.is_symlink()
-                        self.by_folded.setdefault(entry.name.casefold(), []).append(entry.name)
         except (OSError, ValueError):
             return

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from finemask.data.image_files import FileNames, leaves_folder
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.entries import leaves_folder, sound_size
+from finemask.datatools.check.entries import sound_size
 from finemask.datatools.check.problems import (
     Edit,
     Finding,
@@ -35,18 +36,21 @@ def _file_name_invalid(document: Document) -> Iterator[Finding]:
 
 
 def _file_name_leaves_folder(document: Document) -> Iterator[Finding]:
+    names: FileNames | None = None
     for position, entry in document.objects("images"):
         name = entry.get("file_name")
         if "id" not in entry or not is_text(name) or "\0" in name or not leaves_folder(name):
             continue
-        inside = _name_inside(document, name)
+        if names is None:
+            names = FileNames.below(document.images_dir) if document.images_dir is not None else FileNames([])
+        inside = _name_inside(document, names, name)
         edit: Edit = RemoveEntry("images", position)
         if inside is not None:
             edit = SetValue("images", position, "file_name", inside)
         yield about_entry(document, "images", position, f"file_name {show(name)} leads out of the images folder", edit)
 
 
-def _name_inside(document: Document, name: str) -> str | None:
+def _name_inside(document: Document, names: FileNames, name: str) -> str | None:
     """The same file, named from the images folder, if it lies there and no other image is called so."""
     if document.images_dir is None:
         return None
@@ -54,16 +58,9 @@ def _name_inside(document: Document, name: str) -> str | None:
     wanted = Path(name)
     if wanted.is_absolute() and wanted.is_relative_to(folder) and ".." not in wanted.parts:
         return wanted.relative_to(folder).as_posix()
-    last = PureWindowsPath(name).name  # knows both kinds of slashes
-    taken = any(entry.get("file_name") == last for _, entry in document.objects("images"))
-    return last if last and not taken and _is_file(folder / last) else None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    meant = names.meant_by(name)
+    taken = meant is None or any(entry.get("file_name") == meant.file for _, entry in document.objects("images"))
+    return None if meant is None or taken else meant.file
 
 
 def _image_size_invalid(document: Document) -> Iterator[Finding]:
