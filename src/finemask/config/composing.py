@@ -207,7 +207,7 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
     with _hydra(folders):
         cfg = _hydra_compose(name, chosen)
         if preset := _preset(cfg, overrides):
-            _check_option(preset, folders)
+            _check_option(preset, folders, verb)
             chosen.append(preset)
             cfg = _hydra_compose(name, chosen)
         if not others:
