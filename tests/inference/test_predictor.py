@@ -63,14 +63,13 @@ def test_thresholds_of_an_operating_point():
         predictor.predict(image, threshold="recall_90")
 
 
-def test_order_is_kept_and_only_equal_sizes_run_together(predictor):
+def test_order_is_kept_and_no_more_than_a_batch_is_handed_over(predictor):
     sizes = [(40, 60), (30, 30), (40, 60), (30, 30), (50, 20)]
     images = [rectangles(*size, red=(number, 0, number + 5, 5)) for number, size in enumerate(sizes)]
     found = predictor.predict(images, batch_size=4)
     assert [instances.image_size_hw for instances in found] == sizes
     assert [instances.boxes[0, 0] for instances in found] == [0, 1, 2, 3, 4]
-    batches = predictor.model.batches
-    assert batches == [[(3, 40, 60)] * 2, [(3, 30, 30)] * 2, [(3, 50, 20)]]
+    assert [len(batch) for batch in predictor.model.batches] == [4, 1]
 
 
 def test_a_stream_holds_no_more_than_a_batch(predictor):
@@ -115,12 +114,8 @@ def test_a_model_file_needs_nothing_else_and_mixed_batches_equal_single_images(t
     together = model.predict(images, threshold=0.0, batch_size=3)
     for image, batched in zip(images, together, strict=True):
         alone = model.predict(image, threshold=0.0)
-        assert len(alone) == len(batched) > 10
-        assert np.allclose(alone.scores, batched.scores, atol=1e-5)
-        assert np.array_equal(alone.labels, batched.labels)
-        assert np.allclose(alone.boxes, batched.boxes, atol=1e-2)
-        differing = alone.masks ^ batched.masks
-        assert differing.sum() <= 1e-3 * alone.masks.sum()
+        assert len(alone) > 10
+        assert alone.to_coco() == batched.to_coco()
     again = load(tiny_model_file, device="cpu").predict(images[1], threshold=0.0)
     assert np.array_equal(again.scores, model.predict(images[1], threshold=0.0).scores)
 

@@ -97,14 +97,14 @@ class Predictor:
     ) -> Instances | list[Instances]:
         """Finds the instances in one image or in several.
 
-        An image in a batch gets what it gets alone: only images of one size run together.
+        An image in a batch gets what it gets alone, to the bit; see ``MaskRCNN.detect``.
 
         Args:
             source: path, URL, PIL image, uint8 RGB array [H, W, 3] or grey [H, W]; a list of these; a folder,
                 glob, text file of paths or video.
             threshold: score below which nothing is reported; ``auto`` takes the model file's own threshold of
                 each class; ``best_f1``, ``precision_90`` and ``recall_90`` take those of that operating point.
-            batch_size: images that run together at most.
+            batch_size: images that are handed to the model at a time; nothing that is found depends on it.
 
         Returns:
             ``Instances`` for one image, a list of them for everything that can hold several.
@@ -130,13 +130,9 @@ class Predictor:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
         for batch in _batches(images, batch_size):
-            detections: dict[int, Detections] = {}
-            for numbers in _by_size(batch):
-                found = self._detect([batch[number] for number in numbers])
-                detections.update(zip(numbers, found, strict=True))
-            for number, named in enumerate(batch):
+            for named, detections in zip(batch, self._detect(batch), strict=True):
                 yield instances_from_detections(
-                    detections[number],
+                    detections,
                     self.categories,
                     threshold_of,
                     image=named.image,
@@ -169,7 +165,7 @@ class Predictor:
         return chosen.__getitem__
 
     def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
-        """Runs images of one size; a batch that does not fit into the GPU's memory is halved."""
+        """Runs the model; a batch that does not fit into the GPU's memory is halved."""
         try:
             with torch.inference_mode():
                 tensors = [_to_tensor(named.image, self.device) for named in batch]
@@ -197,14 +193,6 @@ def _batches(images: Iterable[NamedImage], size: int) -> Iterator[list[NamedImag
     iterator = iter(images)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _by_size(batch: Sequence[NamedImage]) -> list[list[int]]:
-    """Positions of images of equal size, together."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for number, named in enumerate(batch):
-        groups.setdefault(named.image.shape, []).append(number)
-    return list(groups.values())
 
 
 def _names_one(source: Source) -> bool:

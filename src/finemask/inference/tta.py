@@ -55,13 +55,14 @@ class AugmentedMaskRCNN(nn.Module):
         self.transforms = nn.ModuleList(_transform(model, view.min_size) for view in views)
 
     def forward(self, images: Sequence[Tensor]) -> list[Detections]:
-        """One ``Detections`` an image, in that image's own pixels; see ``MaskRCNN.detect``.
+        """One ``Detections`` an image, in that image's own pixels; each goes alone, as in ``MaskRCNN.detect``.
 
         Args:
             images: uint8 RGB [3, H, W] each, any sizes.
         """
-        if not images:
-            return []
+        return [found for image in images for found in self._detect([image])]
+
+    def _detect(self, images: Sequence[Tensor]) -> list[Detections]:
         looks = [self._look(images, *view) for view in zip(self.views, self.transforms, strict=True)]
         sights = [sight for sight, _ in looks]
         frame = sights[0].sizes

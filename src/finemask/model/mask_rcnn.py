@@ -75,9 +75,17 @@ class MaskRCNN(nn.Module):
         return {**roi_losses, **rpn_losses}
 
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Detections of each image, in that image's own pixels; the model must be in evaluation mode."""
-        if not images:
-            return []
+        """Detections of each image, in that image's own pixels; the model must be in evaluation mode.
+
+        Each image goes through the model by itself, in its own padding, so that what is found in it depends on nothing
+        else: not on the batch it came in, and not on the order of files. Images of several sizes in one batch would
+        see more or less padding beside them; even those of one size are not equal to the bit, because libraries
+        choose algorithms by the number of images. Whatever runs several at once has to keep this.
+        """
+        return [found for image in images for found in self._detect([image])]
+
+    def _detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """As ``detect``, of one padded batch."""
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, _ = self.transform(images)
         features = self.backbone(batch.tensors)

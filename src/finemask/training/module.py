@@ -106,8 +106,13 @@ class MaskRCNNModule(pl.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Detections of the batch; the evaluation callback takes them from here."""
-        detections: list[Detections] = self.model(batch[0])
+        """Detections of the batch; the evaluation callback takes them from here.
+
+        They are those of prediction to the bit, whatever the training's precision and ``compile=`` are: metrics and
+        thresholds of a model file are about the model that people load.
+        """
+        with torch.autocast(self.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
+            detections: list[Detections] = self.model(batch[0])
         return detections
 
     def _seed_step(self, batch_idx: int) -> None:

@@ -42,7 +42,7 @@ def detect_split(
         index: of the split.
         evaluator: with the split's ground truth and ``index.category_ids``.
         device: where the model runs.
-        batch_size: images at a time.
+        batch_size: images that are handed to the model at a time.
         num_workers: threads that read images; ``"auto"`` is one for each core, up to 8.
         refine: makes better masks out of an image and its detections; None leaves them as they are.
         positions: of the images in the index; None: all of them.
