@@ -21,7 +21,7 @@ from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
 from finemask.ops.files import atomic_path
 
-__all__ = ["FORMAT_VERSION", "ModelHeader", "load_model_file", "read_header", "save_model_file"]
+__all__ = ["FORMAT_VERSION", "ModelHeader", "load_model_file", "read_header", "save_model_file", "verify_model_file"]
 
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -65,6 +65,24 @@ def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: 
     return written
 
 
+def verify_model_file(path: Path | str) -> ModelHeader:
+    """What a model file says of itself, once every byte of its tensors has been found to be the one recorded.
+
+    Raises:
+        ModelFileError: it is missing, foreign, truncated, altered or damaged.
+    """
+    path = Path(path)
+    header, start = _open(path)
+    with path.open("rb") as file:
+        file.seek(start)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != header.sha256:
+        raise ModelFileError(
+            "the weights are damaged: their SHA-256 is not the one recorded", where=path, remedy=_DAMAGED
+        )
+    return header
+
+
 def read_header(path: Path | str) -> ModelHeader:
     """What a model file says of itself, without reading its tensors.
 
@@ -91,14 +109,7 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
     from finemask.model.build import BUILDERS, build_model
 
     path = Path(path)
-    header, start = _open(path)
-    with path.open("rb") as file:
-        file.seek(start)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != header.sha256:
-        raise ModelFileError(
-            "the weights are damaged: their SHA-256 is not the one recorded", where=path, remedy=_DAMAGED
-        )
+    header = verify_model_file(path)
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:

@@ -90,7 +90,7 @@ def test_nothing_to_compare(iou_type):
 
 def test_boxes_that_only_touch_do_not_overlap():
     found = np.array([[0.0, 0, 10, 10], [10, 0, 10, 10], [0, 0, 0, 0]])
-    iou = pairs._box_iou(found, np.array([[0.0, 0, 10, 20]] * 3), np.zeros(3, dtype=bool))
+    iou = pairs.box_iou(found, np.array([[0.0, 0, 10, 20]] * 3), np.zeros(3, dtype=bool))
     assert iou.tolist() == [0.5, 0, 0]
-    inside_a_crowd = pairs._box_iou(found[:1], np.array([[5.0, 0, 100, 100]]), np.ones(1, dtype=bool))
+    inside_a_crowd = pairs.box_iou(found[:1], np.array([[5.0, 0, 100, 100]]), np.ones(1, dtype=bool))
     assert inside_a_crowd.tolist() == [0.5]

@@ -26,6 +26,17 @@ def test_json_holds_the_header_and_the_true_number_of_weights(tiny_model_file, c
     assert [category["id"] for category in content["categories"]] == [3, 70, 9]
 
 
+@pytest.mark.parametrize("at", [-1, -5_000, 0.5])
+def test_a_flipped_bit_among_the_weights_is_found(tiny_model_file, tmp_path, at, capsys):
+    content = bytearray(tiny_model_file.read_bytes())
+    content[int(len(content) * at) if isinstance(at, float) else at] ^= 1
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    assert cli.main(["info", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, "the weights are damaged" in printed.err) == ("", True)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04junkjunkjunk", b"text " * 50])
 def test_other_files_end_in_one_line_and_exit_2(tmp_path, content, capsys):
     path = tmp_path / "model.safetensors"

@@ -36,6 +36,11 @@ def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
         )
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
+    if equals and not value.strip():
+        name = key.strip("+ ")
+        raise ConfigError(
+            f"{name}= is empty", remedy=f"Is it a variable of the shell that is not set? {name}=null means none."
+        )
     parser = OverridesParser.create(config_loader=_GroupOptions(folders))  # type: ignore[arg-type]
     try:
         return parser.parse_overrides([f"{key}{equals}{value}"])[0]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -120,22 +120,8 @@ def load_ground_truth(path: Path | str) -> GroundTruth:
 
 def ground_truth_from_dict(dataset: Any, source: str = "ground truth") -> GroundTruth:
     """As ``load_ground_truth``, of a file's parsed content, which is left as it is."""
-    if isinstance(dataset, list):
-        raise DataError(
-            f"this is a list, as a COCO results file is; {_WHAT} was expected",
-            where=source,
-            remedy="Give the ground truth with annotations= and the results with predictions=.",
-        )
-    if not isinstance(dataset, dict):
-        raise DataError(f"this holds a {type(dataset).__name__}; {_WHAT} was expected", where=source)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(dataset.get(key), list) or not all(isinstance(e, dict) for e in dataset[key]):
-            raise DataError(f"'{key}' is missing or not a list of objects; {_WHAT} has one", where=source)
-    for key in ("images", "categories"):
-        if not dataset[key]:
-            raise DataError(f"'{key}' is empty", where=source)
-    categories = _categories(dataset["categories"], source)
-    images = _images(dataset["images"], source)
+    images, categories = images_and_categories(dataset, source)
+    _check_lists(dataset, ("annotations",), source)
     _check_unique([a["id"] for a in dataset["annotations"] if "id" in a], "annotation", source)
     known = {category.id for category in categories}
     annotations, annotation_ids = [], []
@@ -151,6 +137,33 @@ def ground_truth_from_dict(dataset: Any, source: str = "ground truth") -> Ground
             ) from None
         annotation_ids.append(name)
     return GroundTruth(source, categories, images, annotations, annotation_ids)
+
+
+def images_and_categories(dataset: Any, source: str) -> tuple[dict[int, ImageInfo], list[Category]]:
+    """Images by id, and categories, of a file's parsed content; it needs no annotations.
+
+    Raises:
+        DataError: no COCO annotation file, or ids that are not whole numbers or not unique.
+    """
+    if isinstance(dataset, list):
+        raise DataError(
+            f"this is a list, as a COCO results file is; {_WHAT} was expected",
+            where=source,
+            remedy="Give the ground truth with annotations= and the results with predictions=.",
+        )
+    if not isinstance(dataset, dict):
+        raise DataError(f"this holds a {type(dataset).__name__}; {_WHAT} was expected", where=source)
+    _check_lists(dataset, ("images", "categories"), source)
+    for key in ("images", "categories"):
+        if not dataset[key]:
+            raise DataError(f"'{key}' is empty", where=source)
+    return _images(dataset["images"], source), _categories(dataset["categories"], source)
+
+
+def _check_lists(dataset: Mapping[str, Any], keys: Sequence[str], source: str) -> None:
+    for key in keys:
+        if not isinstance(dataset.get(key), list) or not all(isinstance(e, dict) for e in dataset[key]):
+            raise DataError(f"'{key}' is missing or not a list of objects; {_WHAT} has one", where=source)
 
 
 def _categories(entries: list[dict[str, Any]], source: str) -> list[Category]:

@@ -92,12 +92,12 @@ def _boxes(near: _Neighbours, objects: Objects, least: float) -> Iterator[_Part]
         place, inside = spread(near.number[chunk])
         place += chunk.start
         object_ = near.by_image[near.first[place] + inside]
-        iou = _box_iou(near.boxes[place], objects.boxes[object_], objects.crowd[object_])
+        iou = box_iou(near.boxes[place], objects.boxes[object_], objects.crowd[object_])
         kept = iou >= least
         yield place[kept], object_[kept], iou[kept]
 
 
-def _box_iou(found: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+def box_iou(found: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Of boxes xywh beside each other, in the order of operations of pycocotools, so that the last bit is the same."""
     x, y, width, height = found.T
     x0, y0, width0, height0 = truth.T

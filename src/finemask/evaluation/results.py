@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from finemask.errors import DataError
+from finemask.evaluation.corner_boxes import refuse_corner_boxes
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
 from finemask.ops.json_file import read_json
@@ -61,7 +62,7 @@ def check_results(
 
     Raises:
         DataError: an unknown image or category, a score that is no finite number, a box or mask that is
-            missing or malformed, or a mask that is not of its image's size.
+            missing or malformed, a mask that is not of its image's size, or boxes that are corners.
     """
     categories = {category.id for category in ground_truth.categories}
     checked: list[CocoResult] = []
@@ -85,6 +86,7 @@ def check_results(
             image = f" (image {entry.get('image_id')})" if isinstance(entry, dict) else ""
             raise DataError(f"entry {start + position}{image}: {reason}", where=source)
         checked += block
+    refuse_corner_boxes(checked, ground_truth, source)
     return checked
 
 

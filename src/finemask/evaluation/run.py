@@ -8,6 +8,7 @@ from typing import Any
 
 from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.uncertainty import uncertainty
 from finemask.ops.files import atomic_path, write_json
@@ -53,6 +54,7 @@ def write_evaluation(
     predictions = output / f"predictions{suffix}.json"
     results = evaluator.results
     write_json(predictions, results, indent=None)  # first: it is what cannot be computed again quickly
+    drop_images_of_others(predictions)
     evaluation = evaluator.evaluate()
     metrics = dict(evaluation.metrics)
     metrics |= analyse(evaluator)

@@ -43,10 +43,17 @@ class NamedImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that holds one image or, if a video, several."""
+    """Something that holds one image or, if a video, several.
+
+    Args:
+        name: see ``NamedImage``.
+        content: where it is, or itself.
+        size_hw: height and width that annotations state; see ``decode_image``.
+    """
 
     name: str
     content: One
+    size_hw: tuple[int, int] | None = None
 
     @property
     def is_video(self) -> bool:
@@ -69,10 +76,10 @@ class Item:
             for number, frame in enumerate(read_frames(path), start=1):
                 yield NamedImage(f"{folder}/{folder.name}_{number:06d}", frame, None)
         elif isinstance(self.content, str):
-            yield NamedImage(self.name, decode_image(_download(self.content)), None)
+            yield NamedImage(self.name, decode_image(_download(self.content), self.size_hw), None)
         else:
             path_or_none = self.content if isinstance(self.content, Path) else None
-            yield NamedImage(self.name, decode_image(self.content), path_or_none)
+            yield NamedImage(self.name, decode_image(self.content, self.size_hw), path_or_none)
 
 
 def list_items(source: Source) -> list[Item]:
@@ -104,6 +111,8 @@ def _items_of(source: One) -> Iterator[Item]:
         yield Item(Path(getattr(source, "filename", "") or "image").name, source)
     elif isinstance(source, str) and _is_url(source):
         yield Item(PurePosixPath(unquote(urlsplit(source).path)).name or "image", source)
+    elif isinstance(source, str) and not source.strip():
+        raise DataError("a path in the source is empty", remedy="Is it a variable of the shell that is not set?")
     elif isinstance(source, str | Path):
         yield from _items_of_path(Path(source).expanduser())
     else:

@@ -19,6 +19,7 @@ from finemask.evaluation.comparison.pictures import Triptych, draw_changes
 from finemask.evaluation.comparison.sides import Side, common_ground_truth, load_side
 from finemask.evaluation.comparison.words import difference_text, p_text, summary, wins_text
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of
 from finemask.ops.files import write_json, write_text
@@ -54,7 +55,9 @@ def main(cfg: DictConfig) -> int:
     annotations = None if options["annotations"] is None else Path(options["annotations"])
     truth = common_ground_truth(*sides, annotations)
     iou_types, cap = _settings(truth, sides, options)
-    a, b = (ResultTable(truth, check_results(side.results, truth, iou_types, side.file)) for side in sides)
+    found = [with_ids_of(truth, side.results, side.file) for side in sides]
+    checked = [check_results(results, truth, iou_types, side.file) for results, side in zip(found, sides, strict=True)]
+    a, b = (ResultTable(truth, results) for results in checked)
     comparison = compare(truth, a, b, iou_types, cap)
     content: dict[str, Any] = {
         name: {

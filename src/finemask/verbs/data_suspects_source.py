@@ -48,6 +48,7 @@ def results_source(options: Mapping[str, Any]) -> Source:
         DataError: a file that cannot be used, or detections without masks.
     """
     from finemask.evaluation.ground_truth import load_ground_truth
+    from finemask.evaluation.image_ids import with_ids_of
     from finemask.evaluation.results import check_results, read_results
 
     predictions = Path(options["predictions"])
@@ -61,7 +62,8 @@ def results_source(options: Mapping[str, Any]) -> Source:
                 where=predictions,
                 remedy="Give results with masks.",
             )
-    results = check_results(found, load_ground_truth(annotations), ("bbox", "segm"), source=predictions)
+    truth = load_ground_truth(annotations)
+    results = check_results(with_ids_of(truth, found, predictions), truth, ("bbox", "segm"), source=predictions)
     facts = {"predictions": str(predictions)}
     return Source(index, results, facts, {"Labels": str(annotations), "Detections": str(predictions)})
 

@@ -14,6 +14,7 @@ from finemask.errors import ConfigError
 from finemask.evaluation.bootstrap import interval_text
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.run import WrittenEvaluation, write_evaluation
 
@@ -106,7 +107,7 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
             raise ConfigError(f"{key}= needs model=", remedy="A results file is scored as it is.")
     predictions = Path(options["predictions"])
     ground_truth = load_ground_truth(options["annotations"])
-    results = read_results(predictions)
+    results = with_ids_of(ground_truth, read_results(predictions), predictions)
     iou_types = options["iou_types"]
     evaluator = CocoEvaluator(
         ground_truth,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from finemask.model_file import ModelHeader, read_header
+from finemask.model_file import ModelHeader, verify_model_file
 from finemask.model_header import header_to_json
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -27,10 +27,10 @@ def main(cfg: DictConfig) -> int:
         0.
 
     Raises:
-        ModelFileError: the file is missing, foreign or damaged.
+        ModelFileError: the file is missing, foreign or damaged, in its tensors too.
     """
     path = Path(cfg.model)
-    header = read_header(path)
+    header = verify_model_file(path)
     size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
     if cfg.json:
         content = header_to_json(header) | {"file": {"path": str(path), **size}}
@@ -103,7 +103,7 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
         found.append(("held out", f"part {header.held_out} of the training images, which it has not seen"))
     found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))
     found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
-    found.append(("weights SHA-256", header.sha256))
+    found.append(("weights SHA-256", f"{header.sha256}, verified"))
     return found
 
 

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -17,6 +17,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, NamedImage, list_items
 from finemask.inference.writers import Writer, open_writers
+from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.verbs.detection_options import check_refinement, with_options
 from finemask.verbs.progress import Progress
 
@@ -59,17 +60,23 @@ def main(cfg: DictConfig) -> int:
     output = Path(options["output"])
     writers = open_writers(save, output, color_by=options["color_by"])
     items = list_items(options["source"])
+    annotations = None if options["annotations"] is None else Path(options["annotations"])
     predictor = load(options["model"], options["device"])
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
+    ids = None if annotations is None else read_annotation_ids(annotations, items, predictor.categories)
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
     with Progress("predicting", sum(len(item) for item in items), "images") as progress:
-        images = readable(items, tally.failures, progress)
+        images = readable(items if ids is None else ids.items, tally.failures, progress)
         found = predictor.stream(images, options["threshold"], options["batch_size"])
         if options["refine"] is not None:
             found = (instances.refined() for instances in found)
-        record(found, writers, tally, progress)
+        if ids is not None:
+            found = (replace(instances, categories=ids.categories) for instances in found)
+        record(found, writers, tally, progress, None if ids is None else ids.image_ids)
     show(Console(), tally)
+    if ids is not None and ids.missing:
+        print(missing_in_words(ids.missing, ids.path))
     if tally.failures:
         raise unreadable(tally.failures, len(items))
     return 0
@@ -86,8 +93,22 @@ def readable(items: Iterable[Item], failures: list[DataError], progress: Progres
             progress.advance()
 
 
-def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, progress: Progress) -> None:
-    """Hands each image's instances to all writers. However it ends, what was found so far is written."""
+def record(
+    found: Iterable[Instances],
+    writers: Sequence[Writer],
+    tally: Tally,
+    progress: Progress,
+    image_ids: Mapping[str, int] | None = None,
+) -> None:
+    """Hands each image's instances to all writers. However it ends, what was found so far is written.
+
+    Args:
+        found: instances, image after image.
+        writers: get all of them.
+        tally: counts.
+        progress: is told.
+        image_ids: by name of the image; None numbers the images from 1 on.
+    """
     start = time.perf_counter()
     try:
         for instances in found:
@@ -96,7 +117,7 @@ def record(found: Iterable[Instances], writers: Sequence[Writer], tally: Tally, 
             tally.instances.update(instances.class_names)
             tally.duplicates += len(instances.duplicates())
             for writer in writers:
-                writer.add(instances, tally.images)
+                writer.add(instances, tally.images if image_ids is None else image_ids.get(instances.name))
             progress.advance(line=f"{instances.name}: {_summary(instances)}")
     finally:
         tally.seconds = time.perf_counter() - start

@@ -1,6 +1,6 @@
 """The two sides of a comparison: where their detections are, and whether they speak of the same ground truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Side:
 
     path: Path
     file: Path
-    results: Sequence[Any]
+    results: list[Any]
     annotations: Path | None
     images: Path | None
     fingerprint: str | None

@@ -31,8 +31,13 @@ class Writer(Protocol):
 
     def __init__(self, output: Path) -> None: ...
 
-    def add(self, instances: Instances, image_id: int) -> None:
-        """Takes the instances of one more image, numbered from 1 on."""
+    def add(self, instances: Instances, image_id: int | None) -> None:
+        """Takes the instances of one more image.
+
+        Args:
+            instances: of the image.
+            image_id: in a COCO file; None where the annotation file that was given does not have the image.
+        """
 
     def finish(self) -> list[Path]:
         """Writes what is written once; returns the files and folders that hold the result."""

@@ -17,7 +17,7 @@ class CropWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "crops"
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Cuts out the instances of one image; an instance without pixels has no crop.
 
         Raises:

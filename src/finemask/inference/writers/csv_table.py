@@ -30,7 +30,7 @@ class CsvWriter:
         self._file = output / "predictions.csv"
         self._lines: list[str] = [csv_text([])]
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Gathers the lines of one image."""
         self._lines.append(csv_text([instances], header=False))
 

@@ -17,7 +17,7 @@ class GeojsonWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "geojson"
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Writes one collection."""
         write_json(self._folder / f"{output_stem(instances)}.geojson", geojson_document(instances), indent=None)
 

@@ -21,7 +21,7 @@ class LabelMapWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "label_map"
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Writes one label map."""
         with atomic_path(self._folder / f"{output_stem(instances)}.png") as path:
             Image.fromarray(label_map(instances)).save(path)

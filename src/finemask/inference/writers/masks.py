@@ -16,7 +16,7 @@ class MaskWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "masks"
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Writes the masks of one image."""
         folder = self._folder / output_stem(instances)
         for number, (rle, name) in enumerate(zip(instances.rles, instances.class_names, strict=True), start=1):

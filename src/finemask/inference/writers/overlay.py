@@ -19,7 +19,7 @@ class OverlayWriter:
         self._folder = output / "overlay"
         self._color_by = color_by
 
-    def add(self, instances: Instances, image_id: int) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> None:
         """Draws one image."""
         picture = instances.draw(color_by=self._color_by)
         with atomic_path(self._folder / f"{output_stem(instances)}.png") as path:
