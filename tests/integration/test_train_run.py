@@ -57,8 +57,7 @@ def test_a_run_writes_what_it_promises(finished):
 
 def test_losses_rates_and_metrics_are_in_the_csv(finished):
     _, run_dir = finished
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(run_dir)
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert len(losses) == 12  # 16 training images, batches of 4, 3 epochs
     parts = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
@@ -198,3 +197,42 @@ def test_mixed_precision_trains_with_the_quickstarts_fused_optimiser(shapes, tmp
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert losses
     assert all(0 < loss < 100 for loss in losses)
+
+
+def csv_rows(run_dir):
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_short_epoch_leaves_its_loss_in_the_metrics_and_the_log_only_our_words(shapes, tmp_path):
+    options = ["trainer.log_every_n_steps=50", "trainer.check_val_every_n_epoch=2", "logger=default"]
+    train(small_run(shapes, tmp_path, *options))
+    run_dir = tmp_path / "small" / "latest"
+    rows = csv_rows(run_dir)
+    assert [row["epoch"] for row in rows if row["train/loss"]] == ["0", "1", "2"]
+    assert (run_dir / "tensorboard" / "hparams.yaml").stat().st_size > 100
+    lines = [line.split(" ", 3)[2:] for line in (run_dir / "train.log").read_text().splitlines() if line[:2] == "20"]
+    assert {level for level, _ in lines} == {"INFO"}, "nothing to warn of"
+    words = [text for _, text in lines]
+    assert [text[:9] for text in words if text.startswith("epoch ")] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert ["mask AP" in text for text in words if text.startswith("epoch ")] == [False, True, True]
+    ours = ("Run: ", "Anchors: ", "No GPU: ", "epoch ", "Best weights: ")
+    assert [text for text in words if not text.startswith(ours)] == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "epochs", "reason"),
+    [
+        (["trainer.max_steps=6"], 3, "trainer.max_steps=6 ends the training in epoch 2."),
+        (["trainer.max_time=00:00:00:02"], 10_000, "trainer.max_time ends the training in epoch "),
+    ],
+)
+def test_the_last_weights_are_evaluated_whatever_ends_the_run(shapes, tmp_path, limit, epochs, reason):
+    options = [f"trainer.max_epochs={epochs}", "trainer.check_val_every_n_epoch=100000", *limit]
+    assert train(small_run(shapes, tmp_path, *options)) is not None
+    run_dir = tmp_path / "small" / "latest"
+    (validation,) = [row for row in csv_rows(run_dir) if row["val/segm_AP"]]
+    last = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    best = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    assert int(validation["step"]) + 1 == last == best
+    assert reason in (run_dir / "train.log").read_text()

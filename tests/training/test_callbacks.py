@@ -8,7 +8,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from evaluation_data import empty_detections
+from pytorch_lightning.callbacks import Timer
 from torch.utils.data import DataLoader
+from trainer_cases import cpu_trainer
 
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.pictures import _draw
@@ -16,30 +18,20 @@ from finemask.training.callbacks.speed import Speed
 from finemask.training.module import logs_this_step
 
 
-def cpu_trainer(batches=100, epochs=10):
-    return SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        num_training_batches=batches,
-        max_epochs=epochs,
-        world_size=1,
-        global_step=1,
-        log_every_n_steps=10,
-    )
-
-
 class Line(pl.LightningModule):
-    """One weight; notes in which epochs it was validated."""
+    """One weight; notes in which epochs it was validated, and after how many steps."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.validated = []
+        self.validated, self.steps = [], []
 
     def training_step(self, batch, batch_idx):
         return (self.weight * batch).sum()
 
     def validation_step(self, batch, batch_idx):
         self.validated.append(self.current_epoch + 1)
+        self.steps.append(self.global_step)
         return []
 
     def configure_optimizers(self):
@@ -52,16 +44,40 @@ def evaluator():
     return SimpleNamespace(reset=lambda: None, add=None, compute=lambda: metrics, iou_types=["segm"])
 
 
+class StopAfter(pl.Callback):
+    """Asks the trainer to stop, as Lightning's timer does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step >= self.steps
+
+
 @pytest.mark.parametrize(
-    ("epochs", "every", "expected"), [(5, 3, [3, 5]), (4, 2, [2, 4]), (2, 6, [2]), (3, 1, [1, 2, 3])]
+    ("ends", "every", "epochs", "last_step"),
+    [
+        ({"max_epochs": 5}, 3, [3, 5], 10),
+        ({"max_epochs": 4}, 2, [2, 4], 8),
+        ({"max_epochs": 2}, 6, [2], 4),
+        ({"max_epochs": 3}, 1, [1, 2, 3], 6),
+        ({"max_epochs": 2, "val_check_interval": 1}, None, [1, 1, 2, 2], 4),
+        ({"max_epochs": 9, "max_steps": 3}, 1, [1, 2], 3),
+        ({"max_epochs": 9, "max_steps": 3}, 4, [2], 3),
+        ({"max_epochs": -1, "max_steps": 4}, 4, [2], 4),
+        ({"max_epochs": 9, "stop_after": 5}, 2, [2, 3], 5),
+        ({"max_epochs": -1, "stop_after": 3}, 8, [2], 3),
+    ],
 )
-def test_the_last_epoch_is_always_evaluated(tmp_path, epochs, every, expected):
+def test_the_last_weights_are_always_evaluated_whatever_ends_the_training(tmp_path, ends, every, epochs, last_step):
     module = Line()
+    limits = {name: value for name, value in ends.items() if name != "stop_after"}
+    stop = [StopAfter(ends["stop_after"])] if "stop_after" in ends else []
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_epochs=epochs,
+        **limits,
         check_val_every_n_epoch=every,
-        callbacks=[CocoEvaluation(evaluator())],
+        callbacks=[*stop, CocoEvaluation(evaluator())],
         logger=False,
         default_root_dir=tmp_path,
         num_sanity_val_steps=0,
@@ -72,7 +88,68 @@ def test_the_last_epoch_is_always_evaluated(tmp_path, epochs, every, expected):
     loader = DataLoader(torch.ones(2, 1))
     module_batches = [[torch.ones(1), []]]
     trainer.fit(module, loader, DataLoader(module_batches, collate_fn=lambda batch: batch[0]))
-    assert module.validated == expected
+    assert module.validated == epochs
+    assert module.steps[-1] == trainer.global_step == last_step
+
+
+def simulated(per_epoch, epoch, done, max_epochs, max_steps, every, accumulate):
+    """Batches and validations to come, by going through them."""
+    step, batches, validations = (epoch * per_epoch + done) // accumulate, 0, 0
+    while epoch < max_epochs:
+        while done < per_epoch and step != max_steps:
+            done, batches = done + 1, batches + 1
+            step += done % accumulate == 0
+        ends = step == max_steps or epoch + 1 == max_epochs
+        validations += ends or (epoch + 1) % every == 0
+        if ends:
+            break
+        epoch, done = epoch + 1, 0
+    return batches, validations
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+@pytest.mark.parametrize("max_steps", [-1, 9, 12, 16])
+@pytest.mark.parametrize(("epoch", "done", "accumulate"), [(0, 2, 1), (1, 0, 1), (1, 3, 1), (1, 2, 2), (2, 0, 2)])
+def test_what_is_left_counts_the_steps_and_evaluations_that_will_come(every, max_steps, epoch, done, accumulate):
+    per_epoch, max_epochs = 4, 5
+    trainer = cpu_trainer(
+        per_epoch,
+        max_epochs,
+        max_steps=max_steps,
+        current_epoch=epoch,
+        check_val_every_n_epoch=every,
+        accumulate_grad_batches=accumulate,
+        global_step=(epoch * per_epoch + done) // accumulate,
+    )
+    speed = Speed()
+    speed._durations.append(1.0)
+    speed._validation_s, speed._batches_done = 1000.0, done
+    batches, validations = simulated(per_epoch, epoch, done, max_epochs, max_steps, every, accumulate)
+    assert speed.seconds_left(trainer) == batches + 1000 * validations
+    assert speed.last_epoch(trainer) == epoch + max(1, -(-(batches + done) // per_epoch))
+
+
+def test_a_time_limit_bounds_what_is_left_and_leaves_the_number_of_epochs_open(monkeypatch):
+    timer = Timer({"seconds": 100})
+    monkeypatch.setattr(timer, "time_remaining", lambda: 30.0)
+    trainer, speed = cpu_trainer(batches=10, epochs=1000, callbacks=[timer]), Speed()
+    assert speed.seconds_left(trainer) is None  # nothing was seen yet
+    assert speed.last_epoch(trainer) is None
+    speed._durations.append(1.0)
+    speed._validation_s = 5.0
+    assert speed.seconds_left(trainer) == 35.0
+    assert speed.last_epoch(trainer) is None
+    trainer.max_epochs = 2
+    assert speed.seconds_left(trainer) == 30.0
+    assert speed.last_epoch(trainer) == 2
+    trainer.max_epochs = -1
+    assert speed.seconds_left(trainer) == 35.0
+
+
+def test_an_evaluation_that_was_not_seen_yet_is_counted():
+    trainer, speed = cpu_trainer(batches=10, epochs=1, num_val_batches=[8]), Speed()
+    speed._durations.append(1.0)
+    assert speed.seconds_left(trainer) > 10.0
 
 
 def run_steps(callback, trainer, seconds, monkeypatch, steps=6):
@@ -89,8 +166,8 @@ def run_steps(callback, trainer, seconds, monkeypatch, steps=6):
 def test_without_a_gpu_the_epoch_is_forecast_and_a_quicker_preset_named(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
         run_steps(Speed("model=light"), cpu_trainer(), 60.0, monkeypatch)
-    assert "at 60.0 s a step an epoch of 100 steps takes about 1 h 40 min" in caplog.text
-    assert "all 10 epochs about 16 h 40 min" in caplog.text
+    assert "at 60.0 s a step, an epoch of 100 steps takes at least 1 h 40 min" in caplog.text
+    assert "all 10 epochs with evaluation at least 16 h 35 min" in caplog.text  # five steps are done
     assert "model=light" in caplog.text
     assert caplog.text.count("No GPU") == 1
 
@@ -98,7 +175,7 @@ def test_without_a_gpu_the_epoch_is_forecast_and_a_quicker_preset_named(monkeypa
 def test_a_quick_training_names_no_preset(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
         run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch)
-    assert "takes about 50 s" in caplog.text
+    assert "takes at least 50 s" in caplog.text
     assert "model=light" not in caplog.text
 
 

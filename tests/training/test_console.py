@@ -48,6 +48,22 @@ def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, c
     assert logging.getLogger("finemask").handlers == before
 
 
+def test_lightnings_own_news_reach_nobody_and_its_warnings_the_log(tmp_path, capsys):
+    with logging_to(tmp_path / "train.log", is_main=True):
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").info("Tip: buy this")
+        logging.getLogger("lightning_fabric.utilities.seed").info("Seed set to 0")
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").warning("something is wrong")
+        warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated, use something else", FutureWarning, stacklevel=1)
+        warnings.warn("The number of training batches (4) is smaller than the logging interval", stacklevel=1)
+        logging.getLogger("finemask.training").warning("too few images")
+    text = (tmp_path / "train.log").read_text()
+    assert [line.split(" ", 2)[2] for line in text.splitlines()] == [
+        "WARNING something is wrong",
+        "WARNING too few images",
+    ]
+    assert capsys.readouterr().err == "warning: too few images\n"
+
+
 def test_other_processes_of_a_run_write_no_log(tmp_path):
     with logging_to(tmp_path / "train.log", is_main=False):
         logging.getLogger("finemask.training").info("epoch 1")

@@ -49,9 +49,26 @@ def test_every_trainable_parameter_is_in_exactly_one_group_with_its_rate_and_dec
     groups = parameter_groups(model, lr=0.1, weight_decay=0.01, backbone_lr_scale=0.5)
     found = {id(p): group for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(found)
+    assert sorted(group["name"] for group in groups) == [
+        "backbone",
+        "backbone_norms_biases",
+        "heads",
+        "heads_norms_biases",
+    ]
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert found.keys() == {id(p) for p in trainable.values()}
     for name, parameter in trainable.items():
         in_body = name.startswith("backbone.body.")
         assert found[id(parameter)]["lr"] == (0.05 if in_body else 0.1), name
         assert found[id(parameter)]["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0), name
+
+
+def test_parts_of_the_backbone_with_rates_of_their_own_have_names_of_their_own():
+    model = build_model(model_config("tiny"), num_classes=3)
+    apply_transfer(model, Transfer())
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.01, layer_decay=0.5)
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert len(rates) == len(groups)
+    assert rates["heads"] == 1.0
+    assert rates["backbone_stride32"] == 0.5
+    assert rates["backbone_stem"] == 0.5**5

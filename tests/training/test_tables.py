@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+import torch
 from model_cases import model_config
 from rich.console import Console
 from torch import nn
@@ -37,9 +38,9 @@ def test_the_data_table_counts_objects_and_no_crowds(tmp_path):
         "annotations": [entry | {"id": k, "image_id": i} for k, (i, entry) in enumerate(owners)],
     }
     (tmp_path / "t.json").write_text(json.dumps(document))
-    lines = text_of(data_table({"train": CocoIndex.read(tmp_path / "t.json", None)}, 1)).splitlines()
+    lines = text_of(data_table({"train": CocoIndex.read(tmp_path / "t.json", None)}, 1, tmp_path)).splitlines()
     (row,) = [line for line in lines if "train" in line]
-    assert [cell.strip() for cell in row.split("│")[1:5]] == ["train", "2", "3", "2"]
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["train", "2", "3", "2", "t.json"]
 
 
 def test_the_model_table_adds_up_and_tells_trained_from_frozen(tiny):
@@ -63,6 +64,15 @@ def test_the_weights_table_counts_each_part_and_shows_shapes(tiny):
         text.split()
     )
     assert "classifier.weight" in text
+
+
+def test_what_a_published_backbone_has_over_is_one_sentence(tiny):
+    donor = {name: tensor.clone() for name, tensor in tiny.backbone.body.state_dict().items()}
+    donor |= {"conv_head.weight": torch.zeros(8, 4, 1, 1), "bn2.weight": torch.zeros(8), "bn2.bias": torch.zeros(8)}
+    donor |= {"classifier.weight": torch.zeros(1000, 8), "classifier.bias": torch.zeros(1000)}
+    text = text_of(weights_table(fit_state_dict(tiny, donor, "imagenet.pth")))
+    assert "not needed: what the file has to classify whole images (conv_head, bn2, classifier)\n" in text
+    assert "[1000" not in text
 
 
 def test_rows_carried_by_class_name_are_told_from_the_rest(tiny):

@@ -8,11 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
+from rich import get_console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 _LOG_WIDTH = 110
+_NAMED_CLASSES = 8
+# Warnings that tell a user nothing: beginnings of their texts, as regular expressions.
+_NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)`",  # how Lightning calls torch
+    "The number of training batches",  # the logging interval is shortened to an epoch
+    r"Found \d+ module\(s\) in eval mode",  # which norms are frozen is decided at the start of each epoch
+    "Checkpoint directory",  # a resumed run's is not empty
+    "The '(train|val)_dataloader' does not have many workers",  # it counts cores; train/data_wait measures
+)
 
 
 @contextmanager
@@ -26,21 +35,26 @@ def logging_to(path: Path, *, is_main: bool) -> Iterator[None]:
     if not is_main:
         yield
         return
-    ours, lightning, python = (logging.getLogger(name) for name in ("finemask", "pytorch_lightning", "py.warnings"))
+    ours, *theirs = loggers = [
+        logging.getLogger(name) for name in ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
+    ]
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     terminal = _terminal_handler()
-    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in (ours, lightning, python)]
-    for logger in (ours, lightning, python):
+    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
+    for logger in loggers:
         logger.handlers = [file]
         logger.propagate = False
     ours.addHandler(terminal)
     ours.setLevel(logging.INFO)
-    lightning.setLevel(logging.INFO)
+    for logger in theirs:  # Lightning informs of its own defaults and of products; of the run we tell in our words
+        logger.setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    # Advice on worker numbers and the like goes to the log; a person who waits for numbers is not helped by it.
+    # Warnings go to the log; a person who waits for numbers is not helped by them.
     with warnings.catch_warnings():
         warnings.simplefilter("default")
+        for beginning in _NOISE:
+            warnings.filterwarnings("ignore", message=beginning)
         try:
             yield
         finally:
@@ -50,9 +64,9 @@ def logging_to(path: Path, *, is_main: bool) -> Iterator[None]:
             file.close()
 
 
-def show_table(table: Table) -> None:
+def show_table(table: RenderableType) -> None:
     """Prints a table and leaves a plain copy in the log file."""
-    Console().print(table)
+    get_console().print(table)
     plain = io.StringIO()
     Console(file=plain, width=_LOG_WIDTH, no_color=True).print(table)
     for handler in logging.getLogger("finemask").handlers:
@@ -73,16 +87,13 @@ def say_next_steps(
         data: the group ``data`` of the run's configuration.
         on_own_data: whether the data were a person's, and not drawn for the occasion.
     """
-    here = Path.cwd()
-
-    def shown(path: Path) -> str:
-        return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
     point, classes = metrics["operating_point"], metrics["per_class"]
     ap50 = metrics["segm"]["AP50"]
-    print(f"\nLearned {len(classes)} {'class' if len(classes) == 1 else 'classes'}: {', '.join(list(classes)[:8])}")
+    more = f" and {len(classes) - _NAMED_CLASSES:,} more" if len(classes) > _NAMED_CLASSES else ""
+    names = ", ".join(list(classes)[:_NAMED_CLASSES])
+    print(f"\nLearned {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {names}{more}")
     if point["recall"] is not None and ap50 is not None:
-        images = "1 image" if metrics["images"] == 1 else f"{metrics['images']} images"
+        images = "1 image" if metrics["images"] == 1 else f"{metrics['images']:,} images"
         print(f"On {images} it had not seen: mask AP50 {ap50:.3f}.")
         if point["precision"] is None:
             print("It finds none of the objects yet. Train longer, or look at what it is shown:")
@@ -102,15 +113,31 @@ def say_next_steps(
         print("  finemask train data.root=DIR          # your own images, with COCO annotations in DIR/annotations")
 
 
+def shown(path: Path) -> str:
+    """A path from where the user stands, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def is_terminal() -> bool:
     """Whether a person watches; otherwise plain lines are wanted."""
-    return Console().is_terminal
+    return get_console().is_terminal
+
+
+class _Terminal(logging.Handler):
+    """Prints on the console that also draws the bar, and so above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else ""
+        get_console().print(Text(self.format(record), style=style))
+
+
+class _Words(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return ("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage()
 
 
 def _terminal_handler() -> logging.Handler:
-    console = Console()
-    if console.is_terminal:
-        return RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-    plain = logging.StreamHandler()
-    plain.setFormatter(logging.Formatter("%(message)s"))
-    return plain
+    handler = _Terminal() if is_terminal() else logging.StreamHandler()
+    handler.setFormatter(_Words())
+    return handler

@@ -91,7 +91,9 @@ def finish(
         )
         metrics[split] = written.metrics
         paths += written.paths
-        show_table(results_table(written.metrics, title=f"Best weights on {split}, {written.metrics['images']} images"))
+        images = written.metrics["images"]
+        title = f"Best weights on {split}, {'1 image' if images == 1 else f'{images:,} images'}"
+        show_table(results_table(written.metrics, title))
     if not trainer.is_global_zero:
         return Finished({}, run_dir / "model.safetensors", [])
 

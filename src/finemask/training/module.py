@@ -75,7 +75,13 @@ class MaskRCNNModule(pl.LightningModule):
             raise ConfigError(str(error).splitlines()[0], where="optimizer") from error
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = self._scheduler(optimizer, total_steps=total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    def on_train_start(self) -> None:
+        """Every epoch leaves a trace, also where it has fewer steps than lie between two logged ones."""
+        steps = int(min(1e9, self.trainer.num_training_batches)) // self.trainer.accumulate_grad_batches
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self.trainer.log_every_n_steps = max(1, min(every, steps))  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self) -> None:
         """Training mode, but for batch norm layers that are frozen; parts of the backbone whose time has come."""

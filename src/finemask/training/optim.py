@@ -20,6 +20,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Trainable parameters, with their own rate for the backbone's body and no decay for norms and biases.
 
+    Each group has a ``name``: ``heads`` (all but the body) or ``backbone``, or a part of it where each has a rate of
+    its own, and ``_norms_biases`` behind it for what is not decayed.
+
     Decaying a bias or a norm's scale pulls towards zero what has no reason to be small (He et al. 2019, "Bag of
     Tricks", arXiv 1812.01187, section 3.1).
 
@@ -37,12 +40,19 @@ def parameter_groups(
             groups.setdefault(key, []).append(parameter)
     return [
         {
+            "name": _group_name(depth, layer_decay) + ("" if decays else "_norms_biases"),
             "params": parameters,
             "lr": lr * (backbone_lr_scale * layer_decay**depth if depth else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
         }
         for (depth, decays), parameters in groups.items()
     ]
+
+
+def _group_name(depth: int, layer_decay: float) -> str:
+    if depth == 0:
+        return "heads"
+    return "backbone" if layer_decay == 1.0 else f"backbone_{STAGE_NAMES[-depth].replace(' ', '')}"
 
 
 def _depth(model: nn.Module, name: str, layer_decay: float) -> int:

@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from finemask.config import plain
@@ -29,7 +30,7 @@ from finemask.training.callbacks.checkpoints import LastCheckpoint, best_checkpo
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.progress import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed, pl_is_cpu
-from finemask.training.console import is_terminal, logging_to, show_table
+from finemask.training.console import is_terminal, logging_to, show_table, shown
 from finemask.training.csv_logger import CsvLogger
 from finemask.training.finish import Finished, finish
 from finemask.training.module import MaskRCNNModule
@@ -97,9 +98,9 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     splits = {
         name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
     }
-    log.info("Run: %s%s", run_dir, f", resumed from {checkpoint}" if checkpoint else "")
+    log.info("Run: %s%s", shown(run_dir), f", resumed from {checkpoint.name}" if checkpoint else "")
     class_names = [category.name for category in datamodule.categories]
-    show_table(data_table(splits, len(class_names)))
+    show_table(data_table(splits, len(class_names), datamodule.root))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     boxes = trained_boxes(splits["train"])
@@ -145,6 +146,8 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         model.compile_backbone(mode=cfg.compile)
     if trainer.is_global_zero:
         write_origin(run_dir, cfg, {name: index.fingerprint for name, index in splits.items()})
+        for logger in trainer.loggers:
+            logger.log_hyperparams(plain(cfg))
         _forget_repeated_steps(trainer, checkpoint)
 
     if not _fit(trainer, module, datamodule, checkpoint):
@@ -182,17 +185,17 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
     callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node]
     loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
     quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
-    own = [
-        evaluation,
-        Speed(quicker),
-        EpochLines() if not is_terminal() else TerminalProgress(),
-    ]
+    speed = Speed(quicker)
+    lines = TerminalProgress if is_terminal() else EpochLines
     try:
+        # The clock first: evaluation looks whether it has asked to stop. Then evaluation: the others read what it logs.
+        clock = [Timer(plain(cfg.trainer).get("max_time"))] if cfg.trainer.get("max_time") else []
+        own = [*clock, evaluation, speed, lines(speed, cfg.monitor)]
         trainer: pl.Trainer = _instantiate(
             cfg.trainer,
             "trainer",
             precision=_precision(cfg),
-            # Evaluation first: the others read what it logs. Checkpoints come last of themselves.
+            # Checkpoints come last of themselves.
             callbacks=[
                 *own,
                 *callbacks,
@@ -202,7 +205,8 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
             logger=loggers,
             default_root_dir=str(run_dir),
             use_distributed_sampler=False,
-            enable_progress_bar=is_terminal(),
+            max_time=None,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )

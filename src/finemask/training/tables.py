@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -23,28 +25,30 @@ _SHOWN_SHAPES = 6
 _SHOWN_CLASSES = 20
 
 
-def data_table(splits: Mapping[str, Any], num_categories: int) -> Table:
+def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Group:
     """Images and instances of each split; crowd regions are not trained on and not counted.
 
     Args:
         splits: a ``CocoIndex`` each.
         num_categories: K.
+        root: folder of the dataset; files in it are named from there.
     """
-    table = Table(title=f"Data: {num_categories} {'class' if num_categories == 1 else 'classes'}", title_justify="left")
+    table = Table()
     for heading in ("split", "images", "instances", "most in one image", "file"):
-        table.add_column(heading, justify="left" if heading in ("split", "file") else "right")
+        is_text = heading in ("split", "file")
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold" if is_text else "ellipsis")
     for name, index in splits.items():
         table.add_row(
             name,
             f"{len(index):,}",
             f"{index.num_instances:,}",
             f"{index.max_instances_per_image:,}",
-            str(index.annotations_path),
+            str(path.relative_to(root) if (path := Path(index.annotations_path)).is_relative_to(root) else path),
         )
-    return table
+    return _block(f"Data: {root}, {num_categories:,} {'class' if num_categories == 1 else 'classes'}", table)
 
 
-def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Table:
+def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:
     """Parameters of each part, trained and frozen, and what happens to an image.
 
     Args:
@@ -54,12 +58,7 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
     """
     shown = model.preprocessing
     sizes = "/".join(str(size) for size in shown.min_size)
-    table = Table(
-        title=f"Model: {config['name']} ({config['backbone']['name']}, norm {config['backbone']['norm']}); "
-        f"shorter side {sizes} px, longer at most {shown.max_size} px; "
-        f"at most {config['roi_heads']['detections_per_img']} detections an image",
-        title_justify="left",
-    )
+    table = Table()
     for heading in ("part", "parameters", "trained", "frozen"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for name in (*_PARTS, ""):
@@ -69,10 +68,14 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
             *(f"{count_parameters(part, trainable):,}" for trainable in (None, True, False)),
             end_section=name == _PARTS[-1],
         )
-    notes = [*norm_notes(model), *_schedule(begins)]
-    table.caption = "\n".join(notes) or None
-    table.caption_justify = "left"
-    return table
+    notes = [
+        f"images resized: shorter side {sizes} px, longer at most {shown.max_size} px; "
+        f"at most {config['roi_heads']['detections_per_img']} detections an image",
+        *norm_notes(model),
+        *_schedule(begins),
+    ]
+    backbone = config["backbone"]
+    return _block(f"Model: {config['name']} (backbone {backbone['name']}, norm {backbone['norm']})", table, notes)
 
 
 def _schedule(begins: Sequence[int]) -> list[str]:
@@ -80,9 +83,9 @@ def _schedule(begins: Sequence[int]) -> list[str]:
     return [f"backbone frozen at first, then trained: {', '.join(later)}"] if later else []
 
 
-def weights_table(report: LoadReport) -> Table:
+def weights_table(report: LoadReport) -> Group:
     """What was loaded, re-initialised and skipped, part by part."""
-    table = Table(title=f"Weights: {report.source}", title_justify="left")
+    table = Table()
     carried = set(report.class_rows.carried) if report.class_rows else set()
     headings = ["part", "tensors loaded", "re-initialised", "skipped in the file"]
     for heading in headings + ["rows by class name"] * bool(carried):
@@ -99,23 +102,35 @@ def weights_table(report: LoadReport) -> Table:
         for name, shape, found in report.reinitialised
         if found not in (None, shape)
     ]
-    left_over = [f"{name} {_shape(shape)}: no place for it in the model" for name, shape in report.skipped]
     copies = Counter((_part(name), _part(plain)) for name, plain in report.seeds.items())
     notes = [
         f"{part}: {count} of the tensors loaded are copies of {plain}'s" for (part, plain), count in copies.items()
     ]
-    notes += [*changed[:_SHOWN_SHAPES], *left_over[:_SHOWN_SHAPES]]
-    hidden = len(changed[_SHOWN_SHAPES:]) + len(left_over[_SHOWN_SHAPES:])
-    if hidden:
-        notes.append(f"and {hidden} more")
-    table.caption = "\n".join(notes) or None
-    table.caption_justify = "left"
-    return table
+    notes += changed[:_SHOWN_SHAPES]
+    if len(changed) > _SHOWN_SHAPES:
+        notes.append(f"and {len(changed) - _SHOWN_SHAPES:,} more")
+    return _block(f"Weights: {report.source}", table, [*notes, *_left_over([name for name, _ in report.skipped])])
 
 
-def classes_table(rows: ClassRows) -> Table:
+def _left_over(names: Sequence[str]) -> list[str]:
+    """One sentence on the tensors of a file that the model has no place for."""
+    if not names:
+        return []
+    body = _PARTS[0] + "."
+    if all(name.startswith(body) for name in names):  # a backbone as it was published has its own last layers
+        modules = dict.fromkeys(name.removeprefix(body).rpartition(".")[0] for name in names)
+        return [f"not needed: what the file has to classify whole images ({_some(list(modules))})"]
+    return [f"no place in the model for {_some(names)} of the file"]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_SHAPES
+    return ", ".join(names[:_SHOWN_SHAPES]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def classes_table(rows: ClassRows) -> Group:
     """Which class began from which rows of the weights' heads."""
-    table = Table(title="Classes: rows of the heads", title_justify="left")
+    table = Table()
     table.add_column("class")
     table.add_column("begins from")
     seeded = [(name, names) for name, names in rows.taken if names]
@@ -129,14 +144,12 @@ def classes_table(rows: ClassRows) -> Table:
         more = f" and {hidden} more" if hidden > 0 else ""
         table.add_row(Text(", ".join(fresh[:_SHOWN_CLASSES]) + more), "random rows")
     table.add_row("(background)", "background" if rows.any else "random rows")
-    table.caption = "\n".join(rows.notes) or None
-    table.caption_justify = "left"
-    return table
+    return _block("Classes: rows of the heads", table, rows.notes)
 
 
-def results_table(metrics: Mapping[str, Any], title: str) -> Table:
+def results_table(metrics: Mapping[str, Any], title: str) -> Group:
     """COCO numbers for boxes and masks, and the operating point."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("")
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
     for name in names:
@@ -147,13 +160,17 @@ def results_table(metrics: Mapping[str, Any], title: str) -> Table:
             numbers = [_number(metrics[iou_type][name]) for name in names]
             table.add_row(heading, numbers[0] + interval_text(ends), *numbers[1:])
     point = metrics["operating_point"]
-    table.caption = (
+    note = (
         f"at score ≥ {_number(point['threshold'])}: precision {_number(point['precision'])}, "
         f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} "
-        f"({point['true_positives']} found, {point['false_positives']} false, {point['false_negatives']} missed)"
+        f"({point['true_positives']:,} found, {point['false_positives']:,} false, {point['false_negatives']:,} missed)"
     )
-    table.caption_justify = "left"
-    return table
+    return _block(title, table, [note])
+
+
+def _block(title: str, table: Table, notes: Sequence[str] = ()) -> Group:
+    """A table with its title and notes, which may be wider than it."""
+    return Group("", Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes))
 
 
 def _number(value: float | None) -> str:

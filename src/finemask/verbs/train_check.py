@@ -82,7 +82,7 @@ def _repair(files: Sequence[Path], images_dir: Path, errors: Sequence[Problem]) 
 
 
 def _table(warnings: Sequence[Problem]) -> Table:
-    table = Table(title="Warnings about the data", title_justify="left")
+    table = Table(title="Warnings about the data", title_justify="left", title_style="bold")
     for heading in ("rule", "times", "the first"):
         table.add_column(heading, justify="right" if heading == "times" else "left", overflow="fold")
     by_rule = sorted(warnings, key=lambda problem: problem.rule)

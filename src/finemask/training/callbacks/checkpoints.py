@@ -32,9 +32,28 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self._path)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's checkpoint callback, asked only after epochs that were evaluated: it complains about others."""
+
+    _evaluated = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Not yet."""
+        self._evaluated = False
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Now there is a value to compare."""
+        self._evaluated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves if the value is better than all before."""
+        if self._evaluated:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
-    """Lightning's checkpoint callback, keeping ``best.ckpt``."""
-    return ModelCheckpoint(
+    """Keeps ``best.ckpt``."""
+    return BestCheckpoint(
         dirpath=folder,
         filename=BEST.removesuffix(".ckpt"),
         monitor=monitor,

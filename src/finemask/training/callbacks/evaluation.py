@@ -1,4 +1,4 @@
-"""COCO evaluation of the validation split, each image exactly once: as often as asked, and after the last epoch."""
+"""COCO evaluation of the validation split, each image exactly once: as often as asked, and of the last weights."""
 
 from typing import Any
 
@@ -29,9 +29,18 @@ class CocoEvaluation(pl.Callback):
         self._prefix = prefix
         self.step: int | None = None
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last epoch is evaluated whatever the interval, or the epochs since the one before would be lost."""
-        if trainer.check_val_every_n_epoch is not None and trainer.current_epoch + 1 == trainer.max_epochs:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The last weights are evaluated whatever the interval, or what was learned since the one before is lost.
+
+        Lightning evaluates them when something asks it to stop, and the epoch is one that is evaluated; reaching
+        ``max_steps`` or ``max_epochs`` is no such thing to it.
+        """
+        last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch):
+            trainer.should_stop = True
+        if trainer.should_stop and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,19 +1,24 @@
-"""How many images a second are trained, and on a machine without a GPU how long that will take."""
+"""How many images a second are trained, and how long the rest of the training will take."""
 
 import logging
+import math
 import time
+from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 
 log = logging.getLogger(__name__)
 
 _SLOW_RUN_S = 600.0  # a training that takes longer deserves the hint
 _FORECAST_AFTER = 4  # steps: the first ones allocate memory and are slower
+_LATEST = 100  # batches whose mean forecasts the others: steps grow slower as more proposals hit an object
+_UNSEEN_VALIDATION = 0.5  # of the time of a training batch: what one of validation is taken for until one was seen
 
 
 class Speed(pl.Callback):
-    """Logs ``train/images_per_s`` and the share of a step spent waiting for data; forecasts the first epoch.
+    """Logs ``train/images_per_s`` and the share of a step spent waiting for data; knows how much is left.
 
     Args:
         quicker_preset: what to name to somebody whose machine is too slow for the model, if there is such a thing.
@@ -23,12 +28,16 @@ class Speed(pl.Callback):
         self._quicker_preset = quicker_preset
         self._last_end = 0.0
         self._step_start = 0.0
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=_LATEST)
+        self._validation_start = 0.0
+        self._validation_s: float | None = None
+        self._batches_done = 0
+        self._validated = False
         self._forecast = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new epoch's first batch includes starting the workers; it is not counted."""
-        self._last_end = 0.0
+        self._last_end, self._batches_done, self._validated = 0.0, 0, False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -51,30 +60,100 @@ class Speed(pl.Callback):
                         "train/data_wait": max(0.0, self._step_start - self._last_end) / duration,
                     }
                 )
-        self._last_end = now
+        self._last_end, self._batches_done = now, batch_idx + 1
         if len(self._durations) == _FORECAST_AFTER and not self._forecast:
             self._forecast = True
             self._say_forecast(trainer)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts its clock."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What one takes, the scoring included; it is no part of the next step."""
+        now = time.perf_counter()
+        self._validation_s, self._validated = now - self._validation_start, True
+        self._last_end = 0.0
+
+    def seconds_left(self, trainer: pl.Trainer) -> float | None:
+        """Until the last weights are evaluated, whichever limit ends the training; None while nobody can tell."""
+        seconds = self._seconds_of(trainer, *self._to_come(trainer))
+        if (time_left := _time_left(trainer)) is not None and self._durations:
+            seconds = min(seconds, max(0.0, time_left) + self._seconds_of(trainer, 0, int(not self._validated)))
+        return seconds if math.isfinite(seconds) else None
+
+    def last_epoch(self, trainer: pl.Trainer) -> int | None:
+        """Number of the last epoch, from 1; None where the time limit comes first, or nobody can tell yet."""
+        batches, _ = self._to_come(trainer)
+        time_left = _time_left(trainer)
+        if math.isinf(batches) or (time_left is not None and self._seconds_of(trainer, batches, 0) > time_left):
+            return None
+        return self._end(trainer, batches)
+
+    def _to_come(self, trainer: pl.Trainer) -> tuple[float, float]:
+        """Training batches and validations until ``max_epochs`` or ``max_steps`` is reached."""
+        an_epoch, done, epoch = trainer.num_training_batches, self._batches_done, trainer.current_epoch
+        batches = math.inf
+        if trainer.max_epochs is not None and trainer.max_epochs != -1:
+            batches = (trainer.max_epochs - epoch) * an_epoch - done
+        if trainer.max_steps != -1:
+            batches = min(batches, (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
+        if math.isinf(batches) or math.isinf(an_epoch):
+            return math.inf, math.inf
+        every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch or an_epoch
+        if every is None or interval < an_epoch:
+            return batches, math.ceil(batches / interval)
+        # the last epoch is evaluated whatever the interval
+        return batches, math.ceil(self._end(trainer, batches) / every) - epoch // every - int(self._validated)
+
+    def _end(self, trainer: pl.Trainer, batches: float) -> int:
+        an_epoch = trainer.num_training_batches
+        return trainer.current_epoch + 1 + max(0, math.ceil((batches + self._batches_done) / an_epoch) - 1)
+
+    def _seconds_of(self, trainer: pl.Trainer, batches: float, validations: float) -> float:
+        if not self._durations:
+            return math.inf
+        validation_s = self._validation_s
+        if validation_s is None:
+            validation_s = _UNSEEN_VALIDATION * self._step_s * _validation_batches(trainer)
+        return batches * self._step_s + validations * validation_s
+
+    @property
+    def _step_s(self) -> float:
+        return sum(self._durations) / len(self._durations)
+
     def _say_forecast(self, trainer: pl.Trainer) -> None:
-        batches = trainer.num_training_batches
-        if pl_is_cpu(trainer) and isinstance(batches, int):
-            step_s = sorted(self._durations)[len(self._durations) // 2]
-            epoch_s, whole_s = step_s * batches, step_s * batches * (trainer.max_epochs or 1)
-            log.info(
-                "No GPU: at %.1f s a step an epoch of %d steps takes about %s, all %s epochs about %s.",
-                step_s,
-                batches,
-                spell_duration(epoch_s),
-                trainer.max_epochs,
-                spell_duration(whole_s),
+        whole_s, end = self.seconds_left(trainer), self.last_epoch(trainer)
+        if not pl_is_cpu(trainer) or whole_s is None:
+            return
+        # "at least": a model that finds more has more to learn from and to outline, and its steps grow slower
+        log.info(
+            "No GPU: at %.1f s a step, an epoch of %s steps takes at least %s, and %s with evaluation at least %s.",
+            self._step_s,
+            f"{trainer.num_training_batches:,}",
+            spell_duration(self._step_s * trainer.num_training_batches),
+            f"all {end:,} epochs" if end and end > 1 and trainer.current_epoch == 0 else "what is left to train",
+            spell_duration(whole_s),
+        )
+        if whole_s > _SLOW_RUN_S and self._quicker_preset:
+            log.warning(
+                "This model is made for a GPU. On this machine %s is many times quicker: a smaller model with "
+                "fewer regions an image.",
+                self._quicker_preset,
             )
-            if whole_s > _SLOW_RUN_S and self._quicker_preset:
-                log.warning(
-                    "This model is made for a GPU. On this machine %s is many times quicker: a smaller model with "
-                    "fewer regions an image.",
-                    self._quicker_preset,
-                )
+
+
+def _time_left(trainer: pl.Trainer) -> float | None:
+    """Until ``trainer.max_time`` ends the training."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.time_remaining() for callback in callbacks if isinstance(callback, Timer)), None)
+
+
+def _validation_batches(trainer: pl.Trainer) -> float:
+    """Of one validation; Lightning counts them when the first begins."""
+    counted = sum(trainer.num_val_batches)
+    loader = getattr(trainer, "datamodule", None) and trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+    return counted or len(loader or [])
 
 
 def pl_is_cpu(trainer: pl.Trainer) -> bool:
