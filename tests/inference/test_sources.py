@@ -1,3 +1,4 @@
+import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +10,8 @@ import pytest
 from PIL import Image
 
 from finemask.errors import DataError
-from finemask.inference import sources
-from finemask.inference.sources import list_items
+from finemask.inference import download
+from finemask.inference.sources import list_items, read_images
 from finemask.ops.decode import image_suffixes
 
 
@@ -134,16 +135,64 @@ def test_urls(server, monkeypatch):
     assert (named.image.shape, named.path) == ((6, 8, 3), None)
     with pytest.raises(DataError, match=r"nothing\.png: cannot be downloaded.*not found"):
         list(list_items(f"{server}/nothing.png")[0].read())
-    with pytest.raises(DataError, match="not an image"):
+    with pytest.raises(DataError, match=r"^http.*notes\.md: not an image"):
         list(list_items(f"{server}/notes.md")[0].read())
-    monkeypatch.setattr(sources, "MAX_URL_BYTES", 20)
+    monkeypatch.setattr(download, "MAX_URL_BYTES", 20)
     with pytest.raises(DataError, match="larger than"):
         list(item.read())
 
 
-def test_an_unreachable_host_is_an_error_of_the_user():
-    with pytest.raises(DataError, match="cannot be downloaded"):
-        list(list_items("http://127.0.0.1:9/a.png")[0].read())
+def test_what_kept_a_url_from_coming_is_said(server, folder, monkeypatch):
+    def failing(url):
+        with pytest.raises(DataError) as caught:
+            list(list_items(url)[0].read())
+        assert caught.value.where == url
+        return caught.value.what
+
+    assert (
+        failing(f"{server}/nothing.png") == "cannot be downloaded: the server answered with status 404, File not found"
+    )
+    assert failing("http://127.0.0.1:9/a.png") == "cannot be downloaded: Connection refused"
+    (folder / "login.html").write_text("\n<!DOCTYPE html><title>Please log in</title>")
+    assert failing(f"{server}/login.html") == "the server sent a web page, not an image"
+    (folder / "cut.png").write_bytes((folder / "img2.png").read_bytes()[:50])
+    assert failing(f"{server}/cut.png").startswith("the image cannot be read")
+
+    def unknown(*args):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    found = failing("http://images.invalid/a.png")
+    assert found == "cannot be downloaded: the host images.invalid is not known (DNS: Name or service not known)"
+
+
+def test_a_server_that_does_not_answer_or_stops_is_said(monkeypatch):
+    """A socket that accepts and says nothing; one that promises more than it sends."""
+
+    def asked(answer):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=lambda: answer(listening.accept()[0]))
+            thread.start()
+            try:
+                with pytest.raises(DataError) as caught:
+                    download.download(f"http://127.0.0.1:{listening.getsockname()[1]}/a.png")
+            finally:
+                thread.join()
+        return caught.value.what
+
+    def cut(connection):
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 1234\r\n\r\nabc")
+
+    def silent(connection):
+        with connection:
+            while connection.recv(1000):
+                pass
+
+    assert asked(cut) == "the connection ended after 3 of 1,234 bytes"
+    monkeypatch.setattr(download, "URL_TIMEOUT_S", 0.2)
+    assert asked(silent) == "cannot be downloaded: no answer within 0.2 s"
 
 
 def test_videos_give_rgb_frames_with_names(tmp_path):
@@ -166,3 +215,43 @@ def test_videos_give_rgb_frames_with_names(tmp_path):
     path.unlink()
     with pytest.raises(DataError, match="no such file"):
         list(item.read())
+
+
+def video(path: Path, code: str, frames: int = 40) -> bytes:
+    """Red frames with some noise, each as bright as its number."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, (128, 96))
+    random = np.random.default_rng(0)
+    for number in range(1, frames + 1):
+        frame = np.zeros((96, 128, 3), np.uint8)
+        frame[:48, :, 2] = 5 * number
+        frame[48:] = random.integers(0, 255, (48, 128, 3))
+        writer.write(frame)
+    writer.release()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "code"), [("clip.avi", "MJPG"), ("clip.mp4", "mp4v"), ("clip.mkv", "MJPG")])
+@pytest.mark.parametrize("damage", ["none", "middle", "end"])
+def test_frames_that_a_damaged_video_lost_are_counted(tmp_path, name, code, damage):
+    path = tmp_path / name
+    content = video(path, code)
+    if damage == "middle":
+        start, end = int(len(content) * 0.3), int(len(content) * 0.6)
+        path.write_bytes(content[:start] + bytes(end - start) + content[end:])
+    elif damage == "end":
+        if name.endswith("mp4"):
+            pytest.skip("the table of contents is at the end: nothing of it can be read")
+        path.write_bytes(content[: len(content) // 2])
+    found, errors = [], []
+    for image in read_images(path, errors.append):
+        found.append(image)
+    assert None not in found
+    if damage == "none":
+        assert (len(found), errors) == (40, [])
+        return
+    assert 10 < len(found) < 40
+    assert [error.what.split(":")[0] for error in errors] == [f"{40 - len(found)} of 40 frames could not be read"]
+    if name.endswith("mp4") and damage == "middle":  # frames behind the damage are there, under their own numbers
+        last = found[-1]
+        assert last.name == "clip/clip_000040"
+        assert abs(float(last.image[:40, :, 0].mean()) - 200) < 30

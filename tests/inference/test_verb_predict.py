@@ -52,7 +52,7 @@ def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colou
     assert code == 2
     assert (photos.parent / "out" / "predictions.csv").read_text().count("\n") == 1 + 3
     assert "skipped photos/bad.jpg" in printed.err
-    assert "error: 2 of 5 sources could not be read and were skipped: photos/bad.jpg" in printed.err
+    assert "error: 2 of 5 sources could not be read, or not in full: photos/bad.jpg" in printed.err
     assert "gone.png: there is no such image" in printed.err
     assert "Traceback" not in printed.err
 

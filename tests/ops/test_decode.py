@@ -139,7 +139,11 @@ def test_arrays_are_checked():
     np.testing.assert_array_equal(decode_image(RGB[:, ::-1]), RGB[:, ::-1])
     assert decode_image(RGB[:, ::-1]).flags.c_contiguous
     np.testing.assert_array_equal(decode_image(GREY), np.repeat(GREY[:, :, None], 3, axis=2))
-    for bad in (RGB.astype(np.float32), RGB.transpose(2, 0, 1), np.zeros((4, 4, 4), np.uint8), RGB[:0]):
+    np.testing.assert_array_equal(decode_image(GREY[:, :, None]), np.repeat(GREY[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(decode_image(np.dstack([RGB, GREY])), RGB)  # alpha is dropped, as that of files is
+    for array in (RGB, GREY):
+        assert not np.shares_memory(decode_image(array), array)
+    for bad in (RGB.astype(np.float32), RGB.transpose(2, 0, 1), np.zeros((4, 4, 2), np.uint8), RGB[:0]):
         with pytest.raises(DataError, match="uint8"):
             decode_image(bad)
     with pytest.raises(DataError, match="annotations say"):

@@ -1,23 +1,28 @@
 """A model that is ready to be asked: images in, ``Instances`` out."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias, overload
+from typing import BinaryIO, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from finemask.errors import ConfigError, FinemaskError
+from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.inference.instances import Instances, instances_from_detections
-from finemask.inference.sources import NamedImage, One, Source, list_items
+from finemask.inference.sources import NamedImage, One, Source, is_single, read_images
 from finemask.model_file import load_model_file
 from finemask.model_header import POINTS, ModelHeader
 from finemask.types import Category, Detections
 
-Threshold: TypeAlias = float | Literal["auto", "best_f1", "precision_90", "recall_90"]
+log = logging.getLogger(__name__)
+
+Threshold: TypeAlias = float | Literal["auto", "best_f1", "precision_90", "recall_90"] | Mapping[str, float]
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], None]
 
 
 def load(path: Path | str, device: str = "auto", trust: Collection[str] = ()) -> "Predictor":
@@ -81,58 +86,99 @@ class Predictor:
 
     @overload
     def predict(
-        self, source: np.ndarray | Image.Image | bytes, threshold: Threshold = ..., batch_size: int = ...
+        self,
+        source: np.ndarray | Tensor | Image.Image | bytes | BinaryIO,
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: Literal["raise"] = ...,
     ) -> Instances: ...
     @overload
     def predict(
-        self, source: list[One] | tuple[One, ...], threshold: Threshold = ..., batch_size: int = ...
+        self,
+        source: list[One] | tuple[One, ...] | Generator[One],
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: Literal["raise"] = ...,
     ) -> list[Instances]: ...
     @overload
     def predict(
-        self, source: Source, threshold: Threshold = ..., batch_size: int = ...
+        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: Literal["raise"] = ...
     ) -> Instances | list[Instances]: ...
+    @overload
+    def predict(
+        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: OnError = ...
+    ) -> Instances | list[Instances | None] | None: ...
 
     def predict(
-        self, source: Source, threshold: Threshold = "auto", batch_size: int = 4
-    ) -> Instances | list[Instances]:
+        self, source: Source, threshold: Threshold = "auto", batch_size: int = 4, on_error: OnError = "raise"
+    ) -> Instances | list[Instances] | list[Instances | None] | None:
         """Finds the instances in one image or in several.
 
         An image in a batch gets what it gets alone, to the bit; see ``MaskRCNN.detect``.
 
         Args:
-            source: path, URL, PIL image, uint8 RGB array [H, W, 3] or grey [H, W]; a list of these; a folder,
-                glob, text file of paths or video.
+            source: an image: path, URL, PIL image, uint8 RGB array [H, W, 3] (or RGBA [H, W, 4], grey [H, W] or
+                [H, W, 1]), uint8 tensor [3, H, W] ([4, H, W], [1, H, W], [H, W]), an array or tensor of floats from 0
+                to 1, encoded bytes, or a file opened for reading bytes. Or several: a list or generator of these; a
+                folder, glob, text file of paths or video.
             threshold: score below which nothing is reported; ``auto`` takes the model file's own threshold of
-                each class; ``best_f1``, ``precision_90`` and ``recall_90`` take those of that operating point.
+                each class; ``best_f1``, ``precision_90`` and ``recall_90`` take those of that operating point. A
+                mapping of class names to scores changes these classes; the others keep ``auto``.
             batch_size: images that are handed to the model at a time; nothing that is found depends on it.
+            on_error: what an image that cannot be read does: ``raise`` ends it all; ``skip`` says so in the log, and
+                None stands in its place, so that results and images stay side by side; a function is called with the
+                error instead of the log. Of a damaged video, the frames that can be read are there.
 
         Returns:
-            ``Instances`` for one image, a list of them for everything that can hold several.
+            ``Instances`` for one image, a list of them for everything that can hold several, ``[]`` for an empty list.
 
         Raises:
-            DataError: an image that cannot be read.
+            DataError: an image that cannot be read, with ``on_error="raise"``.
+            ConfigError: see ``stream``.
         """
-        items = list_items(source)
-        images = (image for item in items for image in item.read())
-        found = list(self.stream(images, threshold, batch_size))
-        single = len(items) == 1 and not items[0].is_video and _names_one(source)
-        return found[0] if single else found
+        found = list(self.stream(source, threshold, batch_size, on_error))
+        return found[0] if is_single(source) else found
+
+    @overload
+    def stream(
+        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: Literal["raise"] = ...
+    ) -> Iterator[Instances]: ...
+    @overload
+    def stream(
+        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: OnError = ...
+    ) -> Iterator[Instances | None]: ...
 
     def stream(
-        self, images: Iterable[NamedImage], threshold: Threshold = "auto", batch_size: int = 4
-    ) -> Iterator[Instances]:
+        self, source: Source, threshold: Threshold = "auto", batch_size: int = 4, on_error: OnError = "raise"
+    ) -> Iterator[Instances | None]:
         """As ``predict``, one image after another, holding no more than a batch.
 
+        Args:
+            source: as of ``predict``; a generator may be endless.
+            threshold: as of ``predict``.
+            batch_size: as of ``predict``; so many images are read before the first is answered.
+            on_error: as of ``predict``.
+
         Raises:
-            ConfigError: a threshold outside 0..1, one that the model file does not hold, or a batch size below 1.
+            DataError: as of ``predict``.
+            ConfigError: a threshold outside 0..1, one of a class that the model does not know or that the model file
+                does not hold, a batch size below 1, or an unknown ``on_error``.
         """
         threshold_of = self._threshold(threshold)
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
-        for batch in _batches(images, batch_size):
-            for named, detections in zip(batch, self._detect(batch), strict=True):
+        if not (on_error in ("raise", "skip") or callable(on_error)):
+            raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
+        report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
+        for batch in _batches(read_images(source, report), batch_size):
+            images = [named for named in batch if named is not None]
+            found = iter(self._detect(images) if images else [])
+            for named in batch:
+                if named is None:
+                    yield None
+                    continue
                 yield instances_from_detections(
-                    detections,
+                    next(found),
                     self.categories,
                     threshold_of,
                     image=named.image,
@@ -141,18 +187,27 @@ class Predictor:
                 )
 
     def _threshold(self, threshold: Threshold) -> Callable[[str], float]:
+        if isinstance(threshold, Mapping):
+            return self._by_class(threshold)
         if threshold == "auto":
             return self.header.threshold_of
         if threshold in POINTS:
             return self._at_point(str(threshold))
-        try:
-            value = float(threshold)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value <= 1:
-            known = ", ".join(POINTS)
-            raise ConfigError(f"threshold={threshold}", remedy=f"It is auto, {known} or a number from 0 to 1.")
+        value = _score(threshold, f"threshold={threshold}")
         return lambda name: value
+
+    def _by_class(self, thresholds: Mapping[str, float]) -> Callable[[str], float]:
+        known = [category.name for category in self.categories]
+        for name in thresholds:
+            if name not in known:
+                close = get_close_matches(str(name), known, n=1)
+                hint = f"Did you mean {close[0]}? " if close else ""
+                raise ConfigError(
+                    f"threshold names the class {name!r}, which this model does not know",
+                    remedy=f"{hint}It knows: {', '.join(known)}.",
+                )
+        given = {name: _score(value, f"threshold of {name} is {value}") for name, value in thresholds.items()}
+        return lambda name: given[name] if name in given else self.header.threshold_of(name)
 
     def _at_point(self, point: str) -> Callable[[str], float]:
         chosen = self.header.thresholds_at(point)
@@ -189,17 +244,21 @@ def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     return torch.tensor(image).permute(2, 0, 1).to(device).contiguous()
 
 
-def _batches(images: Iterable[NamedImage], size: int) -> Iterator[list[NamedImage]]:
+def _score(value: object, what: str) -> float:
+    try:
+        score = float(value)  # type: ignore[arg-type] # what is no number ends here
+    except (TypeError, ValueError):
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise ConfigError(what, remedy=f"It is auto, {', '.join(POINTS)} or a number from 0 to 1.")
+    return score
+
+
+def _say_skipped(error: DataError) -> None:
+    log.warning("Skipped: %s", error)
+
+
+def _batches(images: Iterable[NamedImage | None], size: int) -> Iterator[list[NamedImage | None]]:
     iterator = iter(images)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _names_one(source: Source) -> bool:
-    """Whether a source can hold one image only; folders and globs hold several even when there is but one."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        return str(source).lower().startswith(("http://", "https://")) or (
-            path.suffix.lower() != ".txt" and path.is_file()
-        )
-    return isinstance(source, np.ndarray | bytes | Image.Image)

@@ -6,31 +6,27 @@ listed need not be readable; reading raises then, so that the caller can report 
 
 import glob
 import logging
+import os
 import re
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from finemask.errors import DataError
+from finemask.inference.download import download
+from finemask.inference.in_memory import content_of, rgb_values
 from finemask.inference.video import VIDEO_SUFFIXES, count_frames, read_frames
 from finemask.ops.decode import decode_image, image_suffixes
 
 log = logging.getLogger(__name__)
-
-URL_TIMEOUT_S = 30.0
-MAX_URL_BYTES = 256 * 2**20
-
-One: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
-Source: TypeAlias = One | Sequence[One]
 
 
 class NamedImage(NamedTuple):
@@ -52,7 +48,7 @@ class Item:
     """
 
     name: str
-    content: One
+    content: "Path | str | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | NamedImage"
     size_hw: tuple[int, int] | None = None
 
     @property
@@ -71,15 +67,34 @@ class Item:
             DataError: it cannot be read.
         """
         if self.is_video:
-            path = Path(str(self.content))
             folder = PurePosixPath(self.name).with_suffix("")
-            for number, frame in enumerate(read_frames(path), start=1):
+            for number, frame in read_frames(Path(str(self.content))):
                 yield NamedImage(f"{folder}/{folder.name}_{number:06d}", frame, None)
-        elif isinstance(self.content, str):
-            yield NamedImage(self.name, decode_image(_download(self.content), self.size_hw), None)
+        elif isinstance(self.content, Path):
+            yield NamedImage(self.name, decode_image(self.content, self.size_hw), self.content)
         else:
-            path_or_none = self.content if isinstance(self.content, Path) else None
-            yield NamedImage(self.name, decode_image(self.content, self.size_hw), path_or_none)
+            path = self.content.path if isinstance(self.content, NamedImage) else None
+            try:
+                yield NamedImage(self.name, decode_image(_in_memory(self.content), self.size_hw), path)
+            except DataError as error:  # what the decoder calls "encoded image" has a name here
+                error.where = self.content if isinstance(self.content, str) else self.name
+                raise
+
+
+One: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | NDArray[Any]
+    | Tensor
+    | NamedImage
+    | Item
+)
+Source: TypeAlias = One | Iterable[One]
 
 
 def list_items(source: Source) -> list[Item]:
@@ -95,17 +110,74 @@ def list_items(source: Source) -> list[Item]:
         DataError: a folder without images, a glob that matches nothing, an empty list. A single file that is
             missing is listed, and fails when it is read.
     """
-    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
-        items = [item for one in source for item in _items_of(one)]
-    else:
-        items = list(_items_of(source))
+    own_name = _OwnNames()
+    items = [own_name(item) for one in _elements(source) for item in _items_of(one)]
     if not items:
         raise DataError("the source is empty", remedy="Give an image, a folder, a glob, a video or a URL.")
-    return _under_own_names(items)
+    return items
+
+
+def read_images(source: Source, failed: Callable[[DataError], None] | None = None) -> Iterator[NamedImage | None]:
+    """All images of a source, one after another, under the names that ``list_items`` gives them.
+
+    Args:
+        source: of any kind; a generator is asked for no more than what is read.
+        failed: told of what cannot be read, in whose place comes None (of a video, only if it has no frame at all);
+            without it, that ends the reading.
+
+    Raises:
+        DataError: something cannot be read, and ``failed`` is None.
+    """
+    own_name = _OwnNames()
+    for one in _elements(source):
+        items = _items_of(one)
+        while True:
+            has_some = False
+            try:
+                if (item := next(items, None)) is None:
+                    break
+                for image in own_name(item).read():
+                    has_some = True
+                    yield image
+            except DataError as error:
+                if failed is None:
+                    raise
+                failed(error)
+                if not has_some:
+                    yield None
+
+
+def is_single(source: Source) -> bool:
+    """Whether a source can hold one image only; folders and globs hold several even when there is but one."""
+    if not isinstance(source, str | os.PathLike):
+        return not _is_several(source)
+    if _is_url(str(source)):
+        return True
+    path = Path(source).expanduser()
+    is_listing = path.suffix.lower() == ".txt" or path.suffix.lower() in VIDEO_SUFFIXES
+    return not is_listing and (path.is_file() or not (path.is_dir() or glob.has_magic(str(path))))
+
+
+def _is_several(source: Source) -> TypeGuard[Iterable[One]]:
+    if isinstance(
+        source, str | bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor | NamedImage | Mapping
+    ):
+        return False
+    return isinstance(source, Iterable) and not (isinstance(source, os.PathLike) or hasattr(source, "read"))
+
+
+def _elements(source: Source) -> Iterable[One]:
+    return source if _is_several(source) else [source]  # type: ignore[list-item] # it is one, then
 
 
 def _items_of(source: One) -> Iterator[Item]:
-    if isinstance(source, np.ndarray | bytes):
+    if isinstance(source, Item):
+        yield source
+    elif isinstance(source, NamedImage):
+        yield Item(source.name, source)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield Item("image", bytes(source))
+    elif isinstance(source, np.ndarray | Tensor):
         yield Item("image", source)
     elif isinstance(source, Image.Image):
         yield Item(Path(getattr(source, "filename", "") or "image").name, source)
@@ -113,13 +185,28 @@ def _items_of(source: One) -> Iterator[Item]:
         yield Item(PurePosixPath(unquote(urlsplit(source).path)).name or "image", source)
     elif isinstance(source, str) and not source.strip():
         raise DataError("a path in the source is empty", remedy="Is it a variable of the shell that is not set?")
-    elif isinstance(source, str | Path):
+    elif isinstance(source, str | os.PathLike):
         yield from _items_of_path(Path(source).expanduser())
+    elif hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        yield Item((isinstance(name, str) and Path(name).name) or "image", source)
     else:
         raise DataError(
             f"an image cannot be read from a {type(source).__name__}",
-            remedy="Give a path, a URL, a PIL image, or a uint8 array [H, W, 3] in RGB.",
+            remedy="Give a path, a URL, a PIL image, a uint8 array [H, W, 3] in RGB, a tensor [3, H, W], encoded "
+            "bytes, a file opened with 'rb', or several of these.",
         )
+
+
+def _in_memory(content: Any) -> bytes | Image.Image | NDArray[Any]:
+    """Something that is no path as the decoder takes it."""
+    if isinstance(content, str):
+        return download(content)
+    if isinstance(content, NamedImage):
+        return content.image
+    if isinstance(content, np.ndarray | Tensor):
+        return rgb_values(content)
+    return content if isinstance(content, bytes | Image.Image) else content_of(content)
 
 
 def _items_of_path(path: Path) -> Iterator[Item]:
@@ -182,35 +269,24 @@ def _listed(path: Path) -> Iterator[Item]:
         yield Item(Path(entry).as_posix() if plain else target.name, target)
 
 
-def _under_own_names(items: list[Item]) -> list[Item]:
+class _OwnNames:
     """Names that stay apart even without their suffix and on file systems that do not tell cases apart."""
-    taken: set[str] = set()
-    named = []
-    for item in items:
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, item: Item) -> Item:
+        """The item under its own name."""
         name = PurePosixPath(item.name)
-        stem, number = name.with_suffix("").as_posix(), 1
-        candidate = stem
-        while candidate.lower() in taken:
+        stem = name.with_suffix("").as_posix()
+        number, candidate = self._numbers.get(stem.lower(), 1), stem
+        while candidate.lower() in self._taken:
             number += 1
             candidate = f"{stem}_{name.suffix[1:]}" if number == 2 and name.suffix else f"{stem}_{number}"
-        taken.add(candidate.lower())
-        named.append(Item(candidate + name.suffix, item.content))
-    return named
-
-
-def _download(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "finemask"})  # some hosts refuse urllib's own
-    try:
-        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
-            content: bytes = response.read(MAX_URL_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"cannot be downloaded ({reason})", where=url, remedy="Check the address.") from error
-    if len(content) > MAX_URL_BYTES:
-        raise DataError(
-            f"larger than {MAX_URL_BYTES // 2**20} MiB", where=url, remedy="Download it, then give the file."
-        )
-    return content
+        self._taken.add(candidate.lower())
+        self._numbers[stem.lower()] = number if number > 2 else 1  # the second is called by its suffix
+        return replace(item, name=candidate + name.suffix)
 
 
 def _is_url(text: str) -> bool:

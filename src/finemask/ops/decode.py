@@ -58,7 +58,8 @@ def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) ->
     """Reads an image as uint8 RGB.
 
     Args:
-        source: path, encoded bytes, PIL image, or a uint8 array: RGB [H, W, 3] or grey [H, W].
+        source: path, encoded bytes, PIL image, or a uint8 array: RGB [H, W, 3], RGBA [H, W, 4], grey [H, W] or
+            [H, W, 1].
         size_hw: height and width that the annotations state. When the file carries an EXIF orientation, this
             decides whether the annotations were made on the rotated or on the raw pixels; rotated wins when
             both fit.
@@ -175,14 +176,17 @@ def _rgb_of_floats(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _rgb_of_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    fits = values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3))
+    fits = values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4)))
     if not fits or 0 in values.shape:
         raise DataError(
-            f"an image array must be uint8, RGB [H, W, 3] or grey [H, W]; this is {values.dtype} {list(values.shape)}",
+            f"an image array must be uint8, RGB or RGBA [H, W, 3 or 4], or grey [H, W] or [H, W, 1]; this is "
+            f"{values.dtype} {list(values.shape)}",
             where=name,
-            remedy="Convert it, for example a tensor [3, H, W] with .permute(1, 2, 0).numpy()",
+            remedy="Convert it, for example an array [3, H, W] with .transpose(1, 2, 0)",
         )
-    return _grey_to_rgb(values) if values.ndim == 2 else np.ascontiguousarray(values)
+    if values.ndim == 2 or values.shape[2] == 1:
+        return _grey_to_rgb(values.reshape(values.shape[:2]))
+    return np.array(values[:, :, :3], order="C")  # memory of its own: the caller may go on with the array
 
 
 def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from finemask.config import plain
 from finemask.errors import ConfigError, DataError
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
-from finemask.inference.sources import Item, NamedImage, list_items
+from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.verbs.detection_options import check_refinement, with_options
@@ -67,8 +67,15 @@ def main(cfg: DictConfig) -> int:
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
     with Progress("predicting", sum(len(item) for item in items), "images") as progress:
-        images = readable(items if ids is None else ids.items, tally.failures, progress)
-        found = predictor.stream(images, options["threshold"], options["batch_size"])
+
+        def failed(error: DataError) -> None:
+            tally.failures.append(error)
+            progress.say(f"skipped {error}")
+            progress.advance()
+
+        source = items if ids is None else ids.items
+        answers = predictor.stream(source, options["threshold"], options["batch_size"], failed)
+        found = (instances for instances in answers if instances is not None)
         if options["refine"] is not None:
             found = (instances.refined() for instances in found)
         if ids is not None:
@@ -80,17 +87,6 @@ def main(cfg: DictConfig) -> int:
     if tally.failures:
         raise unreadable(tally.failures, len(items))
     return 0
-
-
-def readable(items: Iterable[Item], failures: list[DataError], progress: Progress) -> Iterator[NamedImage]:
-    """The images of all items; one that cannot be read is reported, remembered and left out."""
-    for item in items:
-        try:
-            yield from item.read()
-        except DataError as error:
-            failures.append(error)
-            progress.say(f"skipped {error}")
-            progress.advance()
 
 
 def record(
@@ -159,7 +155,7 @@ def unreadable(failures: Sequence[DataError], total: int) -> DataError:
     """The closing error: what was skipped, and why."""
     listed = "; ".join(f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED])
     more = f"; and {len(failures) - _LISTED} more, reported above" if len(failures) > _LISTED else ""
-    return DataError(f"{len(failures)} of {_count(total, 'source')} could not be read and were skipped: {listed}{more}")
+    return DataError(f"{len(failures)} of {_count(total, 'source')} could not be read, or not in full: {listed}{more}")
 
 
 def _summary(instances: Instances) -> str:
