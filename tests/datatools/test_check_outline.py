@@ -74,7 +74,7 @@ def test_run_lengths_compressed_or_not_are_the_mask_they_encode(seed, share):
         (7, "segmentation-invalid"),
         (True, "segmentation-invalid"),
         ({"size": [HEIGHT, WIDTH]}, "segmentation-invalid"),
-        ({"counts": [2000]}, "segmentation-invalid"),
+        ({"counts": [2000]}, "rle-size"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "segmentation-invalid"),
         ([None], "segmentation-invalid"),
         ([SQUARE, "x"], "segmentation-invalid"),

@@ -83,7 +83,8 @@ def fixed(broken):
     before = [path.read_bytes() for path in broken.paths]
     output = broken.root / "fixed"
     words = [f"annotations=[{','.join(map(str, broken.paths))}]", f"images={broken.images_dir}", f"fix={output}"]
-    assert cli(["data", "check", *words, f"report={output / 'report.json'}"]) == 0
+    asked = ["remove=true", "boxes=drop"]
+    assert cli(["data", "check", *words, *asked, f"report={output / 'report.json'}"]) == 0
     assert [path.read_bytes() for path in broken.paths] == before
     return output
 

@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 from faults import FAULTS, clean_scene, rules_table, spoilt
 
-from finemask.datatools.check.problems import Dataset, Severity
+from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.run import RULES, findings_of, load_document
 
 RULE = {rule.name: rule for rule in RULES}
 
 
-def dataset_of(scene):
-    return Dataset(tuple(load_document(path, scene.images_dir) for path in scene.paths))
+ASKED = CheckSettings(remove=True, crowds="objects", boxes="drop")
+
+
+def dataset_of(scene, settings=None):
+    documents = tuple(load_document(path, scene.images_dir) for path in scene.paths)
+    return Dataset(documents, settings or CheckSettings())
 
 
 def counts_of(found):
@@ -47,13 +51,13 @@ def test_every_rule_has_a_name_of_its_own_and_a_planted_fault():
 def test_a_fault_is_found_by_its_rule_and_by_no_other(scene, rule):
     found = list(findings_of(dataset_of(spoilt(scene, rule))))
     assert set(counts_of(found)) == {rule}
-    assert any(finding.edits for _, finding in found) == (RULE[rule].repair is not None)
+    assert any(finding.edits or finding.needs for _, finding in found) == (RULE[rule].repair is not None)
     assert all(finding.message and "\n" not in finding.message for _, finding in found)
 
 
 @pytest.mark.parametrize("rule", [name for name in FAULTS if RULE[name].repair])
 def test_a_repaired_dataset_is_clean_and_stays_as_it_is(scene, rule):
-    dataset = dataset_of(spoilt(scene, rule))
+    dataset = dataset_of(spoilt(scene, rule), ASKED)
     before = json.dumps([document.raw for document in dataset.documents])
     repaired = repair(dataset)
     assert counts_of(repaired.left) == {}

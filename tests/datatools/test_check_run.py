@@ -139,8 +139,10 @@ def test_what_would_remove_most_of_a_long_list_is_left_to_a_person(clean):
     sound = {"image_id": 1, "category_id": 1, "segmentation": [[1, 2, 30, 4, 30, 40]]}
     scene.train["annotations"] += [{**sound, "id": 100 + k} for k in range(11)]
     assert fixable() == [True] * 11
-    scene.train["annotations"] = scene.train["annotations"][:3]
+    scene.train["annotations"] = scene.train["annotations"][:3] + scene.train["annotations"][-1:]
     assert fixable() == [True] * 3
+    scene.train["annotations"].pop()
+    assert fixable() == [False] * 3, "not even of three the last"
 
 
 def test_the_check_before_training_is_the_part_that_matters_and_is_quick(clean, tmp_path):

@@ -23,8 +23,9 @@ def test_a_clean_file_is_a_short_answer(clean, capsys):
     assert check(clean) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"6 images, 19 annotations, 3 classes; images in {clean.images_dir}")
+    assert lines[1] == "    1 of them is a crowd, which is not learned and not measured: stem 1"
     assert lines[-1].startswith("no errors and no warnings by ")
-    assert len(lines) == 3
+    assert len(lines) == 4
 
 
 def test_problems_are_grouped_by_rule_errors_first_with_what_to_type_at_the_end(clean, capsys, monkeypatch):
@@ -97,6 +98,7 @@ def test_the_report_holds_every_problem(clean):
         "annotation_id": scene.polygon(2)["id"],
         "category_id": 1,
         "fixable": True,
+        "needs": None,
     }
     assert "fixed" not in report
 

@@ -1,5 +1,7 @@
 """Faults in masks, boxes and areas; each docstring says what is planted."""
 
+import json
+
 from scenes import HEIGHT, WIDTH, Scene
 
 # --- masks -------------------------------------------------------------------------------------------------------
@@ -22,6 +24,11 @@ def crowd_polygon(scene: Scene) -> None:
     scene.polygon()["iscrowd"] = 1
 
 
+def crowd_single_object(scene: Scene) -> None:
+    """Two masks of one piece each are flagged as crowds, as CVAT exports what is drawn with its brush."""
+    scene.compressed(2)["iscrowd"] = scene.uncompressed(3)["iscrowd"] = 1
+
+
 def mask_missing(scene: Scene) -> None:
     """An annotation has a box only."""
     del scene.polygon()["segmentation"]
@@ -32,6 +39,18 @@ def segmentation_invalid(scene: Scene) -> None:
     scene.polygon()["segmentation"] = "polygon"
 
 
+def segmentation_text(scene: Scene) -> None:
+    """Polygons are text of JSON, run lengths text of Python."""
+    scene.polygon()["segmentation"] = json.dumps(scene.polygon()["segmentation"])
+    scene.compressed()["segmentation"] = str(scene.compressed()["segmentation"])
+
+
+def run_lengths_as_polygon(scene: Scene) -> None:
+    """The counts of run lengths stand where a polygon belongs, once in a list."""
+    scene.uncompressed(2)["segmentation"] = scene.uncompressed(2)["segmentation"]["counts"]
+    scene.uncompressed(3)["segmentation"] = [scene.uncompressed(3)["segmentation"]["counts"]]
+
+
 def segmentation_nesting(scene: Scene) -> None:
     """A polygon without the outer list, one as a list of points."""
     scene.polygon(2)["segmentation"] = scene.polygon(2)["segmentation"][0]
@@ -40,8 +59,9 @@ def segmentation_nesting(scene: Scene) -> None:
 
 
 def polygon_not_numbers(scene: Scene) -> None:
-    """A coordinate is null."""
+    """A coordinate is null; all of another polygon are text."""
     scene.polygon()["segmentation"][0][2] = None
+    scene.polygon(3)["segmentation"] = [[str(value) for value in scene.polygon(3)["segmentation"][0]]]
 
 
 def polygon_is_box(scene: Scene) -> None:

@@ -153,7 +153,10 @@ class _Annotations:
         self._image_ids.append(_integer(path, entry, "image_id", what))
         self._category_ids.append(_integer(path, entry, "category_id", what))
         self._ids.append(_integer(path, entry, "id", f"annotation number {number}"))
-        iscrowd = bool(entry.get("iscrowd"))
+        iscrowd = entry.get("iscrowd") or 0
+        if type(iscrowd) not in (int, float, bool) or iscrowd not in (0, 1):
+            raise self._unusable(UnusableSegmentError(number - 1, f"its iscrowd is {iscrowd!r}, not 0 or 1"))
+        iscrowd = bool(iscrowd)
         self._iscrowd.append(iscrowd)
         try:
             self._segments.add(entry.get("segmentation"), entry.get("bbox"), iscrowd=iscrowd)

@@ -11,6 +11,7 @@ from finemask.data.packing import PackedSegments, offsets_of, take_ragged
 from finemask.data.segments import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together
+_FIRST_PIXELS = 8  # in images up to this size outlines may well lie in the first pixel
 _INT16 = 32_000  # leaves room for the arithmetic on fifths
 
 
@@ -114,6 +115,10 @@ class SegmentPacker:
         self._fifths_low_high = array("i")
         extents = np.frombuffer(self._extents, np.float32).reshape(-1, 4)
         size_whwh = np.concatenate([size_wh, size_wh], axis=1).astype(np.float32)
+        large = size_wh.min(axis=1, initial=_FIRST_PIXELS + 1) > _FIRST_PIXELS
+        if large.any() and extents[large].min() >= 0 and extents[large].max() <= 1:
+            reason = "all polygons lie between 0 and 1: they are fractions of the image, not pixels"
+            raise UnusableSegmentError(int(outlined[large][0]), reason)
         boxes[outlined] = np.clip(extents, 0, size_whwh)
         self._extents = array("f")
         return windows, boxes

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
+from finemask.datatools.check.problems import BOXES, CROWDS, CheckSettings, Dataset, Finding, Problem, Rule, Severity
 from finemask.datatools.check.repair import Change, Repaired, repair
 from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
 from finemask.datatools.check.report import (
@@ -50,7 +50,11 @@ def main(cfg: DictConfig) -> int:
     folders = _folders(options["images"], len(inputs))
     outputs = output_paths(inputs, options["fix"]) if options["fix"] is not None else []
     cap = None if options["detection_cap"] == "auto" else options["detection_cap"]
-    settings = CheckSettings(options["min_size"], options["max_size"], cap)
+    for key, known in (("crowds", CROWDS), ("boxes", BOXES)):
+        if options[key] not in known:
+            raise ConfigError(f"{key}={options[key]} is not known", remedy=f"There is: {', '.join(known)}.")
+    asked = {key: options[key] for key in ("remove", "crowds", "boxes")}
+    settings = CheckSettings(options["min_size"], options["max_size"], cap, **asked)
     rules = [rule for rule in RULES if rule.fast or options["open_images"]]
     documents = tuple(load_document(path, folder) for path, folder in zip(inputs, folders, strict=True))
     print_contents(console, documents)
@@ -80,8 +84,9 @@ def main(cfg: DictConfig) -> int:
         write_repaired(repaired, outputs)
         report["fixed"] = _fixed_as_json(repaired, outputs, left)
         _print_repaired(console, repaired, outputs, left, rules)
-    elif any(problem.fixable for problem in problems):
-        _say(console, f"To repair: {_command(options, inputs)}")
+    else:
+        for line in _commands(options, inputs, problems):
+            _say(console, line)
     if options["report"] is not None:
         write_json(Path(options["report"]), report)
         _say(console, f"Every problem: {options['report']}")
@@ -146,8 +151,18 @@ def _fixed_as_json(repaired: Repaired, outputs: Sequence[Path], left: Sequence[P
     }
 
 
-def _command(options: dict[str, Any], inputs: Sequence[Path]) -> str:
-    """What to type to have it repaired: the same command with ``fix``."""
+def _commands(options: dict[str, Any], inputs: Sequence[Path], problems: Sequence[Problem]) -> list[str]:
+    """What to type to have it repaired: the same command with ``fix``, and with each key that more would need."""
+    keys = list(dict.fromkeys(problem.needs for problem in problems if problem.needs is not None))
+    lines = []
+    if any(problem.fixable for problem in problems):
+        lines.append(f"To repair: {_command(options, inputs)}")
+    for key in keys:
+        lines.append(f"To repair with {key} as well: {_command(options, inputs, key)}")
+    return lines
+
+
+def _command(options: dict[str, Any], inputs: Sequence[Path], *keys: str) -> str:
     words = ["finemask", "data", "check"]
     for key in ("annotations", "images"):
         if options[key] is not None:
@@ -155,4 +170,4 @@ def _command(options: dict[str, Any], inputs: Sequence[Path]) -> str:
             words.append(f"{key}={value}")
     single = inputs[0].with_name(f"{inputs[0].stem}_fixed.json")
     words.append(f"fix={single}" if len(inputs) == 1 else f"fix={inputs[0].parent / 'fixed'}/")
-    return shlex.join(words)
+    return shlex.join([*words, *keys])

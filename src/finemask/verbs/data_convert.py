@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> int:
                 classes=tuple(str(name) for name in ([classes] if isinstance(classes, str) else classes)),
                 attribute=options["attribute"],
                 mask_values=options["mask_values"],
+                crowds=options["crowds"],
+                remove=options["remove"],
                 image_root=Path(options["image_root"]).expanduser() if options["image_root"] else None,
             ),
             watch=progress.track,

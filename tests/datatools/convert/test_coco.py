@@ -9,7 +9,7 @@ from convert_data import decode, encode, hard_coco, read_back, write_image, writ
 from finemask.data.index import CocoIndex
 from finemask.datatools.convert.coco import read_coco
 from finemask.datatools.convert.run import convert
-from finemask.datatools.convert.source import Source
+from finemask.datatools.convert.source import ReadOptions, Source
 from finemask.errors import DataError
 
 TRIANGLE = [[2.0, 2.0, 20.0, 2.0, 20.0, 12.0]]
@@ -112,18 +112,47 @@ def test_file_names_that_lead_out_are_refused(root, name) -> None:
 @pytest.mark.parametrize(
     ("annotation", "note"),
     [
-        ({"image_id": 6}, "annotations left out whose image is not in the file: 1 (1)"),
-        ({"category_id": 6}, "annotations left out whose category is not in the file: 1 (id 1)"),
-        ({"segmentation": {"size": [5, 5], "counts": [25]}}, "annotations left out whose RLE cannot be used: 1"),
-        ({"segmentation": []}, "annotations left out with neither mask nor box: 1 (id 1)"),
-        ({"segmentation": [[1, 2, 3, 4]]}, "annotations with parts left out that are no polygons of three points: 1"),
-        ({"segmentation": ["x"], "bbox": [0, 0, "1", 2]}, "annotations with parts left out that are no polygons"),
+        ({"image_id": 6}, "annotations left out, by the rule annotation-without-image of data check: 1"),
+        ({"category_id": 6}, "annotations left out, by the rule annotation-without-category of data check: 1"),
+        ({"segmentation": {"size": [5, 5], "counts": [25]}}, "annotations left out, by the rule rle-size of data ch"),
+        ({"segmentation": []}, "annotations left out, by the rule mask-missing of data check: 1 (ann"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "annotations left out, by the rule polygon-is-box of data check: 1"),
+        ({"segmentation": ["x"], "bbox": [0, 0, "1", 2]}, "annotations left out, by the rule segmentation-invalid of"),
+        ({"segmentation": [[9, 9, 900, 9, 9]]}, "annotations left out, by the rule polygon-odd of data check: 1 (ann"),
     ],
 )
 def test_broken_annotations_are_counted(root, annotation, note) -> None:
-    dataset, notes = read(root, coco(annotations=[annotation]))
-    assert dataset.images[0].instances == []
-    assert notes[0].startswith(note)
+    dataset, notes = read(root, coco(annotations=[annotation, {"id": 2}]))
+    (instance,) = dataset.images[0].instances
+    assert instance.polygons == TRIANGLE
+    assert len([line for line in notes if line.startswith(note)]) == 1
+
+
+@pytest.mark.parametrize("segmentation", [[[9, 9, 900, 9, 9]], {"size": [5, 5], "counts": [25]}, "x"])
+def test_a_conversion_that_would_lose_everything_ends_before_it_writes(root, segmentation) -> None:
+    write_json(root / "instances.json", coco(annotations=[{"segmentation": segmentation}, {"segmentation": "x"}]))
+    with pytest.raises(DataError, match=r"of its 2 annotations nothing would be left.*data check annotations="):
+        convert(root, root.parent / "out")
+    assert not (root.parent / "out").exists()
+
+
+def test_an_image_loses_its_last_annotation_only_if_that_is_asked_for(root) -> None:
+    write_image(root / "b.jpg", 20, 30)
+    images = [{"id": k, "file_name": f"{name}.jpg", "height": 20, "width": 30} for k, name in ((5, "a"), (7, "b"))]
+    document = coco(images, annotations=[{}, {"id": 2, "image_id": 7, "segmentation": [[1, 2, 3]]}])
+    with pytest.raises(DataError, match=r"last of an image.*polygon-odd 1 × .annotation 2.*remove=true leaves"):
+        read(root, document)
+    source = Source(root / "instances.json", ReadOptions(remove=True))
+    assert [len(image.instances) for image in read_coco(source).images] == [1, 0]
+    lines = source.notes.lines()
+    assert "images that have lost all their annotations: background, if they are trained on: 1 (7)" in lines
+
+
+def test_category_ids_off_by_one_need_a_person(root) -> None:
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document = coco(annotations=[{"category_id": 0}, {"category_id": 1}], categories=categories)
+    with pytest.raises(DataError, match="category-ids-shifted"):
+        read(root, document)
 
 
 def test_a_box_without_a_mask_is_a_box_and_a_repeated_annotation_id_does_not_matter(root) -> None:
@@ -137,8 +166,11 @@ def test_a_box_without_a_mask_is_a_box_and_a_repeated_annotation_id_does_not_mat
 
 def test_images_of_one_id_and_images_without_a_size_are_errors(root) -> None:
     image = {"id": 5, "file_name": "a.jpg", "height": 20, "width": 30}
-    with pytest.raises(DataError, match="image id 5 is there twice"):
-        read(root, coco([image, image]))
+    with pytest.raises(DataError, match="the image id 5 is there twice"):
+        read(root, coco([image, {**image, "file_name": "b.jpg"}], annotations=[{}]))
+    dataset, notes = read(root, coco([image, image], annotations=[{}]))
+    assert [len(record.instances) for record in dataset.images] == [1]
+    assert notes == ["entries repaired, by the rule image-id-repeated of data check: 1 (image 5)"]
     with pytest.raises(DataError, match="'height' and 'width' are missing"):
         read(root, coco([{"id": 5, "file_name": "gone.jpg"}]))
 

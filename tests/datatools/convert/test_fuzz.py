@@ -3,9 +3,10 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import yaml
-from convert_data import encode, polygon, write_image, write_json
+from convert_data import encode, polygon, write_image, write_json, write_mask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
@@ -158,7 +159,7 @@ def test_what_is_mutated_is_sound_to_begin_with(tmp_path, name) -> None:
     write_image(tmp_path / "in/a.jpg", 20, 30)
     write_json(tmp_path / "in/a.json", DOCUMENTS[name])
     if name == "panoptic":
-        write_image(tmp_path / "in/a/a.png", 20, 30)
+        write_mask(tmp_path / "in/a/a.png", np.full((20, 30, 3), (7, 0, 0), dtype=np.uint8))
     done = convert(tmp_path / "in", tmp_path / "out", preview=False)
     assert done.format == {"panoptic": "coco"}.get(name, name)
     assert len(done.dataset.images) == 1

@@ -8,35 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.data.segments import runs_of_counts
+from finemask.datatools.check.forms import Fault, are_run_lengths, known_form
 from finemask.datatools.check.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
 from finemask.datatools.check.values import is_number, show, whole
+from finemask.ops.rle import rles_for_coco
 from finemask.types import Rle
 
 FAR_FACTOR = 10
 """Points further from the image than this many of its longer sides are taken for nonsense."""
 
 _NO_NUMBERS_TYPES = {int, float}
-
-
-class Fault(NamedTuple):
-    """Why a segmentation is no mask.
-
-    Args:
-        rule: name of the rule that reports it.
-        message: what is wrong, naming the values seen.
-        repaired: the segmentation without the fault; None: nothing usable is left.
-    """
-
-    rule: str
-    message: str
-    repaired: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +64,10 @@ def read_outlines(entries: Sequence[tuple[Any, int, int]]) -> list[Outline]:
         else:
             plain.append(polygons)
             numbers.append(number)
-    sound = are_sound(plain, FAR_FACTOR)
+    sound = [
+        is_sound and not (len(polygons.parts) == 1 and are_run_lengths(polygons.parts[0], *polygons[1:]))
+        for polygons, is_sound in zip(plain, are_sound(plain, FAR_FACTOR), strict=True)
+    ]
     for number, is_sound in zip(numbers, sound, strict=True):
         if not is_sound:
             found[number] = _judge(*entries[number])
@@ -96,40 +87,28 @@ def _outline_of_raster(raster: Raster) -> Outline:
 
 def _judge(segmentation: Any, height: int, width: int) -> Outline:
     """Everything but sound polygons."""
+    form = known_form(segmentation, height, width)
+    if form is not None:
+        return Outline((form,))
     if isinstance(segmentation, dict):
         return _read_rle(segmentation, height, width)
     if not isinstance(segmentation, list):
         message = f"its segmentation is {show(segmentation)}, neither polygons nor run lengths"
         return Outline((Fault("segmentation-invalid", message),))
-    nesting = _nesting_fault(segmentation)
-    if nesting is not None:
-        return Outline((nesting,))
+    if len(segmentation) > 1 and all(isinstance(part, dict) for part in segmentation):
+        return Outline((_union(segmentation, height, width),))
     return Outline(tuple(_faults_by_rule(segmentation, [_part_fault(part, height, width) for part in segmentation])))
 
 
-def _nesting_fault(parts: list[Any]) -> Fault | None:
-    """Polygons that are not nested as [[x0, y0, x1, y1, …], …], when it is plain what they mean."""
-    if len(parts) >= 6 and set(map(type, parts)) <= _NO_NUMBERS_TYPES:
-        return Fault("segmentation-nesting", "its polygon is a bare list of numbers, not a list of polygons", [parts])
-    if len(parts) == 1 and isinstance(parts[0], dict):
-        return Fault("segmentation-nesting", "its run lengths are wrapped in a list", parts[0])
-    if len(parts) >= 3 and all(_is_point(part) for part in parts):
-        flat = [number for point in parts for number in point]
-        return Fault("segmentation-nesting", "its polygon is a list of points [x, y], not of numbers", [flat])
-    of_points = [
-        isinstance(part, list) and len(part) >= 3 and all(_is_point(point) for point in part) for part in parts
-    ]
-    if any(of_points):
-        flat_parts = [
-            [number for point in part for number in point] if wrong else part
-            for part, wrong in zip(parts, of_points, strict=True)
-        ]
-        return Fault("segmentation-nesting", "its polygons are lists of points [x, y], not of numbers", flat_parts)
-    return None
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and set(map(type, value)) <= _NO_NUMBERS_TYPES
+def _union(parts: list[dict[str, Any]], height: int, width: int) -> Fault:
+    """Several run lengths in a list: the parts of one mask."""
+    message = f"its segmentation is a list of {len(parts)} run lengths, not one"
+    rles: Any = [_read_rle(part, height, width).rle for part in parts]
+    if None in rles:
+        return Fault("segmentation-invalid", message)
+    merged: Any = coco_mask.merge(rles_for_coco(rles))
+    rle = Rle(size=[height, width], counts=merged["counts"].decode("ascii"))
+    return Fault("segmentation-nesting", message, rle)
 
 
 def _faults_by_rule(parts: list[Any], judged: list[tuple[str, str] | None]) -> list[Fault]:
@@ -141,7 +120,8 @@ def _faults_by_rule(parts: list[Any], judged: list[tuple[str, str] | None]) -> l
         if sum(concerned) > 1:
             message += f" (and {sum(concerned) - 1} more of its {len(parts)})"
         rest = [part for part, wrong in zip(parts, concerned, strict=True) if not wrong]
-        faults.append(Fault(rule, message, rest or None))
+        empty = all(part in (None, [], {}) for part, wrong in zip(parts, concerned, strict=True) if wrong)
+        faults.append(Fault(rule, message, rest if rest or empty else None))
     return faults
 
 
@@ -178,22 +158,23 @@ def _part_fault(part: Any, height: int, width: int) -> tuple[str, str] | None:
 
 
 def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
-    counts = rle.get("counts")
-    if not isinstance(counts, str | list) or "size" not in rle:
+    counts, size = rle.get("counts"), rle.get("size")
+    if not isinstance(counts, str | list):
         message = "its segmentation is an object without the size and counts of run lengths"
         return Outline((Fault("segmentation-invalid", message),))
     try:
         runs = _runs(counts)
     except ValueError as error:
-        repaired = _without_bytes_prefix(rle, counts, height * width)
-        return Outline((Fault("rle-counts", str(error), repaired),))
+        return Outline((Fault("rle-counts", str(error)),))
     total = int(runs.sum())
-    size = rle["size"]
     sides = [whole(side) for side in size] if isinstance(size, list) else []
     if sides != [height, width]:
-        # Run lengths of another image can be as long by chance; only a size written the wrong way round is certain.
-        turned = {**rle, "size": [height, width]} if sides == [width, height] and total == height * width else None
-        message = f"its run lengths have the size {show(size)}, its image is [{height}, {width}] (height, width)"
+        # Run lengths of another image can be as long by chance; what is certain is a size that is not there, or one
+        # written the wrong way round.
+        certain = total == height * width and (size is None or sides == [width, height])
+        turned = {**rle, "size": [height, width]} if certain else None
+        stated = "no size" if size is None else f"the size {show(size)}"
+        message = f"its run lengths have {stated}, its image is [{height}, {width}] (height, width)"
         return Outline((Fault("rle-size", message, turned),))
     if (runs < 0).any():
         return Outline((Fault("rle-counts", "its run lengths hold a negative run"),))
@@ -220,15 +201,3 @@ def _runs(counts: str | list[Any]) -> NDArray[np.int64]:
     if not counts or not all(type(count) is int and abs(count) < 2**32 for count in counts):
         raise ValueError("its run lengths are not whole numbers" if counts else "its run lengths are empty")
     return np.array(counts, dtype=np.int64)
-
-
-def _without_bytes_prefix(rle: dict[str, Any], counts: Any, pixels: int) -> dict[str, Any] | None:
-    """Python's ``str(b"…")`` instead of the text itself, a common slip; undone if the rest is sound."""
-    if not isinstance(counts, str) or counts[:2] not in ("b'", 'b"') or counts[-1:] != counts[1]:
-        return None
-    text = counts[2:-1].replace("\\\\", "\\").replace("\\'", "'")
-    try:
-        runs = runs_of_counts(text)
-    except ValueError:
-        return None
-    return {**rle, "counts": text} if int(runs.sum()) == pixels and not (runs < 0).any() else None

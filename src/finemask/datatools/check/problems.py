@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 ListName: TypeAlias = Literal["images", "annotations", "categories"]
 
 
+CROWDS = ("keep", "objects", "all")
+"""Which crowds a repair makes single objects: none, those that look like one, every one with a mask."""
+
+BOXES = ("keep", "rectangle", "drop")
+"""What becomes of objects that have a box and no mask: nothing, the rectangle is made the mask, they are taken out."""
+
+
 class Severity(StrEnum):
     """``ERROR``: training refuses to start, or would learn something false. ``WARNING``: a person should look."""
 
@@ -89,6 +96,8 @@ class Finding:
         category_id: the category concerned.
         edits: the one right repair; empty when a person has to decide. An entry that can never be used may be
             removed. Nothing may be guessed.
+        needs: the key of ``data check`` that would have to be given for it to be repaired; None: none would help, or
+            none is needed.
     """
 
     message: str
@@ -97,11 +106,12 @@ class Finding:
     annotation_id: int | None = None
     category_id: int | None = None
     edits: tuple[Edit, ...] = ()
+    needs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """What the training to come looks like, for the rules that ask whether the data fit it.
+    """What the training to come looks like, for the rules that ask whether the data fit it; and what repairs may do.
 
     Args:
         min_size: shorter side of the resized image in px.
@@ -110,6 +120,9 @@ class CheckSettings:
         anchor_sizes: side in px of the square anchor of each pyramid level, at training resolution.
         aspect_ratios: height / width of the anchors.
         allow_missing_categories: whether other files than the one trained on may lack some of its categories.
+        remove: whether repairs may take out the last annotations of an image or a class, or more than half of a list.
+        crowds: which crowds are made single objects, one of ``CROWDS``.
+        boxes: what becomes of objects without a mask, one of ``BOXES``.
     """
 
     min_size: int = 800
@@ -118,6 +131,9 @@ class CheckSettings:
     anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     allow_missing_categories: bool = False
+    remove: bool = False
+    crowds: str = "keep"
+    boxes: str = "keep"
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -178,6 +194,7 @@ class Problem:
         annotation_id: the annotation concerned, if any.
         category_id: the category concerned, if any.
         fixable: whether ``fix=`` repairs this very problem.
+        needs: the key that ``fix=`` needs besides to do so, such as ``remove=true``; None: none would help.
     """
 
     rule: str
@@ -189,6 +206,7 @@ class Problem:
     annotation_id: int | None
     category_id: int | None
     fixable: bool
+    needs: str | None = None
 
     @classmethod
     def of(cls, rule: Rule, finding: Finding) -> Problem:
@@ -203,6 +221,7 @@ class Problem:
             annotation_id=finding.annotation_id,
             category_id=finding.category_id,
             fixable=bool(finding.edits),
+            needs=finding.needs,
         )
 
 

@@ -33,12 +33,14 @@ class Change:
         rule: the rule whose finding it mends.
         reason: what was wrong.
         edit: what was done to which entry, in words.
+        loses_annotation: whether an annotation is gone with it.
     """
 
     file: Path
     rule: str
     reason: str
     edit: str
+    loses_annotation: bool = False
 
     def __str__(self) -> str:
         return f"{self.edit} ({self.rule}: {self.reason})"
@@ -135,7 +137,8 @@ def edited(document: Document, found: Sequence[tuple[str, Finding]], changes: li
                 added.append(edit)
             words = _in_words(document, raw, edit)
             if words is not None:
-                changes.append(Change(document.path, rule, finding.message, words))
+                lost = isinstance(edit, RemoveEntry) and edit.list_name == "annotations"
+                changes.append(Change(document.path, rule, finding.message, words, lost))
                 _make(raw, edit)
     for position, change in list(_left_behind(document, raw, removed)):
         removed.add(("annotations", position))
@@ -163,7 +166,7 @@ def _left_behind(
             continue
         words = _in_words(document, raw, RemoveEntry("annotations", position))
         assert words is not None
-        yield position, Change(document.path, "annotation-without-image", "its image is removed", words)
+        yield position, Change(document.path, "annotation-without-image", "its image is removed", words, True)
 
 
 def _make(raw: dict[str, Any], edit: Edit) -> None:
@@ -199,7 +202,7 @@ def _in_words(document: Document, raw: dict[str, Any], edit: Edit) -> str | None
     if edit.key not in entry:
         return f"{name}: {key} {show(edit.value)} added"
     before = entry[edit.key]
-    if type(before) is type(edit.value) and before == edit.value:
+    if before == edit.value and repr(before) == repr(edit.value):  # 1, 1.0 and true are equal, and not the same JSON
         return None
     return f"{name}: {key} {show(before)} → {show(edit.value)}"
 

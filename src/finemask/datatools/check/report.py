@@ -9,10 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from finemask.datatools.check.crowds import crowds_by_class
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Problem, Rule, Severity
+from finemask.datatools.check.removals import REMOVE
 
 _EXAMPLES = 3
+_SHOWN_CLASSES = 8
+_NOT_UNASKED = "because an image or a class would lose its last annotation, or more than half of a list would go"
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
 
 
@@ -61,11 +65,18 @@ def _what_fix_does(rule: Rule, group: Sequence[Problem]) -> str:
     if rule.harmless_here and rule.repair is None:
         return "nothing; finemask needs nothing here"
     fixable = sum(problem.fixable for problem in group)
-    if fixable == 0 or rule.repair is None:
+    asked = [problem.needs for problem in group if problem.needs is not None]
+    if rule.repair is None or fixable + len(asked) == 0:
         return "nothing; a person has to decide"
-    if fixable < len(group):
+    if not asked:
+        if fixable == len(group):
+            return rule.repair
         return f"{rule.repair} ({fixable:,} of {len(group):,}; the others need a person)"
-    return rule.repair
+    if asked[0] != REMOVE:
+        return f"nothing unasked; {rule.repair}"
+    if fixable == 0:
+        return f"nothing, {_NOT_UNASKED}; with {REMOVE} it {rule.repair}"
+    return f"{rule.repair} ({fixable:,} of {len(group):,}); the others only with {REMOVE}, {_NOT_UNASKED}"
 
 
 def _place(problem: Problem, several: bool) -> str:
@@ -84,12 +95,26 @@ def print_contents(console: Console, documents: Sequence[Document]) -> None:
     for document in documents:
         folder = f"images in {document.images_dir}" if document.images_dir is not None else "image files not looked at"
         console.print(Text(f"{document.path}: {contents(document)}; {folder}"), soft_wrap=True)
+        if (said := crowds_in_words(document)) is not None:
+            _print(console, said)
 
 
 def contents(document: Document) -> str:
     """``21 images, 111 annotations, 80 classes``."""
     images, annotations, categories = (sum(1 for _ in document.entries(name)) for name in LIST_NAMES)
     return f"{plural(images, 'image')}, {plural(annotations, 'annotation')}, {plural(categories, 'class', 'es')}"
+
+
+def crowds_in_words(document: Document) -> str | None:
+    """How many annotations are crowds, of which classes, and what that means; None when none is."""
+    counts = crowds_by_class(document)
+    if not counts:
+        return None
+    total, shown = sum(counts.values()), list(counts.items())[:_SHOWN_CLASSES]
+    classes = ", ".join(f"{name} {count:,}" for name, count in shown)
+    more = f" and {len(counts) - len(shown):,} more classes" if len(counts) > len(shown) else ""
+    what = "is a crowd, which is" if total == 1 else "are crowds, which are"
+    return f"{total:,} of them {what} not learned and not measured: {classes}{more}"
 
 
 def totals(problems: Sequence[Problem]) -> str:
@@ -119,6 +144,7 @@ def as_json(problems: Sequence[Problem], rules: Sequence[Rule], documents: Seque
         "files": [str(document.path) for document in documents],
         "errors": errors,
         "warnings": len(problems) - errors,
+        "crowds": {str(document.path): crowds_by_class(document) for document in documents},
         "rules": {
             rule.name: {"severity": str(rule.severity), "count": counts[rule.name], "effect": rule.effect}
             for rule in rules

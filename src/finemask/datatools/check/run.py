@@ -1,21 +1,18 @@
 """Running the rules: on files for ``finemask data check``, and the fast ones before training."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from finemask.datatools.check.document import LIST_NAMES, Document
+from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import (
     CheckSettings,
     Dataset,
     Finding,
-    ListName,
     Problem,
-    RemoveEntry,
     Rule,
     Severity,
 )
+from finemask.datatools.check.removals import without_emptying
 from finemask.datatools.check.rules import (
     boxes,
     categories,
@@ -59,7 +56,6 @@ _SPOILING = {
     "crowd-only",
 }
 
-_MOST_REMOVED = 10  # entries that a rule may always have removed, however short the list is
 _WHAT = "a COCO annotation file"
 _DEFAULTS = CheckSettings()
 
@@ -99,24 +95,10 @@ def _usual_folder(document: Document) -> Path | None:
 
 
 def ask(rule: Rule, dataset: Dataset) -> list[Finding]:
-    """What one rule finds.
-
-    A repair that would take more than half of a long list away is none: so much has one cause, which a person can
-    find. The findings stay, without their edits.
-    """
-    found = list(rule.check(dataset))
-    lost: Counter[tuple[int, ListName]] = Counter()
-    for finding in found:
-        lost.update({(id(finding.document), edit.list_name) for edit in finding.edits if isinstance(edit, RemoveEntry)})
-    if not lost:
-        return found
-    refused = {
-        id(document)
-        for document in dataset.documents
-        for name in LIST_NAMES
-        if lost[id(document), name] > max(_MOST_REMOVED, sum(1 for _ in document.entries(name)) / 2)
-    }
-    return [replace(finding, edits=()) if id(finding.document) in refused else finding for finding in found]
+    """What one rule finds; findings whose repair would take too much away come without it."""
+    settings = dataset.settings
+    asked = settings.remove or (rule.name == "mask-missing" and settings.boxes == "drop")
+    return without_emptying(list(rule.check(dataset)), dataset, asked=asked)
 
 
 def findings_of(

@@ -1,6 +1,7 @@
 """Judging single JSON values, and showing them in messages whatever they are."""
 
 import math
+import re
 from typing import Any, TypeGuard
 
 WHOLE_LIMIT = 2**53
@@ -26,6 +27,17 @@ def whole_in_text(value: Any) -> int | None:
     if isinstance(value, str) and len(value) < 17 and value.strip().isascii() and value.strip().isdigit():
         return int(value)
     return whole(value)
+
+
+def number_in_text(value: str) -> int | float | None:
+    """The finite number that text spells, ``"54.4"``; None for any other text."""
+    try:
+        number = float(value) if len(value) <= 40 and "_" not in value else math.nan
+    except ValueError:
+        return None
+    if not is_number(number):
+        return None
+    return int(number) if re.fullmatch(r"\s*[+-]?\d+\s*", value, re.ASCII) else number
 
 
 def is_text(value: Any) -> TypeGuard[str]:

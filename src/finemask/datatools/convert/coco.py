@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from finemask.data.segments import runs_of_counts
-from finemask.datatools.coco_file import CocoDocument, load_coco, save_coco
-from finemask.datatools.convert.geometry import is_polygon, rectangle
+from finemask.datatools.check.entries import sound_box
+from finemask.datatools.coco_file import CocoDocument, save_coco
+from finemask.datatools.convert.coco_repairs import read_repaired
+from finemask.datatools.convert.geometry import rectangle
 from finemask.datatools.convert.output import Output
 from finemask.datatools.convert.panoptic import PanopticImages, is_panoptic
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
@@ -19,7 +20,6 @@ from finemask.ops.rle import rle_area, rle_box_xywh, rle_from_segmentation
 from finemask.types import Category
 
 _OTHER_TASKS = re.compile(r"caption|keypoint|stuff|image_info|unlabeled", re.IGNORECASE)
-_LIMIT = 1e9  # px; NaN is not below it
 _OWN_KEYS = ("id", "file_name", "height", "width")
 
 
@@ -37,7 +37,7 @@ def read_coco(source: Source) -> Dataset:
     images: list[ImageRecord] = []
     info: dict[str, Any] = {}
     for name, split in names.items():
-        document = load_coco(source.inside(name))
+        document = read_repaired(source, name)
         kept = {key: document.get(key) for key in ("info", "licenses")}
         info = info or {key: value for key, value in kept.items() if value and _is_json(value)}
         images.extend(reader.images(name, split, document))
@@ -168,36 +168,21 @@ class _Reader:
         if category is None:
             self.source.notes.add("annotations left out whose category is not in the file", where)
             return None
-        instance = Instance(category, crowd=bool(annotation.get("iscrowd")))
+        instance = Instance(category, crowd=annotation.get("iscrowd") in (1, True))
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and segmentation:
-            parts = [part for part in segmentation if isinstance(part, list)]
-            instance.polygons = [[float(v) for v in part] for part in parts if _numbers(part) and is_polygon(part)]
-            if len(instance.polygons) < len(segmentation):
-                self.source.notes.add("annotations with parts left out that are no polygons of three points", where)
-            if instance.polygons:
-                return instance
-        elif segmentation:
-            try:
-                instance.rle = rle_from_segmentation(segmentation, image.height, image.width)
-                runs = runs_of_counts(instance.rle["counts"])
-                if runs.min() < 0 or runs.sum() != image.height * image.width:
-                    raise ValueError("its counts do not fill the image")
-            except (ValueError, TypeError, OverflowError, IndexError) as error:
-                self.source.notes.add("annotations left out whose RLE cannot be used", f"{where}: {error}")
-                return None
+            instance.polygons = [[float(value) for value in part] for part in segmentation]
             return instance
-        box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not _numbers(box):
+        if segmentation:
+            instance.rle = rle_from_segmentation(segmentation, image.height, image.width)
+            return instance
+        box = sound_box(annotation.get("bbox"))
+        if box is None:
             self.source.notes.add("annotations left out with neither mask nor box", where)
             return None
-        x, y, w, h = (float(value) for value in box)
+        x, y, w, h = box
         instance.polygons, instance.is_box = [rectangle(x, y, x + w, y + h)], True
         return instance
-
-
-def _numbers(values: list[Any]) -> bool:
-    return all(isinstance(value, int | float) and abs(value) < _LIMIT for value in values)
 
 
 def _is_json(value: Any) -> bool:

@@ -13,7 +13,8 @@ _KEYS = ("id", "category_id", "iscrowd")
 
 def is_panoptic(document: CocoDocument) -> bool:
     """Whether annotations hold segments instead of masks."""
-    return any("segments_info" in annotation for annotation in document["annotations"][:1])
+    first = document["annotations"][:1]
+    return any(isinstance(annotation, dict) and "segments_info" in annotation for annotation in first)
 
 
 class PanopticImages:

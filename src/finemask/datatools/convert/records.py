@@ -44,6 +44,10 @@ class Notes:
         """How often that was added."""
         return self._counts.get(what, 0)
 
+    def counts(self) -> list[tuple[str, int]]:
+        """Each kind and how often."""
+        return list(self._counts.items())
+
     def lines(self) -> list[str]:
         """One line a kind: ``"points and lines left out: 12 (a.json, b.json, …)"``."""
         lines = []

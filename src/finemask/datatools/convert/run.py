@@ -4,16 +4,17 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from finemask.datatools.check.problems import BOXES, CROWDS
 from finemask.datatools.convert.detect import detect_format
 from finemask.datatools.convert.formats import FOLDER_A_SPLIT, READERS, WRITERS
 from finemask.datatools.convert.geometry import is_polygon
 from finemask.datatools.convert.output import Output
 from finemask.datatools.convert.preview import draw_preview
-from finemask.datatools.convert.records import Dataset, Instance, Notes, Watch, unwatched
+from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, Notes, Watch, unwatched
 from finemask.datatools.convert.source import PREVIEW, ReadOptions, Source
 from finemask.errors import ConfigError, DataError
+from finemask.ops.rle import rle_area
 
-_BOXES = ("keep", "rectangle", "drop")
 _MAX_PIXELS = 2**32  # COCO's run lengths are 32-bit
 _IMAGES = ("link", "copy", "none")
 
@@ -79,11 +80,12 @@ def convert(
     _check("format", format, ("auto", *READERS))
     _check("to", to, tuple(WRITERS))
     _check("images", images, _IMAGES)
-    _check("boxes", boxes, _BOXES)
+    _check("boxes", boxes, BOXES)
     if not 0 <= tolerance_px < 100:
         raise ConfigError(f"tolerance_px={tolerance_px}", remedy="It is a number of px, 0 for exact outlines.")
     notes = Notes()
     options = replace(options or ReadOptions(), with_images=images != "none")
+    _check("crowds", options.crowds, CROWDS)
     opened = Source(source, options, notes, watch)
     _refuse_nested(opened.root, output)
     name, sign = (format, None) if format != "auto" else detect_format(opened)
@@ -91,6 +93,7 @@ def convert(
     _settle_shapes(dataset, notes)
     num_boxes = _settle_boxes(dataset, boxes)
     _settle_images(dataset, opened, images)
+    _refuse_nothing(dataset, opened, num_boxes)
     has_splits = _settle_splits(dataset, notes)
     target = Output(output, images, notes, watch, tolerance_px)
     target.open()
@@ -156,6 +159,26 @@ def _settle_images(dataset: Dataset, source: Source, images: str) -> None:
             where=source.path,
             remedy="image_root=DIR says where images lie; images=none converts the annotations alone",
         )
+
+
+def _refuse_nothing(dataset: Dataset, source: Source, num_boxes: int) -> None:
+    """A source without objects is one; a source of which every object is lost is none that anybody wants."""
+    found = [(image, instance) for image in dataset.images for instance in image.instances]
+    if any(_is_visible(instance, image) for image, instance in found):
+        return
+    lost = [f"objects without a single pixel: {len(found):,}"] if found else []
+    lost += [f"boxes without an outline, which boxes=drop leaves out: {num_boxes:,}"] if num_boxes and not found else []
+    lost += [line for line in source.notes.lines() if "left out" in line]
+    if lost:
+        raise DataError(
+            f"every object would be lost, so nothing is written: {'; '.join(lost)}",
+            where=source.path,
+            remedy="finemask reads outlines and masks; what else the source holds has to become one first",
+        )
+
+
+def _is_visible(instance: Instance, image: ImageRecord) -> bool:
+    return instance.is_box or rle_area(instance.mask_rle(image.height, image.width)) > 0
 
 
 def _settle_splits(dataset: Dataset, notes: Notes) -> bool:

@@ -34,6 +34,9 @@ class ReadOptions:
         attribute: the attribute that holds the class, in VIA files.
         mask_values: ``"auto"``, ``"instance"`` or ``"class_instance"`` (class × 1000 + number), in label maps.
         image_root: folder of the images, when it lies outside the source.
+        crowds: which crowds become single objects, in COCO files: ``"keep"``, ``"objects"`` or ``"all"``.
+        remove: whether annotations that cannot be used are left out of COCO files even where an image or a class loses
+            its last one.
         with_images: whether images are wanted; without, their sizes are believed where the annotations say them.
     """
 
@@ -41,6 +44,8 @@ class ReadOptions:
     attribute: str | None = None
     mask_values: str = "auto"
     image_root: Path | None = None
+    crowds: str = "keep"
+    remove: bool = False
     with_images: bool = True
 
 

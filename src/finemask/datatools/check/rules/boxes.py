@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from finemask.datatools.check.document import AnnotationRow, Document
+from finemask.datatools.check.entries import sound_box
 from finemask.datatools.check.problems import Edit, Finding, RemoveKey, Rule, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_annotation
-from finemask.datatools.check.values import is_number, show
+from finemask.datatools.check.values import is_number, number_in_text, show
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -34,6 +35,10 @@ def _each_box(check: Callable[[AnnotationRow], str | None]) -> Callable[[Documen
 
 def _box_edit(row: AnnotationRow) -> Edit:
     if row.rle is None or row.box_xyxy is None:
+        value = row.entry.get("bbox")
+        numbers = [number_in_text(v) if isinstance(v, str) else v for v in value] if isinstance(value, list) else None
+        if numbers != value and sound_box(numbers) is not None:
+            return SetValue("annotations", row.position, "bbox", numbers)
         return RemoveKey("annotations", row.position, "bbox")
     x0, y0, x1, y1 = row.box_xyxy
     return SetValue("annotations", row.position, "bbox", [x0, y0, x1 - x0, y1 - y0])
@@ -134,6 +139,7 @@ def _area_edit(row: AnnotationRow) -> Edit:
 
 
 _FROM_MASK = "takes it from the mask, or removes it where there is none"
+_OR_TEXT = "takes it from the mask; without one, writes text as numbers, or removes it"
 _MEASURED_WRONG = "Boxes are measured against it in evaluation; finemask trains on the boxes of the masks."
 
 RULES = (
@@ -143,7 +149,7 @@ RULES = (
         "bbox is a list of four finite numbers.",
         "Evaluation cannot start.",
         each_document(_each_box(_box_invalid)),
-        repair=_FROM_MASK,
+        repair=_OR_TEXT,
     ),
     Rule(
         "box-corners",

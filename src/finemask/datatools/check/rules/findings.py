@@ -1,5 +1,7 @@
 """Findings about rows, so that every rule names the same things in the same way."""
 
+from typing import Any
+
 from finemask.datatools.check.document import AnnotationRow, CategoryRow, Document, ImageRow
 from finemask.datatools.check.problems import Edit, Finding, ListName, RemoveEntry
 from finemask.datatools.check.values import whole
@@ -25,7 +27,7 @@ def about_entry(document: Document, name: ListName, position: int, message: str,
     entry = document.raw[name][position]
     values = entry if isinstance(entry, dict) else {}
     own = {"images": "image_id", "annotations": "annotation_id", "categories": "category_id"}[name]
-    ids = {own: whole(values.get("id"))}
+    ids: dict[str, Any] = {own: whole(values.get("id"))}
     if name == "annotations":
         ids |= {"image_id": whole(values.get("image_id")), "category_id": whole(values.get("category_id"))}
     if ids[own] is None:

@@ -1,11 +1,15 @@
 """Rules on masks: is there one, has it pixels, is it inside, and is it one object or a crowd?"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from finemask.datatools.check.crossing import crosses_itself
+from finemask.datatools.check.crowds import AS_OBJECTS, are_a_habit, looks_single
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
+    CheckSettings,
+    Dataset,
     Edit,
     Finding,
     RemoveEntry,
@@ -20,6 +24,7 @@ from finemask.datatools.check.values import show
 
 _TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 _OUTSIDE_TOLERANCE_PX = 2.0
+_MAKES_OBJECTS = "sets iscrowd to 0 where the mask is in one piece; crowds=all does so for every crowd with a mask"
 
 
 def _iscrowd_invalid(document: Document) -> Iterator[Finding]:
@@ -38,32 +43,85 @@ def _is_flag(value: Any) -> bool:
     return value is None or (type(value) in (int, float, bool) and value in (0, 1))
 
 
-def _crowd_only(document: Document) -> Iterator[Finding]:
-    if document.annotations and all(row.iscrowd for row in document.annotations):
-        yield Finding(f"all {len(document.annotations)} annotations are flagged as crowds", document)
-
-
-def _crowd_polygon(document: Document) -> Iterator[Finding]:
-    if all(row.iscrowd for row in document.annotations):
-        return  # said once, of the whole file
-    for row in document.annotations:
-        if row.iscrowd and isinstance(row.entry.get("segmentation"), list) and row.rle:
-            yield about_annotation(document, row, "a polygon is flagged as a crowd; crowds are run lengths in COCO")
-
-
-def _mask_missing(document: Document) -> Iterator[Finding]:
-    bare = [row for row in document.annotations if row.outline is None and _is_flag(row.entry.get("iscrowd"))]
-    if bare and len(bare) == len(document.annotations) and not any(row.iscrowd for row in bare):
-        yield Finding(f"none of the {len(bare)} annotations has a mask, only boxes", document)
-        return
-    for row in bare:
-        if not row.iscrowd:
-            message = "it has no segmentation"
-        elif row.box_xyxy is None:
-            message = f"it is a crowd with neither a segmentation nor a usable bbox ({show(row.entry.get('bbox'))})"
-        else:
+def _crowd_only(dataset: Dataset) -> Iterator[Finding]:
+    for document in dataset.documents:
+        rows = document.annotations
+        if not rows or not all(row.iscrowd for row in rows):
             continue
-        yield about_annotation(document, row, message, RemoveEntry("annotations", row.position))
+        message = f"all {len(rows):,} annotations are flagged as crowds"
+        edits = tuple(_as_object(row) for row in rows if _is_asked(row, document, dataset.settings))
+        helps = not edits and any(looks_single(row, document) for row in rows)
+        yield Finding(message, document, edits=edits, needs=AS_OBJECTS if helps else None)
+
+
+def _crowd_polygon(dataset: Dataset) -> Iterator[Finding]:
+    for document in dataset.documents:
+        for row in _crowds_among_objects(document):
+            if isinstance(row.entry.get("segmentation"), list) and row.rle:
+                message = "a polygon is flagged as a crowd; crowds are run lengths in COCO"
+                yield _about_crowd(document, row, message, dataset.settings)
+
+
+def _crowd_single(dataset: Dataset) -> Iterator[Finding]:
+    asked = dataset.settings.crowds
+    for document in dataset.documents:
+        masks = [row for row in _crowds_among_objects(document) if isinstance(row.entry.get("segmentation"), dict)]
+        rows = [row for row in masks if row.rle and (asked == "all" or looks_single(row, document))]
+        if rows and (asked != "keep" or are_a_habit(rows, document)):
+            for row in rows:
+                message = f"a mask of {row.area:,} px is flagged as a crowd"
+                yield _about_crowd(document, row, message, dataset.settings)
+
+
+def _crowds_among_objects(document: Document) -> list[AnnotationRow]:
+    """The crowds of a file; none where all are, which is said once, of the whole file."""
+    crowds = [row for row in document.annotations if row.iscrowd]
+    return crowds if len(crowds) < len(document.annotations) else []
+
+
+def _about_crowd(document: Document, row: AnnotationRow, message: str, settings: CheckSettings) -> Finding:
+    edits = (_as_object(row),) if _is_asked(row, document, settings) else ()
+    return Finding(message, document, row.image.id, row.id, row.category_id, edits, None if edits else AS_OBJECTS)
+
+
+def _is_asked(row: AnnotationRow, document: Document, settings: CheckSettings) -> bool:
+    wanted = settings.crowds == "all" or (settings.crowds == "objects" and looks_single(row, document))
+    return wanted and row.rle is not None
+
+
+def _as_object(row: AnnotationRow) -> Edit:
+    return SetValue("annotations", row.position, "iscrowd", 0)
+
+
+def _mask_missing(dataset: Dataset) -> Iterator[Finding]:
+    for document in dataset.documents:
+        rows = [row for row in document.annotations if _is_flag(row.entry.get("iscrowd"))]
+        bare = [row for row in rows if row.outline is None and not document.is_normalised]
+        boxed = [row for row in bare if row.box_xyxy is not None and not row.iscrowd]
+        edits = [_of_box(row, dataset.settings.boxes) for row in boxed]
+        if boxed and len(boxed) == sum(not row.iscrowd for row in document.annotations):
+            message = f"none of the {len(boxed):,} annotations has a mask, only boxes"
+            needs = None if all(edits) else "boxes=rectangle"
+            yield Finding(message, document, edits=tuple(edit for edit in edits if edit), needs=needs)
+        else:
+            for row, edit in zip(boxed, edits, strict=True):
+                finding = about_annotation(document, row, "it has no segmentation, only a bbox")
+                yield replace(finding, edits=(edit,) if edit else (), needs=None if edit else "boxes=drop")
+        for row in bare:
+            if row.box_xyxy is None:
+                what = "it is a crowd with" if row.iscrowd else "it has"
+                message = f"{what} neither a segmentation nor a usable bbox ({show(row.entry.get('bbox'))})"
+                yield about_annotation(document, row, message, RemoveEntry("annotations", row.position))
+
+
+def _of_box(row: AnnotationRow, boxes: str) -> Edit | None:
+    """What becomes of an object with a box alone; None: nothing unasked."""
+    if boxes == "drop":
+        return RemoveEntry("annotations", row.position)
+    if boxes == "keep" or row.box_xyxy is None:
+        return None
+    x0, y0, x1, y1 = row.box_xyxy
+    return SetValue("annotations", row.position, "segmentation", [[x0, y0, x1, y0, x1, y1, x0, y1]])
 
 
 def _self_crossing(document: Document) -> Iterator[Finding]:
@@ -120,22 +178,33 @@ RULES = (
         Severity.ERROR,
         "Not every annotation is a crowd.",
         "Nothing would be learned: crowds are regions to be ignored.",
-        each_document(_crowd_only),
+        _crowd_only,
+        repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
     Rule(
         "crowd-polygon",
         Severity.WARNING,
         "Crowds are run lengths; a polygon is one object.",
         "The object is not trained on, and detections of it count neither as right nor as wrong.",
-        each_document(_crowd_polygon),
+        _crowd_polygon,
+        repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
+    ),
+    Rule(
+        "crowd-single-object",
+        Severity.WARNING,
+        "Crowds are regions of many objects, not single objects: CVAT exports brush masks as crowds.",
+        "These objects are not trained on, and detections of them count neither as right nor as wrong.",
+        _crowd_single,
+        repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
     Rule(
         "mask-missing",
         Severity.ERROR,
         "Each object has a mask; a crowd has a mask or at least a box.",
         "Training cannot start: a box alone does not teach a mask.",
-        each_document(_mask_missing),
-        repair="removes the annotation, unless none has a mask",
+        _mask_missing,
+        repair="with boxes=rectangle, makes the box the mask; with boxes=drop, removes the annotation, "
+        "as it does unasked where there is no box either",
     ),
     Rule(
         "mask-empty",

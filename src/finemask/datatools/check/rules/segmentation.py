@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from finemask.datatools.check.document import Document
+from finemask.datatools.check.entries import sound_box
 from finemask.datatools.check.problems import (
     Edit,
     Finding,
@@ -26,6 +27,8 @@ def _fault_of(rule: str) -> Callable[[Document], Iterator[Finding]]:
                     edit: Edit = RemoveEntry("annotations", row.position)
                     if fault.repaired is not None:
                         edit = SetValue("annotations", row.position, "segmentation", fault.repaired)
+                    elif rule == "polygon-is-box" and row.bbox_xywh is not None:
+                        edit = SetValue("annotations", row.position, "segmentation", [])  # its bbox says as much
                     yield about_annotation(document, row, fault.message, edit)
 
     return check
@@ -42,8 +45,9 @@ def _normalised(document: Document) -> Iterator[Finding]:
             edits.append(SetValue("annotations", row.position, "segmentation", _scaled_polygons(segmentation, sides)))
             edits.append(RemoveKey("annotations", row.position, "bbox"))
             edits.append(RemoveKey("annotations", row.position, "area"))
-        elif bbox is not None and row.iscrowd:
-            edits.append(RemoveEntry("annotations", row.position))
+        elif (box := sound_box(bbox)) is not None:
+            (scaled,) = _scaled_polygons([list(box)], sides)
+            edits.append(SetValue("annotations", row.position, "bbox", scaled))
     message = f"all coordinates of {len(document.annotations)} annotations lie between 0 and 1"
     yield Finding(message, document, edits=tuple(edits))
 
@@ -68,22 +72,34 @@ RULES = (
         _REMOVES,
     ),
     _segmentation_rule(
+        "segmentation-text",
+        "segmentation is a list or an object, not text that spells one.",
+        "Training cannot start: text is no mask.",
+        "reads the text",
+    ),
+    _segmentation_rule(
         "segmentation-nesting",
-        "Polygons are nested as [[x0, y0, x1, y1, …], …].",
+        "Polygons are nested as [[x0, y0, x1, y1, …], …], run lengths stand in no list.",
         "Training cannot start, or each number would be taken for a polygon.",
-        "nests them properly",
+        "nests them properly; joins several run lengths to one",
+    ),
+    _segmentation_rule(
+        "run-lengths-as-polygon",
+        "No polygon consists of the counts of run lengths.",
+        "Training cannot start, or the mask would be nonsense.",
+        "writes them as run lengths",
     ),
     _segmentation_rule(
         "polygon-not-numbers",
         "Polygons hold numbers only.",
         "Training cannot start: this is no outline.",
-        _REMOVES_PART,
+        f"writes numbers that are text as numbers, else {_REMOVES_PART}",
     ),
     _segmentation_rule(
         "polygon-is-box",
         "No polygon has four numbers.",
         "pycocotools takes it for a box: the whole rectangle would be learned as the object.",
-        _REMOVES_PART,
+        "removes the polygon, and an annotation that has no other and no bbox",
     ),
     _segmentation_rule(
         "polygon-odd",
@@ -119,13 +135,13 @@ RULES = (
         "rle-size",
         "The size of run lengths is [height, width] of the image.",
         "The mask would be sheared across the image.",
-        f"writes the size if only height and width changed places, else {_REMOVES}",
+        f"writes the size if it is missing or only height and width changed places, else {_REMOVES}",
     ),
     _segmentation_rule(
         "rle-counts",
         "Run lengths can be read and cover the image exactly.",
         "The mask would be nonsense, or the program would crash.",
-        f"takes off Python's b'…' if that is all, else {_REMOVES}",
+        f"takes off Python's b'…', writes whole numbers as such, if that is all; else {_REMOVES}",
     ),
     Rule(
         "coordinates-normalised",
