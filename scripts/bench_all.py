@@ -37,8 +37,8 @@ this page from the JSON files in `docs/performance/`. *Agreement* says how far t
 is not counted. A ratio below its goal is marked. (Masks are pasted at whole pixels, as torchvision pastes them: a box
 that ends within rounding of one moves its mask by a pixel, which is much of a small mask of random weights.)
 
-What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/roi_pool.py`), wide 3 × 3 convolutions
-with a third of the multiplications on CPUs (`ops/winograd.py`), masks of the asked class only
+What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/cpu/roi_align.py`), wide 3 × 3
+convolutions with a third of the multiplications on CPUs (`model/cpu/winograd.py`), masks of the asked class only
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_targets.py`),
 annotations in packed arrays (`data/packing.py`), all polygons of an image rasterised at once (`ops/polygon_runs.py`),

@@ -18,7 +18,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.bench.comparison import Comparison
 from finemask.bench.timing import interleave
-from finemask.model.roi_pool import PyramidRoIAlign
+from finemask.model.cpu.roi_align import PyramidRoIAlign
 
 
 def measure_step(size: int, batch: int, objects: int, rounds: int, goal: float) -> Comparison:

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"ops"},
     "evaluation": {"ops"},
     "model_header": {"ops"},
-    "model_file": {"ops", "model", "model_header"},
+    "model_file": {"ops", "config", "model", "model_header"},
     "datatools": {"ops", "data"},
     "inference": {"ops", "model", "model_header", "model_file"},
     "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine", "config"},

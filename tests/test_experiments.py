@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from finemask.config import compose, config_dir, plain
-from finemask.config.files import read_config_text
-from finemask.model.build import BUILDERS, build_model
+from finemask.config.files import read_config_text, shipped_targets
+from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 
 EXPERIMENTS = sorted((config_dir() / "experiment").glob("*.yaml"))
@@ -30,7 +30,7 @@ def test_an_experiment_is_a_short_difference_that_makes_a_model(path: Path) -> N
     cfg = compose(verb, [*words, "data.root=d", "model.weights=none"])
     assert cfg.name == path.stem
     with torch.device("meta"):
-        model = build_model(resolve_model(plain(cfg.model), 10), num_classes=3, allowed=BUILDERS)
+        model = build_model(resolve_model(plain(cfg.model), 10), num_classes=3, allowed=shipped_targets("model"))
     assert model.preprocessing.clahe == (2.0 if path.stem == "flood_buildings" else 0.0)
     for verb, *words in others:
         compose(verb, words)

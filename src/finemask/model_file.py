@@ -106,7 +106,8 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
         ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its
             weights do not fit the architecture it describes.
     """
-    from finemask.model.build import BUILDERS, build_model
+    from finemask.config.files import shipped_targets
+    from finemask.model.build import build_model
 
     path = Path(path)
     header = verify_model_file(path)
@@ -117,7 +118,9 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
     try:
         # Initial values are drawn and overwritten; the caller's random state stays as it was.
         with torch.random.fork_rng(devices=[]):
-            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=BUILDERS | set(trust))
+            # a file found on the internet must not choose code to run: only what ships, and what the user names
+            allowed = shipped_targets("model") | set(trust)
+            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=allowed)
         model.load_state_dict(weights, strict=True)
     except FinemaskError as error:
         raise ModelFileError(error.what, where=path, remedy=error.remedy) from error

@@ -147,7 +147,7 @@ class BoxLoss(Protocol):
 class Suppression(Protocol):
     """Chooses which of an image's overlapping candidates are detections: before they get masks, and once more after.
 
-    A part that only looks at boxes derives ``by_mask`` from ``finemask.model.suppression.boxes_only.BoxesOnly``.
+    A part that only looks at boxes derives ``by_mask`` from ``finemask.model.suppression.BoxesOnly``.
     """
 
     def by_box(self, boxes: Tensor, scores: Tensor, labels: Tensor, limit: int) -> tuple[Tensor, Tensor]:

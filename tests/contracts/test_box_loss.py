@@ -7,9 +7,9 @@ from omegaconf import OmegaConf
 from torchvision.models.detection._utils import BoxCoder
 
 from finemask.config import config_dir
-from finemask.model.box_criterion import BoxCriterion
-from finemask.model.build import BUILDERS
-from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
+from finemask.config.files import shipped_targets
+from finemask.model.box_branch import BoxCriterion
+from finemask.model.class_losses import CrossEntropyLoss
 
 FOLDER = config_dir() / "model" / "box_loss"
 VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -19,7 +19,7 @@ VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 def criterion(request):
     """Both losses of the box head, with this variant for the boxes."""
     config = OmegaConf.load(FOLDER / f"{request.param}.yaml")
-    assert config._target_ in BUILDERS
+    assert config._target_ in shipped_targets("model")
     return BoxCriterion(CrossEntropyLoss(), instantiate(config), BoxCoder((10.0, 10.0, 5.0, 5.0)))
 
 

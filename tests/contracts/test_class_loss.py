@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from finemask.config import config_dir
-from finemask.model.build import BUILDERS
+from finemask.config.files import shipped_targets
 
 FOLDER = config_dir() / "model" / "class_loss"
 VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -16,7 +16,7 @@ VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 def loss(request):
     name, weights = request.param
     config = OmegaConf.load(FOLDER / f"{name}.yaml")
-    assert config._target_ in BUILDERS
+    assert config._target_ in shipped_targets("model")
     assert "class_weights" in config
     return instantiate(config, class_weights=weights, _convert_="all")
 

@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from finemask.config import config_dir
-from finemask.model.build import BUILDERS
+from finemask.config.files import shipped_targets
 
 FOLDER = config_dir() / "model" / "mask_loss"
 VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -15,7 +15,7 @@ VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 @pytest.fixture(scope="module", params=VARIANTS)
 def loss(request):
     config = OmegaConf.load(FOLDER / f"{request.param}.yaml")
-    assert config._target_ in BUILDERS
+    assert config._target_ in shipped_targets("model")
     return instantiate(config)
 
 

@@ -7,9 +7,10 @@ from mask_part_cases import CHANNELS, NUM_CLASSES, mask_rois, missing_or_wrong_g
 from model_cases import model_config, random_scene
 
 from finemask.config import config_dir
-from finemask.model.build import BUILDERS, build_model
+from finemask.config.files import shipped_targets
+from finemask.model.build import build_model
 from finemask.model.mask_branch import branch_of
-from finemask.model.mask_loss.bce import BCEMaskLoss
+from finemask.model.mask_losses import BCEMaskLoss
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import ModelHeader
 from finemask.types import Category
@@ -31,7 +32,7 @@ def config(request):
 @pytest.fixture(scope="module")
 def model(config):
     torch.manual_seed(0)
-    return build_model(config, NUM_CLASSES, allowed=BUILDERS)
+    return build_model(config, NUM_CLASSES, allowed=shipped_targets("model"))
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from finemask.config import config_dir
+from finemask.config.files import shipped_targets
 from finemask.model.box_branch import BoxContext
-from finemask.model.build import BUILDERS, build_model
+from finemask.model.build import build_model
 
 NUM_CLASSES = 4
 SIDE_PX = 64
@@ -48,7 +49,7 @@ def parts_config(**parts: str) -> dict:
 def build_parts(seed: int = 0, **parts: str) -> nn.Module:
     """A tiny model with random weights, in training mode, from parts that a model file may name."""
     torch.manual_seed(seed)
-    return build_model(parts_config(**parts), NUM_CLASSES, allowed=BUILDERS)
+    return build_model(parts_config(**parts), NUM_CLASSES, allowed=shipped_targets("model"))
 
 
 def spread_scores(model: nn.Module) -> None:

@@ -11,10 +11,7 @@ from torch import nn
 from finemask.errors import ConfigError
 from finemask.inference.tta import AugmentedMaskRCNN, View, parse_views
 from finemask.model.build import build_model
-from finemask.model.suppression.class_agnostic import ClassAgnosticNMS
-from finemask.model.suppression.mask import MaskNMS
-from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.soft import SoftNMS
+from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS
 from finemask.model.transform import ImageTransform
 
 KEYS = ("boxes", "labels", "scores", "mask_probs")

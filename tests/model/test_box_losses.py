@@ -8,13 +8,9 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from finemask.model.box_criterion import BoxCriterion
-from finemask.model.box_loss.ciou import CIoUBoxLoss
-from finemask.model.box_loss.diou import DIoUBoxLoss
-from finemask.model.box_loss.giou import GIoUBoxLoss
-from finemask.model.box_loss.l1 import L1BoxLoss
-from finemask.model.box_loss.smooth_l1 import SmoothL1BoxLoss
-from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
+from finemask.model.box_branch import BoxCriterion
+from finemask.model.box_losses import CIoUBoxLoss, DIoUBoxLoss, GIoUBoxLoss, L1BoxLoss, SmoothL1BoxLoss
+from finemask.model.class_losses import CrossEntropyLoss
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 

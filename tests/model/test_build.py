@@ -6,9 +6,10 @@ from model_cases import model_config, random_scene
 from torch import nn
 
 from finemask.config import config_dir
+from finemask.config.files import shipped_targets
 from finemask.errors import ConfigError
 from finemask.model.backbone import strides_of
-from finemask.model.build import BUILDERS, build_model
+from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer, set_train_mode
 
@@ -18,7 +19,7 @@ MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
 @pytest.mark.parametrize("name", MODELS)
 def test_every_shipped_model_is_built_of_allowed_parts_with_the_right_strides(name):
     with torch.device("meta") if name.startswith(("resnet101", "resnext")) else torch.device("cpu"):
-        model = build_model(model_config(name), num_classes=3, allowed=BUILDERS)
+        model = build_model(model_config(name), num_classes=3, allowed=shipped_targets("model"))
     assert model.num_classes == 3
     if not next(model.parameters()).is_meta:
         assert strides_of(model.backbone, 128) == [4, 8, 16, 32, 64]
@@ -88,8 +89,8 @@ def test_parts_of_others_are_used_in_training_and_refused_from_a_file():
     model = build_model(config, num_classes=2)
     assert type(model.roi_heads.mask_predictor).__name__ == "ConstantMaskPredictor"
     with pytest.raises(ConfigError, match=r"ConstantMaskPredictor is not one of finemask's own parts"):
-        build_model(config, num_classes=2, allowed=BUILDERS)
-    build_model(config, num_classes=2, allowed=BUILDERS | {"model_cases.ConstantMaskPredictor"})
+        build_model(config, num_classes=2, allowed=shipped_targets("model"))
+    build_model(config, num_classes=2, allowed=shipped_targets("model") | {"model_cases.ConstantMaskPredictor"})
 
 
 def test_a_loss_of_ones_own_is_what_the_model_reports():

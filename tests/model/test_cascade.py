@@ -9,7 +9,7 @@ from part_cases import SIDE_PX, box_context, build_parts, parts_config, second_s
 
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
-from finemask.model.samples import label_boxes
+from finemask.model.samplers import label_boxes
 
 SHIFT = 0.1  # of a box's width, to the right, by the first stage
 GT = [10.0, 10.0, 30.0, 30.0]

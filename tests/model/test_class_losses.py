@@ -9,10 +9,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
-from finemask.model.class_loss.class_weights import weights_from_counts
-from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
-from finemask.model.class_loss.focal import FocalLoss
-from finemask.model.class_loss.label_smoothing import LabelSmoothingLoss
+from finemask.model.class_losses import CrossEntropyLoss, FocalLoss, LabelSmoothingLoss, weights_from_counts
 from finemask.model.resolve import resolve_model
 
 # p = 1/2 for the first RoI's class 0 (of 1, 1/2, 1/2), p = 3/4 for the second's class 1

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from finemask.model.box_predictor.cosine import CosineBoxPredictor
+from finemask.model.box_predictor.linear import CosineBoxPredictor
 
 
 def test_logits_are_cosines_times_the_scale():

@@ -8,7 +8,7 @@ from torch import nn
 
 from finemask.model.build import build_model
 from finemask.model.mask_branch import MaskTruth
-from finemask.model.mask_loss.bce import BCEMaskLoss
+from finemask.model.mask_losses import BCEMaskLoss
 from finemask.model.mask_predictor.mask_iou import MaskIoUMaskPredictor, mask_ious
 from finemask.ops.layers import masks_to_layers
 

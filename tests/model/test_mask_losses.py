@@ -5,10 +5,14 @@ import pytest
 import torch
 from scipy.signal import correlate2d
 
-from finemask.model.mask_loss.bce import BCEMaskLoss
-from finemask.model.mask_loss.boundary import BoundaryMaskLoss, boundary_band
-from finemask.model.mask_loss.dice_bce import DiceBCEMaskLoss
-from finemask.model.mask_loss.edge import EdgeMaskLoss, sobel
+from finemask.model.mask_losses import (
+    BCEMaskLoss,
+    BoundaryMaskLoss,
+    DiceBCEMaskLoss,
+    EdgeMaskLoss,
+    boundary_band,
+    sobel,
+)
 
 ONE = torch.ones(1, dtype=torch.int64)
 SURE = 40.0  # a logit whose probability is 1 to the last bit

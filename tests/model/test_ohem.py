@@ -3,7 +3,7 @@
 import torch
 from part_cases import build_parts, second_stage_input, second_stage_losses
 
-from finemask.model.sampler.ohem import OHEMSampler
+from finemask.model.samplers import OHEMSampler
 
 
 def test_the_hardest_of_each_kind_are_chosen():

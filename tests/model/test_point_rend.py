@@ -6,9 +6,13 @@ from mask_part_cases import CHANNELS, NUM_CLASSES, STRIDE, mask_rois
 from torch.nn.functional import interpolate
 
 from finemask.model.mask_branch import MaskRois
-from finemask.model.mask_loss.bce import BCEMaskLoss
-from finemask.model.mask_predictor.point_rend import PointHead, PointRendMaskPredictor
-from finemask.model.mask_predictor.points import sample_uncertain_points, subdivide
+from finemask.model.mask_losses import BCEMaskLoss
+from finemask.model.mask_predictor.point_rend import (
+    PointHead,
+    PointRendMaskPredictor,
+    sample_uncertain_points,
+    subdivide,
+)
 from finemask.ops.point_targets import cells_at
 
 

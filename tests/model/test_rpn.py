@@ -6,8 +6,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from finemask.model.anchors import fpn_anchors
-from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
+from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead, fpn_anchors
 
 CHANNELS, STRIDES = 8, (4, 8, 16)
 

@@ -14,16 +14,13 @@ from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_imag
 from torchvision.ops import batched_nms, nms
 
 from finemask.config import config_dir
+from finemask.config.files import shipped_targets
 from finemask.errors import ConfigError
-from finemask.model.build import BUILDERS, build_model, build_suppression
-from finemask.model.suppression.class_agnostic import ClassAgnosticNMS
-from finemask.model.suppression.mask import MaskNMS
-from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.select import settle_boxes, settle_masks
-from finemask.model.suppression.soft import SoftNMS
+from finemask.model.build import build_model, build_suppression
+from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_boxes, settle_masks
+from finemask.ops.boxes import candidates_of
 from finemask.ops.mask_iou import mask_iou, suppress
 from finemask.ops.paste import masks_to_rles
-from finemask.ops.suppression import candidates_of
 
 OPTIONS = sorted(path.stem for path in (config_dir() / "model" / "suppression").glob("*.yaml"))
 SIZE = (60, 80)
@@ -46,7 +43,7 @@ def config_of(name: str) -> dict:
 
 def part(name: str, **changes):
     suppression = config_of(name)["suppression"] | changes
-    return build_suppression({"suppression": suppression}, allowed=BUILDERS)
+    return build_suppression({"suppression": suppression}, allowed=shipped_targets("model"))
 
 
 def overlap(one, other) -> float:
@@ -225,7 +222,7 @@ def test_the_contract_of_every_part(name):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_model_carries_the_part_that_its_configuration_names(name):
     torch.manual_seed(0)
-    model = build_model(config_of(name), 3, allowed=BUILDERS).eval()
+    model = build_model(config_of(name), 3, allowed=shipped_targets("model")).eval()
     model.roi_heads.score_thresh = 0.0
     image, _, _ = random_scene(64, 64, 3)
     with torch.inference_mode():
@@ -251,7 +248,7 @@ def test_values_that_cannot_be_are_named(changes):
 def test_masks_are_compared_at_the_size_of_the_model(monkeypatch):
     sizes = []
     monkeypatch.setattr(
-        "finemask.model.suppression.mask.masks_to_rles",
+        "finemask.model.suppression.masks_to_rles",
         lambda probs, boxes, size: sizes.append(size) or masks_to_rles(probs, boxes, size),
     )
     model = build_model(config_of("mask"), 2).eval()

@@ -6,8 +6,8 @@ from torch import nn
 
 from finemask.config import compose, plain
 from finemask.model.build import build_model
+from finemask.model.cpu.winograd import WinogradConv2d, use_winograd
 from finemask.model.resolve import resolve_model
-from finemask.model.winograd import WinogradConv2d, use_winograd
 
 
 def small_net() -> nn.Sequential:

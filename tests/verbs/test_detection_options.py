@@ -17,9 +17,7 @@ from finemask.errors import ConfigError
 from finemask.inference.predictor import Predictor
 from finemask.inference.tta import AugmentedMaskRCNN
 from finemask.model.build import build_model, build_suppression
-from finemask.model.suppression.mask import MaskNMS
-from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.soft import SoftNMS
+from finemask.model.suppression import NMS, MaskNMS, SoftNMS
 from finemask.model_file import load_model_file, save_model_file
 from finemask.verbs import predict
 from finemask.verbs.detection_options import in_words, with_options

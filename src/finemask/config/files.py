@@ -6,12 +6,14 @@ Help is printed from here, so that neither torch nor Hydra is imported for it.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _ENTRY = re.compile(
     r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*):(?:\s+(?P<value>[^#\s].*?))?(?:\s+#\s*(?P<comment>.*))?\s*$"
 )
 _DEFAULT = re.compile(r"^\s*-\s+(?:override\s+|optional\s+)?/?(?P<group>[\w/]+)(?:@[\w.]+)?:\s*(?P<option>[^#\s]+)")
+_TARGET = re.compile(r"^\s*_target_:\s*([\w.]+)", re.MULTILINE)
 _INHERITED = re.compile(r"^\s*-\s+(?P<option>[\w/]+)\s*(?:#.*)?$")
 
 
@@ -40,6 +42,13 @@ def config_dir() -> Path:
     """The shipped configurations: inside an installed package, at the top of a source tree."""
     installed = Path(__file__).parents[1] / "configs"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
+
+
+@cache
+def shipped_targets(group: str) -> frozenset[str]:
+    """Every ``_target_`` that the shipped files of a group and of the groups inside it name."""
+    files = (config_dir() / group).rglob("*.yaml")
+    return frozenset(name for path in files for name in _TARGET.findall(path.read_text(encoding="utf-8")))
 
 
 def groups(folders: Sequence[Path]) -> list[str]:

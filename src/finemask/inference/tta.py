@@ -10,7 +10,7 @@ from torchvision.models.detection.transform import resize_boxes
 
 from finemask.errors import ConfigError
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.suppression.select import settle_masks
+from finemask.model.suppression import settle_masks
 from finemask.model.transform import ImageTransform
 from finemask.types import Detections
 

@@ -9,57 +9,28 @@ from typing import Any
 from finemask.errors import ConfigError
 from finemask.model.backbone import STAGES, PyramidBackbone
 from finemask.model.box_branch import box_branch_of
-from finemask.model.class_loss.cross_entropy import CrossEntropyLoss
+from finemask.model.class_losses import CrossEntropyLoss
+from finemask.model.cpu.roi_align import PyramidRoIAlign
+from finemask.model.cpu.winograd import use_winograd
 from finemask.model.heads import POOLED_BOX, POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
-from finemask.model.roi_pool import PyramidRoIAlign
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
-from finemask.model.winograd import use_winograd
 from finemask.types import Preprocessing, Suppression
 
-# What a model file may name. A file found on the internet must not choose code to run.
-BUILDERS: frozenset[str] = frozenset(
-    {
-        "finemask.model.backbone.resnet_fpn",
-        "finemask.model.backbone.mobilenet_fpn",
-        "finemask.model.backbone.timm_fpn",
-        "finemask.model.torchvision_backbone.torchvision_fpn",
-        "finemask.model.small_backbone.small_fpn",
-        "finemask.model.anchors.fpn_anchors",
-        "finemask.model.heads.two_mlp",
-        "finemask.model.heads.conv_fc",
-        "finemask.model.heads.mask_convs",
-        "finemask.model.box_predictor.linear.LinearBoxPredictor",
-        "finemask.model.box_predictor.cosine.CosineBoxPredictor",
-        "finemask.model.box_predictor.multi_expert.multi_expert",
-        "finemask.model.box_predictor.cascade.CascadeBoxPredictor",
-        "finemask.model.box_predictor.iterative.IterativeBoxPredictor",
-        "finemask.model.mask_predictor.fcn.FCNMaskPredictor",
-        "finemask.model.mask_predictor.deep_fcn.DeepFCNMaskPredictor",
-        "finemask.model.mask_predictor.mask_iou.MaskIoUMaskPredictor",
-        "finemask.model.mask_predictor.point_rend.PointRendMaskPredictor",
-        "finemask.model.class_loss.cross_entropy.CrossEntropyLoss",
-        "finemask.model.class_loss.focal.FocalLoss",
-        "finemask.model.class_loss.label_smoothing.LabelSmoothingLoss",
-        "finemask.model.box_loss.smooth_l1.SmoothL1BoxLoss",
-        "finemask.model.box_loss.l1.L1BoxLoss",
-        "finemask.model.box_loss.giou.GIoUBoxLoss",
-        "finemask.model.box_loss.diou.DIoUBoxLoss",
-        "finemask.model.box_loss.ciou.CIoUBoxLoss",
-        "finemask.model.mask_loss.bce.BCEMaskLoss",
-        "finemask.model.mask_loss.boundary.BoundaryMaskLoss",
-        "finemask.model.mask_loss.dice_bce.DiceBCEMaskLoss",
-        "finemask.model.mask_loss.edge.EdgeMaskLoss",
-        "finemask.model.sampler.random.RandomSampler",
-        "finemask.model.sampler.ohem.OHEMSampler",
-        "finemask.model.suppression.nms.NMS",
-        "finemask.model.suppression.class_agnostic.ClassAgnosticNMS",
-        "finemask.model.suppression.soft.SoftNMS",
-        "finemask.model.suppression.mask.MaskNMS",
-    }
-)
+# Where parts stood in files of earlier versions; a model file keeps the names of its day.
+_MOVED = {
+    "box_loss": "box_losses",
+    "class_loss": "class_losses",
+    "mask_loss": "mask_losses",
+    "sampler": "samplers",
+    "suppression": "suppression",
+    "anchors": "rpn",
+    "box_predictor.cosine": "box_predictor.linear",
+    "box_predictor.iterative": "box_predictor.cascade",
+    "mask_predictor.deep_fcn": "mask_predictor.fcn",
+}
 
 
 def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None) -> MaskRCNN:
@@ -193,7 +164,7 @@ def _instantiate(
 ) -> Any:
     """Hydra's ``_target_`` and ``_partial_``, without Hydra and with an allow-list."""
     options = dict(node)
-    target = options.pop("_target_")
+    target = _today(options.pop("_target_"))
     is_partial = options.pop("_partial_", False)
     if allowed is not None and target not in allowed:
         raise ConfigError(
@@ -212,3 +183,13 @@ def _instantiate(
         return builder(**options, **arguments)
     except TypeError as error:
         raise ConfigError(f"{target} does not take these arguments: {error}", where=where) from error
+
+
+def _today(target: str) -> str:
+    """The present dotted name of a part that a file of an earlier version names."""
+    package, _, name = target.rpartition(".")
+    place = package.removeprefix("finemask.model.")
+    for old in (place, place.partition(".")[0]):
+        if package != place and old in _MOVED:
+            return f"finemask.model.{_MOVED[old]}.{name}"
+    return target

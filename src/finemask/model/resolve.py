@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.errors import ConfigError
-from finemask.model.class_loss.class_weights import weights_from_counts
+from finemask.model.class_losses import weights_from_counts
 from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors, resized_boxes
 
-_PYRAMID = "finemask.model.anchors.fpn_anchors"
+_PYRAMID = "finemask.model.rpn.fpn_anchors"
 _COCO_DETECTION_CAP = 100
 
 

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from finemask.model.box_branch import BoxContext, box_branch_of
-from finemask.model.box_criterion import BoxCriterion
+from finemask.model.box_branch import BoxContext, BoxCriterion, box_branch_of
 from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
-from finemask.model.samples import Sample, label_boxes
-from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.select import settle_masks
+from finemask.model.samplers import Sample, label_boxes
+from finemask.model.suppression import NMS, settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 

@@ -1,4 +1,4 @@
-"""torchvision's region proposal network with the same numbers from a third of the operations."""
+"""Region proposal network: torchvision's with the same numbers from a third of the operations, and its anchors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,72 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms
 
+from finemask.errors import ConfigError
 from finemask.ops.matching import match_boxes, sample_balanced
-from finemask.ops.patches import patches_at
 from finemask.types import Target
+
+
+def patches_at(levels: Sequence[Tensor], locations: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Cuts square patches out of feature maps, wherever their centres lie.
+
+    Args:
+        levels: feature maps [B, C, H, W].
+        locations: int64 [N], centres, counted image after image, level after level, row after row.
+        radius: r; a patch has 2 r + 1 features a side.
+
+    Returns:
+        ``patches`` [N, 2 r + 1, 2 r + 1, C], whose features outside a map are those of its border, and ``inside``
+        bool [N, 2 r + 1, 2 r + 1], false there.
+    """
+    batch, channels, side = levels[0].shape[0], levels[0].shape[1], 2 * radius + 1
+    sizes = torch.tensor([level.shape[-2:] for level in levels], device=locations.device)  # [L, 2]
+    ends = sizes.prod(1).cumsum(0)
+    image, place = locations // ends[-1], locations % ends[-1]
+    level = torch.bucketize(place, ends, right=True)
+    (height, width), first = sizes[level].T, (ends - sizes.prod(1))[level]
+    reach = torch.arange(-radius, radius + 1, device=locations.device)
+    y = ((place - first) // width)[:, None] + reach
+    x = ((place - first) % width)[:, None] + reach
+    inside = _within(y, height)[:, :, None] & _within(x, width)[:, None, :]
+    line = (image * height)[:, None] + _clamped(y, height)
+    rows = (batch * first)[:, None, None] + (line * width[:, None])[:, :, None] + _clamped(x, width)[:, None, :]
+    features = torch.cat([of_level.permute(0, 2, 3, 1).reshape(-1, channels) for of_level in levels])
+    # Not features[rows], whose gradient is added up feature by feature.
+    return features.index_select(0, rows.flatten()).reshape(-1, side, side, channels), inside
+
+
+def _within(places: Tensor, length: Tensor) -> Tensor:
+    return (places >= 0) & (places < length[:, None])
+
+
+def _clamped(places: Tensor, length: Tensor) -> Tensor:
+    return places.clamp(min=0).minimum(length[:, None] - 1)
+
+
+def fpn_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], fit: str = "default") -> AnchorGenerator:
+    """Anchors of a feature pyramid.
+
+    Args:
+        sizes: side of a square anchor at each level, px of the resized image, finest level first.
+        aspect_ratios: height over width, the same at every level.
+        fit: ``default``; ``auto`` asks for other sizes, and ``resolve_model`` has put them here and taken it away.
+
+    Raises:
+        ConfigError: ``fit`` is something else, or still ``auto``.
+    """
+    if fit != "default":
+        raise ConfigError(
+            "'auto' must be numbers by now" if fit == "auto" else f"{fit!r} is neither default nor auto",
+            where="model.anchors.fit",
+            remedy="resolve_model() fills in what follows from the data." if fit == "auto" else None,
+        )
+    return AnchorGenerator(sizes=tuple((size,) for size in sizes), aspect_ratios=(tuple(aspect_ratios),) * len(sizes))
+
 
 _BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
 

@@ -15,7 +15,7 @@ from finemask.errors import ConfigError
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
 from finemask.model.build import build_suppression
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.suppression.nms import NMS
+from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
 from finemask.ops.paste import masks_to_rles
 from finemask.ops.sobel_refine import refine_mask

@@ -1,1 +1,1 @@
-"""Box features to class logits and box deltas; one file a variant."""
+"""Box features to class logits and box deltas."""

@@ -1,8 +1,147 @@
-"""The multi-expert box predictor, by the way in which RoIs are assigned to experts."""
+"""ME R-CNN: several box heads, each for its own kind of region, assigned by shape or by a learnt network."""
 
-from finemask.model.box_predictor.aspect_experts import AspectExperts
-from finemask.model.box_predictor.experts import ExpertBoxPredictor
-from finemask.model.box_predictor.learned_experts import LearnedExperts
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finemask.model.box_branch import BoxContext, box_losses
+from finemask.model.box_predictor.experts import AspectExperts, ExpertBoxPredictor
+from finemask.model.heads import POOLED_BOX
+from finemask.model.samplers import Sample
+
+_BETA = 1 / 9  # where smooth L1 turns linear, as in the plain loss
+
+
+class LearnedExperts(ExpertBoxPredictor):
+    """Experts with an expert assignment network (EAN), after ME R-CNN.
+
+    Lee, Eum & Kwon, "ME R-CNN" (arXiv 1704.01069v3), learn the assignment "without any supervision of expert
+    assignment", end to end. Their loss is not in what we could read of it; what follows is our reconstruction. The
+    network is a small one on the pooled feature, through which no gradient flows back. Its target is the expert whose
+    classification and box loss of the RoI is least; RoIs on which all experts are equally good teach it nothing, and a
+    term for balance (Fedus et al. 2021, arXiv 2101.03961, equation 4) keeps it from choosing one expert always: it is
+    the balanced choice of a network with random weights that tells equal experts apart. In the first steps every RoI
+    trains all experts; after these, the one that the network chooses. In training all experts see all RoIs.
+
+    Args:
+        in_channels: C, width of the box head's features.
+        num_classes: K + 1.
+        predictor: ``shared``: one for all experts, or ``own``: one for each.
+        num_experts: E.
+        hidden_channels: width of the network.
+        warmup_steps: training batches in which every RoI trains all experts.
+        balance: factor of the term for balance.
+        mixing: in evaluation, ``hard``: the chosen expert decides, or ``soft``: all do, by their probability.
+
+    Raises:
+        ValueError: another word for ``mixing``.
+    """
+
+    num_batches_tracked: Tensor  # torch's name for a count of training batches
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        predictor: str = "shared",
+        num_experts: int = 3,
+        hidden_channels: int = 64,
+        warmup_steps: int = 500,
+        balance: float = 0.01,
+        mixing: str = "hard",
+    ) -> None:
+        super().__init__(in_channels, num_classes, num_experts, predictor)
+        if mixing not in ("hard", "soft"):
+            raise ValueError(f"mixing is hard or soft, not {mixing}")
+        self.hidden_channels = hidden_channels
+        self.warmup_steps = warmup_steps
+        self.balance = balance
+        self.mixing = mixing
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def attach(self, box_head: nn.Module, channels: int) -> None:
+        """See ``BoxBranch``."""
+        super().attach(box_head, channels)
+        self.assigner = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * POOLED_BOX**2, self.hidden_channels),
+            nn.ReLU(),
+            nn.Linear(self.hidden_channels, self.num_experts),
+        )
+
+    def predict(self, context: BoxContext, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """See ``BoxBranch``."""
+        pooled = context.pool(boxes)
+        choice = self.assigner(pooled).float()
+        if self.mixing == "hard":
+            return self.routed(context, pooled, choice.argmax(dim=1))
+        logits, deltas = self._all(context, pooled)
+        share = choice.softmax(dim=1).t()[..., None]  # [E, R, 1]
+        return (share * logits).sum(dim=0), (share * deltas).sum(dim=0)
+
+    def losses(self, context: BoxContext, samples: list[Sample]) -> dict[str, Tensor]:
+        """See ``BoxBranch``."""
+        pooled = context.pool([sample.boxes for sample in samples])
+        logits, deltas = self._all(context, pooled)
+        choice = self.assigner(pooled.detach()).float()
+        if int(self.num_batches_tracked) < self.warmup_steps:
+            each = [
+                box_losses(context.box_loss, context.box_coder, *of_expert, samples)
+                for of_expert in zip(logits, deltas, strict=True)
+            ]
+            found = {name: torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
+        else:
+            rows = torch.arange(len(pooled), device=pooled.device)
+            chosen = choice.argmax(dim=1)
+            found = box_losses(context.box_loss, context.box_coder, logits[chosen, rows], deltas[chosen, rows], samples)
+        self.num_batches_tracked += 1
+        costs = roi_costs(context, logits.detach(), deltas.detach(), samples)
+        return found | {"loss_expert_assignment": assignment_loss(choice, costs, self.balance)}
+
+    def _all(self, context: BoxContext, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [E, R, K + 1] and deltas [E, R, 4 (K + 1)] of all experts."""
+        each = [self.expert(context, number, pooled) for number in range(self.num_experts)]
+        logits, deltas = (torch.stack(part) for part in zip(*each, strict=True))
+        return logits, deltas
+
+
+def roi_costs(context: BoxContext, logits: Tensor, deltas: Tensor, samples: list[Sample]) -> Tensor:
+    """Classification and box loss of every expert on every RoI alone, float [R, E].
+
+    Always cross entropy and smooth L1, whatever the model's loss: that is asked for its mean over a batch only.
+    """
+    labels = torch.cat([sample.labels for sample in samples])
+    boxes, gt_boxes = (torch.cat([sample[part] for sample in samples]) for part in (0, 3))
+    wanted = context.box_coder.encode_single(gt_boxes, boxes)
+    rows = torch.arange(len(labels), device=labels.device)
+    costs = []
+    for its_logits, its_deltas in zip(logits, deltas, strict=True):
+        of_label = its_deltas.reshape(len(labels), its_logits.shape[1], 4)[rows, labels]
+        off = functional.smooth_l1_loss(of_label, wanted, beta=_BETA, reduction="none").sum(dim=1)
+        costs.append(functional.cross_entropy(its_logits, labels, reduction="none") + torch.where(labels > 0, off, 0.0))
+    return torch.stack(costs, dim=1)
+
+
+def assignment_loss(choice: Tensor, costs: Tensor, balance: float) -> Tensor:
+    """The loss of the network that assigns experts.
+
+    Args:
+        choice: logits [R, E].
+        costs: of every expert on every RoI, [R, E].
+        balance: factor of the second term.
+
+    Returns:
+        Cross entropy with the cheapest expert, over RoIs whose experts differ; plus E · Σ (share of RoIs that choose
+        e) · (mean probability of e), which is least when all experts are chosen equally often. Zero without RoIs.
+    """
+    if not len(choice):
+        return choice.sum() * 0.0
+    num_experts = choice.shape[1]
+    differ = costs.amax(dim=1) > costs.amin(dim=1)
+    entropy = functional.cross_entropy(choice, costs.argmin(dim=1), reduction="none")
+    share = functional.one_hot(choice.argmax(dim=1), num_experts).float().mean(dim=0)
+    evenness = num_experts * (share * choice.softmax(dim=1).mean(dim=0)).sum()
+    return (entropy * differ).sum() / differ.sum().clamp(min=1) + balance * evenness
 
 
 def multi_expert(

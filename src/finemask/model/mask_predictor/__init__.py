@@ -1,1 +1,1 @@
-"""Mask features to mask logits; one file a variant."""
+"""Mask features to mask logits."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from finemask.model.roi_pool import PyramidRoIAlign
+from finemask.model.cpu.roi_align import PyramidRoIAlign
 
 
 def pyramid(batch, size, channels, strides, seed=0):

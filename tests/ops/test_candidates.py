@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from finemask.model.suppression.nms import NMS
-from finemask.model.suppression.select import settle_boxes
-from finemask.ops.suppression import ScoredBoxes, candidates_of, vote_boxes
+from finemask.model.suppression import NMS, settle_boxes
+from finemask.ops.boxes import ScoredBoxes, candidates_of, vote_boxes
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from finemask.ops.patches import patches_at
+from finemask.model.rpn import patches_at
 
 
 def pyramid(batch: int = 2, channels: int = 3):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from finemask.ops import winograd_maps
-from finemask.ops.winograd import winograd_conv2d, winograd_pays
+from finemask.model.cpu import winograd_maps
+from finemask.model.cpu.winograd import winograd_conv2d, winograd_pays
 
 
 def relative(found, exact):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import _filter_input, _setup_scales
 
-from finemask.ops.sparse import csr_tensor
+from finemask.model.cpu.sparse import csr_tensor
 
 
 class PyramidRoIAlign(MultiScaleRoIAlign):

@@ -1,7 +1,7 @@
 """How Winograd's method cuts feature maps into tiles, as sparse matrices.
 
 Tiles of 6 × 6 pixels overlap by two and give 4 × 4 results. Features are rows, one a pixel, and so a transform of all
-tiles of a piece is one matrix; see ``finemask.ops.winograd``.
+tiles of a piece is one matrix; see ``finemask.model.cpu.winograd``.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from finemask.ops.sparse import csr_tensor
+from finemask.model.cpu.sparse import csr_tensor
 
 TILE = 4  # results along one side of a tile
 _SIDE = TILE + 2  # pixels it reads

@@ -1,1 +1,0 @@
-"""Regression losses of the box head; one file a variant."""

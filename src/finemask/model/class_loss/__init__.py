@@ -1,1 +1,0 @@
-"""Classification losses of the box head; one file a variant."""

@@ -1,1 +1,0 @@
-"""Losses of the mask head; one file a variant."""

@@ -1,1 +1,0 @@
-"""Which proposals the box head trains on; one file a variant."""

@@ -1,0 +1,90 @@
+"""Which boxes the second stage trains on: their labels, and the samplers that choose among them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from finemask.ops.matching import match_boxes, sample_balanced
+from finemask.types import Target
+
+
+class Sample(NamedTuple):
+    """Boxes of one image and what they should become."""
+
+    boxes: Tensor  # [R, 4]
+    labels: Tensor  # int64 [R], -1..K
+    matched_idxs: Tensor  # int64 [R], position among the image's instances
+    gt_boxes: Tensor  # [R, 4], the matched instance's
+
+    def at(self, rows: Tensor) -> "Sample":
+        """Those at the given positions (int64) or where a mask (bool [R]) says so."""
+        return Sample(*(part[rows] for part in self))
+
+
+def label_boxes(boxes: Tensor, target: Target, fg_iou_thresh: float, bg_iou_thresh: float) -> Sample:
+    """Gives every box the label and the box of the instance that it overlaps most.
+
+    Args:
+        boxes: float [R, 4], xyxy px of the image that ``target`` is of.
+        target: ground truth; no instance is fine.
+        fg_iou_thresh: a box with at least this IoU has the instance's label.
+        bg_iou_thresh: a box with less is background, 0; between the two it is ignored, -1.
+
+    Returns:
+        All boxes, in their order.
+    """
+    gt_boxes = target["boxes"].to(boxes.dtype)
+    matched_idxs, kinds = match_boxes(boxes, gt_boxes, fg_iou_thresh, bg_iou_thresh)
+    if not len(gt_boxes):
+        return Sample(boxes, kinds, matched_idxs, boxes)  # a box that is its own target has finite deltas
+    labels = torch.where(kinds > 0, target["labels"][matched_idxs], kinds)
+    return Sample(boxes, labels, matched_idxs, gt_boxes[matched_idxs])
+
+
+class RandomSampler:
+    """Draws at most ``batch_size_per_image`` proposals, of which at most a fraction positive.
+
+    Args:
+        batch_size_per_image: proposals an image that the box head trains on.
+        positive_fraction: upper bound of the share of positives among them, 0..1.
+    """
+
+    def __init__(self, batch_size_per_image: int = 512, positive_fraction: float = 0.25) -> None:
+        self._batch_size = batch_size_per_image
+        self._positive_fraction = positive_fraction
+
+    def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """See ``finemask.types.ProposalSampler``."""
+        drawn = [sample_balanced(of_image, self._batch_size, self._positive_fraction) for of_image in labels]
+        return [torch.cat(pair).sort().values for pair in drawn]
+
+
+class OHEMSampler:
+    """Online hard example mining: the proposals of largest loss, positives and background each on their own.
+
+    Shrivastava, Gupta & Girshick 2016, "Training region-based object detectors with online hard example mining" (arXiv
+    1604.03540). Without their suppression of overlapping proposals and with the usual bound on the share of positives,
+    as in mmdetection's ``OHEMSampler``. All proposals go through the box head once more, without a gradient; a batch
+    norm in that head counts them too.
+
+    Args:
+        batch_size_per_image: proposals an image that the box head trains on.
+        positive_fraction: upper bound of the share of positives among them, 0..1.
+    """
+
+    def __init__(self, batch_size_per_image: int = 512, positive_fraction: float = 0.25) -> None:
+        self._batch_size = batch_size_per_image
+        self._positive_fraction = positive_fraction
+
+    def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """See ``finemask.types.ProposalSampler``."""
+        return [self._hardest(*of_image) for of_image in zip(labels, hardness(), strict=True)]
+
+    def _hardest(self, labels: Tensor, losses: Tensor) -> Tensor:
+        order = losses.argsort(descending=True, stable=True)
+        ranked = labels[order]
+        positives = order[ranked > 0][: int(self._batch_size * self._positive_fraction)]
+        background = order[ranked == 0][: self._batch_size - len(positives)]
+        return torch.cat([positives, background]).sort().values

@@ -1,1 +1,0 @@
-"""Which of several overlapping candidates are detections; one file a variant."""
