@@ -98,7 +98,8 @@ def test_detections_and_masks_equal_torchvisions(pair, scenes):
     ours.roi_heads.detections_per_img = theirs.roi_heads.detections_per_img = 30
     with torch.inference_mode():
         mine = ours([image for image, _, _ in scenes])
-        reference = theirs([image.double() / 255 for image, _, _ in scenes])
+        # each image alone, as ours goes: in a batch torchvision pads the smaller ones
+        reference = [theirs([image.double() / 255])[0] for image, _, _ in scenes]
     assert sum(len(found["boxes"]) for found in reference) > 50
     for found, expected in zip(mine, reference, strict=True):
         # Random weights give scores that tie to the last bit, and ties may come in another order.
