@@ -15,7 +15,7 @@ from torch import nn
 from finemask import model_file
 from finemask.errors import ModelFileError
 from finemask.model_file import load_model_file, read_header, save_model_file
-from finemask.model_header import ModelHeader, header_from_json, header_to_json
+from finemask.model_header import ModelHeader, TrainingSizes, header_from_json, header_to_json
 from finemask.types import Category, Preprocessing
 
 CONFIG = {"_target_": "finemask.tests.Small", "width": 3}
@@ -46,6 +46,14 @@ def _fake_build(monkeypatch):
     monkeypatch.setattr(finemask.model, "build", fake, raising=False)
 
 
+SIZES = {
+    "images_px": [256, 300, 1024],
+    "scale": [0.5, 1, 2.5],
+    "objects_px": [3, 9.5, 40],
+    "objects_seen_px": [4, 10, 50],
+}
+
+
 def make_header(**changes) -> ModelHeader:
     values = {
         "model": CONFIG,
@@ -54,6 +62,7 @@ def make_header(**changes) -> ModelHeader:
         "thresholds": {"global": 0.6, "per_class": {"fig": 0.7}},
         "metrics": {"segm": {"AP": 0.5, "APl": None}},
         "data_fingerprint": "abc",
+        "training_sizes": TrainingSizes((256, 300, 1024), (0.5, 1.0, 2.5), (3.0, 9.5, 40.0), (4.0, 10.0, 50.0)),
         "licenses": {"backbone": "BSD-3-Clause"},
     }
     return ModelHeader(**(values | changes))
@@ -218,6 +227,13 @@ def test_weights_that_do_not_fit_the_described_model(tmp_path):
             load_model_file(path)
 
 
+def test_a_file_from_before_training_sizes_says_nothing_of_them():
+    content = header_to_json(make_header())
+    assert content["training_sizes"] == SIZES
+    del content["training_sizes"]
+    assert header_from_json(content).training_sizes is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -228,6 +244,11 @@ def test_weights_that_do_not_fit_the_described_model(tmp_path):
         {"model": []},
         {"preprocessing": {}},
         {"metrics": 3},
+        {"training_sizes": 3},
+        {"training_sizes": {"scale": [1, 2, 3]}},
+        {"training_sizes": {**SIZES, "scale": [1, 3, 2]}},
+        {"training_sizes": {**SIZES, "scale": [float("nan"), 3, 4]}},
+        {"training_sizes": {**SIZES, "objects_px": [0, 3, 4]}},
     ],
 )
 def test_headers_that_cannot_be_meant(change):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +18,25 @@ def _versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingSizes:
+    """How large the training images and their objects were, before augmentation.
+
+    An object's side is the root of its box's area.
+
+    Args:
+        images_px: longer side of the smallest, the median and the largest image, px.
+        scale: least, median and greatest factor that the model resizes them by, as in prediction.
+        objects_px: 5th, 50th and 95th percentile of the objects' sides, px of the image file.
+        objects_seen_px: the same in px of the resized image, as the model sees them.
+    """
+
+    images_px: tuple[int, int, int]
+    scale: tuple[float, float, float]
+    objects_px: tuple[float, float, float]
+    objects_seen_px: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelHeader:
     """Everything needed to rebuild and to judge a model.
 
@@ -30,6 +49,8 @@ class ModelHeader:
             may be the same again for each of ``POINTS``; files written before finemask knew them have none.
         metrics: the content of the run's ``metrics.json``, or as much of it as is known.
         data_fingerprint: of the training annotations.
+        training_sizes: of the training images and objects; None where there were no objects, and in files written
+            before finemask noted them.
         held_out: the part of the training images it was not trained on, such as ``1/2``; empty: none.
         versions: package name to version, of where the model was made.
         licenses: what the weights and data were derived from, as plain notes: name to note.
@@ -43,6 +64,7 @@ class ModelHeader:
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
+    training_sizes: TrainingSizes | None = None
     held_out: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
     licenses: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +118,7 @@ def header_to_json(header: ModelHeader) -> dict[str, Any]:
         "thresholds": dict(header.thresholds),
         "metrics": dict(header.metrics),
         "data_fingerprint": header.data_fingerprint,
+        "training_sizes": None if header.training_sizes is None else _listed(header.training_sizes),
         "held_out": header.held_out,
         "versions": dict(header.versions),
         "licenses": dict(header.licenses),
@@ -133,11 +156,27 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
         thresholds=_mapping(content["thresholds"], "thresholds"),
         metrics=_mapping(content["metrics"], "metrics"),
         data_fingerprint=str(content["data_fingerprint"]),
+        training_sizes=_training_sizes(content.get("training_sizes")),
         held_out=str(content.get("held_out", "")),
         versions={str(key): str(value) for key, value in content["versions"].items()},
         licenses={str(key): str(value) for key, value in content["licenses"].items()},
         sha256=str(content["sha256"]),
     )
+
+
+def _listed(sizes: TrainingSizes) -> dict[str, list[float]]:
+    return {name: list(values) for name, values in asdict(sizes).items()}
+
+
+def _training_sizes(content: Any) -> TrainingSizes | None:
+    if content is None:
+        return None
+    values = {of.name: _three(_mapping(content, "training_sizes")[of.name]) for of in fields(TrainingSizes)}
+    for name, three in values.items():
+        if not (0 < three[0] <= three[1] <= three[2] < math.inf):
+            raise ValueError(f"{name} must be three ascending sizes, not {three}")
+    least, median, most = map(round, values.pop("images_px"))
+    return TrainingSizes((least, median, most), **values)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

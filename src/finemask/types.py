@@ -89,6 +89,10 @@ class Preprocessing:
     image_std: tuple[float, float, float]
     clahe: float = 0.0
 
+    def scale(self, size_hw: tuple[int, int]) -> float:
+        """The factor that brings an image of this height and width to the model's size, outside of training."""
+        return min(self.min_size[-1] / min(size_hw), self.max_size / max(size_hw))
+
 
 class BoxPredictorFactory(Protocol):
     """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)].

@@ -7,6 +7,7 @@ from inference_data import CATEGORIES, ColourModel, colour_header, make_instance
 
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
+from finemask.model_header import TrainingSizes
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def tiny_model_file(tmp_path_factory) -> Path:
         preprocessing=model.preprocessing,
         metrics={"segm": {"AP": 0.5, "APs": None}, "operating_point": {"f1": 0.3, "threshold": 0.2}},
         licenses={"pretrained weights": "none at all"},
+        training_sizes=TrainingSizes((256, 320, 1024), (0.1, 0.4, 0.5), (7.2, 20, 1050), (1.8, 7, 170)),
     )
     save_model_file(path, model.state_dict(), header)
     return path

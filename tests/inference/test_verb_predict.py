@@ -7,6 +7,7 @@ from PIL import Image
 
 from finemask import cli
 from finemask.inference.predictor import Predictor
+from finemask.model_header import TrainingSizes
 from finemask.verbs import predict as verb
 
 
@@ -43,6 +44,19 @@ def test_a_folder_in_overlays_and_coco_out(photos, colours_for_a_model, capsys):
     ):
         assert text in printed.out
     assert "[1/3] a.png: 1 red fig, 1 green/date" in printed.err
+
+
+def test_images_too_large_for_what_the_model_knows_are_one_warning(photos, colours_for_a_model, capsys):
+    sizes = TrainingSizes((60, 60, 60), (3.2, 3.2, 3.2), (5, 10, 20), (16, 32, 64))
+    colours_for_a_model.header = colour_header(training_sizes=sizes)
+    assert cli.main(["predict", "model=m", "source=photos", "output=out", "save=csv"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    for name in "xy":
+        Image.fromarray(rectangles(900, 900)).save(photos / f"{name}.png")
+    assert cli.main(["predict", "model=m", "source=photos", "output=out", "save=csv"]) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("warning: ") == 1
+    assert "warning: 2 images are shrunk far for the model: x.png (900 × 900 px) to 14.2%" in printed
 
 
 def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colours_for_a_model, capsys):

@@ -1,6 +1,7 @@
 """A model that is ready to be asked: images in, ``Instances`` out."""
 
 import logging
+import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.inference.instances import Instances, instances_from_detections
+from finemask.inference.scale import ScaleWatch
 from finemask.inference.sources import NamedImage, One, Source, is_single, read_images
 from finemask.model_file import load_model_file
 from finemask.model_header import POINTS, ModelHeader
@@ -73,6 +75,7 @@ class Predictor:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.header = header
+        self._told_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
 
     @property
     def categories(self) -> Sequence[Category]:
@@ -141,15 +144,30 @@ class Predictor:
 
     @overload
     def stream(
-        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: Literal["raise"] = ...
+        self,
+        source: Source,
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: Literal["raise"] = ...,
+        watch: ScaleWatch | None = ...,
     ) -> Iterator[Instances]: ...
     @overload
     def stream(
-        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: OnError = ...
+        self,
+        source: Source,
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: OnError = ...,
+        watch: ScaleWatch | None = ...,
     ) -> Iterator[Instances | None]: ...
 
     def stream(
-        self, source: Source, threshold: Threshold = "auto", batch_size: int = 4, on_error: OnError = "raise"
+        self,
+        source: Source,
+        threshold: Threshold = "auto",
+        batch_size: int = 4,
+        on_error: OnError = "raise",
+        watch: ScaleWatch | None = None,
     ) -> Iterator[Instances | None]:
         """As ``predict``, one image after another, holding no more than a batch.
 
@@ -158,6 +176,8 @@ class Predictor:
             threshold: as of ``predict``.
             batch_size: as of ``predict``; so many images are read before the first is answered.
             on_error: as of ``predict``.
+            watch: is told of every image; see ``watch_scale``. Without one, the log says in the end whether images were
+                too large for what the model was trained on.
 
         Raises:
             DataError: as of ``predict``.
@@ -170,6 +190,7 @@ class Predictor:
         if not (on_error in ("raise", "skip") or callable(on_error)):
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
+        watched = watch or self.watch_scale()
         for batch in _batches(read_images(source, report), batch_size):
             images = [named for named in batch if named is not None]
             found = iter(self._detect(images) if images else [])
@@ -177,7 +198,7 @@ class Predictor:
                 if named is None:
                     yield None
                     continue
-                yield instances_from_detections(
+                instances = instances_from_detections(
                     next(found),
                     self.categories,
                     threshold_of,
@@ -185,6 +206,16 @@ class Predictor:
                     name=named.name,
                     path=named.path,
                 )
+                watched.add(instances)
+                yield instances
+        worst = watched.worst
+        if watch is None and worst is not None and worst.scale <= self._told_scale / 2:
+            self._told_scale = worst.scale
+            log.warning("%s", watched.in_words())
+
+    def watch_scale(self) -> ScaleWatch:
+        """What notices images that are too large for what the model was trained on."""
+        return ScaleWatch(getattr(self.model, "preprocessing", self.header.preprocessing), self.header.training_sizes)
 
     def _threshold(self, threshold: Threshold) -> Callable[[str], float]:
         if isinstance(threshold, Mapping):

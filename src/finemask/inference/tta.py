@@ -12,7 +12,7 @@ from finemask.errors import ConfigError
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import settle_masks
 from finemask.model.transform import ImageTransform
-from finemask.types import Detections
+from finemask.types import Detections, Preprocessing
 
 Tta: TypeAlias = str | int | Sequence[str | int]
 
@@ -53,6 +53,11 @@ class AugmentedMaskRCNN(nn.Module):
         self.model = model
         self.views = list(views)
         self.transforms = nn.ModuleList(_transform(model, view.min_size) for view in views)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the largest view does to an image."""
+        return max((_preprocessing(transform) for transform in self.transforms), key=lambda own: own.min_size[-1])
 
     def forward(self, images: Sequence[Tensor]) -> list[Detections]:
         """One ``Detections`` an image, in that image's own pixels; each goes alone, as in ``MaskRCNN.detect``.
@@ -148,6 +153,11 @@ def parse_views(tta: Tta, own_size: int) -> list[View]:
     chosen = sizes or [own_size]
     mirrored = [View(size, is_flipped=True) for size in chosen] if flips else []
     return [View(size) for size in chosen] + mirrored
+
+
+def _preprocessing(transform: nn.Module) -> Preprocessing:
+    assert isinstance(transform, ImageTransform)
+    return transform.preprocessing
 
 
 def _means(of_views: Sequence[Sequence[Tensor]]) -> list[Tensor]:

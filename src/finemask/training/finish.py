@@ -7,19 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import save_model_file
-from finemask.model_header import POINTS, ModelHeader
+from finemask.model_header import POINTS, ModelHeader, TrainingSizes
+from finemask.ops.anchors import resized_boxes
+from finemask.training.anchors import trained_boxes
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.console import show_table
 from finemask.training.module import MaskRCNNModule
 from finemask.training.tables import results_table
+from finemask.types import Preprocessing
+
+_ENDS_AND_MIDDLE, _MOST = (0, 50, 100), (5, 50, 95)  # percentiles of sizes that a model file holds
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +116,7 @@ def finish(
             thresholds=model_thresholds(metrics["val"]),
             metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
             data_fingerprint=datamodule.train_index.fingerprint,
+            training_sizes=training_sizes(datamodule.train_index, module.model.preprocessing),
             held_out=datamodule.held_out or "",
             licenses=_licences(str(model_config["weights"])),
         ),
@@ -136,6 +144,39 @@ def model_thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
             for point in POINTS
         },
     }
+
+
+def training_sizes(index: Any, preprocessing: Preprocessing) -> TrainingSizes | None:
+    """How large images and objects are; None where there are no objects.
+
+    Args:
+        index: a ``CocoIndex`` of the training split.
+        preprocessing: how the model resizes.
+    """
+    boxes, size_hw = trained_boxes(index)
+    if not len(boxes):
+        return None
+    images_hw = np.stack([index.heights, index.widths], axis=1)
+    scales = [preprocessing.scale((int(height), int(width))) for height, width in images_hw]
+    seen, _ = resized_boxes(boxes, size_hw, preprocessing.min_size[-1], preprocessing.max_size)
+    least, median, most = np.percentile(images_hw.max(axis=1), _ENDS_AND_MIDDLE).astype(int).tolist()
+    return TrainingSizes(
+        images_px=(least, median, most),
+        scale=_three(np.percentile(scales, _ENDS_AND_MIDDLE)),
+        objects_px=_three(np.percentile(_sides(boxes), _MOST)),
+        objects_seen_px=_three(np.percentile(_sides(seen), _MOST)),
+    )
+
+
+def _sides(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    width, height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).T
+    sides: NDArray[np.float64] = np.sqrt(width * height)
+    return sides
+
+
+def _three(values: NDArray[Any]) -> tuple[float, float, float]:
+    first, second, third = (round(float(value), 4) for value in values)
+    return first, second, third
 
 
 def _licences(weights: str) -> dict[str, str]:

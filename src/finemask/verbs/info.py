@@ -12,7 +12,7 @@ from rich.table import Table
 from safetensors import safe_open
 
 from finemask.model_file import ModelHeader, verify_model_file
-from finemask.model_header import header_to_json
+from finemask.model_header import TrainingSizes, header_to_json
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -99,12 +99,25 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
         numbers = (f"{key} {_number(point.get(key))}" for key in ("precision", "recall", "f1"))
         found.append(("at threshold", f"{_number(point.get('threshold'))}: {', '.join(numbers)}"))
     found.append(("training data", header.data_fingerprint or "not recorded"))
+    if header.training_sizes is not None:
+        found.extend(sizes_rows(header.training_sizes))
     if header.held_out:
         found.append(("held out", f"part {header.held_out} of the training images, which it has not seen"))
     found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))
     found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
     found.append(("weights SHA-256", f"{header.sha256}, verified"))
     return found
+
+
+def sizes_rows(sizes: TrainingSizes) -> list[tuple[str, str]]:
+    """How large the training images and their objects were, in words."""
+    smallest, middle, largest = sizes.images_px
+    least, median, most = (f"{side:,.0f}" for side in sizes.objects_px)
+    seen = "{:,.0f} to {:,.0f}, half of them above {:,.0f}".format(*(sizes.objects_seen_px[i] for i in (0, 2, 1)))
+    return [
+        ("training images", f"longer side {smallest:,} to {largest:,} px, half of them above {middle:,} px"),
+        ("training objects", f"nine of ten are {least} to {most} px, half of all above {median}; {seen} as resized"),
+    ]
 
 
 def architecture(config: Mapping[str, Any]) -> str:

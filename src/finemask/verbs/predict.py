@@ -74,7 +74,8 @@ def main(cfg: DictConfig) -> int:
             progress.advance()
 
         source = items if ids is None else ids.items
-        answers = predictor.stream(source, options["threshold"], options["batch_size"], failed)
+        watch = predictor.watch_scale()
+        answers = predictor.stream(source, options["threshold"], options["batch_size"], failed, watch)
         found = (instances for instances in answers if instances is not None)
         if options["refine"] is not None:
             found = (instances.refined() for instances in found)
@@ -82,6 +83,8 @@ def main(cfg: DictConfig) -> int:
             found = (replace(instances, categories=ids.categories) for instances in found)
         record(found, writers, tally, progress, None if ids is None else ids.image_ids)
     show(Console(), tally)
+    if (text := watch.in_words()) is not None:
+        Console(stderr=True).print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
     if ids is not None and ids.missing:
         print(missing_in_words(ids.missing, ids.path))
     if tally.failures:
