@@ -56,6 +56,12 @@ class Item:
         """Whether it holds several images."""
         return isinstance(self.content, Path) and self.content.suffix.lower() in VIDEO_SUFFIXES
 
+    @property
+    def frames(self) -> str:
+        """What the names of a video's frames begin with."""
+        folder = PurePosixPath(self.name).with_suffix("")
+        return f"{folder}/{folder.name}_"
+
     def __len__(self) -> int:
         """Images in it, as far as is known beforehand."""
         return count_frames(Path(str(self.content))) if self.is_video else 1
@@ -67,9 +73,8 @@ class Item:
             DataError: it cannot be read.
         """
         if self.is_video:
-            folder = PurePosixPath(self.name).with_suffix("")
             for number, frame in read_frames(Path(str(self.content))):
-                yield NamedImage(f"{folder}/{folder.name}_{number:06d}", frame, None)
+                yield NamedImage(f"{self.frames}{number:06d}", frame, None)
         elif isinstance(self.content, Path):
             yield NamedImage(self.name, decode_image(self.content, self.size_hw), self.content)
         else:

@@ -17,6 +17,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.predictor import load
 from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
+from finemask.inference.writers.ledger import Ledger
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.verbs.detection_options import check_refinement, with_options
 from finemask.verbs.progress import Progress
@@ -61,6 +62,9 @@ def main(cfg: DictConfig) -> int:
     writers = open_writers(save, output, color_by=options["color_by"])
     items = list_items(options["source"])
     annotations = None if options["annotations"] is None else Path(options["annotations"])
+    ledger = Ledger(output, save)
+    names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
+    ledger.check(lambda image: image in names or image.startswith(videos))
     predictor = load(options["model"], options["device"])
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     ids = None if annotations is None else read_annotation_ids(annotations, items, predictor.categories)
@@ -81,7 +85,7 @@ def main(cfg: DictConfig) -> int:
             found = (instances.refined() for instances in found)
         if ids is not None:
             found = (replace(instances, categories=ids.categories) for instances in found)
-        record(found, writers, tally, progress, None if ids is None else ids.image_ids)
+        record(found, writers, ledger, tally, progress, None if ids is None else ids.image_ids)
     show(Console(), tally)
     if (text := watch.in_words()) is not None:
         Console(stderr=True).print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
@@ -95,6 +99,7 @@ def main(cfg: DictConfig) -> int:
 def record(
     found: Iterable[Instances],
     writers: Sequence[Writer],
+    ledger: Ledger,
     tally: Tally,
     progress: Progress,
     image_ids: Mapping[str, int] | None = None,
@@ -104,6 +109,7 @@ def record(
     Args:
         found: instances, image after image.
         writers: get all of them.
+        ledger: of the folder that they write to.
         tally: counts.
         progress: is told.
         image_ids: by name of the image; None numbers the images from 1 on.
@@ -115,8 +121,9 @@ def record(
             tally.empty += not len(instances)
             tally.instances.update(instances.class_names)
             tally.duplicates += len(instances.duplicates())
-            for writer in writers:
-                writer.add(instances, tally.images if image_ids is None else image_ids.get(instances.name))
+            image_id = tally.images if image_ids is None else image_ids.get(instances.name)
+            ledger.begin(instances)
+            ledger.replace(instances, [path for writer in writers for path in writer.add(instances, image_id)])
             progress.advance(line=f"{instances.name}: {_summary(instances)}")
     finally:
         tally.seconds = time.perf_counter() - start

@@ -31,12 +31,15 @@ class Writer(Protocol):
 
     def __init__(self, output: Path) -> None: ...
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Takes the instances of one more image.
 
         Args:
             instances: of the image.
             image_id: in a COCO file; None where the annotation file that was given does not have the image.
+
+        Returns:
+            The files that were written for this image.
         """
 
     def finish(self) -> list[Path]:

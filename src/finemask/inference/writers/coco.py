@@ -22,14 +22,15 @@ class CocoWriter:
         self._images: list[dict[str, Any]] = []
         self._categories: list[dict[str, Any]] = []
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Gathers one image; one without an id is left out."""
         if image_id is None:
-            return
+            return []
         height, width = instances.image_size_hw
         self._images.append({"id": image_id, "file_name": instances.name, "height": height, "width": width})
         self._categories = [category._asdict() for category in instances.categories]
         self._results.extend(instances.to_coco(image_id))
+        return []
 
     def finish(self) -> list[Path]:
         """Writes both files."""

@@ -17,7 +17,7 @@ class CropWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "crops"
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Cuts out the instances of one image; an instance without pixels has no crop.
 
         Raises:
@@ -25,15 +25,17 @@ class CropWriter:
         """
         if instances.image is None:
             raise ValueError("crops need the image")
-        folder = self._folder / output_stem(instances)
+        folder, written = self._folder / output_stem(instances), []
         for number, (rle, name) in enumerate(zip(instances.rles, instances.class_names, strict=True), start=1):
             mask, x0, y0 = rle_to_crop(rle)
             if not mask.size:
                 continue
             rgb = instances.image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
             rgba = np.dstack([rgb, mask.astype(np.uint8) * 255])
-            with atomic_path(folder / instance_file(number, name)) as path:
+            written.append(folder / instance_file(number, name))
+            with atomic_path(written[-1]) as path:
                 Image.fromarray(rgba).save(path)
+        return written
 
     def finish(self) -> list[Path]:
         """The folder of crops."""

@@ -30,9 +30,10 @@ class CsvWriter:
         self._file = output / "predictions.csv"
         self._lines: list[str] = [csv_text([])]
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Gathers the lines of one image."""
         self._lines.append(csv_text([instances], header=False))
+        return []
 
     def finish(self) -> list[Path]:
         """Writes the table."""

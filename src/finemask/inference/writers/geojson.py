@@ -17,9 +17,11 @@ class GeojsonWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "geojson"
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Writes one collection."""
-        write_json(self._folder / f"{output_stem(instances)}.geojson", geojson_document(instances), indent=None)
+        path = self._folder / f"{output_stem(instances)}.geojson"
+        write_json(path, geojson_document(instances), indent=None)
+        return [path]
 
     def finish(self) -> list[Path]:
         """The folder of collections."""

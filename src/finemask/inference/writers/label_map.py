@@ -21,10 +21,12 @@ class LabelMapWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "label_map"
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Writes one label map."""
-        with atomic_path(self._folder / f"{output_stem(instances)}.png") as path:
-            Image.fromarray(label_map(instances)).save(path)
+        path = self._folder / f"{output_stem(instances)}.png"
+        with atomic_path(path) as temporary:
+            Image.fromarray(label_map(instances)).save(temporary)
+        return [path]
 
     def finish(self) -> list[Path]:
         """The folder of label maps."""

@@ -21,10 +21,11 @@ class LabelmeWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "labelme"
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Writes one document."""
         path = self._folder / f"{output_stem(instances)}.json"
         write_json(path, labelme_document(instances, path.parent))
+        return [path]
 
     def finish(self) -> list[Path]:
         """The folder of documents."""

@@ -16,12 +16,14 @@ class MaskWriter:
     def __init__(self, output: Path) -> None:
         self._folder = output / "masks"
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Writes the masks of one image."""
-        folder = self._folder / output_stem(instances)
+        folder, written = self._folder / output_stem(instances), []
         for number, (rle, name) in enumerate(zip(instances.rles, instances.class_names, strict=True), start=1):
-            with atomic_path(folder / instance_file(number, name)) as path:
+            written.append(folder / instance_file(number, name))
+            with atomic_path(written[-1]) as path:
                 Image.fromarray(rle_to_mask(rle) * 255).save(path)
+        return written
 
     def finish(self) -> list[Path]:
         """The folder of masks."""

@@ -19,11 +19,13 @@ class OverlayWriter:
         self._folder = output / "overlay"
         self._color_by = color_by
 
-    def add(self, instances: Instances, image_id: int | None) -> None:
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
         """Draws one image."""
         picture = instances.draw(color_by=self._color_by)
-        with atomic_path(self._folder / f"{output_stem(instances)}.png") as path:
-            picture.save(path, compress_level=1)  # a third of the time of the default, a tenth larger
+        path = self._folder / f"{output_stem(instances)}.png"
+        with atomic_path(path) as temporary:
+            picture.save(temporary, compress_level=1)  # a third of the time of the default, a tenth larger
+        return [path]
 
     def finish(self) -> list[Path]:
         """The folder of pictures."""
