@@ -451,7 +451,7 @@ def test_what_could_not_be_met_is_said(dataset, capsys):
     assert "31 groups of images, none of them in two parts; the largest has 10 images." in printed
     assert "val lacks" in printed
     assert "lonely (1)" in printed
-    assert "1 of 6 classes have no instance" in printed
+    assert "1 of 6 classes has no instance" in printed
     report = json.loads((dataset / "out" / "split.json").read_text())
     assert report["groups"] == [[f"scan 30/{k}.png" for k in range(30, 40)]]
     assert report["classes"]["nobody"] == {part: {"images": 0, "instances": 0} for part in ("train", "val")}

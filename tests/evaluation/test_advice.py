@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
 from finemask.config import compose
-from finemask.evaluation import advice
+from finemask.evaluation import advice, caps
 from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
@@ -22,17 +22,26 @@ from finemask.evaluation.self_check import ground_truth_as_predictions
 NAMES = ("ant", "bee")
 
 
-def analysis_of(objects: list[tuple[int, list[float]]], found: list[tuple[int, list[float], float]]) -> dict[str, Any]:
+PRECISE = (0.5, 0.5)  # an interval under which every gain shows
+
+
+def analysis_of(
+    objects: list[tuple[int, list[float]]],
+    found: list[tuple[int, list[float], float]],
+    interval: tuple[float, float] | None = PRECISE,
+    cap: int | str = "auto",
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """One wide image; class and box of objects, class, box and score of detections."""
     dataset = {
         "images": [{"id": 1, "height": 1000, "width": 4000}],
         "categories": [{"id": number, "name": name} for number, name in enumerate(NAMES, start=1)],
         "annotations": [{"image_id": 1, "category_id": kind, "bbox": box} for kind, box in objects],
     }
-    evaluator = CocoEvaluator(ground_truth_from_dict(dataset), iou_types=["bbox"])
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset), iou_types=["bbox"], max_detections=cap)
     results = [{"image_id": 1, "category_id": kind, "bbox": box, "score": score} for kind, box, score in found]
     evaluator.add_results(results)
-    return analyse(evaluator)
+    return analyse(evaluator, interval, settings)
 
 
 def row(number: int, side: float, top: float = 0, step: float = 200) -> list[list[float]]:
@@ -52,7 +61,7 @@ def test_missed_small_objects_with_their_numbers():
     assert entry["gain"] == pytest.approx(40 / 101)
     assert entry["share"] == pytest.approx(1)
     assert entry["problem"] == (
-        "100% of the missing AP50 is missed objects under 16 px (4 of 5 such objects); put right, they would make it "
+        "100 % of the missing AP50 is missed objects under 16 px (4 of 5 such objects); put right, they would make it "
         "1.000, not 0.604"
     )
     assert "finemask data tile" in entry["remedy"]
@@ -108,7 +117,7 @@ def test_confusion_of_many_classes_names_none():
     evaluator.add_results(
         [{"image_id": 1, "category_id": (k + 1) % 13, "bbox": box, "score": 0.9} for k, box in enumerate(boxes)]
     )
-    (entry,) = analyse(evaluator)["advice"]
+    (entry,) = analyse(evaluator, PRECISE)["advice"]
     assert "13 detections of the wrong class, spread over 13 pairs of classes;" in entry["problem"]
 
 
@@ -138,8 +147,77 @@ def test_at_most_three_the_best_first_and_none_without_a_gain():
     assert len(analysis_of([(1, box) for box in boxes], [])["advice"]) == 1
 
 
+def crowd_of(number: int) -> list[list[float]]:
+    return [[20 * (place % 50), 20 * (place // 50), 15, 15] for place in range(number)]
+
+
+def test_a_cap_is_named_as_the_cause_and_nothing_else():
+    """150 perfect detections, of which 100 are counted: no picture and no label would mend that."""
+    boxes = crowd_of(150)
+    objects = [(1, box) for box in boxes]
+    (entry,) = analysis_of(objects, right(boxes), cap=100)["advice"]
+    assert entry["remedy"] == "max_detections=auto"
+    assert entry["problem"] == (
+        "100 % of the missing AP50 is 50 objects cut off by max_detections=100: of one class in one image no more are "
+        "counted; put right, they would make it 1.000, not 0.663"
+    )
+    assert entry["gain"] == pytest.approx(1 - 67 / 101)  # found: 2/3, recall levels 0 to .66
+    # where auto is the cap, asking for auto is no advice: a number is
+    first, last = boxes[:9], boxes[9]
+    found = [*((1, box, 0.99) for box in first), *[(1, [2000, 900, 9, 9], 0.95)] * 100, (1, last, 0.9)]
+    (entry,) = analysis_of([(1, box) for box in boxes[:10]], found)["advice"]
+    assert entry["problem"].startswith("100 % of the missing AP50 is 1 object cut off by max_detections=100")
+    assert entry["remedy"] == "max_detections=110"
+
+
+def test_objects_that_a_cap_did_not_cut_off_are_advised_on_apart():
+    boxes = crowd_of(150)
+    large = row(10, 100, top=600)
+    objects = [(1, box) for box in (*boxes, *large)]
+    advised = analysis_of(objects, right(boxes), cap=100)["advice"]
+    assert [entry["remedy"] for entry in advised if "max_detections" in entry["remedy"]] == ["max_detections=auto"]
+    (missed,) = (entry for entry in advised if "missed objects" in entry["problem"])
+    assert "missed objects (10 of 110)" in missed["problem"]  # 160, less the 50 that were cut off
+
+
+def test_the_cap_of_the_detector_is_named_where_it_can_be_known():
+    boxes = crowd_of(150)
+    objects, hundred = [(1, box) for box in boxes], right(boxes[:100])
+    for found, settings in ((hundred, None), (right(boxes[:37]), {"model.roi_heads.detections_per_img": 37})):
+        (entry,) = analysis_of(objects, found, settings=settings)["advice"]
+        assert f"more objects than the {len(found)} detections which are kept of an image" in entry["problem"]
+        assert "detections_per_img=225" in entry["remedy"]
+    for settings in (None, {"model.roi_heads.detections_per_img": 200}):  # just so many were found
+        (entry,) = analysis_of(objects, right(boxes[:37]), settings=settings)["advice"]
+        assert "missed objects" in entry["problem"]
+
+
+def test_no_gain_is_advised_that_the_images_cannot_show():
+    """Missed: 4 of 40 objects, a gain of 0.099."""
+    boxes = row(40, 100, step=100)
+    objects, found = [(1, box) for box in boxes], right(boxes[4:])
+    (entry,) = analysis_of(objects, found)["advice"]
+    assert entry["gain"] == pytest.approx(10 / 101)
+    assert analysis_of(objects, found, interval=(0.8, 0.99))["advice"] != []  # it shows 0.095
+    assert analysis_of(objects, found, interval=(0.78, 0.99))["advice"] == []
+    # without an interval: 1.96 √(0.9 · 0.1 / 40) is 0.093, and with 20 objects 0.131
+    assert len(analysis_of(objects, found, interval=None)["advice"]) == 1
+    assert analysis_of(objects[:20], right(boxes[2:20]), interval=None)["advice"] == []
+
+
+def test_a_value_in_use_is_said_and_not_asked_for():
+    crowded = [box for left in range(0, 2000, 400) for box in ([left, 0, 100, 100], [left + 20, 0, 100, 100])]
+    settings = {"model.roi_heads.nms_thresh": 0.5}
+    (entry,) = analysis_of([(1, box) for box in crowded], right(crowded[::2]), settings=settings)["advice"]
+    assert "model.roi_heads.nms_thresh (now 0.5)" in entry["remedy"]
+    boxes = row(5, 100)
+    (entry,) = analysis_of([(1, boxes[0])], [*right(boxes[:1]), *((1, box, 0.95) for box in boxes[1:])])["advice"]
+    assert "where no object is labelled" in entry["problem"]
+    assert "data.empty_images" not in entry["remedy"]  # keep is what it is
+
+
 def test_every_remedy_names_what_there_is():
-    source = Path(advice.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(part.__file__).read_text(encoding="utf-8") for part in (advice, caps))
     keys = set(re.findall(r"\b((?:model|data|trainer)\.[a-z_.]*[a-z_])\b", source))
     assert {"model.min_size", "model.roi_heads.nms_thresh", "data.repeat_threshold"} <= keys
     cfg = compose("train", ["data.root=x"])

@@ -25,7 +25,7 @@ def test_cells_say_what_they_count():
         "2 objects of fig reported as n&lt;t (20.0 % of the row)",
         "2 objects of fig missed (20.0 % of the row)",
         "3 objects of date reported as date (75.0 % of the row)",
-        "1 objects of date missed (25.0 % of the row)",
+        "1 object of date missed (25.0 % of the row)",
         "5 detections of fig where nothing is labelled (100.0 % of the row)",
     ]
     assert drawn.svg.count('class="heat right"') == 2

@@ -16,9 +16,21 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import coco_object, ground_truth_from_dict
 from finemask.evaluation.quiet import quiet_pycocotools
 from finemask.evaluation.report.findings import FalseDetection, Findings, find
+from finemask.evaluation.report.galleries import build_galleries
 from finemask.evaluation.report.mistakes import CONFUSED_SHOWN, FALSE_SHOWN, MISSED_SHOWN, plan_mistakes
 from finemask.evaluation.report.outcomes import PER_GALLERY, Outcome, choose, image_outcomes
-from finemask.evaluation.report.pictures import CROP_BYTES, WHOLE_BYTES, Window, _cut, _jpeg, draw_pair, window_around
+from finemask.evaluation.report.pictures import (
+    CROP_BYTES,
+    WHOLE_BYTES,
+    Drawn,
+    Window,
+    _cut,
+    _jpeg,
+    draw_pair,
+    draw_side,
+    window_around,
+)
+from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 
 
@@ -30,10 +42,11 @@ def evaluated(dataset, results, **options):
 
 def test_outcomes_add_up(tmp_path):
     dataset = random_dataset(11, images=8)
-    evaluation = evaluated(dataset, random_results(dataset, 12)).evaluate()
-    point = evaluation.metrics["operating_point"]
-    truth = ground_truth_from_dict(dataset)
-    outcomes = image_outcomes(truth, evaluation.curves, point["threshold"])
+    evaluator = evaluated(dataset, random_results(dataset, 12))
+    evaluation, truth = evaluator.evaluate(), evaluator.ground_truth
+    point, curves = evaluation.metrics["operating_point"], evaluation.curves
+    findings = find(truth, evaluator.results, curves.matches, curves.iou_type, point["threshold"])
+    outcomes = image_outcomes(truth, evaluator.results, findings)
     assert [outcome.image_id for outcome in outcomes] == list(truth.images)
     assert sum(outcome.found for outcome in outcomes) == point["true_positives"]
     assert sum(outcome.false for outcome in outcomes) == point["false_positives"]
@@ -86,7 +99,7 @@ def test_every_object_is_found_by_what_pycocotools_matches_with_it(seed, iou_typ
     dataset = random_dataset(seed, images=8, objects=12)
     evaluator = evaluated(dataset, random_results(dataset, seed + 50), iou_types=[iou_type])
     curves = evaluator.evaluate().curves
-    findings = find(evaluator.ground_truth, evaluator.results, curves, 0.0)
+    findings = find(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.0)
     assert findings.found_by == found_by_pycocotools(evaluator, iou_type)
     objects = {n for n, a in enumerate(evaluator.ground_truth.annotations) if not a["iscrowd"]}
     assert set(findings.missed) | set(findings.found_by) == objects
@@ -98,7 +111,9 @@ def test_findings_at_a_threshold_add_up_to_the_operating_point():
     evaluator = evaluated(dataset, random_results(dataset, 10))
     evaluation = evaluator.evaluate()
     point, results = evaluation.metrics["operating_point"], evaluator.results
-    findings = find(evaluator.ground_truth, results, evaluation.curves, point["threshold"])
+    findings = find(
+        evaluator.ground_truth, results, evaluation.curves.matches, evaluation.curves.iou_type, point["threshold"]
+    )
     assert len(findings.found_by) == point["true_positives"]
     assert len(findings.missed) == point["false_negatives"]
     assert len(findings.false) == point["false_positives"]
@@ -129,7 +144,7 @@ def test_mistakes_by_hand(dataset):
         [0, 2, 3],
         [
             FalseDetection(0, 0, 0.16),
-            FalseDetection(1, 2, 1.0),
+            FalseDetection(1, 2, 1.0, is_confused=True),
             FalseDetection(2, None, 0.0),
             FalseDetection(3, 1, 0.9),
         ],
@@ -215,7 +230,7 @@ def test_a_close_up_shows_its_object_framed_and_large():
     mask = np.zeros((600, 800), dtype=bool)
     mask[300:332, 400:432] = True
     annotation = {"category_id": 1, "iscrowd": 0, "bbox": [400, 300, 32, 32], "segmentation": mask_to_rle(mask)}
-    pair = draw_pair(image, [annotation], [], {1: "nut"}, around=[400, 300, 32, 32])
+    pair = draw_pair(image, [Drawn(annotation, VERDICTS["missed"])], [], {1: "nut"}, around=[400, 300, 32, 32])
     truth, prediction = decoded(pair.truth), decoded(pair.prediction)
     side = truth.shape[0]
     assert truth.shape == prediction.shape == (side, side, 3)
@@ -225,3 +240,61 @@ def test_a_close_up_shows_its_object_framed_and_large():
     for picture in (truth, prediction):  # the frame is on both sides, around the object
         assert picture[: side // 4].std() < 3
         assert picture[side // 4 : side // 3].max() > 230
+
+
+def nut(x, y, side, shape=(120, 400), **values):
+    mask = np.zeros(shape, dtype=bool)
+    mask[y : y + side, x : x + side] = True
+    return {"image_id": 1, "category_id": 1, "bbox": [x, y, side, side], "segmentation": mask_to_rle(mask)} | values
+
+
+def test_pictures_are_coloured_by_verdict(tmp_path):
+    """Found, missed, of the wrong class, false: 60 px each, 100 px apart."""
+    Image.new("RGB", (400, 120), (128, 128, 128)).save(tmp_path / "a.png")
+    places = {"found": 20, "missed": 120, "wrong-class": 220, "false": 320}
+    labels = [nut(places[name], 30, 60) for name in ("found", "missed", "wrong-class")]
+    results = [
+        nut(places["found"], 30, 60, score=0.9),
+        nut(places["wrong-class"], 30, 60, score=0.8, category_id=2),
+        nut(places["false"], 30, 60, score=0.7),
+    ]
+    dataset = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 120, "width": 400}],
+        "categories": [{"id": 1, "name": "nut"}, {"id": 2, "name": "fig"}],
+        "annotations": labels,
+    }
+    evaluator = evaluated(dataset, results)
+    curves = evaluator.evaluate().curves
+    findings = find(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.5)
+    galleries, unread = build_galleries(evaluator.ground_truth, evaluator.results, findings, 0.5, tmp_path)
+    (example,) = (example for gallery in galleries if gallery.whole for example in gallery.examples)
+    assert unread == []
+    assert example.outcome == Outcome(1, found=1, false=2, missed=2, confused=1)
+    truth, prediction = decoded(example.pair.truth), decoded(example.pair.prediction)
+
+    def drawn(picture, name):
+        return picture[60, places[name] + 30]
+
+    def expected(name):
+        return 0.24 * np.array(VERDICTS[name]) + 0.76 * 128
+
+    for picture, name, verdict in (
+        (truth, "found", "found"),
+        (truth, "missed", "missed"),
+        (truth, "wrong-class", "missed"),
+        (prediction, "found", "found"),
+        (prediction, "wrong-class", "wrong-class"),
+        (prediction, "false", "false"),
+    ):
+        assert np.abs(drawn(picture, name) - expected(verdict)).max() < 12, name  # JPEG
+    for picture, name in ((truth, "false"), (prediction, "missed")):
+        assert np.abs(drawn(picture, name) - 128).max() < 6
+
+
+def test_small_objects_carry_no_caption():
+    names = {1: "nut", 2: "fig"}
+    for side, is_written in ((19, False), (20, True)):
+        drawn = Drawn(nut(100, 50, side, (400, 600)), VERDICTS["found"])
+        picture = np.asarray(draw_side(np.zeros((400, 600, 3), np.uint8), [drawn], names, Window(0, 0, 600, 400)))
+        above = picture[30:49, 90:160]  # where the plate of its name stands
+        assert bool(above.any()) is is_written

@@ -1,6 +1,7 @@
 import colorsys
 import json
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 from pycocotools import mask as coco_mask
 
-from finemask.ops.colours import colours, relative_luminance, text_colour
+from finemask.ops.colours import ONE_OF_TWO, VERDICTS, colours, relative_luminance, text_colour, verdict_css
 from finemask.ops.draw import draw_instances, outline, upscale_factor
 from finemask.ops.labels import draw_labels, font_size
 from finemask.ops.rle_crop import rle_to_crop, run_lengths
@@ -81,6 +82,42 @@ def test_colours_are_stable_distinct_and_carry_readable_text():
     assert (text_colour((0, 0, 60)), text_colour((250, 250, 90))) == ((255, 255, 255), (16, 16, 16))
 
 
+SEEN_AS = {  # linear RGB as people see it: Machado, Oliveira & Fernandes 2009, severity 1
+    "all cones": np.eye(3),
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def oklab(linear):
+    """Björn Ottosson's perceptual space, in which a distance of 0.02 is just seen."""
+    cones = [[0.412221, 0.536333, 0.051446], [0.211903, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]]
+    to_lab = [[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+    return np.array(to_lab) @ np.cbrt(np.array(cones) @ linear)
+
+
+@pytest.mark.parametrize("kind", SEEN_AS)
+def test_verdicts_are_told_apart_with_any_colour_vision(kind):
+    def seen(colour):
+        value = np.array(colour) / 255
+        linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+        return oklab(np.clip(np.array(SEEN_AS[kind]) @ linear, 0, 1))
+
+    for (a, one), (b, other) in combinations(VERDICTS.items(), 2):
+        assert np.linalg.norm(seen(one) - seen(other)) > 0.12, (a, b)
+    for colour in (VERDICTS["found"], VERDICTS["missed"]):  # beside which it stands
+        assert np.linalg.norm(seen(ONE_OF_TWO) - seen(colour)) > 0.1
+
+
+def test_verdicts_stand_out_in_light_and_dark_and_a_page_has_the_same():
+    css = verdict_css()
+    for name, colour in (VERDICTS | {"one-of-two": ONE_OF_TWO}).items():
+        assert 1.05 / (relative_luminance(colour) + 0.05) >= 3  # WCAG for what is no text, on white
+        assert (relative_luminance(colour) + 0.05) / (relative_luminance((23, 27, 35)) + 0.05) >= 3  # a dark card
+        assert f"--{name}: #{colour[0]:02x}{colour[1]:02x}{colour[2]:02x};" in css
+
+
 @pytest.mark.parametrize(
     ("size", "factor"),
     [((256, 256), 3), ((399, 100), 1), ((400, 30), 1), ((1, 1), 8), ((64, 80), 8), ((3000, 20), 1)],
@@ -112,7 +149,7 @@ def test_pixels_outside_the_boxes_are_untouched_and_inside_they_are_blended():
             rles=[encode(mask)],
             boxes_xyxy=np.array([[100, 50, 300, 200.0]]),
             captions=[""],
-            color_keys=[4],
+            palette=colours([4]),
         )
     )
     assert np.array_equal(image, before)
@@ -128,7 +165,9 @@ def test_equal_keys_draw_equal_colours_on_black():
     image = np.zeros((400, 400, 3), np.uint8)
     boxes = np.array([[10, 10, 60, 60], [110, 10, 160, 60], [210, 10, 260, 60.0]])
     rles = [encode(rectangle(400, 400, *map(int, box))) for box in boxes]
-    drawn = np.asarray(draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=[""] * 3, color_keys=[1, 2, 1]))
+    drawn = np.asarray(
+        draw_instances(image, rles=rles, boxes_xyxy=boxes, captions=[""] * 3, palette=colours([1, 2, 1]))
+    )
     assert np.array_equal(drawn[10:60, 10:60], drawn[10:60, 210:260])
     assert not np.array_equal(drawn[10:60, 10:60], drawn[10:60, 110:160])
 

@@ -1,6 +1,8 @@
 """``finemask compare`` end to end on a dataset made by code."""
 
+import base64
 import copy
+import io
 import json
 import re
 
@@ -15,6 +17,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.run import write_evaluation
+from finemask.ops.colours import ONE_OF_TWO, VERDICTS
 from finemask.verbs.compare import main
 
 IMAGES = 24
@@ -108,6 +111,50 @@ def test_the_images_that_changed_are_counted_and_drawn(folder, compared):
     assert "http://" not in page
     assert "https://" not in page
     assert compared["segm"]["AP"]["verdict"] in page
+
+
+def test_labels_are_coloured_by_who_found_them(tmp_path):
+    """Four objects: found by both, by a, by b, by neither; and a false detection of b. Results have no masks here."""
+    Image.new("RGB", (500, 120), (128, 128, 128)).save(tmp_path / "1.png")
+
+    def thing(place, **values):
+        x = 20 + 100 * place
+        return {"image_id": 1, "category_id": 1, "bbox": [x, 30, 60, 60], **values}
+
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 120, "width": 500}],
+        "categories": [{"id": 1, "name": "nut"}],
+        "annotations": [thing(place, id=place + 1, iscrowd=0, area=3600) for place in range(4)],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    for name, places in (("a", (0, 1)), ("b", (0, 2, 4))):
+        (tmp_path / f"{name}.json").write_text(json.dumps([thing(place, score=0.9) for place in places]))
+    words = (f"a={tmp_path}/a.json", f"b={tmp_path}/b.json", f"annotations={tmp_path}/truth.json")
+    assert run(*words, f"images={tmp_path}", f"output={tmp_path}/out") == 0
+    page = (tmp_path / "out/index.html").read_text()
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), dtype=int)
+        for data in re.findall(r'data:image/jpeg;base64,([^"]+)', page)
+    ]
+    found, missed, false = (VERDICTS[name] for name in ("found", "missed", "false"))
+    expected = [
+        [found, ONE_OF_TWO, ONE_OF_TWO, missed, None],
+        [found, found, missed, missed, None],
+        [found, missed, found, missed, false],
+    ]
+    palette = (found, missed, false, ONE_OF_TWO)
+
+    def likeness(edge, colour):  # of a line of a pixel, from which JPEG has taken much
+        return edge @ (np.array(colour) - 128) / np.linalg.norm(np.array(colour) - 128)
+
+    for picture, colours in zip(pictures, expected, strict=True):
+        for place, colour in enumerate(colours):
+            beside = picture[55:65, 100 * place + 70 : 100 * place + 90].reshape(-1, 3) - 128  # across the box's side
+            edge = beside[np.abs(beside).sum(axis=1).argmax()]
+            if colour is None:
+                assert np.abs(edge).max() < 12
+            else:
+                assert max(palette, key=lambda known: likeness(edge, known)) == colour, (place, edge)
 
 
 def test_the_same_detections_show_no_difference(folder, tmp_path, capsys):

@@ -29,7 +29,7 @@ def test_two_files_into_one_dataset(shapes, tmp_path, capsys):
     assert next(row for row in rows if row[:1] == ["val"])[:4] == ["val", "2", "0", "18"]
     slivers = sum(bool(a["tile_of"].get("sliver")) for d in (train, val) for a in d["annotations"])
     assert slivers > 0
-    assert f"{slivers} slivers, parts with less than 20% of" in shown.out
+    assert f"{slivers} slivers, parts with less than 20 % of" in shown.out
     assert "written as crowd regions" in shown.out
     assert shown.err == ""
 

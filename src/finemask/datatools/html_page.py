@@ -6,6 +6,8 @@ from importlib.resources import files
 
 from markupsafe import Markup, escape
 
+from finemask.ops.colours import verdict_css
+
 _SORTING = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -50,7 +52,7 @@ def page(
     """
     if not isinstance(body_html, Markup):
         raise TypeError("body_html must be markupsafe.Markup: text from files has to be escaped first")
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    style = verdict_css() + files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     facts = Markup("").join(
         Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in (footer or {}).items()
     )

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.data.index import CocoIndex
+from finemask.ops.colours import colours
 from finemask.ops.decode import decode_image
 from finemask.ops.draw import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
@@ -143,7 +144,7 @@ def draw_view(view: View, size_wh: tuple[int, int]) -> Image.Image:
         rles=rles,
         boxes_xyxy=boxes[shown],
         captions=[view.captions[row] for row in shown],
-        color_keys=[view.keys[row] for row in shown],
+        palette=colours(view.keys[row] for row in shown),
     )
     return drawn if drawn.size == fitted else drawn.resize(fitted, Image.Resampling.LANCZOS)
 

@@ -1,8 +1,10 @@
 """Where the loss is: error types, confusion, slices and advice of an evaluation, for ``metrics.json``."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finemask.evaluation.advice import Findings, give_advice
+from finemask.evaluation.advice import Findings, detectable_gain, give_advice
+from finemask.evaluation.caps import find_caps
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.confusion import confusion_table
 from finemask.evaluation.matching import FOREGROUND_IOU, assign
@@ -13,11 +15,15 @@ from finemask.evaluation.slices import find_slices, slice_table
 from finemask.evaluation.tide import error_table, find_errors
 
 
-def analyse(evaluator: CocoEvaluator) -> dict[str, Any]:
+def analyse(
+    evaluator: CocoEvaluator, ap50_interval: Sequence[float] | None = None, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Looks at every detection beside every object of its image.
 
     Args:
         evaluator: with all detections added.
+        ap50_interval: of the AP50 that the advice is about, if it is known.
+        settings: values in use by their keys, such as ``model.min_size``, for the advice; those that are known.
 
     Returns:
         The keys ``errors``, ``confusion``, ``slices`` and ``advice`` of the metrics. All but the errors are of masks
@@ -40,10 +46,12 @@ def analyse(evaluator: CocoEvaluator) -> dict[str, Any]:
     at_point = assign(objects, candidates, overlaps, len(categories), point["iou"])
     confusion = confusion_table(at_point, point["threshold"], point["iou"], names, order)
     by_id = [category.name for category in sorted(ground_truth.categories, key=lambda category: category.id)]
-    findings = Findings(assignment, found, errors[iou_type], slices, by_id)
+    caps = find_caps(evaluator, assignment, iou_type, settings or {})
+    findings = Findings(assignment, found, errors[iou_type], slices, by_id, caps, ap50_interval, settings or {})
     return {
         "errors": errors,
         "confusion": confusion | {"iou_type": iou_type},
         "slices": slice_table(at_point, slices, point["threshold"]),
         "advice": give_advice(findings),
+        "detectable_gain": detectable_gain(findings),
     }

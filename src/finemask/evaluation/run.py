@@ -37,6 +37,7 @@ def write_evaluation(
     subtitle: str = "",
     provenance: Mapping[str, str] | None = None,
     training_curves: Sequence[Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> WrittenEvaluation:
     """Evaluates what the evaluator has collected and writes everything, each file whole or not at all.
 
@@ -49,6 +50,7 @@ def write_evaluation(
         subtitle: of the report.
         provenance: for the foot of the report.
         training_curves: for the report, rows of a run's ``metrics.csv``.
+        settings: values in use by their keys, such as ``model.min_size``, for the advice; those that are known.
     """
     output = Path(output)
     predictions = output / f"predictions{suffix}.json"
@@ -57,8 +59,9 @@ def write_evaluation(
     drop_images_of_others(predictions)
     evaluation = evaluator.evaluate()
     metrics = dict(evaluation.metrics)
-    metrics |= analyse(evaluator)
-    metrics |= uncertainty(evaluator, evaluation)
+    intervals = uncertainty(evaluator, evaluation)
+    of_ap = intervals["confidence_interval"].get(evaluator.iou_types[-1], {})
+    metrics |= analyse(evaluator, of_ap.get("AP50"), settings) | intervals
     metrics["source"] = _source(evaluator, images_dir)
     metrics_file = output / f"metrics{suffix}.json"
     write_json(metrics_file, metrics)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from finemask.ops.colours import colours
 from finemask.ops.draw import draw_instances
 from finemask.ops.files import write_json, write_text
 from finemask.ops.mask_iou import mask_iou, suppress
@@ -128,8 +129,8 @@ class Instances:
         if color_by not in ("instance", "class"):
             raise ValueError(f"color_by is 'instance' or 'class', not {color_by!r}")
         captions = [f"{name} {score:.2f}" for name, score in zip(self.class_names, self.scores, strict=True)]
-        keys = None if color_by == "instance" else [int(label) - 1 for label in self.labels]
-        return draw_instances(ground, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, color_keys=keys)
+        palette = None if color_by == "instance" else colours(int(label) - 1 for label in self.labels)
+        return draw_instances(ground, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
 
     def to_coco(self, image_id: int = 1) -> list[CocoResult]:
         """Entries of a COCO results file; category ids are those of the training annotations."""

@@ -1,4 +1,4 @@
-"""Colours that differ as much to the eye as their numbers do: hues of OKLCH, a golden-ratio step apart."""
+"""Colours of instances: any number that differ to the eye, hues of OKLCH a golden-ratio step apart; and of verdicts."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,27 @@ FIRST_HUE = 0.72  # a blue
 LIGHTNESS = (0.74, 0.66, 0.82)  # neighbours in number differ in lightness too; all show on black and on white
 CHROMA = 0.19
 
+# What became of an object or a detection. Chosen together: each two are told apart with any kind of colour vision, and
+# each stands out from white and from a dark page by a contrast of at least 3.
+VERDICTS: dict[str, Colour] = {
+    "found": (16, 167, 134),
+    "missed": (64, 82, 252),
+    "false": (254, 88, 16),
+    "wrong-class": (164, 59, 161),
+}
+ONE_OF_TWO: Colour = (190, 132, 0)  # found by one of two models, beside what both found or missed
+NO_VERDICT: Colour = (128, 136, 150)  # neither right nor wrong
+
 
 def colours(keys: Iterable[int]) -> list[Colour]:
     """One colour a key; equal keys give equal colours, on every machine and in every version of a picture."""
     return [_colour(int(key)) for key in keys]
+
+
+def verdict_css() -> str:
+    """The same for a page: ``var(--found)``, ``var(--missed)``, …, in light and dark alike, as in its pictures."""
+    shown = VERDICTS | {"one-of-two": ONE_OF_TWO}
+    return ":root { " + " ".join(f"--{name}: #{bytes(colour).hex()};" for name, colour in shown.items()) + " }\n"
 
 
 def text_colour(plate: Colour) -> Colour:

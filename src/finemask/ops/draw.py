@@ -16,6 +16,7 @@ from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle
 
 FILL_OPACITY = 0.42
+FAINT_OPACITY = 0.24  # where many instances have one colour: what is nested in another, and the picture, stay visible
 BOX_OPACITY = 0.75
 SMALL_PICTURE_PX = 400
 UPSCALED_TO_PX = 768
@@ -47,7 +48,8 @@ def draw_instances(
     rles: Sequence[Rle],
     boxes_xyxy: NDArray[np.floating],
     captions: Sequence[str],
-    color_keys: Sequence[int] | None = None,
+    palette: Sequence[Colour] | None = None,
+    fill_opacity: float = FILL_OPACITY,
 ) -> Image.Image:
     """Draws instances on a copy of a picture.
 
@@ -60,7 +62,8 @@ def draw_instances(
         rles: N masks of size [H, W].
         boxes_xyxy: [N, 4], px.
         captions: N texts, such as ``"fig 0.97"``.
-        color_keys: N whole numbers; equal keys get equal colours. Default: every instance its own.
+        palette: N colours. Default: every instance its own.
+        fill_opacity: of the masks, 0..1; their outlines are opaque.
 
     Returns:
         An RGB picture of [H, W] × ``upscale_factor(H, W)``.
@@ -69,21 +72,20 @@ def draw_instances(
         ValueError: the arguments disagree on N, or a mask's size on the picture's.
     """
     height, width = image.shape[:2]
-    keys = range(len(rles)) if color_keys is None else color_keys
+    palette = colours(range(len(rles))) if palette is None else palette
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    if not len(rles) == len(boxes) == len(captions) == len(keys):
-        raise ValueError(f"{len(rles)} masks, {len(boxes)} boxes, {len(captions)} captions and {len(keys)} colour keys")
+    if not len(rles) == len(boxes) == len(captions) == len(palette):
+        raise ValueError(f"{len(rles)} masks, {len(boxes)} boxes, {len(captions)} captions and {len(palette)} colours")
     for rle in rles:
         if list(rle["size"]) != [height, width]:
             raise ValueError(f"a mask of {rle['size']} (height, width) on a picture of {[height, width]}")
     factor = upscale_factor(height, width)
     canvas = _enlarged(image, factor)
-    palette = colours(keys)
     crops = [_crop(rle, factor, colour) for rle, colour in zip(rles, palette, strict=True)]
     crops.sort(key=lambda crop: -crop.mask.size)  # small ones last, so that none is hidden under a large one
     line = max(1, round(max(canvas.shape[:2]) / 420))
     for crop in crops:
-        _blend(_window(canvas, crop), crop.mask, crop.colour, FILL_OPACITY)
+        _blend(_window(canvas, crop), crop.mask, crop.colour, fill_opacity)
     for crop in crops:
         _blend(_window(canvas, crop), outline(crop.mask, line), crop.colour, 1.0)
     pixel_boxes = _pixel_boxes(boxes * factor, *canvas.shape[:2])

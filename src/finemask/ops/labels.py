@@ -18,6 +18,7 @@ from finemask.ops.colours import Colour, text_colour
 MAX_COVER = 0.20  # of the picture
 MAX_PLATE_TO_BOX = 2.0  # area of a plate to that of its box
 MIN_FONT_PX, MAX_FONT_PX = 11, 72
+LEAST_CAPTIONED_PX = 20  # an object in an example picture that is smaller is shown, and not written upon
 
 _SCORE = re.compile(r"\s+[01]?\.\d+%?$|\s+\d+%$")
 
@@ -31,6 +32,11 @@ class _Plate(NamedTuple):
 def font_size(height: int, width: int) -> int:
     """Font size in px for a picture, growing with its longer side."""
     return int(np.clip(round(max(height, width) / 62), MIN_FONT_PX, MAX_FONT_PX))
+
+
+def is_captioned(width: float, height: float) -> bool:
+    """Whether an object of an example picture is large enough for a caption: the root of its box's area decides."""
+    return width * height >= LEAST_CAPTIONED_PX**2
 
 
 def draw_labels(

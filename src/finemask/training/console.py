@@ -12,6 +12,8 @@ from rich import get_console
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from finemask.ops.wording import percent, plural
+
 _LOG_WIDTH = 110
 _NAMED_CLASSES = 8
 # Warnings that tell a user nothing: beginnings of their texts, as regular expressions.
@@ -90,18 +92,16 @@ def say_next_steps(
     point, classes = metrics["operating_point"], metrics["per_class"]
     ap50 = metrics["segm"]["AP50"]
     more = f" and {len(classes) - _NAMED_CLASSES:,} more" if len(classes) > _NAMED_CLASSES else ""
-    names = ", ".join(list(classes)[:_NAMED_CLASSES])
-    print(f"\nLearned {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {names}{more}")
+    print(f"\nLearned {plural(len(classes), 'class', 'classes')}: {', '.join(list(classes)[:_NAMED_CLASSES])}{more}")
     if point["recall"] is not None and ap50 is not None:
-        images = "1 image" if metrics["images"] == 1 else f"{metrics['images']:,} images"
-        print(f"On {images} it had not seen: mask AP50 {ap50:.3f}.")
+        print(f"On {plural(metrics['images'], 'image')} it had not seen: mask AP50 {ap50:.3f}.")
         if point["precision"] is None:
             print("It finds none of the objects yet. Train longer, or look at what it is shown:")
             print(f"  finemask data preview data.root={shown(Path(data['root']).absolute())} output=preview")
         else:
             print(
-                f"At score {point['threshold']:.2f} it finds {point['recall']:.0%} of the objects, and "
-                f"{point['precision']:.0%} of what it finds is right."
+                f"At score {point['threshold']:.2f} it finds {percent(point['recall'])} of the objects, and "
+                f"{percent(point['precision'])} of what it finds is right."
             )
     print("\nWritten:")
     for path in paths:

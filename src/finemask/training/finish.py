@@ -18,6 +18,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
 from finemask.ops.anchors import resized_boxes
+from finemask.ops.wording import plural
 from finemask.training.anchors import trained_boxes
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.evaluation import CocoEvaluation
@@ -73,6 +74,12 @@ def finish(
 
     if evaluation.step != content["global_step"]:  # else the last validation was of these very weights
         evaluation.step = None
+    settings = {
+        "model.min_size": model_config["min_size"],
+        "model.roi_heads.nms_thresh": model_config["roi_heads"]["nms_thresh"],
+        "model.roi_heads.detections_per_img": model_config["roi_heads"]["detections_per_img"],
+        "data.repeat_threshold": getattr(datamodule, "repeat_threshold", None),
+    }
     loaders = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}
     metrics: dict[str, Any] = {}
     paths: list[Path] = []
@@ -95,11 +102,11 @@ def finish(
                 "model": str(model_config["name"]),
             },
             training_curves=_metrics_rows(run_dir / "metrics.csv"),
+            settings=settings,
         )
         metrics[split] = written.metrics
         paths += written.paths
-        images = written.metrics["images"]
-        title = f"Best weights on {split}, {'1 image' if images == 1 else f'{images:,} images'}"
+        title = f"Best weights on {split}, {plural(written.metrics['images'], 'image')}"
         show_table(results_table(written.metrics, title))
     if not trainer.is_global_zero:
         return Finished({}, run_dir / "model.safetensors", [])

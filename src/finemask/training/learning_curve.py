@@ -16,6 +16,7 @@ from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.jackknife import jackknife_error
 from finemask.ops.files import sha256_of, write_json
 from finemask.ops.json_file import read_json
+from finemask.ops.wording import plural
 from finemask.training.finish import Finished
 from finemask.training.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
 from finemask.training.run import build_datamodule, train
@@ -118,7 +119,10 @@ def run_learning_curve(
     ground_truth = load_ground_truth(Path(cfg.data.root) / cfg.data.val)
     points = []
     for part in parts:
-        print(f"\n== {part.fraction:g} of the training images: {part.images} images, {part.objects} objects")
+        print(
+            f"\n== {part.fraction:g} of the training images: {plural(part.images, 'image')}, "
+            f"{plural(part.objects, 'object')}"
+        )
         run_dir = folder / part.name / "latest"
         if not (is_resumed and (run_dir / "metrics.json").is_file()):
             finished = train_one(_run_config(cfg, part, folder, whole / batches[part], is_resumed))

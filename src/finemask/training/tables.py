@@ -17,6 +17,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.norms import norm_notes
 from finemask.model.transfer import STAGE_NAMES
 from finemask.model.weights import LoadReport
+from finemask.ops.wording import plural
 
 _PARTS = (
     "backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
@@ -45,7 +46,7 @@ def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Gr
             f"{index.max_instances_per_image:,}",
             str(path.relative_to(root) if (path := Path(index.annotations_path)).is_relative_to(root) else path),
         )
-    return _block(f"Data: {root}, {num_categories:,} {'class' if num_categories == 1 else 'classes'}", table)
+    return _block(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table)
 
 
 def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:
@@ -104,7 +105,7 @@ def weights_table(report: LoadReport) -> Group:
     ]
     copies = Counter((_part(name), _part(plain)) for name, plain in report.seeds.items())
     notes = [
-        f"{part}: {count} of the tensors loaded are copies of {plain}'s" for (part, plain), count in copies.items()
+        f"{part}: {number} of the tensors loaded are copies of {plain}'s" for (part, plain), number in copies.items()
     ]
     notes += changed[:_SHOWN_SHAPES]
     if len(changed) > _SHOWN_SHAPES:

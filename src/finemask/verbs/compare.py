@@ -23,6 +23,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of
 from finemask.ops.files import write_json, write_text
+from finemask.ops.wording import count, plural
 
 _MARKER = "finemask compare"  # in every page of this verb
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -72,8 +73,10 @@ def main(cfg: DictConfig) -> int:
     triptychs, note = _pictures(truth, (a, b), comparison, images, examples)
     body = page_body(content, triptychs, note)
     foot = {"a": str(sides[0].path), "b": str(sides[1].path), "Ground truth": truth.source}
-    foot["Method"] = f"paired bootstrap over images, {content['resamples']} resamples, finemask {content['version']}"
-    lead = f"a is {sides[0].path}; b is {sides[1].path}; {content['images']} images."
+    foot["Method"] = (
+        f"paired bootstrap over images, {count(content['resamples'])} resamples, finemask {content['version']}"
+    )
+    lead = f"a is {sides[0].path}; b is {sides[1].path}; {plural(content['images'], 'image')}."
     html = page("Comparison", body, eyebrow=_MARKER, lead=lead, footer=foot)
     paths = [output / "compare.json", output / "index.html"]
     write_json(paths[0], content)
@@ -88,7 +91,8 @@ def show(console: Console, content: Mapping[str, Any]) -> None:
     """Prints the differences and what may be said of them."""
     for name in "ab":
         side = content[name]
-        text = f"{name}: {side['path']}: {side['detections']} detections in {side['images_with_detections']} images"
+        text = f"{name}: {side['path']}: {plural(side['detections'], 'detection')} in "
+        text += plural(side["images_with_detections"], "image")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for kind in (kind for kind in NOUNS if kind in content):
         table = Table("", box=box.SIMPLE_HEAD, title=NOUNS[kind], title_justify="left")
@@ -128,12 +132,12 @@ def _pictures(
 ) -> tuple[list[Triptych], str]:
     if not comparison.changes:
         return [], "In no image do the counts of found, missed and false differ."
-    changed = f"The counts differ in {len(comparison.changes)} of {len(truth.images)} images."
+    changed = f"The counts differ in {count(len(comparison.changes))} of {plural(len(truth.images), 'image')}."
     if images is None:
         return [], f"{changed} No folder of images is known; add images=FOLDER to see them."
     triptychs, unread = draw_changes(truth, *tables, comparison, images, examples)
     if unread:
-        changed += f" {len(unread)} could not be read from {images} ({', '.join(unread[:3])})."
+        changed += f" {count(len(unread))} could not be read from {images} ({', '.join(unread[:3])})."
     return triptychs, changed
 
 

@@ -18,7 +18,6 @@ from finemask.datatools.check.repaired_files import log_path, output_paths, writ
 from finemask.datatools.check.report import (
     as_json,
     contents,
-    plural,
     print_contents,
     print_problems,
     problem_as_json,
@@ -28,6 +27,7 @@ from finemask.datatools.check.run import RULES, findings_of, load_document, sort
 from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
+from finemask.ops.wording import plural
 from finemask.verbs.progress import Progress
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from finemask.config import plain
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
+from finemask.ops.wording import plural, word
 from finemask.verbs.progress import Progress
 
 _SHOWN_CLASSES = 12
@@ -70,8 +71,8 @@ def show(console: Console, done: Conversion, *, boxes: str, to: str) -> None:
     warn_of_boxes(say, done, boxes)
     root = done.output.root
     if done.output.linked or done.output.copied:
-        links = f"{done.output.linked:,} images linked, " if done.output.linked else ""
-        say(f"wrote {root}: {links}{done.output.copied:,} images copied")
+        links = f"{plural(done.output.linked, 'image')} linked, " if done.output.linked else ""
+        say(f"wrote {root}: {links}{plural(done.output.copied, 'image')} copied")
     else:
         say(f"wrote {root}: annotations without images")
     if done.preview is not None:
@@ -123,7 +124,8 @@ def warn_of_boxes(say: Any, done: Conversion, boxes: str) -> None:
     if not done.num_boxes:
         return
     total = sum(done.instances.values()) + (done.num_boxes if boxes == "drop" else 0)
-    count = f"{done.num_boxes:,} of {total:,} objects are boxes without an outline in the source"
+    are = word(done.num_boxes, "is a box", "are boxes")
+    count = f"{done.num_boxes:,} of {plural(total, 'object')} {are} without an outline in the source"
     if boxes == "keep":
         what = "They are kept as boxes with an empty segmentation. finemask trains masks: it refuses them"
         remedy = "Outline them in a labelling tool, or say boxes=drop, or boxes=rectangle to train on rectangles"

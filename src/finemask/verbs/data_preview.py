@@ -16,6 +16,7 @@ from finemask.model.build import preprocessing_from
 from finemask.model.transform import ImageTransform
 from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
+from finemask.ops.wording import plural, word
 from finemask.training.run import build_datamodule, prepare_data
 from finemask.verbs.data_preview_pairs import Pair, make_pair, open_split
 from finemask.verbs.progress import Progress
@@ -58,7 +59,8 @@ def main(cfg: DictConfig) -> int:
     for path in old:
         path.unlink()
     written = write_sheets(output, pairs, index, cfg, by_class)
-    print(f"{len(pairs)} images of {cfg.split}: as they are on disk, and as the model sees them in epoch {cfg.epoch}")
+    are = f"{word(len(pairs), 'it is', 'they are')} on disk, and as the model sees {word(len(pairs), 'it', 'them')}"
+    print(f"{plural(len(pairs), 'image')} of {cfg.split}: as {are} in epoch {cfg.epoch}")
     print(f"wrote {', '.join(map(str, written))}")
     return 0
 

@@ -13,6 +13,7 @@ from finemask.datatools.preview import Stored, View, load_stored, view_of_tensor
 from finemask.datatools.tracing import Tracing
 from finemask.errors import ConfigError
 from finemask.model.transform import ImageTransform
+from finemask.ops.wording import plural
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,11 @@ def make_pair(dataset: InstanceDataset, item: Any, transform: ImageTransform, by
 def _stored_facts(index: CocoIndex, row: int, stored: Stored) -> str:
     height, width = stored.image.shape[:2]
     crowd = " and crowd" if stored.crowd is not None else ""
-    return f"id {index.image_ids[row]} · {width} x {height} px · {_objects(len(stored.labels))}{crowd}"
+    return f"id {index.image_ids[row]} · {width} x {height} px · {plural(len(stored.labels), 'object')}{crowd}"
 
 
 def _seen_facts(height: int, width: int, tags: list[int], num_own: int) -> str:
     own = sum(tag <= num_own for tag in tags)
     gone, added = num_own - own, len(tags) - own
     changes = ", ".join([f"{gone} gone"] * bool(gone) + [f"{added} added"] * bool(added))
-    return f"{width} x {height} px · {_objects(len(tags))}" + (f" ({changes})" if changes else "")
-
-
-def _objects(number: int) -> str:
-    return f"{number} object" if number == 1 else f"{number} objects"
+    return f"{width} x {height} px · {plural(len(tags), 'object')}" + (f" ({changes})" if changes else "")

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from finemask.datatools.split.groups import Groups
+from finemask.ops.wording import count, percent, plural, word
 
 _MOST_CLASSES = 40
 _OFF = 0.02  # difference from the share asked for that is worth a word, when a whole image could mend it
@@ -72,9 +73,12 @@ def classes_table(
     for k in order[:_MOST_CLASSES].tolist():
         counts = [(images[:, k].sum(), instances[:, k].sum()), *zip(images[:, k], instances[:, k], strict=True)]
         table.add_row(classes[k], *(f"{a:,} ({b:,})" if b else "–" for a, b in counts))
-    hidden = [f"{len(order) - _MOST_CLASSES} rarer classes are in split.json"] if len(order) > _MOST_CLASSES else []
-    unused = len(classes) - len(present)
-    hidden += [f"{unused} of {len(classes)} classes have no instance"] if unused else []
+    hidden = []
+    if (rarer := len(order) - _MOST_CLASSES) > 0:
+        hidden.append(f"{plural(rarer, 'rarer class is', 'rarer classes are')} in split.json")
+    if unused := len(classes) - len(present):
+        of_all = f"{count(unused)} of {plural(len(classes), 'class', 'classes')}"
+        hidden.append(f"{of_all} {word(unused, 'has', 'have')} no instance")
     table.caption = "; ".join(hidden) or None
     table.caption_justify = "left"
     return table
@@ -92,16 +96,17 @@ def remarks(
     yield from groups.notes
     largest = int(groups.sizes.max())
     if largest > 1:
-        yield f"{len(groups.sizes):,} groups of images, none of them in two parts; the largest has {largest:,} images."
+        whole = f"{plural(len(groups.sizes), 'group')} of images, none of them in two parts"
+        yield f"{whole}; the largest has {plural(largest, 'image')}."
     shares = np.bincount(part_of, minlength=len(names)) / len(part_of)
     off = [k for k, fraction in enumerate(fractions) if abs(shares[k] - fraction) > max(_OFF, 1 / len(part_of))]
     if off:
-        parts = ", ".join(f"{names[k]} has {shares[k]:.1%} instead of {fractions[k]:.1%}" for k in off)
+        parts = ", ".join(f"{names[k]} has {percent(shares[k])} instead of {percent(fractions[k])}" for k in off)
         why = "groups are not torn apart" if largest > 1 else "there are few images"
         yield f"{parts} of the images: {why}."
     for k, name in enumerate(names):
         absent = np.flatnonzero((images.sum(axis=0) > 0) & (images[k] == 0))
         if absent.size:
-            shown = ", ".join(f"{classes[c]} ({images[:, c].sum()})" for c in absent[:6].tolist())
-            shown += f" and {absent.size - 6} more" if absent.size > 6 else ""
-            yield f"{name} lacks {absent.size} of the classes (in brackets: images that have them): {shown}."
+            shown = ", ".join(f"{classes[c]} ({images[:, c].sum():,})" for c in absent[:6].tolist())
+            shown += f" and {count(absent.size - 6)} more" if absent.size > 6 else ""
+            yield f"{name} lacks {count(absent.size)} of the classes (in brackets: images that have them): {shown}."

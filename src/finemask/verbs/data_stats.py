@@ -18,9 +18,9 @@ from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
-from finemask.datatools.stats.words import count, listed, percent, plural
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
+from finemask.ops.wording import count, listed, percent, plural
 from finemask.verbs.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"
@@ -150,7 +150,9 @@ def classes_table(classes: Sequence[dict[str, Any]]) -> Table:
         )
     if len(rows) > _CLASSES_SHOWN:
         rest = rows[_CLASSES_SHOWN:]
-        table.add_row(f"and {len(rest)} more", count(sum(row["objects"] for row in rest)), "", "", "", style="dim")
+        table.add_row(
+            f"and {count(len(rest))} more", count(sum(row["objects"] for row in rest)), "", "", "", style="dim"
+        )
     return table
 
 

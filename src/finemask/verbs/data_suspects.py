@@ -22,6 +22,7 @@ from finemask.datatools.suspects.pictures import Pair, draw_pairs
 from finemask.datatools.suspects.scene import Scene, build_scenes
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
+from finemask.ops.wording import count, plural, word
 from finemask.verbs.data_suspects_source import model_source, results_source
 from finemask.verbs.progress import Progress
 
@@ -112,14 +113,19 @@ def _agreement(scenes: Sequence[Scene]) -> dict[str, Any]:
 def _lines(agreement: Mapping[str, Any], left_out: int, several: bool) -> list[str]:
     labels, found, recall = (agreement[key] for key in ("labels", "found", "recall"))
     who = "The models find" if several else "The model finds"
-    lines = [f"{who} {found:,} of the {labels:,} labels, with the class they have."]
+    lines = [
+        f"{who} {count(found)} of the {plural(labels, 'label')}, with the class {word(labels, 'it has', 'they have')}."
+    ]
     if recall is not None and recall < _DOUBTFUL_RECALL:
         lines.append(
             "That is little: many labels are contradicted because they were not learned. Take the list for what it is, "
             "or train longer first."
         )
     if left_out:
-        lines.append(f"{left_out:,} less sure suspects are left out: raise max_suspects to see them.")
+        lines.append(
+            f"{plural(left_out, 'less sure suspect is', 'less sure suspects are')} left out: raise max_suspects to see "
+            "more."
+        )
     return lines
 
 
@@ -158,12 +164,12 @@ def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequenc
     if not entries:
         console.print("None of the labels is contradicted.")
         return
-    console.print(Text(", ".join(f"{counts[rule]} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
+    console.print(Text(", ".join(f"{count(counts[rule])} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("", "score", "rule", "image", "label id", "model sees", "IoU"):
         table.add_column(heading, justify="right" if heading in ("", "score") else "left", overflow="fold")
     for entry in entries[:_SHOWN]:
         table.add_row(*(Text(cell) for cell in _cells(entry)))
     if len(entries) > _SHOWN:
-        table.add_row("", "", Text(f"and {len(entries) - _SHOWN} more", style="dim"), "", "", "", "")
+        table.add_row("", "", Text(f"and {count(len(entries) - _SHOWN)} more", style="dim"), "", "", "", "")
     console.print(table)

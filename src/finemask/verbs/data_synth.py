@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from finemask.data.shapes import draw_shapes
+from finemask.ops.wording import plural
 
 
 def main(cfg: DictConfig) -> int:
@@ -23,6 +24,6 @@ def main(cfg: DictConfig) -> int:
     output = draw_shapes(
         Path(cfg.output), images=cfg.images, size=cfg.size, seed=cfg.seed, val_fraction=cfg.val_fraction
     )
-    print(f"{cfg.images} images of {cfg.size} × {cfg.size} px and their annotations are in {output}")
+    print(f"{plural(cfg.images, 'image')} of {cfg.size} × {cfg.size} px and the annotations are in {output}")
     print(f"Train on them: finemask train data.root={output}")
     return 0

@@ -13,6 +13,7 @@ from finemask.datatools.tile.report import TileReport
 from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.machine.hardware import memory_gib
+from finemask.ops.wording import percent, plural, word
 from finemask.verbs.progress import Progress
 
 _MEMORY_SHARE = 0.9  # of what is free, for a decoded image
@@ -106,12 +107,14 @@ def remarks(reports: Sequence[TileReport], settings: TileSettings) -> Iterator[s
             "drop": "left out: their pixels count as background",
         }[settings.slivers]
         yield (
-            f"{slivers:,} slivers, parts with less than {settings.min_visible:.0%} of the pixels of the instance's "
-            f"greatest part, are {fate}. Every instance still has its greatest part."
+            f"{plural(slivers, 'sliver')}, parts with less than {percent(settings.min_visible)} of the pixels of the "
+            f"instance's greatest part, {word(slivers, 'is', 'are')} {fate}. Every instance still has its greatest "
+            "part."
         )
     without = sum(report.without_pixels for report in reports)
     if without:
-        yield f"{without:,} annotations do not cover a single pixel and were left out."
+        blank = plural(without, "annotation does", "annotations do")
+        yield f"{blank} not cover a single pixel and {word(without, 'was', 'were')} left out."
 
 
 def next_steps(reports: Sequence[TileReport], settings: TileSettings, output: Path) -> Iterator[str]:

@@ -83,6 +83,15 @@ def in_words(options: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={options[key]}".replace("'", "") for key in (*KEYS, "refine") if options[key] is not None)
 
 
+def settings_in_use(header: ModelHeader, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What advice has to know: the model's own values, or those of the options that are set, by the model's keys."""
+    roi_heads = header.model.get("roi_heads", {})
+    own = {f"model.roi_heads.{key}": roi_heads.get(key) for key in ("nms_thresh", "detections_per_img")}
+    typed = {f"model.roi_heads.{key}": options[key] for key in ("nms_thresh", "detections_per_img")}
+    changed = {key: value for key, value in typed.items() if value is not None}
+    return {"model.min_size": header.model.get("min_size")} | own | changed
+
+
 def _changed(own: Mapping[str, Any], suppression: str | None, nms_thresh: Any) -> dict[str, Any]:
     """The model's configuration with another suppression, another threshold, or both."""
     config = copy.deepcopy(dict(own))

@@ -15,8 +15,10 @@ from finemask.evaluation.bootstrap import interval_text
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
+from finemask.evaluation.report.numbers import without_advice
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.run import WrittenEvaluation, write_evaluation
+from finemask.ops.wording import count, plural
 
 _SPLITS = ("train", "val", "test")
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
@@ -50,7 +52,9 @@ def main(cfg: DictConfig) -> int:
 def show(console: Console, written: WrittenEvaluation) -> None:
     """Prints the main numbers and the paths."""
     metrics = written.metrics
-    console.print(f"{metrics['ground_truths']} objects in {metrics['images']} images", highlight=False)
+    console.print(
+        f"{plural(metrics['ground_truths'], 'object')} in {plural(metrics['images'], 'image')}", highlight=False
+    )
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for key in _SHOWN:
@@ -61,9 +65,9 @@ def show(console: Console, written: WrittenEvaluation) -> None:
     console.print(table)
     point = metrics["operating_point"]
     found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
-    counts = f"{found} found, {missed} missed, {false} false"
+    counts = f"{count(found)} found, {count(missed)} missed, {count(false)} false"
     if point["threshold"] is None:
-        sentence = f"no detection matches an object ({metrics['detections']} detections; {counts})"
+        sentence = f"no detection matches an object ({plural(metrics['detections'], 'detection')}; {counts})"
     else:
         sentence = (
             f"at score {point['threshold']:.3f}: precision {_number(point['precision'])}, "
@@ -90,11 +94,13 @@ def _show_losses(console: Console, metrics: Mapping[str, Any]) -> None:
         for column in ("number", "cost in AP50"):
             table.add_column(column, justify="right")
         for name, error in errors.items():
-            table.add_row(name, str(error["count"]), _number(error["gain"]))
+            table.add_row(name, count(error["count"]), _number(error["gain"]))
         console.print(table)
     for number, advice in enumerate(metrics["advice"], start=1):
         text = f"{number}. {advice['problem']}. Remedy: {advice['remedy']}."
         console.print(text, highlight=False, soft_wrap=True, markup=False)
+    if remark := without_advice(metrics):
+        console.print(remark, highlight=False, soft_wrap=True)
 
 
 def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
@@ -136,7 +142,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     from finemask.inference.predictor import choose_device
     from finemask.model_file import load_model_file
     from finemask.verbs.detect_split import detect_split
-    from finemask.verbs.detection_options import in_words, refinement, with_options
+    from finemask.verbs.detection_options import in_words, refinement, settings_in_use, with_options
 
     device, refine = choose_device(options["device"]), refinement(options["refine"])
     model, header = load_model_file(options["model"])
@@ -161,9 +167,10 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         evaluator,
         images_dir=_images_dir(options["images"]) or images_dir,
         title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
-        subtitle=f"{Path(options['model']).name} on {len(index)} images",
+        subtitle=f"{Path(options['model']).name} on {plural(len(index), 'image')}",
         provenance={"Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"}
         | ({"Changed": changed} if (changed := in_words(options)) else {}),
+        settings=settings_in_use(header, options),
     )
 
 

@@ -18,6 +18,7 @@ from finemask.inference.predictor import load
 from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
 from finemask.inference.writers.ledger import Ledger
+from finemask.ops.wording import count, percent, plural
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.verbs.detection_options import check_refinement, with_options
 from finemask.verbs.progress import Progress
@@ -138,23 +139,23 @@ def show(console: Console, tally: Tally) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class")
     table.add_column("instances", justify="right")
-    for name, count in tally.instances.most_common():
-        table.add_row(name, str(count))
+    for name, number in tally.instances.most_common():
+        table.add_row(name, count(number))
     if len(tally.instances) != 1:
-        table.add_row("all", str(tally.instances.total()))
+        table.add_row("all", count(tally.instances.total()))
     console.print(table)
     if tally.duplicates:
         share = tally.duplicates / tally.instances.total()
         console.print(
-            f"{_count(tally.duplicates, 'instance')} ({share:.1%}) on top of a better one, with most of the same "
+            f"{plural(tally.duplicates, 'instance')} ({percent(share)}) on top of a better one, with most of the same "
             "pixels; suppression=mask_agnostic drops such",
             highlight=False,
             soft_wrap=True,
         )
-    without = f", {tally.empty} of them without instances" if tally.empty else ""
+    without = f", {count(tally.empty)} of them without instances" if tally.empty else ""
     pace = tally.seconds / tally.images * 1000
     console.print(
-        f"{_count(tally.images, 'image')}{without}; {pace:.0f} ms an image, reading and writing included",
+        f"{plural(tally.images, 'image')}{without}; {pace:,.0f} ms an image, reading and writing included",
         highlight=False,
     )
     for path in tally.paths:
@@ -164,14 +165,11 @@ def show(console: Console, tally: Tally) -> None:
 def unreadable(failures: Sequence[DataError], total: int) -> DataError:
     """The closing error: what was skipped, and why."""
     listed = "; ".join(f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED])
-    more = f"; and {len(failures) - _LISTED} more, reported above" if len(failures) > _LISTED else ""
-    return DataError(f"{len(failures)} of {_count(total, 'source')} could not be read, or not in full: {listed}{more}")
+    more = f"; and {count(len(failures) - _LISTED)} more, reported above" if len(failures) > _LISTED else ""
+    many = f"{count(len(failures))} of {plural(total, 'source')}"
+    return DataError(f"{many} could not be read, or not in full: {listed}{more}")
 
 
 def _summary(instances: Instances) -> str:
     counts = Counter(instances.class_names)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return ", ".join(f"{count(number)} {name}" for name, number in counts.most_common()) or "nothing found"

@@ -17,6 +17,7 @@ from finemask.datatools.check.problems import Problem, Severity
 from finemask.datatools.check.report import print_problems
 from finemask.datatools.check.run import RULES, check_before_training
 from finemask.errors import DataError
+from finemask.ops.wording import plural
 
 
 def check_data(cfg: DictConfig) -> None:
@@ -51,7 +52,7 @@ def check_data(cfg: DictConfig) -> None:
     if errors:
         print_problems(console, errors, RULES)
         raise DataError(
-            f"{len(errors):,} error{'' if len(errors) == 1 else 's'} in the annotations",
+            f"{plural(len(errors), 'error')} in the annotations",
             where=", ".join(sorted({str(problem.file) for problem in errors})),
             remedy=_repair([path for path in (train, val) if path is not None], images_dir, errors),
         )

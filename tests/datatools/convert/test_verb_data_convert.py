@@ -59,7 +59,7 @@ def test_boxes_without_masks_are_a_clear_warning(tmp_path, printed, choice, said
     (tmp_path / "in/a.txt").write_text("0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.9 0.1 0.9 0.9\n")
     code, out, _ = printed(f"source={tmp_path}/in", f"output={tmp_path}/out", f"boxes={choice}")
     assert code == 0
-    assert "1 of 2 objects are boxes without an outline in the source" in out
+    assert "1 of 2 objects is a box without an outline in the source" in out
     assert said in out
     assert ("finemask data split" in out) is (choice != "keep")
 

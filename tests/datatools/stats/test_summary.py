@@ -10,7 +10,6 @@ from finemask.datatools.stats.images import measure_images
 from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.report import images_note, problems
 from finemask.datatools.stats.summary import spread, summarise
-from finemask.datatools.stats.words import count, listed, names, percent, plural
 
 HW = (400, 500)  # doubled at 800
 
@@ -110,16 +109,3 @@ def test_spread_is_numpys_percentiles():
     assert (found["min"], found["max"]) == pytest.approx((values.min(), values.max()), abs=1e-4)
     assert set(spread([]).values()) == {None}
     assert spread([]).keys() == found.keys()
-
-
-def test_words():
-    assert listed([8.0, 0.5]) == "[8,0.5]"
-    assert [percent(value) for value in (0, 0.0123, 0.5, 0.995, 1)] == ["0 %", "1.2 %", "50 %", "99.5 %", "100 %"]
-    assert (plural(1, "class", "classes"), plural(2, "class", "classes"), plural(0, "tie")) == (
-        "1 class",
-        "2 classes",
-        "0 ties",
-    )
-    assert count(1234567) == "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567"
-    assert names(list("abc"), 2) == "a, b and 1 more"
-    assert names(list("ab"), 2) == "a, b"

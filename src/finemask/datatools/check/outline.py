@@ -19,6 +19,7 @@ from finemask.datatools.check.forms import Fault, are_run_lengths, known_form
 from finemask.datatools.check.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
 from finemask.datatools.check.values import is_number, show, whole
 from finemask.ops.rle import rles_for_coco
+from finemask.ops.wording import plural
 from finemask.types import Rle
 
 FAR_FACTOR = 10
@@ -139,7 +140,7 @@ def _part_fault(part: Any, height: int, width: int) -> tuple[str, str] | None:
         return "polygon-odd", f"a polygon has {len(part)} numbers, which is not a whole number of points"
     if len(part) < 6:
         points = len(part) // 2
-        return "polygon-too-few-points", f"a polygon has {points} point{'' if points == 1 else 's'}, it needs 3"
+        return "polygon-too-few-points", f"a polygon has {plural(points, 'point')}, it needs 3"
     try:
         low, high = min(part), max(part)
     except OverflowError:

@@ -13,6 +13,7 @@ from finemask.datatools.check.crowds import crowds_by_class
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Problem, Rule, Severity
 from finemask.datatools.check.removals import REMOVE
+from finemask.ops.wording import plural
 
 _EXAMPLES = 3
 _SHOWN_CLASSES = 8
@@ -102,7 +103,7 @@ def print_contents(console: Console, documents: Sequence[Document]) -> None:
 def contents(document: Document) -> str:
     """``21 images, 111 annotations, 80 classes``."""
     images, annotations, categories = (sum(1 for _ in document.entries(name)) for name in LIST_NAMES)
-    return f"{plural(images, 'image')}, {plural(annotations, 'annotation')}, {plural(categories, 'class', 'es')}"
+    return f"{_some(images, 'image')}, {_some(annotations, 'annotation')}, {plural(categories, 'class', 'classes')}"
 
 
 def crowds_in_words(document: Document) -> str | None:
@@ -120,12 +121,12 @@ def crowds_in_words(document: Document) -> str | None:
 def totals(problems: Sequence[Problem]) -> str:
     """``3 errors and 1 warning``."""
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
-    return f"{plural(errors, 'error')} and {plural(len(problems) - errors, 'warning')}"
+    return f"{_some(errors, 'error')} and {_some(len(problems) - errors, 'warning')}"
 
 
-def plural(count: int, what: str, ending: str = "s") -> str:
+def _some(number: int, one: str) -> str:
     """``no errors``, ``1 error``, ``2 errors``."""
-    return f"{count:,} {what}{'' if count == 1 else ending}" if count else f"no {what}{ending}"
+    return plural(number, one) if number else f"no {one}s"
 
 
 def as_json(problems: Sequence[Problem], rules: Sequence[Rule], documents: Sequence[Document]) -> dict[str, Any]:

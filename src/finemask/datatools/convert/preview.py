@@ -13,6 +13,7 @@ from finemask.ops.decode import decode_image
 from finemask.ops.draw import draw_instances
 from finemask.ops.rle import crop_to_rle
 from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.wording import plural
 from finemask.types import Rle
 
 MAX_IMAGES = 9
@@ -44,7 +45,8 @@ def draw_preview(dataset: Dataset, format_name: str) -> Image.Image | None:
         cell_wh=CELL_WH,
         columns=min(COLUMNS, len(shown)),
         title=f"Converted from {format_name}",
-        subtitle=f"{len(shown)} of {len(dataset.images):,} images; {total:,} objects in all. Do the outlines fit?",
+        subtitle=f"{len(shown)} of {plural(len(dataset.images), 'image')}; {plural(total, 'object')} in all. "
+        "Do the outlines fit?",
         legend=legend,
     )
 
@@ -77,11 +79,10 @@ def _cell(image: ImageRecord, numbers: dict[str, int]) -> Cell:
         rles=rles,
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4) * (width / image.width),
         captions=[_caption(instance, len(numbers)) for instance in image.instances],
-        color_keys=range(len(rles)) if len(numbers) < 2 else [numbers[i.category] for i in image.instances],
+        palette=None if len(numbers) < 2 else colours(numbers[i.category] for i in image.instances),
     )
     picture.thumbnail(CELL_WH)
-    count = len(image.instances)
-    facts = f"{image.split or 'no split'}, {count} object{'' if count == 1 else 's'}, {image.width} x {image.height} px"
+    facts = f"{image.split or 'no split'}, {plural(len(image.instances), 'object')}, {image.width} x {image.height} px"
     return Cell(picture, image.name, facts)
 
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from finemask.datatools.image_hash import NO_HASH, clusters, hash_images
 from finemask.errors import ConfigError
+from finemask.ops.wording import count, plural, word
 
 FOLDER, HASH = "folder", "hash"
 
@@ -72,7 +73,7 @@ def group_images(
             found = _by_expression(file_names, rule, notes)
         if len(file_names) > 1 and len(set(found)) == 1 and found[0] is not None:
             raise ConfigError(
-                f"group_by={rule} puts all {len(file_names)} images into one group, so there is nothing to split",
+                f"group_by={rule} puts all {count(len(file_names))} images into one group: nothing is left to split",
                 remedy=f"The first file name is {file_names[0]!r}. Choose another rule, or group_by=none.",
             )
         keys.append(found)
@@ -109,13 +110,13 @@ def _by_expression(file_names: Sequence[str], expression: str, notes: list[str])
     alone = [name for name, match in zip(file_names, matches, strict=True) if match is None]
     if len(alone) == len(file_names):
         raise ConfigError(
-            f"group_by={expression} matches none of the {len(file_names)} file names",
+            f"group_by={expression} matches none of the {count(len(file_names))} file names",
             remedy=f"The first one is {file_names[0]!r}" if file_names else None,
         )
     if alone:
         notes.append(
-            f"not matched by {expression} and each alone: {len(alone)} of {len(file_names)} file names, "
-            f"the first is {alone[0]!r}."
+            f"not matched by {expression} and each alone: {count(len(alone))} of "
+            f"{plural(len(file_names), 'file name')}, the first is {alone[0]!r}."
         )
     return [None if match is None else _key_of(match) for match in matches]
 
@@ -133,9 +134,9 @@ def _by_hash(
     hashes = hash_images([images_dir / name for name in file_names], progress)
     unknown = [name for name, value in zip(file_names, hashes.tolist(), strict=True) if value == NO_HASH]
     if unknown:
-        are, stand = ("images are", "stand") if len(unknown) > 1 else ("image is", "stands")
         notes.append(
-            f"{len(unknown)} {are} blank or cannot be read and {stand} alone, the first is {unknown[0]!r}; "
+            f"{plural(len(unknown), 'image is', 'images are')} blank or cannot be read and "
+            f"{word(len(unknown), 'stands', 'stand')} alone, the first is {unknown[0]!r}; "
             "finemask data check tells more."
         )
     keys: list[object] = [None] * len(file_names)
@@ -144,8 +145,9 @@ def _by_hash(
         for row in rows:
             keys[row] = number
     joined = sum(map(len, found))
-    sets = f"{len(found)} set" + ("" if len(found) == 1 else "s")
     notes.append(
-        f"{joined} images are near-duplicates of another, in {sets}." if found else "No near-duplicate images."
+        f"{count(joined)} images are near-duplicates of another, in {plural(len(found), 'set')}."
+        if found
+        else "No near-duplicate images."
     )
     return keys

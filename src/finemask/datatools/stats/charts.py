@@ -57,7 +57,7 @@ class Axis:
         """A tick's label."""
         number = value * self.scale
         text = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
-        return text.replace(",", "\N{NARROW NO-BREAK SPACE}") + self.unit
+        return text + self.unit
 
 
 def histogram(

@@ -8,7 +8,7 @@ from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import Objects, overlapping_pairs
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.summary import objects_per_image
-from finemask.datatools.stats.words import count, names, percent, plural
+from finemask.ops.wording import count, names, percent, plural
 
 _FEW = 10  # objects of a class
 _IMBALANCE = 10  # times more objects in the largest class than in the smallest
@@ -79,8 +79,7 @@ def rare_classes(index: CocoIndex, objects: Objects) -> Advice:
     for what, chosen in (("no object at all", counts == 0), (f"fewer than {_FEW}", (counts > 0) & (counts < _FEW))):
         if chosen.any():
             found = [index.categories[k].name for k in np.flatnonzero(chosen)]
-            verb = "has" if len(found) == 1 else "have"
-            notes.append(f"{plural(len(found), 'class', 'classes')} {verb} {what}: {names(found)}.")
+            notes.append(f"{plural(len(found), 'class has', 'classes have')} {what}: {names(found)}.")
     if len(present) == 1:
         name = index.categories[int(present[0])].name
         return Advice("rare classes", "keep", " ".join([f"There are objects of one class, {name}.", *notes]))

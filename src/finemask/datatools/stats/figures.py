@@ -12,7 +12,7 @@ from finemask.datatools.stats.images import Looks
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
 from finemask.datatools.stats.summary import anchor_fit, objects_per_image
-from finemask.datatools.stats.words import count, percent, plural
+from finemask.ops.wording import count, percent, plural
 
 _FEW_VALUES = 40  # whole numbers that still get a bar each
 

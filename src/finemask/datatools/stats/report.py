@@ -18,7 +18,7 @@ from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.summary import objects_per_image
-from finemask.datatools.stats.words import count, percent, plural
+from finemask.ops.wording import count, percent, plural
 
 THUMBNAIL_PX = 320
 _JPEG_QUALITY = 80

@@ -10,8 +10,8 @@ from finemask.datatools.stats.item import Advice, State
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
 from finemask.datatools.stats.summary import boxes_in_training
-from finemask.datatools.stats.words import listed, percent
 from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors
+from finemask.ops.wording import listed, percent
 
 
 def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: Plan) -> Advice:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from finemask.datatools.html_page import page
 from finemask.datatools.suspects.find import RULES
 from finemask.datatools.suspects.pictures import Pair
+from finemask.ops.wording import plural
 
 EYEBROW = "finemask data suspects"
 """In every page of this verb, so that nobody else's is written over."""
@@ -63,10 +64,10 @@ def action(entry: Mapping[str, Any]) -> str:
     return f"{words} {change['annotation_id']}" if change["action"] == "remove-label" else words
 
 
-def _lead(count: int) -> str:
-    if not count:
+def _lead(number: int) -> str:
+    if not number:
         return "None of the labels is contradicted."
-    suspects = "1 label" if count == 1 else f"{count} labels"
+    suspects = plural(number, "label")
     return f"{suspects} that the model contradicts, the surest first. Tick those where the model is right, and save."
 
 

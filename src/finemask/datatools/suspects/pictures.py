@@ -11,8 +11,10 @@ from PIL import Image
 
 from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.find import Suspect
+from finemask.ops.colours import VERDICTS, Colour
 from finemask.ops.decode import decode_image
-from finemask.ops.draw import draw_instances
+from finemask.ops.draw import FAINT_OPACITY, draw_instances
+from finemask.ops.labels import is_captioned
 from finemask.ops.rle import crop_to_rle, rle_box_xywh
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle
@@ -21,7 +23,6 @@ _SIDE_PX = 400  # of a picture; smaller ones would be enlarged for drawing, and 
 _MARGIN = 0.4  # around what is shown, of its longer side
 _LEAST_PX = 48  # of the image, in a picture: a tiny object needs its surroundings
 _JPEG_QUALITY = 78
-_LABELLED, _SEEN = 1, 3  # keys of the colours
 
 
 class Pair(NamedTuple):
@@ -50,15 +51,21 @@ def _pair(pixels: NDArray[np.uint8], suspect: Suspect, names: Sequence[str]) -> 
     scene = suspect.scene
     window = _window([suspect.rle, *(scene.label_rles[a] for a in suspect.labels)], *pixels.shape[:2])
     shown = list(suspect.labels) or range(len(scene.label_ids))  # where a label is missing: whatever is around
+    if not suspect.labels:
+        palette = [VERDICTS["found"]] * len(shown)
+    else:
+        doubt = "wrong-class" if suspect.rule == "wrong-class" else "false"
+        palette = [VERDICTS[doubt], *[VERDICTS["found"]] * (len(shown) - 1)]  # of a duplicate the first is to go
     labelled = _draw(
         pixels,
         window,
         [scene.label_rles[a] for a in shown],
         [names[scene.label_classes[a] - 1] for a in shown],
-        [_LABELLED + 10 * k for k in range(len(shown))] if suspect.rule == "duplicate-label" else _LABELLED,
+        palette,
     )
     caption = f"{names[suspect.label - 1]} {scene.scores[suspect.detection]:.2f}"
-    return Pair(labelled, _draw(pixels, window, [suspect.rle], [caption], _SEEN))
+    seen = VERDICTS["found" if suspect.labels else "missed"]
+    return Pair(labelled, _draw(pixels, window, [suspect.rle], [caption], [seen]))
 
 
 def _window(rles: Sequence[Rle], height: int, width: int) -> tuple[int, int, int, int]:
@@ -77,15 +84,17 @@ def _draw(
     window: tuple[int, int, int, int],
     rles: Sequence[Rle],
     captions: Sequence[str],
-    keys: list[int] | int,
+    palette: Sequence[Colour],
 ) -> str:
     x0, y0, x1, y1 = window
     factor = _SIDE_PX / max(x1 - x0, y1 - y0)
     size = (max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor)))
     ground = Image.fromarray(pixels[y0:y1, x0:x1]).resize(size, Image.Resampling.BICUBIC)
-    cut = [(rle, caption, k) for k, (rle, caption) in enumerate(zip(rles, captions, strict=True))]
-    inside = [(_cut(rle, window, size), caption, k) for rle, caption, k in cut]
-    kept = [(rle, caption, k) for rle, caption, k in inside if rle is not None]
+    inside = [
+        (_cut(rle, window, size), caption if is_captioned(*rle_box_xywh(rle)[2:]) else "", colour)
+        for rle, caption, colour in zip(rles, captions, palette, strict=True)
+    ]
+    kept = [(rle, caption, colour) for rle, caption, colour in inside if rle is not None]
     boxes = np.array([rle_box_xywh(rle) for rle, _, _ in kept]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     picture = draw_instances(
@@ -93,7 +102,8 @@ def _draw(
         rles=[rle for rle, _, _ in kept],
         boxes_xyxy=boxes,
         captions=[caption for _, caption, _ in kept],
-        color_keys=[keys if isinstance(keys, int) else keys[k] for _, _, k in kept],
+        palette=[colour for _, _, colour in kept],
+        fill_opacity=FAINT_OPACITY,
     )
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_JPEG_QUALITY)

@@ -14,6 +14,7 @@ from finemask.evaluation.comparison.words import NO_DIFFERENCE, verdict
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.match_table import MatchTable, match_tables
 from finemask.evaluation.result_table import ResultTable
+from finemask.evaluation.scores import Matches
 from finemask.evaluation.threshold_intervals import ScoredMatches, scored_matches
 from finemask.evaluation.uncertainty import informative_images
 from finemask.evaluation.weighted_ap import WeightedAp, cost, weighted_ap
@@ -51,11 +52,15 @@ class Comparison:
         content: of ``compare.json``.
         changes: every image in which the counts differ, the greatest change first.
         thresholds: of a and b, at which the images were counted; None where nothing is right.
+        matches: of a and b.
+        iou_type: by which the images were counted.
     """
 
     content: dict[str, Any]
     changes: list[ImageChange]
     thresholds: tuple[float | None, float | None]
+    matches: tuple[Matches, Matches]
+    iou_type: str
 
 
 def compare(
@@ -107,7 +112,8 @@ def compare(
         **_rates(sides, thresholds, weights),
     }
     content |= {"per_class": per_class, "wins": wins, "max_detections": max_detections, "version": version("finemask")}
-    return Comparison(content, _changes(tables[kind][0], sides, thresholds), thresholds)
+    matches = (tables[kind][0].matches(), tables[kind][1].matches())
+    return Comparison(content, _changes(tables[kind][0], sides, thresholds), thresholds, matches, kind)
 
 
 def _measured(table: MatchTable) -> WeightedAp:

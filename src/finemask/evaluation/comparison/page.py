@@ -10,7 +10,15 @@ from finemask.evaluation.comparison.words import NO_DIFFERENCE, difference_text,
 
 NOUNS = {"segm": "masks", "bbox": "boxes"}
 _CHART_PX = 220
-_HEADINGS = ("", "a", "b", "b - a (95 % interval)", "", "p", "smallest difference to be seen")
+_KEYS = Markup(
+    '<div class="keys swatches">'
+    '<span style="--key:var(--found)">found (on the left: by both)</span>'
+    '<span style="--key:var(--missed)">missed (on the left: by both)</span>'
+    '<span style="--key:var(--one-of-two)">found by one of the two</span>'
+    '<span style="--key:var(--false)">false detection</span>'
+    '<span style="--key:var(--wrong-class)">detection with the wrong class</span></div>'
+)
+_HEADINGS = ("", "a", "b", "b - a (95 % interval)", "", "p", "smallest detectable difference")
 
 
 def page_body(content: Mapping[str, Any], triptychs: Sequence[Triptych], note: str) -> Markup:
@@ -44,6 +52,8 @@ def page_body(content: Mapping[str, Any], triptychs: Sequence[Triptych], note: s
     parts.append(_table((rate, point[rate]) for rate in ("precision", "recall", "f1")))
     parts.append(Markup("<h2>Images that changed most</h2>"))
     parts.append(Markup('<p class="note">{}</p>').format(note))
+    if triptychs:
+        parts.append(_KEYS)
     parts += [_triptych(triptych) for triptych in triptychs]
     return Markup("\n").join(parts)
 
@@ -80,7 +90,8 @@ def _whisker(row: Mapping[str, Any], scale: float) -> Markup:
     low, high = (at(end) for end in row["interval"])
     colour = "var(--ink-3)" if row["verdict"] == NO_DIFFERENCE else "var(--accent)"
     return Markup(
-        '<svg width="{w}" height="16" role="img" aria-label="{text}"><path d="M{m} 0V16" stroke="var(--miss)"/>'
+        '<svg width="{w}" height="16" role="img" aria-label="{text}">'
+        '<path d="M{m} 0V16" stroke="var(--ink-3)" stroke-opacity=".5"/>'
         '<path d="M{low} 8H{high}" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
         '<circle cx="{x}" cy="8" r="4.5" fill="{colour}"/></svg>'
     ).format(
@@ -95,13 +106,14 @@ def _triptych(triptych: Triptych) -> Markup:
         for which, side in enumerate("ab")
     ]
     figures = Markup("").join(
-        Markup('<figure style="margin:0"><img src="{}" alt="" style="width:100%"><figcaption>{}</figcaption></figure>')
-        .format(picture, caption)
+        Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
+            picture, f"{triptych.name}: {caption}", caption
+        )
         for picture, caption in (
-            (triptych.truth, f"{triptych.name}, as labelled"), (triptych.a, counts[0]), (triptych.b, counts[1]),
+            (triptych.truth, "as labelled"), (triptych.a, counts[0]), (triptych.b, counts[1]),
         )
     )  # fmt: skip
     return Markup(
         '<section class="panel figure" style="margin-bottom:16px"><div class="label">{}</div>'
-        '<div style="display:grid;grid-template-columns:1fr 1fr 1fr;gap:12px">{}</div></section>'
+        '<div class="beside">{}</div></section>'
     ).format(triptych.name, figures)

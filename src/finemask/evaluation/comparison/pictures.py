@@ -1,24 +1,20 @@
-"""The images that changed most: as labelled, as a sees them, as b sees them."""
+"""The images that changed most: as labelled, as a sees them, as b sees them; coloured by what became of each object."""
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finemask.errors import FinemaskError
 from finemask.evaluation.comparison.compare import Comparison, ImageChange
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.report.findings import Findings, find
+from finemask.evaluation.report.pictures import Drawn, Window, data_uri, draw_side
 from finemask.evaluation.result_table import ResultTable
-from finemask.ops.draw import draw_instances
-from finemask.ops.rle import crop_to_rle, rle_box_xywh
-
-_MAX_SIDE_PX = 640
-_JPEG_QUALITY = 80
+from finemask.evaluation.scores import Matches
+from finemask.ops.colours import ONE_OF_TWO, VERDICTS, Colour
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,22 @@ def draw_changes(
 ) -> tuple[list[Triptych], list[str]]:
     """Draws the images that changed most.
 
+    Labels are coloured by how many of the two found them; on each side stand its detections and what it missed.
+
     Returns:
         The pictures, and the names of files that could not be read.
     """
     from finemask.ops.decode import decode_image
 
     names = {category.id: category.name for category in truth.categories}
+    changes = comparison.changes[:number]
+    ids = [change.image_id for change in changes]
+    sides = [
+        (table, _findings(truth, table, matches, threshold, ids, comparison.iou_type))
+        for table, matches, threshold in zip((a, b), comparison.matches, comparison.thresholds, strict=True)
+    ]
     triptychs, unread = [], []
-    for change in comparison.changes[:number]:
+    for change in changes:
         info = truth.images[change.image_id]
         size_hw = (info.height, info.width) if info.height and info.width else None
         try:
@@ -52,42 +56,35 @@ def draw_changes(
         except (FinemaskError, OSError, ValueError):
             unread.append(info.file_name)
             continue
-        labelled = [e for e in truth.annotations if e["image_id"] == change.image_id and not e["iscrowd"]]
-        drawn = [
-            _drawn(image, _of_image(truth, table, change.image_id, threshold), names)
-            for table, threshold in zip((a, b), comparison.thresholds, strict=True)
-        ]
-        triptychs.append(Triptych(info.file_name, change, _drawn(image, labelled, names), *drawn))
+        labelled = {n: e for n, e in enumerate(truth.annotations) if e["image_id"] == change.image_id}
+        panels = [[Drawn(e, _agreement(n, *(found for _, found in sides))) for n, e in labelled.items()]]
+        for table, found in sides:
+            missed = [Drawn(labelled[n], VERDICTS["missed"]) for n in found.missed if n in labelled]
+            panels.append(missed + _detections(table, found, change.image_id))
+        window = Window(0, 0, image.shape[1], image.shape[0])
+        drawn = (data_uri(draw_side(image, panel, names, window), whole=True) for panel in panels)
+        triptychs.append(Triptych(info.file_name, change, *drawn))
     return triptychs, unread
 
 
-def _of_image(
-    truth: GroundTruth, table: ResultTable, image_id: int, threshold: float | None
-) -> list[Mapping[str, Any]]:
-    if threshold is None:
-        return []
-    position = sorted(truth.images).index(image_id)
-    return [table[number] for number in np.flatnonzero((table.image == position) & (table.score >= threshold)).tolist()]
+def _findings(
+    truth: GroundTruth, table: ResultTable, matches: Matches, threshold: float | None, ids: list[int], iou_type: str
+) -> Findings:
+    """Of some images only; without a threshold there are no detections."""
+    rows = np.isin(matches.image_id, ids)
+    columns = {f.name: getattr(matches, f.name) for f in fields(Matches)}
+    chosen = Matches(**{name: c if name == "positives" else c[rows] for name, c in columns.items()})
+    return find(truth, table, chosen, iou_type, np.inf if threshold is None else threshold)
 
 
-def _drawn(image: NDArray[np.uint8], instances: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> str:
-    height, width = image.shape[:2]
-    nothing = crop_to_rle(np.zeros((0, 0), dtype=np.bool_), 0, 0, height, width)
-    boxes = [list(e["bbox"]) if "bbox" in e else rle_box_xywh(e["segmentation"]) for e in instances]
-    picture = draw_instances(
-        image,
-        rles=[e.get("segmentation", nothing) for e in instances],
-        boxes_xyxy=np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], dtype=np.float64).reshape(-1, 4),
-        captions=[_caption(e, names) for e in instances],
-        color_keys=[e["category_id"] for e in instances] if len(names) > 1 else None,
-    )
-    picture.thumbnail((_MAX_SIDE_PX, _MAX_SIDE_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _agreement(position: int, a: Findings, b: Findings) -> Colour:
+    """The colour of a label: of one that both found, or neither, or only one."""
+    colours = {a.object_colour(position), b.object_colour(position)}
+    return colours.pop() if len(colours) == 1 else ONE_OF_TWO
 
 
-def _caption(instance: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    name = names[instance["category_id"]] if len(names) > 1 else ""
-    score = f"{instance['score']:.2f}" if "score" in instance else ""
-    return f"{name} {score}".strip()
+def _detections(table: ResultTable, found: Findings, image_id: int) -> list[Drawn]:
+    """What a side sees in an image at its threshold; detections on crowd regions are left out."""
+    right_and_wrong = [*found.found_by.values(), *(false.result for false in found.false)]
+    entries: list[tuple[int, Mapping[str, Any]]] = [(number, table[number]) for number in right_and_wrong]
+    return [Drawn(entry, found.detection_colour(n)) for n, entry in entries if entry["image_id"] == image_id]

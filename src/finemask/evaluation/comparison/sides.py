@@ -9,6 +9,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.results import read_results
 from finemask.ops.json_file import read_json
+from finemask.ops.wording import count, plural
 
 _REMEDY = "Score both with finemask evaluate on one annotation file, then compare those folders."
 _NAMED = 3  # ids in a message
@@ -98,17 +99,15 @@ def common_ground_truth(a: Side, b: Side, annotations: Path | None) -> GroundTru
 def describe_difference(a: GroundTruth, b: GroundTruth, names: tuple[str, str] = ("a", "b")) -> str:
     """The first thing in which two ground truths differ, in words; ``names`` is what they are called there."""
     for what, mine, theirs in (
-        ("image", set(a.images), set(b.images)),
-        ("category", {c.name for c in a.categories}, {c.name for c in b.categories}),
+        (("image", "images"), set(a.images), set(b.images)),
+        (("category", "categories"), {c.name for c in a.categories}, {c.name for c in b.categories}),
     ):
         for holder, other, only in ((*names, mine - theirs), (*names[::-1], theirs - mine)):
             if only:
-                plural = {"image": "images", "category": "categories"}[what]
-                counted = f"1 {what}" if len(only) == 1 else f"{len(only)} {plural}"
                 listed = ", ".join(str(value) for value in sorted(only)[:_NAMED]) + (
                     ", …" if len(only) > _NAMED else ""
                 )
-                return f"{holder} has {counted} that {other} has not ({listed})"
+                return f"{holder} has {plural(len(only), *what)} that {other} has not ({listed})"
     resized = [id_ for id_ in sorted(a.images) if a.images[id_][1:] != b.images[id_][1:]]
     if resized:
         first = resized[0]
@@ -117,7 +116,7 @@ def describe_difference(a: GroundTruth, b: GroundTruth, names: tuple[str, str] =
     if {(c.id, c.name) for c in a.categories} != {(c.id, c.name) for c in b.categories}:
         return "the same categories have other ids"
     if len(a.annotations) != len(b.annotations):
-        return f"{names[0]} has {len(a.annotations)} annotations, {names[1]} has {len(b.annotations)}"
+        return f"{names[0]} has {plural(len(a.annotations), 'annotation')}, {names[1]} has {count(len(b.annotations))}"
     for mine_, theirs_ in zip(a.annotations, b.annotations, strict=True):
         if mine_ != theirs_:
             return f"annotations differ, first in image {mine_['image_id']}"

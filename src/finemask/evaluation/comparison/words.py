@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finemask.evaluation.bootstrap import Difference
+from finemask.ops.wording import count, plural
 
 NO_DIFFERENCE = "no difference can be shown"
 
@@ -46,7 +47,8 @@ def summary(what: str, row: Mapping[str, Any] | None, images: int) -> str:
     p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
     if row["smallest_detectable"] == 0:
         return f"{what}: {row['verdict']}: no draw of the images shows one."
-    smallest = f"These {images} images can show a difference of about {row['smallest_detectable']:.3f} or more."
+    these = "This image" if images == 1 else f"These {count(images)} images"
+    smallest = f"{these} can show a difference of about {row['smallest_detectable']:.3f} or more."
     if row["verdict"] == NO_DIFFERENCE:
         return f"{what}: {row['verdict']}: {difference_text(row)}, {p_value}. {smallest}"
     return f"{what}: {row['verdict']}, {p_value}. {smallest}"
@@ -56,7 +58,8 @@ def wins_text(counts: Mapping[str, int]) -> str:
     """How the classes are divided."""
     total = sum(counts.values())
     expected = 0.05 * total
-    text = f"of {total} classes, a leads in {counts['a']}, b in {counts['b']}; in {counts['undecided']} {NO_DIFFERENCE}"
+    text = f"of {plural(total, 'class', 'classes')}, a leads in {counts['a']}, b in {counts['b']}; "
+    text += f"in {counts['undecided']} {NO_DIFFERENCE}"
     if counts["a"] + counts["b"] and total > 1:
         text += f" (chance alone would give about {expected:.1f} leads)"
     return text

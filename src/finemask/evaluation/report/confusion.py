@@ -7,6 +7,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from finemask.ops.wording import plural
+
 MOST_CLASSES = 80
 _PAIRS = 12
 _WIDTH = 1000  # px that the matrix may take
@@ -164,7 +166,7 @@ def _labels(grid: _Grid, place: int, row: str, column: str) -> Iterator[str]:
         yield f"<text {style} {at}>{_short(column, _LONGEST)}</text>"
 
 
-def _cell(grid: _Grid, row: int, column: int, count: int, share: float, title: str) -> Iterator[str]:
+def _cell(grid: _Grid, row: int, column: int, number: int, share: float, title: str) -> Iterator[str]:
     x, y = grid.left + grid.cell * column, grid.top + grid.cell * row
     heat = max(share**0.5, _LEAST_HEAT)  # the root: what is rare is what one looks for here
     yield (
@@ -172,20 +174,20 @@ def _cell(grid: _Grid, row: int, column: int, count: int, share: float, title: s
         f'style="--heat:{heat:.2f}" x="{x:.1f}" y="{y:.1f}" width="{grid.cell:.1f}" height="{grid.cell:.1f}"/>'
     )
     if grid.holds_numbers:
-        size = min(13.0, 0.8 * grid.cell / (0.62 * max(len(str(count)), 2)))
+        size = min(13.0, 0.8 * grid.cell / (0.62 * max(len(f"{number:,}"), 2)))
         yield (
             f'<text class="count" style="font-size:{size:.1f}px" x="{x + grid.cell / 2:.1f}" '
-            f'y="{y + grid.cell / 2 + size / 3:.1f}" text-anchor="middle">{count}</text>'
+            f'y="{y + grid.cell / 2 + size / 3:.1f}" text-anchor="middle">{number:,}</text>'
         )
     yield "</g>"
 
 
-def _sentence(count: int, labelled: str, predicted: str, row: int, column: int, last: int) -> str:
+def _sentence(number: int, labelled: str, predicted: str, row: int, column: int, last: int) -> str:
     if row == last:
-        return f"{count} detections of {escape(predicted)} where nothing is labelled"
+        return f"{plural(number, 'detection')} of {escape(predicted)} where nothing is labelled"
     if column == last:
-        return f"{count} objects of {escape(labelled)} missed"
-    return f"{count} objects of {escape(labelled)} reported as {escape(predicted)}"
+        return f"{plural(number, 'object')} of {escape(labelled)} missed"
+    return f"{plural(number, 'object')} of {escape(labelled)} reported as {escape(predicted)}"
 
 
 def _short(name: str, most: int) -> str:

@@ -12,6 +12,7 @@ from finemask.evaluation.operating_point import Curve
 from finemask.evaluation.report.axes import Frame, tick_text
 from finemask.evaluation.report.bars import Column, column_chart
 from finemask.evaluation.report.charts import Line, line_chart
+from finemask.ops.wording import plural
 
 SERIES = 8  # colours the page has
 _LONG, _FEW = 200, 10
@@ -132,8 +133,8 @@ def _calibration(calibration: Mapping[str, Any]) -> Figure:
             row["to"],
             [(row["precision"], "s0")],
             tick_text(row["detections"]),
-            f"{row['detections']} detections score {row['from']:.2g} to {row['to']:.2g}, {row['mean_score']:.3f} on "
-            f"average; {row['precision']:.3f} of them are right",
+            f"{plural(row['detections'], 'detection scores', 'detections score')} {row['from']:.2g} to "
+            f"{row['to']:.2g}, {row['mean_score']:.3f} on average; {row['precision']:.3f} of them are right",
         )
         for row in filled
     ]

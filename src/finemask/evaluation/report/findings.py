@@ -3,14 +3,16 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.evaluation.coco import Curves
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.scores import Matches
+from finemask.ops.colours import NO_VERDICT, VERDICTS, Colour
 from finemask.ops.rle import rle_box_xywh
 from finemask.types import CocoResult
 
@@ -24,11 +26,13 @@ class FalseDetection(NamedTuple):
         result: its position in the results.
         annotation: position of the object that it overlaps most, of any category; None if it touches none.
         overlap: IoU with that object; 0 without one.
+        is_confused: whether the place is right, and only the class is not.
     """
 
     result: int
     annotation: int | None
     overlap: float
+    is_confused: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,23 @@ class Findings:
     missed: list[int]
     false: list[FalseDetection]
 
+    def object_colour(self, position: int) -> Colour:
+        """The colour of an annotation, by its position: of one that was found, or missed."""
+        return VERDICTS["found" if position in self.found_by else "missed"]
 
-def find(ground_truth: GroundTruth, results: Sequence[CocoResult], curves: Curves, threshold: float) -> Findings:
+    def detection_colour(self, result: int) -> Colour:
+        """The colour of a detection, by its position: right, false, of the wrong class; or on a crowd region."""
+        return self._of_detections.get(result, NO_VERDICT)
+
+    @cached_property
+    def _of_detections(self) -> dict[int, Colour]:
+        wrong = {f.result: VERDICTS["wrong-class" if f.is_confused else "false"] for f in self.false}
+        return wrong | dict.fromkeys(self.found_by.values(), VERDICTS["found"])
+
+
+def find(
+    ground_truth: GroundTruth, results: Sequence[CocoResult], matches: Matches, iou_type: str, threshold: float
+) -> Findings:
     """Goes through the detections as COCO's rules do.
 
     Which detections are right is the evaluation's own word; here each of them is given the object that COCO's
@@ -55,7 +74,8 @@ def find(ground_truth: GroundTruth, results: Sequence[CocoResult], curves: Curve
     Args:
         ground_truth: of the evaluation.
         results: of the evaluation.
-        curves: of the evaluation.
+        matches: of the evaluation.
+        iou_type: ``"bbox"`` or ``"segm"``, by which things are found.
         threshold: detections that score less are left out.
     """
     annotations = ground_truth.annotations
@@ -63,7 +83,6 @@ def find(ground_truth: GroundTruth, results: Sequence[CocoResult], curves: Curve
     for position, annotation in enumerate(annotations):
         if not annotation["iscrowd"]:
             objects[annotation["image_id"]].append(position)
-    matches = curves.matches
     detections: dict[int, list[int]] = defaultdict(list)  # rows of the matches: by category, best score first
     for row in np.flatnonzero(matches.score >= threshold).tolist():
         detections[int(matches.image_id[row])].append(row)
@@ -72,14 +91,17 @@ def find(ground_truth: GroundTruth, results: Sequence[CocoResult], curves: Curve
     for image_id, rows in detections.items():
         present = objects[image_id]
         of_rows = [results[int(matches.result[row])] for row in rows]
-        overlaps = _overlaps(of_rows, [annotations[position] for position in present], curves.iou_type)
+        overlaps = _overlaps(of_rows, [annotations[position] for position in present], iou_type)
         free = np.ones(len(present), dtype=np.bool_)
         categories = np.array([annotations[position]["category_id"] for position in present], dtype=object)
         for row, result, overlap in zip(rows, of_rows, overlaps, strict=True):
             number = int(matches.result[row])
             if not matches.is_true[row]:
                 best = int(overlap.argmax()) if len(present) and overlap.max() > 0 else None
-                lies_on = (None, 0.0) if best is None else (present[best], float(overlap[best]))
+                lies_on: tuple[Any, ...] = (None, 0.0)
+                if best is not None:
+                    is_other = categories[best] != result["category_id"]
+                    lies_on = present[best], float(overlap[best]), bool(is_other and overlap[best] >= RIGHT_IOU)
                 false.append((float(matches.score[row]), FalseDetection(number, *lies_on)))
                 continue
             candidates = np.where(free & (categories == result["category_id"]), overlap, -1.0)

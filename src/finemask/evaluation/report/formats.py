@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from finemask.ops.wording import count, plural
+
 
 def fraction(value: float | None) -> str:
     """0.4123 is 0.412; a dash for nothing."""
@@ -16,11 +18,6 @@ def percent(value: float | None) -> str:
 def percent_name(value: float | None) -> str:
     """0.95 is 95 %, as a level is called; nothing for nothing."""
     return "" if value is None else f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
-
-
-def count(value: int) -> str:
-    """12345 is 12 345, with a space that does not break."""
-    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def interval(ends: Sequence[float | None] | None) -> str:
@@ -42,6 +39,7 @@ FILTERS = {
     "percent": percent,
     "percent_name": percent_name,
     "count": count,
+    "plural": plural,
     "interval": interval,
     "percent_interval": percent_interval,
 }

@@ -1,7 +1,7 @@
 """The galleries of the page: whole images, and single mistakes shown large."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.errors import FinemaskError
-from finemask.evaluation.coco import Curves
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.report.findings import Findings
 from finemask.evaluation.report.mistakes import Plan, Wanted, plan_mistakes
 from finemask.evaluation.report.outcomes import Outcome, choose, image_outcomes
-from finemask.evaluation.report.pictures import Pair, draw_pair
+from finemask.evaluation.report.pictures import Drawn, Pair, draw_pair
+from finemask.ops.colours import Colour
 from finemask.types import CocoResult
 
 
@@ -59,7 +59,6 @@ class Gallery:
 def build_galleries(
     ground_truth: GroundTruth,
     results: Sequence[CocoResult],
-    curves: Curves,
     findings: Findings,
     threshold: float,
     images_dir: Path,
@@ -69,7 +68,6 @@ def build_galleries(
     Args:
         ground_truth: of the evaluation.
         results: of the evaluation.
-        curves: of the evaluation.
         findings: of the evaluation at the threshold.
         threshold: detections that score less are not shown.
         images_dir: what the file names of the ground truth are relative to.
@@ -79,15 +77,15 @@ def build_galleries(
     """
     names = {category.id: category.name for category in ground_truth.categories}
     plans = [
-        *_whole_images(ground_truth, image_outcomes(ground_truth, curves, threshold)),
+        *_whole_images(ground_truth, image_outcomes(ground_truth, results, findings)),
         *plan_mistakes(ground_truth, results, findings),
     ]
     wanted = list(dict.fromkeys(_key(entry) for plan in plans for entry in plan.wanted))
     drawn: dict[Any, Pair] = {}
     unread = []
     ids = {image_id for image_id, _ in wanted}
-    truths = _by_image(ground_truth.annotations, ids)
-    predictions = _by_image((r for r in results if r["score"] >= threshold), ids)
+    truths = _by_image(ground_truth.annotations, findings.object_colour, ids)
+    predictions = _by_image(results, findings.detection_colour, ids, threshold)
     for image_id, keys in groupby(sorted(wanted, key=lambda key: key[0]), key=lambda key: key[0]):
         try:
             image = _read(ground_truth, image_id, images_dir)
@@ -133,9 +131,11 @@ def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path) -> NDArray
     return decode_image(images_dir / image.file_name, size_hw)
 
 
-def _by_image(entries: Iterable[Mapping[str, Any]], wanted: set[int]) -> dict[int, list[Mapping[str, Any]]]:
-    grouped: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in entries:
-        if entry["image_id"] in wanted:
-            grouped[entry["image_id"]].append(entry)
+def _by_image(
+    entries: Iterable[Mapping[str, Any]], colour_of: Callable[[int], Colour], wanted: set[int], threshold: float = 0.0
+) -> dict[int, list[Drawn]]:
+    grouped: dict[int, list[Drawn]] = defaultdict(list)
+    for position, entry in enumerate(entries):
+        if entry["image_id"] in wanted and entry.get("score", threshold) >= threshold:
+            grouped[entry["image_id"]].append(Drawn(entry, colour_of(position)))
     return grouped

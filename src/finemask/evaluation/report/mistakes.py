@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.report.findings import RIGHT_IOU, FalseDetection, Findings, box_xywh
 from finemask.evaluation.report.outcomes import Outcome
+from finemask.ops.wording import plural, word
 from finemask.types import CocoResult
 
 FALSE_SHOWN, MISSED_SHOWN, CONFUSED_SHOWN = 16, 8, 16  # of each size, for what was missed
@@ -67,7 +68,7 @@ class _Chooser:
     names: Mapping[int, str]
 
     def false(self) -> Plan:
-        others = [false for false in self.findings.false if not self._is_confused(false)]
+        others = [false for false in self.findings.false if not false.is_confused]
         shown = _spread(others, lambda false: self.results[false.result]["image_id"], _PER_IMAGE)[:FALSE_SHOWN]
         return Plan(
             "False detections",
@@ -83,16 +84,16 @@ class _Chooser:
         missed = sorted((p for p in self.findings.missed if low <= area(p) ** 0.5 < high), key=lambda p: -area(p))
         shown = _spread(missed, lambda p: self.annotations[p]["image_id"], _PER_IMAGE)[:MISSED_SHOWN]
         nearest = {false.annotation: false for false in sorted(self.findings.false, key=lambda false: false.overlap)}
-        many = "1 object of this size" if len(missed) == 1 else f"{len(missed)} objects of this size"
         return Plan(
             f"Missed: {size} objects",
-            f"{many} ({limits}, the square root of the area) {'was' if len(missed) == 1 else 'were'} missed. The "
+            f"{plural(len(missed), 'object')} of this size ({limits}, the square root of the area) "
+            f"{word(len(missed), 'was', 'were')} missed. The "
             f"largest first, at most {_PER_IMAGE} of an image.",
             [self._of_object(position, nearest.get(position)) for position in shown],
         )
 
     def confused(self) -> Plan:
-        confused = [false for false in self.findings.false if self._is_confused(false)]
+        confused = [false for false in self.findings.false if false.is_confused]
 
         def pair(false: FalseDetection) -> tuple[str, str]:
             return self._labelled(false), self._predicted(false)
@@ -115,9 +116,6 @@ class _Chooser:
     def _labelled(self, false: FalseDetection) -> str:
         """The class of the object that it overlaps most; empty if there is none."""
         return "" if false.annotation is None else self.names[self.annotations[false.annotation]["category_id"]]
-
-    def _is_confused(self, false: FalseDetection) -> bool:
-        return false.overlap >= RIGHT_IOU and self._labelled(false) != self._predicted(false)
 
     def _lies_on(self, false: FalseDetection) -> str:
         if false.overlap < _TOUCHING:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.scores import COCO_KEYS
+from finemask.ops.wording import count, plural
 
 _EXPLANATIONS = {
     "AP": "Average precision, over how exactly an outline must fit (IoU 0.50 to 0.95). The main number.",
@@ -75,6 +76,17 @@ def advice_of(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def without_advice(metrics: Mapping[str, Any]) -> str:
+    """Why nothing is advised although something is wrong; nothing where there is advice, or nothing is wrong."""
+    shown, kind = metrics.get("detectable_gain"), metrics["operating_point"]["iou_type"]
+    if metrics.get("advice") or shown is None or metrics[kind]["AP50"] in (None, 1.0):
+        return ""
+    return (
+        f"No kind of error costs more AP50 than {plural(metrics['images'], 'image')} can show ({shown:.3f}), so "
+        "nothing is advised; more images to evaluate on would tell more."
+    )
+
+
 def thresholds_of(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table of thresholds; one that cannot be reached has None for its values."""
     given = metrics.get("thresholds") or {}
@@ -111,7 +123,9 @@ def coco_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """COCO's numbers and what they say; recall at a cap above 100 too, where the evaluation has it."""
     rows = [(key, _EXPLANATIONS[key]) for key in COCO_KEYS]
     if any("AR" in metrics[kind] for kind, _ in evaluated_types(metrics)):
-        rows.append(("AR", f"Objects found with up to {metrics['max_detections']} detections, the cap used here."))
+        rows.append(
+            ("AR", f"Objects found with up to {count(metrics['max_detections'])} detections, the cap used here.")
+        )
     return rows
 
 
@@ -119,17 +133,20 @@ def facts_of(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str,
     """What was evaluated and with what, and what the page lacks."""
     crowds = metrics.get("crowd_regions", 0)
     intervals = metrics.get("confidence_interval")
+    besides = f", and {plural(crowds, 'crowd region counts', 'crowd regions count')} neither way" if crowds else ""
     facts = {
         "Ground truth": ground_truth.source,
-        "Data": f"{metrics['images']} images, {metrics['ground_truths']} objects of "
-        f"{len(metrics['per_class'])} {'class' if len(metrics['per_class']) == 1 else 'classes'}"
-        + (f", {crowds} crowd regions, which count neither way" if crowds else ""),
-        "Detections": f"{metrics['detections']}, at most {metrics['max_detections']} of an image and class",
+        "Data": f"{plural(metrics['images'], 'image')}, {plural(metrics['ground_truths'], 'object')} of "
+        f"{plural(len(metrics['per_class']), 'class', 'classes')}{besides}",
+        "Detections": f"{count(metrics['detections'])}, "
+        f"at most {count(metrics['max_detections'])} of an image and class",
         "Evaluated with": f"finemask {metrics['version']}, {_engine(metrics['backend'])}, "
         f"Python {platform.python_version()}",
     }
     if intervals:
-        facts["Intervals"] = f"{100 * intervals['level']:.4g} %, images drawn anew {intervals['resamples']} times"
+        facts["Intervals"] = (
+            f"{100 * intervals['level']:.4g} %, images drawn anew {count(intervals['resamples'])} times"
+        )
     missing = [name for key, name in _OPTIONAL.items() if metrics.get(key) is None]
     if missing:
         facts["Not computed"] = ", ".join(missing)

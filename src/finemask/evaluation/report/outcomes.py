@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finemask.evaluation.coco import Curves
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.report.findings import Findings
+from finemask.types import CocoResult
 
 PER_GALLERY = 6
 _SEED = 0
@@ -22,12 +23,14 @@ class Outcome:
         found: objects that a detection matches at the IoU of the operating point.
         false: detections that match nothing.
         missed: objects that no detection matches.
+        confused: how many of the false detections only have the wrong class.
     """
 
     image_id: int
     found: int
     false: int
     missed: int
+    confused: int = 0
 
     @property
     def f1(self) -> float:
@@ -36,17 +39,21 @@ class Outcome:
         return 2 * self.found / counts if counts else 1.0
 
 
-def image_outcomes(ground_truth: GroundTruth, curves: Curves, threshold: float) -> list[Outcome]:
-    """Every image's counts at a score threshold, in the order of the ground truth."""
-    matches = curves.matches
-    kept = matches.score >= threshold
-    found = Counter(matches.image_id[kept & matches.is_true].tolist())
-    false = Counter(matches.image_id[kept & ~matches.is_true].tolist())
-    objects = Counter(a["image_id"] for a in ground_truth.annotations if not a["iscrowd"])
-    return [
-        Outcome(image_id, found[image_id], false[image_id], objects[image_id] - found[image_id])
-        for image_id in ground_truth.images
-    ]
+def image_outcomes(ground_truth: GroundTruth, results: Sequence[CocoResult], findings: Findings) -> list[Outcome]:
+    """Every image's counts, in the order of the ground truth.
+
+    Args:
+        ground_truth: of the evaluation.
+        results: of the evaluation.
+        findings: of the evaluation.
+    """
+    found, missed = (
+        Counter(ground_truth.annotations[position]["image_id"] for position in positions)
+        for positions in (findings.found_by, findings.missed)
+    )
+    false = Counter(results[detection.result]["image_id"] for detection in findings.false)
+    confused = Counter(results[f.result]["image_id"] for f in findings.false if f.is_confused)
+    return [Outcome(id_, found[id_], false[id_], missed[id_], confused[id_]) for id_ in ground_truth.images]
 
 
 def choose(outcomes: Sequence[Outcome], number: int = PER_GALLERY) -> dict[str, list[Outcome]]:

@@ -23,9 +23,12 @@ from finemask.evaluation.report.numbers import (
     intervals_of,
     slices_of,
     thresholds_of,
+    without_advice,
 )
 from finemask.evaluation.report.training import training_figures
+from finemask.ops.colours import verdict_css
 from finemask.ops.files import write_text
+from finemask.ops.wording import count
 from finemask.types import CocoResult
 
 _FALLBACK_THRESHOLD = 0.5  # for the pictures, where no threshold is worth choosing
@@ -77,8 +80,8 @@ def write_report(
     """
     point = metrics["operating_point"]
     threshold = _FALLBACK_THRESHOLD if point["threshold"] is None else point["threshold"]
-    findings = find(ground_truth, results, curves, threshold)
-    pictures = _galleries(curves, ground_truth, results, findings, threshold, images_dir)
+    findings = find(ground_truth, results, curves.matches, curves.iou_type, threshold)
+    pictures = _galleries(ground_truth, results, findings, threshold, images_dir)
     absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     types = [kind for kind in ("segm", "bbox") if kind in metrics["iou_types"]]
     values: dict[str, Any] = {
@@ -90,6 +93,7 @@ def write_report(
         "main": metrics[point["iou_type"]],
         "intervals": intervals_of(metrics),
         "advice": advice_of(metrics),
+        "no_advice": without_advice(metrics),
         "breakdown": error_breakdown(metrics, point["iou_type"]),
         "figures": evaluation_figures(curves, metrics),
         "thresholds": thresholds_of(metrics),
@@ -135,7 +139,7 @@ def _rendered(values: Mapping[str, Any]) -> str:
         return Markup(environment.loader.get_source(environment, name)[0])
 
     return environment.get_template("page.html.j2").render(
-        **values, style=asset("page.css"), theme_script=asset("theme.js"), page_script=asset("page.js")
+        **values, style=verdict_css() + asset("page.css"), theme_script=asset("theme.js"), page_script=asset("page.js")
     )
 
 
@@ -145,7 +149,6 @@ class _Pictures(NamedTuple):
 
 
 def _galleries(
-    curves: Curves,
     ground_truth: GroundTruth,
     results: Sequence[CocoResult],
     findings: Findings,
@@ -156,9 +159,9 @@ def _galleries(
         return _Pictures(
             [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
         )
-    galleries, unread = build_galleries(ground_truth, results, curves, findings, threshold, Path(images_dir))
+    galleries, unread = build_galleries(ground_truth, results, findings, threshold, Path(images_dir))
     if not unread:
         return _Pictures(galleries, "")
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
-    many = f"{len(unread)} of the images for" if galleries else "The images for"
+    many = f"{count(len(unread))} of the images for" if galleries else "The images for"
     return _Pictures(galleries, f"{many} example pictures could not be read from {images_dir} ({listed}).")

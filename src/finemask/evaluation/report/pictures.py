@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from finemask.evaluation.report.findings import box_xywh
-from finemask.ops.draw import draw_instances, upscale_factor
+from finemask.ops.colours import Colour
+from finemask.ops.draw import FAINT_OPACITY, draw_instances, upscale_factor
+from finemask.ops.labels import is_captioned
 from finemask.ops.rle import crop_to_rle
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle
@@ -31,6 +33,13 @@ class Window(NamedTuple):
     y1: int
 
 
+class Drawn(NamedTuple):
+    """An annotation or a result, and the colour that says what became of it."""
+
+    entry: Mapping[str, Any]
+    colour: Colour
+
+
 class Pair(NamedTuple):
     """Two ``data:`` addresses."""
 
@@ -40,8 +49,8 @@ class Pair(NamedTuple):
 
 def draw_pair(
     image: NDArray[np.uint8],
-    truths: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Mapping[str, Any]],
+    truths: Sequence[Drawn],
+    predictions: Sequence[Drawn],
     names: Mapping[int, str],
     around: Sequence[float] | None = None,
 ) -> Pair:
@@ -55,8 +64,8 @@ def draw_pair(
         around: a box, xywh px, to show large and framed; by default the whole image is shown.
     """
     window = Window(0, 0, image.shape[1], image.shape[0]) if around is None else window_around(around, image.shape)
-    sides = (_drawn(image, instances, names, window, around) for instances in (truths, predictions))
-    return Pair(*(_data_uri(side, whole=around is None) for side in sides))
+    sides = (draw_side(image, instances, names, window, around) for instances in (truths, predictions))
+    return Pair(*(data_uri(side, whole=around is None) for side in sides))
 
 
 def window_around(box: Sequence[float], shape: Sequence[int]) -> Window:
@@ -73,15 +82,24 @@ def window_around(box: Sequence[float], shape: Sequence[int]) -> Window:
     return Window(x0, y0, min(x0 + side, shape[1]), min(y0 + side, shape[0]))
 
 
-def _drawn(
+def draw_side(
     image: NDArray[np.uint8],
-    instances: Sequence[Mapping[str, Any]],
+    instances: Sequence[Drawn],
     names: Mapping[int, str],
     window: Window,
-    framed: Sequence[float] | None,
+    framed: Sequence[float] | None = None,
 ) -> Image.Image:
-    """Draws annotations or results; of one category, each in a colour of its own."""
-    shown = [instance for instance in instances if not instance.get("iscrowd") and _touches(instance, window)]
+    """Draws annotations or results on a part of an image.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        instances: crowd regions, and what lies outside the window, are not drawn.
+        names: of the categories, by id; one name is not written on the picture.
+        window: the part.
+        framed: a box, xywh px, that is framed.
+    """
+    inside = [drawn for drawn in instances if not drawn.entry.get("iscrowd") and _touches(drawn.entry, window)]
+    shown = [drawn.entry for drawn in inside]
     boxes = [_box_xyxy(instance) - [window.x0, window.y0, window.x0, window.y0] for instance in shown]
     crop = image[window.y0 : window.y1, window.x0 : window.x1]
     picture = draw_instances(
@@ -89,7 +107,8 @@ def _drawn(
         rles=[_cut(instance, window) for instance in shown],
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         captions=[_caption(instance, names) for instance in shown],
-        color_keys=[instance["category_id"] for instance in shown] if len(names) > 1 else None,
+        palette=[drawn.colour for drawn in inside],
+        fill_opacity=FAINT_OPACITY,
     )
     if framed is not None:
         x, y, w, h = framed
@@ -133,12 +152,15 @@ def _cut(instance: Mapping[str, Any], window: Window) -> Rle:
 
 
 def _caption(instance: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    if not is_captioned(*box_xywh(instance)[2:]):
+        return ""
     name = names[instance["category_id"]] if len(names) > 1 else ""
     score = f"{instance['score']:.2f}" if "score" in instance else ""
     return f"{name} {score}".strip()
 
 
-def _data_uri(picture: Image.Image, *, whole: bool) -> str:
+def data_uri(picture: Image.Image, *, whole: bool) -> str:
+    """A picture as a ``data:`` address; a whole image may be larger than a close-up."""
     side, limit = (WHOLE_PX, WHOLE_BYTES) if whole else (CROP_PX, CROP_BYTES)
     picture.thumbnail((side, side), Image.Resampling.HAMMING)
     return "data:image/jpeg;base64," + base64.b64encode(_jpeg(picture, limit)).decode("ascii")

@@ -17,6 +17,7 @@ from finemask.datatools.check.problems import (
 )
 from finemask.datatools.check.rules.findings import about_category, about_entry
 from finemask.datatools.check.values import is_text, show, whole
+from finemask.ops.wording import plural, word
 
 _BACKGROUND = {"background", "_background_", "__background__", "bg", "void"}
 
@@ -92,7 +93,7 @@ def _unknown_name(document: Document, row: CategoryRow, like: CategoryRow | None
         message += f", but {show(like.name)}"
         edits = (SetValue("categories", row.position, "name", like.name),)
     elif count:
-        message += f", of which there {'is 1 annotation' if count == 1 else f'are {count} annotations'} here"
+        message += f", of which there {word(count, 'is', 'are')} {plural(count, 'annotation')} here"
     else:
         edits = (RemoveEntry("categories", row.position),)
     yield about_category(document, row, message, *edits)

@@ -12,6 +12,7 @@ from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, R
 from finemask.datatools.check.rules.findings import about_annotation, about_image
 from finemask.datatools.check.values import show
 from finemask.ops.anchors import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
+from finemask.ops.wording import plural, word
 
 SMALLEST_PX = 2.0
 """Shorter side of an instance at training resolution below which it is hopeless."""
@@ -151,12 +152,10 @@ def _class_in_one_file(dataset: Dataset) -> Iterator[Finding]:
         unmeasured = [f"{name} ({count})" for name, count in trained.most_common() if not here[name]]
         unlearned = [f"{name} ({count})" for name, count in here.most_common() if not trained[name]]
         if unlearned:
-            one = len(unlearned) == 1
-            what = "1 class has instances" if one else f"{len(unlearned)} classes have instances"
+            what = plural(len(unlearned), "class has instances", "classes have instances")
             yield Finding(f"{what} here and none in {first.path.name}: {_listed(unlearned)}", document)
         if unmeasured:
-            one = len(unmeasured) == 1
-            what = "1 class has instances" if one else f"{len(unmeasured)} classes have instances"
+            what = plural(len(unmeasured), "class has instances", "classes have instances")
             yield Finding(f"{what} in {first.path.name} and none here: {_listed(unmeasured)}", document)
 
 
@@ -171,7 +170,7 @@ def _without_annotations(document: Document) -> Iterator[Finding]:
 
 def _of(count: int, total: int, what: str, one: str = "is", several: str = "are") -> str:
     """``1 of 7 images is``, ``3 of 7 images are``."""
-    return f"{count:,} of {total:,} {what}{'' if total == 1 else 's'} {one if count == 1 else several}"
+    return f"{count:,} of {plural(total, what)} {word(count, one, several)}"
 
 
 def _listed(names: Sequence[str]) -> str:
