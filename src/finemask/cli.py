@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from finemask.command_line.failures import explain
 from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
-from finemask.errors import ConfigError, FinemaskError
+from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -133,7 +133,20 @@ def _run(words: list[str]) -> int:
 
         print(OmegaConf.to_yaml(cfg, resolve=request.resolve), end="")
         return 0
-    return _entry(request.verb)(cfg)
+    code = _entry(request.verb)(cfg)
+    if code == INTERRUPTED:
+        print(f"To go on, type: {_again(request)}")
+    return code
+
+
+def _again(request: Request) -> str:
+    """The command that goes on with an interrupted run, for the shell."""
+    from shlex import join
+
+    flags = {"--config-dir": request.config_dir, "--config-name": request.config_name}
+    words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    words += [override for override in request.overrides if not override.startswith("resume=")]
+    return join(["finemask", *request.verb.split(), *words, "resume=auto"])
 
 
 def _entry(verb: str) -> Callable[[DictConfig], int]:

@@ -1,5 +1,10 @@
 """Errors that a person can mend. The command line prints them as one paragraph and exits with code 2."""
 
+import errno
+from collections.abc import Iterator
+
+INTERRUPTED = 130  # exit code, as of a shell: stopped by a person, after saving
+
 
 class FinemaskError(Exception):
     """Something the user can put right.
@@ -45,3 +50,20 @@ class MissingExtraError(FinemaskError):
             f"{needed_for} needs the package {package}, which is not installed",
             remedy=f"Install it with: pip install 'finemask[{extra}]'",
         )
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that nothing more can be written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # Writers in C++ and Rust (checkpoints, model files) only leave the text.
+    return "No space left on device" in str(error)

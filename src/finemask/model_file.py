@@ -20,8 +20,17 @@ from torch import Tensor, nn
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
 from finemask.ops.files import atomic_path
+from finemask.ops.run_folders import MODEL_FILE, find_in_run
 
-__all__ = ["FORMAT_VERSION", "ModelHeader", "load_model_file", "read_header", "save_model_file", "verify_model_file"]
+__all__ = [
+    "FORMAT_VERSION",
+    "ModelHeader",
+    "find_model_file",
+    "load_model_file",
+    "read_header",
+    "save_model_file",
+    "verify_model_file",
+]
 
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -65,13 +74,25 @@ def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: 
     return written
 
 
+def find_model_file(path: Path | str) -> Path:
+    """The model file that is meant: a file, or ``model.safetensors`` of a run or of the newest run of a name.
+
+    Args:
+        path: ``FILE``, ``runs/NAME/DATE_TIME``, ``runs/NAME``, or ``runs/NAME/latest`` where no links can be made, too.
+
+    Returns:
+        ``path`` as it is where there is none: whoever opens it says so.
+    """
+    return find_in_run(path, MODEL_FILE)
+
+
 def verify_model_file(path: Path | str) -> ModelHeader:
     """What a model file says of itself, once every byte of its tensors has been found to be the one recorded.
 
     Raises:
         ModelFileError: it is missing, foreign, truncated, altered or damaged.
     """
-    path = Path(path)
+    path = find_model_file(path)
     header, start = _open(path)
     with path.open("rb") as file:
         file.seek(start)
@@ -86,17 +107,20 @@ def verify_model_file(path: Path | str) -> ModelHeader:
 def read_header(path: Path | str) -> ModelHeader:
     """What a model file says of itself, without reading its tensors.
 
+    Args:
+        path: see ``find_model_file``.
+
     Raises:
         ModelFileError: it is missing, foreign, truncated, or its header was altered.
     """
-    return _open(Path(path))[0]
+    return _open(find_model_file(path))[0]
 
 
 def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
     """Builds the model a file describes and gives it the file's weights.
 
     Args:
-        path: a model file.
+        path: see ``find_model_file``.
         trust: dotted names of builders of your own that the file may name, besides finemask's.
 
     Returns:
@@ -109,7 +133,7 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
     from finemask.config.files import shipped_targets
     from finemask.model.build import build_model
 
-    path = Path(path)
+    path = find_model_file(path)
     header = verify_model_file(path)
     try:
         weights = load_file(path)
@@ -170,8 +194,12 @@ def _open(path: Path) -> tuple[ModelHeader, int]:
 def _read_front(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Metadata, table of tensors, position of the first tensor byte; the file's length is checked."""
     if not path.is_file():
-        what = "a folder, not a model file" if path.is_dir() else "no such model file"
-        raise ModelFileError(what, where=path, remedy="Give the model.safetensors of a run.")
+        what = f"a folder without a {MODEL_FILE}, and without a run that has one"
+        raise ModelFileError(
+            what if path.is_dir() else "no such model file",
+            where=path,
+            remedy=f"Give the {MODEL_FILE} of a run, or the folder of a finished one.",
+        )
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -118,8 +118,54 @@ def test_a_file_that_would_run_code_is_not_unpickled(tmp_path):
             return (print, ("unpickled",))
 
     torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
-    with pytest.raises(WeightsError, match="read safely"):
+    with pytest.raises(WeightsError, match="read safely") as caught:
         read_state_dict(tmp_path / "evil.pth")
+    assert "print" in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's own advice is to switch its safety off
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_file_that_was_cut_short_says_so(tmp_path, share):
+    path = tmp_path / "whole.pth"
+    torch.save({"w": torch.zeros(5000)}, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(WeightsError, match="it is empty" if share == 0.0 else "cut short or damaged"):
+        read_state_dict(path)
+
+
+OWN, AVERAGED = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": OWN, "ema": AVERAGED},
+        {"model": OWN, "ema": {"module": AVERAGED, "updates": 7}},
+        {"ema_state_dict": AVERAGED},
+        {"state_dict": OWN, "state_dict_ema": AVERAGED},
+        {"model": OWN, "model_ema": {"n_averaged": torch.tensor(3), "module.w": torch.ones(2)}},
+        {"model": {"ema": AVERAGED, "w": torch.zeros(2)}},
+        {"ema": {"state_dict": AVERAGED}, "epoch": 3},
+    ],
+)
+def test_averaged_weights_are_taken_and_said(tmp_path, content, caplog):
+    torch.save(content, tmp_path / "a.pth")
+    with caplog.at_level("INFO", logger="finemask"):
+        found = read_state_dict(tmp_path / "a.pth")
+    assert [tensor.tolist() for tensor in found.values() if tensor.ndim] == [[1.0, 1.0]]
+    assert "its averaged weights are taken" in caplog.text
+
+
+@pytest.mark.parametrize("empty", [{}, {"decay": 0.99}, {"updates": torch.tensor(3)}, None, [1.0]])
+def test_an_average_without_weights_is_none(tmp_path, empty, caplog):
+    torch.save({"model": OWN, "ema": empty}, tmp_path / "a.pth")
+    assert read_state_dict(tmp_path / "a.pth")["w"].tolist() == [0.0, 0.0]
+    assert "averaged" not in caplog.text
+
+
+def test_the_count_of_an_average_is_no_weight_of_the_model(light, features):
+    averaged = {f"module.{name}": tensor for name, tensor in features.items()} | {"n_averaged": torch.tensor(5)}
+    assert fit_state_dict(light, averaged, "here").share_of_body == 1.0
 
 
 def test_a_file_without_tensors(tmp_path):

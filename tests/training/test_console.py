@@ -1,13 +1,16 @@
 """What a run says, and durations in words."""
 
+import errno
+import io
 import logging
+import shlex
 import warnings
 
 import pytest
 from rich.table import Table
 
 from finemask.training.callbacks.speed import spell_duration
-from finemask.training.console import logging_to, say_next_steps, show_table
+from finemask.training.console import RunLog, logging_to, say_next_steps, show_table
 
 
 @pytest.mark.parametrize(
@@ -34,9 +37,11 @@ def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, c
     table.add_column("part")
     table.add_row("backbone")
     before = logging.getLogger("finemask").handlers[:]
-    with logging_to(tmp_path / "train.log", is_main=True):
+    run_log = RunLog()
+    with logging_to(run_log, is_main=True):
+        show_table(table)  # before the run has a folder
+        run_log.open(tmp_path / "train.log")
         logging.getLogger("finemask.training").info("epoch 1")
-        show_table(table)
         warnings.warn("few workers", stacklevel=1)
     text = (tmp_path / "train.log").read_text()
     assert "INFO epoch 1" in text
@@ -49,7 +54,9 @@ def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, c
 
 
 def test_lightnings_own_news_reach_nobody_and_its_warnings_the_log(tmp_path, capsys):
-    with logging_to(tmp_path / "train.log", is_main=True):
+    run_log = RunLog()
+    with logging_to(run_log, is_main=True):
+        run_log.open(tmp_path / "train.log")
         logging.getLogger("pytorch_lightning.utilities.rank_zero").info("Tip: buy this")
         logging.getLogger("lightning_fabric.utilities.seed").info("Seed set to 0")
         logging.getLogger("pytorch_lightning.utilities.rank_zero").warning("something is wrong")
@@ -65,9 +72,22 @@ def test_lightnings_own_news_reach_nobody_and_its_warnings_the_log(tmp_path, cap
 
 
 def test_other_processes_of_a_run_write_no_log(tmp_path):
-    with logging_to(tmp_path / "train.log", is_main=False):
+    run_log = RunLog()
+    with logging_to(run_log, is_main=False):
         logging.getLogger("finemask.training").info("epoch 1")
-    assert not (tmp_path / "train.log").exists()
+    assert run_log.stream.getvalue() == ""
+
+
+def test_a_log_on_a_full_disk_loses_lines_without_a_traceback(tmp_path, capsys):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    run_log = RunLog()
+    run_log.setStream(Full())
+    with logging_to(run_log, is_main=True):
+        logging.getLogger("finemask.training").info("epoch 1")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -93,3 +113,20 @@ def test_the_last_lines(tmp_path, capsys, on_own_data, ap50, recall, precision, 
     assert said in shown
     assert f"finemask predict model={tmp_path}/model.safetensors source={tmp_path}/photos output=" in shown
     assert ("your own images" in shown) is not on_own_data
+
+
+def test_the_next_command_can_be_pasted_where_a_path_has_blanks(tmp_path, capsys):
+    metrics = {
+        "images": 1,
+        "segm": {"AP50": 0.5},
+        "per_class": {"cell": {}},
+        "operating_point": {"recall": 0.5, "precision": None, "threshold": None},
+    }
+    root = tmp_path / "my photos"
+    data = {"root": str(root), "images": "images"}
+    say_next_steps(metrics, root / "runs" / "model.safetensors", [], data, on_own_data=True)
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  finemask")]
+    assert commands == [
+        ["finemask", "data", "preview", f"data.root={root}", "output=preview"],
+        ["finemask", "predict", f"model={root}/runs/model.safetensors", f"source={root}/images", "output=found"],
+    ]

@@ -18,7 +18,7 @@ from finemask.evaluation.self_check import ground_truth_as_predictions
 from finemask.ops.files import write_json
 from finemask.training.finish import Finished
 from finemask.training.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
-from finemask.training.run_dir import close_run, open_run
+from finemask.training.run_dir import choose_run, close_run, open_run
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,10 @@ class StubTraining:
         self.configs.append(cfg)
         if len(self.configs) == self.interrupt_at:
             return None
-        run_dir, _ = open_run(Path(cfg.output), str(cfg.name), cfg.resume)
+        run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
         close_run()
+        open_run(run)
+        run_dir = run.folder
         images = len(json.loads(Path(cfg.data.train).read_text())["images"])
         truth = load_ground_truth(Path(cfg.data.root) / cfg.data.val)
         perfect = ground_truth_as_predictions(truth)

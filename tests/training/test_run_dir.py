@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 from run_cases import small_run
 
 from finemask.errors import ConfigError
-from finemask.training.run_dir import close_run, open_run, resolved_text, write_origin
+from finemask.training.run_dir import choose_run, close_run, open_run, resolved_text, write_origin
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,15 @@ def alone():
     close_run()
 
 
+def start(output, name="a", resume=None):
+    """A run that begins; in a process of its own."""
+    close_run()
+    run = choose_run(output, name, resume)
+    assert open_run(run)
+    (run.folder / "environment.json").write_text("{}")
+    return run
+
+
 def with_checkpoint(run_dir):
     path = run_dir / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
@@ -26,50 +36,112 @@ def with_checkpoint(run_dir):
     return path
 
 
+def no_links(*args, **kwargs):
+    raise OSError("a required privilege is not held by the client")
+
+
 def test_a_new_run_gets_a_dated_folder_that_latest_points_to(tmp_path):
-    run_dir, checkpoint = open_run(tmp_path / "runs", "cells", None)
-    assert checkpoint is None
-    assert run_dir.parent == tmp_path / "runs" / "cells"
-    assert (tmp_path / "runs" / "cells" / "latest").resolve() == run_dir.resolve()
+    run = start(tmp_path / "runs", "cells")
+    assert run.checkpoint is None
+    assert run.folder.parent == tmp_path / "runs" / "cells"
+    assert (tmp_path / "runs" / "cells" / "latest").resolve() == run.folder.resolve()
+
+
+def test_nothing_is_written_before_the_run_is_opened(tmp_path):
+    choose_run(tmp_path / "runs", "cells", None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_of_the_same_second_do_not_share_a_folder(tmp_path):
-    folders = set()
-    for _ in range(3):
-        folders.add(open_run(tmp_path, "a", None)[0])
-        close_run()
+    chosen = choose_run(tmp_path, "a", None)  # and builds its model while others start
+    folders = {start(tmp_path).folder for _ in range(3)}
     assert len(folders) == 3
+    if chosen.folder in folders:
+        assert not open_run(chosen)
+        assert choose_run(tmp_path, "a", None).folder not in folders
 
 
 def test_processes_of_one_run_share_its_folder(tmp_path):
-    first, _ = open_run(tmp_path, "a", None)
-    second, _ = open_run(tmp_path, "a", None)  # a child process inherits the environment
-    assert first == second
-    assert os.environ["FINEMASK_RUN_DIR"] == str(first)
+    first = choose_run(tmp_path, "a", None)
+    open_run(first)
+    second = choose_run(tmp_path, "a", None)  # a child process inherits the environment
+    assert first.folder == second.folder
+    assert os.environ["FINEMASK_RUN_DIR"] == str(first.folder)
 
 
-def test_resume_auto_takes_the_newest_run_of_that_name_or_starts_one(tmp_path):
-    fresh, checkpoint = open_run(tmp_path, "a", "auto")
-    assert checkpoint is None
+def test_resume_auto_takes_the_newest_run_of_that_name_or_starts_one_and_says_which(tmp_path):
+    fresh = start(tmp_path, resume="auto")
+    assert fresh.checkpoint is None
+    assert f"no run in {tmp_path / 'a'} has a checkpoint; a new one begins" in fresh.note
+    path = with_checkpoint(fresh.folder)
+    again = choose_run(tmp_path, "a", "auto")
+    assert (again.folder, again.checkpoint, again.goes_on) == (fresh.folder.resolve(), path.resolve(), True)
+    assert str(fresh.folder) in again.note
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_resume_auto_passes_over_newer_runs_without_a_checkpoint(tmp_path, monkeypatch, can_link):
+    if not can_link:
+        monkeypatch.setattr(Path, "symlink_to", no_links)
+    good = start(tmp_path)
+    with_checkpoint(good.folder)
+    empty = start(tmp_path)
+    again = choose_run(tmp_path, "a", "auto")
+    assert again.folder == good.folder.resolve()
+    assert f"{empty.folder.name}, the newest, has no checkpoint" in again.note
+
+
+def test_latest_never_points_to_an_older_run(tmp_path, monkeypatch):
+    start(tmp_path)
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    start(tmp_path)
+    assert not (tmp_path / "a" / "latest").is_symlink()
+    assert not [path for path in (tmp_path / "a").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("given", ["checkpoints/last.ckpt", "", "../latest", ".."])
+def test_resume_takes_a_run_or_its_checkpoint(tmp_path, given):
+    run = start(tmp_path, "first")
+    path = with_checkpoint(run.folder)
     close_run()
-    path = with_checkpoint(fresh)
-    again, checkpoint = open_run(tmp_path, "a", "auto")
-    assert again == fresh.resolve()
-    assert checkpoint == path.resolve()
+    chosen = choose_run(tmp_path, "another", str(run.folder.parent / run.folder.name / given))
+    assert (chosen.folder, chosen.checkpoint, chosen.goes_on) == (run.folder.resolve(), path.resolve(), True)
 
 
-@pytest.mark.parametrize("as_file", [True, False])
-def test_resume_takes_a_run_or_its_checkpoint(tmp_path, as_file):
-    path = with_checkpoint(tmp_path / "elsewhere" / "run")
-    given = path if as_file else path.parent.parent
-    assert open_run(tmp_path, "a", str(given)) == (path.parent.parent.resolve(), path.resolve())
+@pytest.mark.parametrize("place", ["elsewhere/sub/my.ckpt", "elsewhere/checkpoints/my.ckpt"])
+def test_a_checkpoint_that_is_in_no_runs_folder_begins_a_new_run(tmp_path, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    (tmp_path / "elsewhere" / "config.yaml").write_text("mine: 1\n")
+    run = choose_run(tmp_path / "runs", "a", str(path))
+    assert run.folder.parent == tmp_path / "runs" / "a"
+    assert (run.checkpoint, run.goes_on) == (path, False)
+    assert "in a new one" in run.note
 
 
 def test_nothing_to_resume_is_an_error_that_names_the_path(tmp_path):
     with pytest.raises(ConfigError, match="no such checkpoint") as caught:
-        open_run(tmp_path, "a", str(tmp_path / "gone.ckpt"))
+        choose_run(tmp_path, "a", str(tmp_path / "gone.ckpt"))
     assert "gone.ckpt" in str(caught.value)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("resume", [True, 3, ["a"]])
+def test_resume_is_a_word_or_a_path(tmp_path, resume):
+    with pytest.raises(ConfigError, match=r"resume is .* It is auto"):
+        choose_run(tmp_path, "a", resume)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/../../x", "/tmp/x", "..", "..\\x", "C:\\x", "C:x", "\\\\server\\x", ""])
+def test_a_name_stays_in_the_folder_of_runs(tmp_path, name):
+    with pytest.raises(ConfigError, match="name"):
+        choose_run(tmp_path / "runs", name, None)
+
+
+@pytest.mark.parametrize("name", ["cells", "cells/first", "a..b", ".hidden", "my cells"])
+def test_other_names_are_taken_as_they_are(tmp_path, name):
+    assert choose_run(tmp_path, name, None).folder.parent == tmp_path / name
 
 
 def test_the_saved_configuration_has_no_references_but_to_the_runs_own_folder():

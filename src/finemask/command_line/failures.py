@@ -1,16 +1,14 @@
 """Exceptions into one paragraph on stderr and an exit code."""
 
-import errno
 import os
 import re
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
-from finemask.errors import FinemaskError
+from finemask.errors import FinemaskError, chain_of, is_disk_full
 
 _PATH_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 # A data-loading worker hands its exception over as text; the message proper is what follows the class name.
@@ -48,8 +46,11 @@ def print_error(message: str) -> None:
 
 def user_message(error: BaseException) -> str | None:
     """What to tell a person who can mend it; None for a defect of finemask."""
-    for cause in _chain(error):
-        if _is_disk_full(cause):
+    causes = list(chain_of(error))
+    for cause in causes:
+        if is_disk_full(cause):
+            if told := next((known for known in causes if isinstance(known, FinemaskError)), None):
+                return str(told)  # it knows what was being written, and what is left of it
             where = f"{name}: " if (name := getattr(cause, "filename", None)) else ""
             return f"{where}no space left on the device. Free some, or choose another place to write to."
     if handed_over := _FROM_WORKER.search(str(error)):
@@ -66,21 +67,6 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "memory ran out. Use a smaller batch, smaller images or fewer workers."
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    # Writers in C++ and Rust (checkpoints, model files) only leave the text.
-    return "No space left on device" in str(error)
 
 
 def _is_ours(filename: object) -> bool:

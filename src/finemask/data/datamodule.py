@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -139,6 +139,15 @@ class CocoDataModule(pl.LightningDataModule):
         if stage in ("test", None) and self.test_index is None:
             self.test_index = self._read("test")
 
+    def order_classes(self, names: Sequence[str]) -> None:
+        """Gives the labels another order than that of the training file; before ``setup``.
+
+        Args:
+            names: of all its categories.
+        """
+        by_name = {category.name: category for category in self.categories}
+        self.train_index = self._read("train", [by_name[name] for name in names])
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch that shuffling and augmentation depend on; before the epoch's loader is iterated.
 
@@ -183,11 +192,11 @@ class CocoDataModule(pl.LightningDataModule):
             raise ConfigError("data.train is null", where=self.root, remedy="Name the training annotations")
         return self.train_index
 
-    def _read(self, split: str) -> CocoIndex | None:
+    def _read(self, split: str, categories: Sequence[Category] | None = None) -> CocoIndex | None:
         file = self.files[split]
         if file is None:
             return None
-        categories = None if split == "train" else self.categories
+        categories = categories if split == "train" else self.categories
         return CocoIndex.read(
             self.root / file,
             self.images_dir,

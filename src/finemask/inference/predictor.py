@@ -31,7 +31,7 @@ def load(path: Path | str, device: str = "auto", trust: Collection[str] = ()) ->
     """Loads a model file; nothing else is needed.
 
     Args:
-        path: a model file, such as ``runs/NAME/latest/model.safetensors``.
+        path: a model file, or a run: ``runs/NAME`` is the newest of that name.
         device: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         trust: dotted names of builders of your own that the file may name, besides finemask's.
 

@@ -1,6 +1,7 @@
 """Pretrained weights: where they come from, what of them fits, and a report of both."""
 
 import json
+import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -19,20 +20,22 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 from finemask.errors import WeightsError
 from finemask.model.box_branch import weight_seeds
 from finemask.model.class_rows import Classes, ClassRows, carry_class_rows
+from finemask.ops.run_folders import MODEL_FILE, find_in_run
+
+log = logging.getLogger(__name__)
 
 _COCO = {
     "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
     "resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
-_WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-)  # what trainers nest a state_dict under
+# What trainers nest a state_dict under: averaged weights, which are those that were measured, and the others.
+_AVERAGED = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema_weights")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "shadow")
 _OUTER = ("module.", "model.", "net.")  # what trainers put in front of every name
 _STRIP = ("", "encoder.", "features.", "backbone.", "backbone.body.", "backbone.features.")
 _ADD = ("", "backbone.", "backbone.body.")
+_WANTED = "Wanted: a state_dict saved with torch.save, a .safetensors file or a Lightning checkpoint."
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")  # torch names so what it does not unpickle
 _LEAST_SHARE_OF_BODY = 0.75  # of the backbone's numbers; below that a file is of another architecture
 
 
@@ -118,32 +121,63 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     Raises:
         WeightsError: no such file, or it holds something else.
     """
+    path = find_in_run(path, MODEL_FILE)
     if not path.is_file():
         raise WeightsError("no such file", where=path, remedy="model.weights is coco, imagenet, none or a file.")
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
-            names = _names_in_header(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            names = found.get("class_names") if isinstance(found, dict) else None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"not a file of weights that can be read safely ({reason})",
-            where=path,
-            remedy="Wanted: a state_dict saved with torch.save, a .safetensors file or a Lightning checkpoint.",
-        ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-            break
-    tensors = (
-        {name: value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
-    )
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"not a file of weights that can be read ({reason})", where=path, remedy=_WANTED
+            ) from error
+        return tensors, _names_in_header(path)
+    found = read_torch_file(path)
+    names = found.get("class_names") if isinstance(found, dict) else None
+    tensors, averaged = _unwrapped(found)
     if not tensors:
-        raise WeightsError("the file holds no tensors", where=path)
+        raise WeightsError("the file holds no tensors", where=path, remedy=_WANTED)
+    if averaged is not None:
+        log.info("%s: its averaged weights are taken, those under '%s'", path, averaged)
     return tensors, [str(name) for name in names] if isinstance(names, list) else None
+
+
+def read_torch_file(path: Path) -> Any:
+    """What ``torch.save`` wrote, tensors and plain values only: nothing in it is executed.
+
+    Raises:
+        WeightsError: it is cut short, holds other objects, or is no such file.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it cannot be opened
+        with path.open("rb") as file:
+            beginning = file.read(2)
+        is_zip = beginning == b"PK"  # as torch.save writes
+        refused = _REFUSED.search(str(error))
+        if refused or (is_zip and isinstance(error, pickle.UnpicklingError)):
+            named = f" ({refused[1]})" if refused else ""
+            raise WeightsError(
+                f"it holds Python objects{named}, which may run code when loaded: it cannot be read safely",
+                where=path,
+                remedy="Where it was made, save the weights alone: torch.save(model.state_dict(), FILE).",
+            ) from error
+        what = ": it is empty" if not beginning else " any more: it is cut short or damaged" if is_zip else ""
+        raise WeightsError(f"not a file of weights{what}", where=path, remedy=_WANTED) from error
+
+
+def _unwrapped(found: Any) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors inside what trainers wrap around them, and the name of the averaged ones where it is those."""
+    if not isinstance(found, dict):
+        return {}, None
+    for key in (*_AVERAGED, *_WRAPPERS):
+        tensors, averaged = _unwrapped(found.get(key))
+        if any(tensor.ndim for tensor in tensors.values()):
+            return tensors, key if key in _AVERAGED else averaged
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}, None
 
 
 def _names_in_header(path: Path) -> list[str] | None:
@@ -209,7 +243,7 @@ def fit_state_dict(
 
 
 def _counts(name: str) -> bool:
-    return not name.endswith("num_batches_tracked")
+    return not name.endswith(("num_batches_tracked", "n_averaged"))  # the latter counts what torch has averaged
 
 
 def _with_prefix(named: Mapping[str, Tensor], strip: str, add: str) -> dict[str, Tensor]:

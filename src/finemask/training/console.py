@@ -2,16 +2,19 @@
 
 import io
 import logging
+import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich import get_console
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from finemask.errors import is_disk_full
 from finemask.ops.wording import percent, plural
 
 _LOG_WIDTH = 110
@@ -26,12 +29,33 @@ _NOISE = (
 )
 
 
+class RunLog(logging.StreamHandler[TextIO]):
+    """A run's log file. What is said before there is a folder for it waits in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+
+    def open(self, path: Path) -> None:
+        """Goes on in a file, which is appended to."""
+        waiting = self.stream
+        assert isinstance(waiting, io.StringIO)
+        self.setStream(path.open("a", encoding="utf-8"))
+        self.stream.write(waiting.getvalue())
+        self.flush()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """A full disk says so where something is lost by it; a line less in the log is not worth a traceback."""
+        if not is_disk_full(sys.exc_info()[1] or Exception()):
+            super().handleError(record)
+
+
 @contextmanager
-def logging_to(path: Path, *, is_main: bool) -> Iterator[None]:
+def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
     """Sends finemask's own words to the terminal and, with everybody's warnings, to the run's log file.
 
     Args:
-        path: of the log file; appended to.
+        run_log: the file.
         is_main: only the first process of a run speaks and writes.
     """
     if not is_main:
@@ -40,12 +64,10 @@ def logging_to(path: Path, *, is_main: bool) -> Iterator[None]:
     ours, *theirs = loggers = [
         logging.getLogger(name) for name in ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
     ]
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     terminal = _terminal_handler()
     before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
     for logger in loggers:
-        logger.handlers = [file]
+        logger.handlers = [run_log]
         logger.propagate = False
     ours.addHandler(terminal)
     ours.setLevel(logging.INFO)
@@ -63,7 +85,8 @@ def logging_to(path: Path, *, is_main: bool) -> Iterator[None]:
             logging.captureWarnings(False)
             for logger, level, propagate, handlers in before:
                 logger.level, logger.propagate, logger.handlers = level, propagate, handlers
-            file.close()
+            with suppress(OSError):  # a full disk
+                run_log.stream.close()
 
 
 def show_table(table: RenderableType) -> None:
@@ -72,7 +95,7 @@ def show_table(table: RenderableType) -> None:
     plain = io.StringIO()
     Console(file=plain, width=_LOG_WIDTH, no_color=True).print(table)
     for handler in logging.getLogger("finemask").handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+        if isinstance(handler, RunLog):
             handler.stream.write(plain.getvalue())
             handler.flush()
 
@@ -97,7 +120,8 @@ def say_next_steps(
         print(f"On {plural(metrics['images'], 'image')} it had not seen: mask AP50 {ap50:.3f}.")
         if point["precision"] is None:
             print("It finds none of the objects yet. Train longer, or look at what it is shown:")
-            print(f"  finemask data preview data.root={shown(Path(data['root']).absolute())} output=preview")
+            root = shown(Path(data["root"]).absolute())
+            print(f"  {shlex.join(['finemask', 'data', 'preview', f'data.root={root}', 'output=preview'])}")
         else:
             print(
                 f"At score {point['threshold']:.2f} it finds {percent(point['recall'])} of the objects, and "
@@ -108,7 +132,8 @@ def say_next_steps(
         print(f"  {shown(path)}")
     print("\nNext:")
     images_dir = shown((Path(data["root"]) / data["images"]).absolute())
-    print(f"  finemask predict model={shown(model_file)} source={images_dir} output=found")
+    words = [f"model={shown(model_file)}", f"source={images_dir}", "output=found"]
+    print(f"  {shlex.join(['finemask', 'predict', *words])}")
     if not on_own_data:
         print("  finemask train data.root=DIR          # your own images, with COCO annotations in DIR/annotations")
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.weights import read_torch_file
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
 from finemask.ops.anchors import resized_boxes
+from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.training.anchors import trained_boxes
 from finemask.training.callbacks.checkpoints import BEST, LAST
@@ -68,7 +69,7 @@ def finish(
         run_dir: of the run.
     """
     checkpoint = _best_checkpoint(run_dir)
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_torch_file(checkpoint)
     module.load_state_dict(content["state_dict"])
     log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)
 
@@ -109,10 +110,10 @@ def finish(
         title = f"Best weights on {split}, {plural(written.metrics['images'], 'image')}"
         show_table(results_table(written.metrics, title))
     if not trainer.is_global_zero:
-        return Finished({}, run_dir / "model.safetensors", [])
+        return Finished({}, run_dir / MODEL_FILE, [])
 
     assert isinstance(module.model, MaskRCNN)
-    model_file = run_dir / "model.safetensors"
+    model_file = run_dir / MODEL_FILE
     save_model_file(
         model_file,
         module.model.state_dict(),

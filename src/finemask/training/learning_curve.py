@@ -16,11 +16,12 @@ from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.jackknife import jackknife_error
 from finemask.ops.files import sha256_of, write_json
 from finemask.ops.json_file import read_json
+from finemask.ops.run_folders import newest_run
 from finemask.ops.wording import plural
 from finemask.training.finish import Finished
 from finemask.training.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
 from finemask.training.run import build_datamodule, train
-from finemask.training.run_dir import close_run, open_run
+from finemask.training.run_dir import choose_run, close_run, open_run
 
 PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
 log = logging.getLogger(__name__)
@@ -123,8 +124,8 @@ def run_learning_curve(
             f"\n== {part.fraction:g} of the training images: {plural(part.images, 'image')}, "
             f"{plural(part.objects, 'object')}"
         )
-        run_dir = folder / part.name / "latest"
-        if not (is_resumed and (run_dir / "metrics.json").is_file()):
+        run_dir = newest_run(folder / part.name, "metrics.json") if is_resumed else None
+        if run_dir is None:
             finished = train_one(_run_config(cfg, part, folder, whole / batches[part], is_resumed))
             if finished is None:
                 return None
@@ -223,21 +224,22 @@ def _metric(monitor: str) -> tuple[str, str]:
 
 def _open(cfg: DictConfig, plan: Mapping[str, Any]) -> tuple[Path, bool]:
     """The folder of the curve, and whether it was begun before."""
-    latest = Path(cfg.output) / str(cfg.name) / "latest"
-    if cfg.resume == "auto" and (latest / PLAN).is_file():
-        before = read_json(latest / PLAN, "the plan of a learning curve")
+    begun = newest_run(Path(cfg.output) / str(cfg.name), PLAN) if cfg.resume == "auto" else None
+    if begun is not None:
+        before = read_json(begun / PLAN, "the plan of a learning curve")
         if before != plan:
             changed = [key for key in plan if before.get(key) != plan[key]]
             raise ConfigError(
                 f"the curve that was begun has other {' and '.join(changed)}",
-                where=latest,
+                where=begun,
                 remedy="Give the same, or begin another one without resume=auto.",
             )
-        return latest.resolve(), True
-    folder, _ = open_run(Path(cfg.output), str(cfg.name), None)
+        return begun.resolve(), True
+    run = choose_run(Path(cfg.output), str(cfg.name), None)
     close_run()
-    write_json(folder / PLAN, dict(plan))
-    return folder, False
+    open_run(run)
+    write_json(run.folder / PLAN, dict(plan))
+    return run.folder, False
 
 
 def _write_part(document: Mapping[str, Any], fraction: float, count: int, seed: int, folder: Path) -> _Part:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from finemask.errors import ConfigError, FinemaskError
 from finemask.model.mask_rcnn import MaskRCNN
@@ -38,6 +39,11 @@ class MaskRCNNModule(pl.LightningModule):
         layer_decay: see ``parameter_groups``.
         unfreezing: of parts of the backbone on a schedule.
         class_names: in order; checkpoints name them, so that other trainings can take over rows by name.
+        settings: plain values that checkpoints keep: what a resumed run is compared with.
+
+    Attributes:
+        settings: see above.
+        renew_rates: a resumed run takes rates and decay from ``optimizer`` and ``scheduler``, not from its checkpoint.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class MaskRCNNModule(pl.LightningModule):
         layer_decay: float = 1.0,
         unfreezing: Unfreezing | None = None,
         class_names: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -64,24 +71,52 @@ class MaskRCNNModule(pl.LightningModule):
         self._layer_decay = layer_decay
         self._unfreezing = unfreezing
         self._class_names = list(class_names)
+        self.settings = dict(settings or {})
+        self.renew_rates = False
+        self._own_groups: list[dict[str, Any]] = []
         self._non_finite_steps = 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
+        optimizer, scheduler = self.build_optimizer(max(1, int(self.trainer.estimated_stepping_batches)))
+        self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    def build_optimizer(self, total_steps: int) -> tuple[Optimizer, LambdaLR]:
+        """Optimiser and schedule as a training of so many steps has them.
+
+        Raises:
+            ConfigError: they do not take what they are given.
+        """
         groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale, self._layer_decay)
         try:
             optimizer = self._optimizer(groups, lr=self._lr)
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error).splitlines()[0], where="optimizer") from error
-        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        scheduler = self._scheduler(optimizer, total_steps=total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+        try:
+            return optimizer, self._scheduler(optimizer, total_steps=total_steps)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error).splitlines()[0], where="scheduler") from error
 
     def on_train_start(self) -> None:
-        """Every epoch leaves a trace, also where it has fewer steps than lie between two logged ones."""
+        """Every epoch leaves a trace, also where it has fewer steps than lie between two logged ones.
+
+        The state of a resumed run's optimiser has brought its old rates back: the new ones, where there are such.
+        """
         steps = int(min(1e9, self.trainer.num_training_batches)) // self.trainer.accumulate_grad_batches
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self.trainer.log_every_n_steps = max(1, min(every, steps))  # type: ignore[attr-defined]
+        if self.renew_rates:
+            self._renew_rates()
+
+    def _renew_rates(self) -> None:
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        schedule.base_lrs = [own["initial_lr"] for own in self._own_groups]
+        for group, own, factor in zip(
+            schedule.optimizer.param_groups, self._own_groups, schedule.lr_lambdas, strict=True
+        ):
+            group.update(own, lr=own["initial_lr"] * factor(schedule.last_epoch))
 
     def on_train_epoch_start(self) -> None:
         """Training mode, but for batch norm layers that are frozen; parts of the backbone whose time has come."""
@@ -147,6 +182,8 @@ class MaskRCNNModule(pl.LightningModule):
         checkpoint["finemask_version"] = 1
         if self._class_names:
             checkpoint["class_names"] = self._class_names
+        if self.settings:
+            checkpoint["settings"] = self.settings
 
 
 def logs_this_step(trainer: pl.Trainer) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.config import plain
-from finemask.errors import ConfigError, FinemaskError
+from finemask.config import nearest, plain
+from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.self_check import ground_truth_as_predictions
@@ -26,21 +27,22 @@ from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.weights import load_weights
 from finemask.training.anchors import anchors_line, trained_boxes
-from finemask.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from finemask.training.callbacks.checkpoints import LAST, LastCheckpoint, WholeCheckpoints, best_checkpoint
 from finemask.training.callbacks.evaluation import CocoEvaluation
 from finemask.training.callbacks.progress import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed, pl_is_cpu
-from finemask.training.console import is_terminal, logging_to, show_table, shown
+from finemask.training.console import RunLog, is_terminal, logging_to, show_table, shown
 from finemask.training.csv_logger import CsvLogger
 from finemask.training.finish import Finished, finish
 from finemask.training.module import MaskRCNNModule
-from finemask.training.run_dir import close_run, open_run, write_origin
+from finemask.training.resuming import class_order, compare, in_order, keep_fitted, read_before, settings_of
+from finemask.training.run_dir import Run, choose_run, close_run, open_run, write_origin
 from finemask.training.tables import classes_table, data_table, model_table, weights_table
 from finemask.training.unfreezing import Unfreezing
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130  # exit code, as of a shell
+_TRIAL_STEPS = 1000  # of an optimiser that is only built to see that it can be
 _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
 
 
@@ -68,18 +70,33 @@ def train(cfg: DictConfig) -> Finished | None:
         FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
     """
     _check_numbers(cfg)
-    datamodule = build_datamodule(cfg)
-    datamodule.setup()
-    if datamodule.val_index is None:
-        raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")
-    run_dir, checkpoint = open_run(Path(cfg.output), str(cfg.name), cfg.resume)
-    cfg.run_dir = str(run_dir)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+    run_log = RunLog()
     try:
-        with logging_to(run_dir / "train.log", is_main=is_main):
-            return _train(cfg, datamodule, checkpoint)
+        run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
+        cfg.run_dir = str(run.folder)
+        with logging_to(run_log, is_main=is_main):
+            return _train(cfg, run, run_log)
+    except Exception as error:
+        if any(map(is_disk_full, chain_of(error))):
+            raise _full_disk(Path(cfg.run_dir)) from error
+        raise
     finally:
         close_run()
+
+
+def _full_disk(run_dir: Path) -> FinemaskError:
+    has_checkpoint = (run_dir / "checkpoints" / LAST).is_file()
+    return FinemaskError(
+        "the disk is full: no space left on the device",
+        where=run_dir,
+        remedy="Free some. "
+        + (
+            f"The checkpoint before is whole: the same command with resume=auto goes on from {LAST}."
+            if has_checkpoint
+            else "No checkpoint was written yet: type the same command again, or choose another place with output=DIR."
+        ),
+    )
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -93,12 +110,22 @@ def _check_numbers(cfg: DictConfig) -> None:
             raise ConfigError("with 0 there is nothing to train", where=f"trainer.{key}", remedy="Give 1 or more.")
 
 
-def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finished | None:
-    run_dir = Path(cfg.run_dir)
+def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
+    """Everything is built before the run's folder is opened: a start that fails leaves nothing behind."""
+    if run.note:
+        log.info("%s", run.note)
+    before = read_before(run.checkpoint) if run.checkpoint else None
+    datamodule = build_datamodule(cfg)
+    of_file = [category.name for category in datamodule.categories]
+    if before and (order := class_order(before, of_file)):
+        datamodule.order_classes(order)
+        log.info("The data list their classes in another order; the run goes on with its own: %s", ", ".join(order))
+    datamodule.setup()
+    if datamodule.val_index is None:
+        raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")
     splits = {
         name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
     }
-    log.info("Run: %s%s", shown(run_dir), f", resumed from {checkpoint.name}" if checkpoint else "")
     class_names = [category.name for category in datamodule.categories]
     show_table(data_table(splits, len(class_names), datamodule.root))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -106,22 +133,25 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
     boxes = trained_boxes(splits["train"])
     fullest = max(index.max_instances_per_image for index in splits.values())
     counts = splits["train"].instances_per_label
-    model_config = resolve_model(plain(cfg.model), fullest, instances_per_label=counts, boxes=boxes)
+    composed = in_order(plain(cfg.model), of_file, class_names)
+    model_config = resolve_model(composed, fullest, instances_per_label=counts, boxes=boxes)
+    if before:
+        keep_fitted(before, composed, model_config)
     model = build_model(model_config, num_classes=len(class_names) + 1)
     transfer = Transfer(**plain(cfg.transfer))
     apply_transfer(model, transfer)
     begins = first_epochs(transfer, cfg.trainer.max_epochs if (cfg.trainer.max_epochs or -1) > 0 else None)
     show_table(model_table(model, model_config, begins))
-    if line := anchors_line(plain(cfg.model), model_config, boxes):
+    if line := anchors_line(composed, model_config, boxes):
         log.info("%s", line)
-    report = None if checkpoint else load_weights(model, model_config, class_names)
+    report = None if before else load_weights(model, model_config, class_names)
     if report is not None:
         show_table(weights_table(report))
         if report.class_rows is not None:
             show_table(classes_table(report.class_rows))
 
     evaluators = {name: _evaluator(cfg, index) for name, index in splits.items() if name != "train"}
-    _check_evaluator(evaluators["val"], cfg)
+    fingerprints = {name: index.fingerprint for name, index in splits.items()}
     module = MaskRCNNModule(
         model,
         optimizer=_instantiate(_optimizer(cfg), "optimizer"),
@@ -133,39 +163,58 @@ def _train(cfg: DictConfig, datamodule: Any, checkpoint: Path | None) -> Finishe
         unfreezing=Unfreezing(model, begins) if begins else None,
         seed=cfg.seed,
         class_names=class_names,
+        settings=settings_of(plain(cfg), model_config, fingerprints),
     )
     evaluation = CocoEvaluation(evaluators["val"])
+    _check_monitors(cfg, evaluation.logged)
     trainer = _build_trainer(cfg, evaluation)
     if trainer.world_size > 1 and pl_is_cpu(trainer) and has_sync_norm(model):
         raise ConfigError(
             "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
         )
+    optimizer, _ = module.build_optimizer(_TRIAL_STEPS)  # what it does not take is refused now
+    if before:
+        compare(before, module, optimizer, trainer, starts_anew=not run.goes_on)
+    _check_evaluator(evaluators["val"], cfg)
     if pl_is_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
         model.compile_backbone(mode=cfg.compile)
     if trainer.is_global_zero:
-        write_origin(run_dir, cfg, {name: index.fingerprint for name, index in splits.items()})
+        while not open_run(run):  # another run took the folder: callbacks and loggers are told of the next one
+            run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
+            cfg.run_dir = str(run.folder)
+            trainer = _build_trainer(cfg, evaluation)
+        run_log.open(run.folder / "train.log")
+        log.info("Run: %s%s", shown(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else "")
+        write_origin(run.folder, cfg, fingerprints)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain(cfg))
-        _forget_repeated_steps(trainer, checkpoint)
+        if before and run.goes_on:
+            _forget_repeated_steps(trainer, before.step)
 
-    if not _fit(trainer, module, datamodule, checkpoint):
-        log.warning("Interrupted. Go on with: finemask train … name=%s resume=auto", cfg.name)
-        return None
-    return finish(trainer, module, datamodule, evaluation, evaluators, model_config, run_dir)
+    def work() -> Finished:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=run.checkpoint, weights_only=True)
+        return finish(trainer, module, datamodule, evaluation, evaluators, model_config, run.folder)
+
+    finished = _to_the_end(trainer, work)
+    if finished is None:
+        log.warning("Interrupted. With resume=auto it goes on from its last checkpoint.")
+    return finished
 
 
-def _fit(trainer: pl.Trainer, module: MaskRCNNModule, datamodule: Any, checkpoint: Path | None) -> bool:
-    """Whether the training came to its end; if not, it was interrupted and its last checkpoint stands."""
+def _to_the_end(trainer: pl.Trainer, work: Callable[[], Finished]) -> Finished | None:
+    """What the work comes to; ``None`` if it was interrupted: the last checkpoint stands."""
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SIGTERMException:
-        return False
+        return work()
+    except (SIGTERMException, KeyboardInterrupt):
+        return None
     except SystemExit:
         if trainer.interrupted:
-            return False
+            return None
         raise
+    except MisconfigurationException as error:
+        raise ConfigError(str(error), where="trainer") from error
     except torch.OutOfMemoryError as error:
         raise FinemaskError(
             f"the GPU's memory is full ({str(error).splitlines()[0]})",
@@ -175,14 +224,35 @@ def _fit(trainer: pl.Trainer, module: MaskRCNNModule, datamodule: Any, checkpoin
         ) from error
     except RuntimeError:
         if trainer.received_sigterm:  # whoever stopped the run stopped its workers too, and a loader found out first
-            return False
+            return None
         raise
-    return True
+
+
+def _check_monitors(cfg: DictConfig, measured: list[str]) -> None:
+    """Refuses a metric that nothing measures before an epoch is trained; what callbacks of one's own log is unknown."""
+    targets = [str(node.get("_target_")) for node in _callbacks(cfg).values()]
+    if not all(target.startswith(("finemask.", "pytorch_lightning.")) for target in targets):
+        return
+    watched = {"monitor": cfg.monitor} | {
+        f"callbacks.{name}.monitor": node.monitor for name, node in _callbacks(cfg).items() if node.get("monitor")
+    }
+    for where, metric in watched.items():
+        if metric not in (*measured, "epoch", "step") and not str(metric).startswith("train/"):
+            guess = nearest(str(metric), measured)
+            raise ConfigError(
+                f"nothing measures {metric}",
+                where=where,
+                remedy=f"{f'Did you mean {guess}? ' if guess else ''}There is {', '.join(measured)}.",
+            )
+
+
+def _callbacks(cfg: DictConfig) -> dict[str, DictConfig]:
+    return {str(name): node for name, node in cfg.callbacks.items() if node}
 
 
 def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
     run_dir = Path(cfg.run_dir)
-    callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node]
+    callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in _callbacks(cfg).items()]
     loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
     quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
     speed = Speed(quicker)
@@ -212,14 +282,13 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ConfigError(str(error), where="trainer") from error
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a person may have chosen another
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
     return trainer
 
 
-def _forget_repeated_steps(trainer: pl.Trainer, checkpoint: Path | None) -> None:
+def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:
     """A resumed run takes again the steps after its checkpoint: the metrics of their first time go."""
-    if checkpoint is None:
-        return
-    step = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
     for logger in trainer.loggers:
         if isinstance(logger, CsvLogger):
             logger.drop_after(step)

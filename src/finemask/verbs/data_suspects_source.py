@@ -83,11 +83,14 @@ def model_source(options: Mapping[str, Any]) -> Source:
     from finemask.evaluation.coco import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.inference.predictor import choose_device
-    from finemask.model_file import load_model_file, read_header
+    from finemask.model_file import find_model_file, load_model_file, read_header
     from finemask.verbs.detect_split import detect_split
 
     device = choose_device(options["device"])
-    files = [Path(file) for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])]
+    files = [
+        find_model_file(file)
+        for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])
+    ]
     headers = [read_header(file) for file in files]
     index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories)
     judged = _images_to_judge(files, headers, index)

@@ -140,12 +140,13 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     # Only this route needs torch's models; scoring a results file should not wait for them.
     from finemask.data.index import CocoIndex
     from finemask.inference.predictor import choose_device
-    from finemask.model_file import load_model_file
+    from finemask.model_file import find_model_file, load_model_file
     from finemask.verbs.detect_split import detect_split
     from finemask.verbs.detection_options import in_words, refinement, settings_in_use, with_options
 
     device, refine = choose_device(options["device"]), refinement(options["refine"])
-    model, header = load_model_file(options["model"])
+    file = find_model_file(options["model"])
+    model, header = load_model_file(file)
     model = with_options(model, header, options)
     index = CocoIndex.read(annotations, images_dir, categories=header.categories)
     ground_truth = load_ground_truth(annotations)
@@ -167,8 +168,8 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         evaluator,
         images_dir=_images_dir(options["images"]) or images_dir,
         title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
-        subtitle=f"{Path(options['model']).name} on {plural(len(index), 'image')}",
-        provenance={"Model": f"{options['model']} (SHA-256 of the weights {header.sha256[:12]}…)"}
+        subtitle=f"{file.name} on {plural(len(index), 'image')}",
+        provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
         | ({"Changed": changed} if (changed := in_words(options)) else {}),
         settings=settings_in_use(header, options),
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from finemask.model_file import ModelHeader, verify_model_file
+from finemask.model_file import ModelHeader, find_model_file, verify_model_file
 from finemask.model_header import TrainingSizes, header_to_json
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> int:
     Raises:
         ModelFileError: the file is missing, foreign or damaged, in its tensors too.
     """
-    path = Path(cfg.model)
+    path = find_model_file(cfg.model)
     header = verify_model_file(path)
     size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
     if cfg.json:

@@ -3,10 +3,11 @@
 from omegaconf import DictConfig
 from rich.console import Console
 
+from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
 from finemask.training.console import say_next_steps
 from finemask.training.learning_curve import RESULT, run_learning_curve
-from finemask.training.run import INTERRUPTED, prepare_data, train
+from finemask.training.run import prepare_data, train
 from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
 from finemask.verbs.train_check import check_data
 
@@ -29,7 +30,6 @@ def main(cfg: DictConfig) -> int:
 def _learning_curve(cfg: DictConfig) -> int:
     curve = run_learning_curve(cfg)
     if curve is None:
-        print(f"The learning curve goes on with: finemask train … name={cfg.name} learning_curve=… resume=auto")
         return INTERRUPTED
     write_text(curve.folder / PAGE, curve_page(curve, str(cfg.name)))
     show_curve(Console(), curve)

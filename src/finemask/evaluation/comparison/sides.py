@@ -9,6 +9,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.results import read_results
 from finemask.ops.json_file import read_json
+from finemask.ops.run_folders import find_in_run
 from finemask.ops.wording import count, plural
 
 _REMEDY = "Score both with finemask evaluate on one annotation file, then compare those folders."
@@ -40,17 +41,19 @@ def load_side(path: Path, split: str = "val") -> Side:
     """Finds and reads the detections of a run, of an evaluation, or of a results file.
 
     Args:
-        path: a run folder, a folder that ``finemask evaluate`` wrote, or a COCO results file.
+        path: a run's folder, the folder of all runs of a name for the newest, a folder that ``finemask evaluate``
+            wrote, or a COCO results file.
         split: which of a run's predictions, ``"val"`` or ``"test"``.
 
     Raises:
         DataError: there is nothing to compare, or it cannot be read.
     """
     suffix = "" if split == "val" else f"_{split}"
-    file = path / f"predictions{suffix}.json" if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
+    name = f"predictions{suffix}.json"
+    file = find_in_run(path, name)
+    if file.is_dir():
         raise DataError(
-            f"there is no {file.name} in this folder",
+            f"there is no {name} in this folder",
             where=path,
             remedy="Give a finished training run, a folder that finemask evaluate wrote, or a COCO results file.",
         )

@@ -1,11 +1,32 @@
 """Checkpoints from which a run can always go on."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
+from finemask.ops.files import atomic_path
+
 LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it replaces, which stays until the new one is whole.
+
+    Lightning's own writes into the folder for temporary files, and copies from there when that is another disk: a full
+    one leaves half a checkpoint, and the one before it is lost.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """See ``CheckpointIO``."""
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class LastCheckpoint(Checkpoint):
@@ -21,6 +42,23 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LAST
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """The best weights so far are those in the run's folder, also where that was moved since.
+
+        Lightning forgets them when a folder has another name than it had, and the next evaluation would replace them.
+        """
+        folder = self._path.parent
+        for state in checkpoint.get("callbacks", {}).values():
+            before = state.get("dirpath") if isinstance(state, dict) else None
+            if before is None or before == str(folder) or not (folder / BEST).is_file():
+                continue
+            state["dirpath"] = str(folder)
+            state["best_k_models"] = {str(folder / Path(p).name): v for p, v in state["best_k_models"].items()}
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                state[key] = str(folder / Path(state[key]).name) if state.get(key) else state.get(key)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Only if there is none: a resumed run has one."""

@@ -10,6 +10,7 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.types import Detections
 
 LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_OF_THE_POINT = ("precision", "recall", "f1")  # the operating point
 
 
 class CocoEvaluation(pl.Callback):
@@ -28,6 +29,12 @@ class CocoEvaluation(pl.Callback):
         self.evaluator = evaluator
         self._prefix = prefix
         self.step: int | None = None
+
+    @property
+    def logged(self) -> list[str]:
+        """The names it logs."""
+        of_types = [f"{iou_type}_{name}" for iou_type in self.evaluator.iou_types for name in LOGGED]
+        return [f"{self._prefix}/{name}" for name in (*of_types, *_OF_THE_POINT)]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,7 +88,7 @@ class CocoEvaluation(pl.Callback):
             for name in LOGGED:
                 value = metrics[iou_type][name]
                 logged[f"{self._prefix}/{iou_type}_{name}"] = float("nan") if value is None else value
-        for name in ("precision", "recall", "f1"):
+        for name in _OF_THE_POINT:
             value = metrics["operating_point"][name]
             logged[f"{self._prefix}/{name}"] = float("nan") if value is None else value
         pl_module.log_dict(logged)

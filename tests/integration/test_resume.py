@@ -1,0 +1,344 @@
+"""What a run may be resumed with: every pair of what was saved and what is there now."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from run_cases import small_run
+
+from finemask import cli
+from finemask.data.shapes import draw_shapes
+from finemask.errors import ConfigError, FinemaskError
+from finemask.model_file import load_model_file, read_header
+from finemask.training import run as training
+from finemask.training.run import train
+
+ORDER = ["circle", "rectangle", "triangle", "star"]
+QUICK = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.max_epochs=1")
+LONGER = (*QUICK[:2], "trainer.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return draw_shapes(tmp_path_factory.mktemp("shapes") / "data", images=10, size=64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def saved(shapes, tmp_path_factory):
+    """A run of one epoch."""
+    output = tmp_path_factory.mktemp("saved")
+    train(small_run(shapes, output, *QUICK))
+    return output
+
+
+@pytest.fixture
+def output(saved, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(saved, tmp_path / "runs", symlinks=True)
+
+
+def run_of(output):
+    return (output / "small" / "latest").resolve()
+
+
+def checkpoint_of(run_dir, name="last.ckpt"):
+    return torch.load(run_dir / "checkpoints" / name, weights_only=True)
+
+
+def everything_in(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def with_classes(shapes, folder, kind):
+    """The same images and objects under other categories."""
+    root = shutil.copytree(shapes, folder)
+    for file in (root / "annotations").glob("*.json"):
+        document = json.loads(file.read_text())
+        ids = {category["name"]: category["id"] for category in document["categories"]}
+        assert [name for name, _ in sorted(ids.items(), key=lambda item: item[1])] == ORDER
+        names = {
+            "same": ORDER,
+            "reordered": ORDER[::-1],
+            "fewer": ORDER[:3],
+            "more": [*ORDER, "moon"],
+            "renamed": [*ORDER[:3], "sun"],
+        }[kind]
+        old_of_new = {"sun": "star"}
+        document["categories"] = [{"id": 10 * k, "name": name} for k, name in enumerate(names, start=1)]
+        renumbered = {ids[old_of_new.get(name, name)]: 10 * k for k, name in enumerate(names, 1) if name != "moon"}
+        document["annotations"] = [
+            {**entry, "category_id": renumbered[entry["category_id"]]}
+            for entry in document["annotations"]
+            if entry["category_id"] in renumbered
+        ]
+        file.write_text(json.dumps(document))
+    return root
+
+
+@pytest.mark.parametrize("model", ["same", "other"])
+@pytest.mark.parametrize("classes", ["same", "reordered", "fewer", "more", "renamed"])
+def test_every_pair_of_saved_and_resumed(shapes, output, tmp_path, classes, model):
+    data = with_classes(shapes, tmp_path / "data", classes)
+    other = ["model=light", "model.weights=none", "model.min_size=64", "model.max_size=96"] if model == "other" else []
+    cfg = small_run(data, output, "resume=auto", *LONGER, *other)
+    before = everything_in(tmp_path)
+    if classes in ("same", "reordered") and model == "same":
+        finished = train(cfg)
+        assert finished.model_file.parent == run_of(output)
+        content = checkpoint_of(run_of(output))
+        assert (content["class_names"], content["global_step"]) == (ORDER, 4)
+        names = {category.name: category.id for category in read_header(finished.model_file).categories}
+        assert names == {name: 10 * k for k, name in enumerate(ORDER[:: -1 if classes == "reordered" else 1], start=1)}
+        assert set(finished.metrics["per_class"]) == set(ORDER)
+        return
+    with pytest.raises(ConfigError) as caught:
+        train(cfg)
+    assert everything_in(tmp_path) == before
+    said = str(caught.value)
+    assert f"model.weights={run_of(output)}/checkpoints/last.ckpt" in said
+    if classes in ("same", "reordered"):
+        assert "its model is another one (" in said
+        assert "model.name tiny, now light" in said
+    else:
+        assert "it was trained on 4 classes, circle, rectangle, triangle, star, the data have" in said
+        for name in {"fewer": ORDER[:3], "more": [*ORDER, "moon"], "renamed": [*ORDER[:3], "sun"]}[classes]:
+            assert name in said
+
+
+def test_with_its_classes_in_another_order_a_run_ends_with_the_very_same_rows(shapes, saved, tmp_path):
+    """Rows of the model and of the optimiser's state, whatever the parts: nothing else tells the two apart."""
+    ends = []
+    for kind in ("same", "reordered"):
+        runs = shutil.copytree(saved, tmp_path / kind / "runs", symlinks=True)
+        train(small_run(with_classes(shapes, tmp_path / kind / "data", kind), runs, "resume=auto", *LONGER))
+        ends.append(checkpoint_of(run_of(runs)))
+    one, other = ends
+    assert one["class_names"] == other["class_names"] == ORDER
+    assert all(torch.equal(tensor, other["state_dict"][name]) for name, tensor in one["state_dict"].items())
+    states = [content["optimizer_states"][0]["state"] for content in ends]
+    assert all(
+        torch.equal(value, states[1][number][key])
+        for number, state in states[0].items()
+        for key, value in state.items()
+    )
+
+
+def test_weights_of_classes_are_typed_in_the_order_of_the_file(shapes, output, tmp_path):
+    data = with_classes(shapes, tmp_path / "data", "reordered")
+    train(small_run(data, output, "resume=auto", *LONGER, "model.class_loss.class_weights=[4,3,2,1]"))
+    settings = checkpoint_of(run_of(output))["settings"]
+    assert settings["model.class_loss.class_weights"] == [1, 2, 3, 4]
+
+
+def test_what_differs_is_said_in_a_table_and_holds_from_then_on(shapes, output, capsys):
+    options = ("seed=3", "optimizer.lr=0.25", "optimizer.weight_decay=0.125", "model.box_loss.weight=2", "augment=none")
+    train(small_run(shapes, output, "resume=auto", *LONGER, *options))
+    log = (run_of(output) / "train.log").read_text()
+    table = log[log.rindex("Not as it was") :].split("\n\n")[0]
+    for row in (
+        ("seed", "0", "3"), ("optimizer.lr", "0.0005", "0.25"), ("optimizer.weight_decay", "0.05", "0.125"),
+        ("trainer.max_epochs", "1", "2"), ("model.box_loss.weight", "1.0", "2"),
+    ):  # fmt: skip
+        assert any(
+            [cell.strip() for cell in line.strip("│ ").split("│")] == list(row) for line in table.splitlines()
+        ), row
+    assert "data.augment" in table
+    assert "output" not in table
+    content = checkpoint_of(run_of(output))
+    groups = content["optimizer_states"][0]["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {0.25}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.125}
+    assert set(content["lr_schedulers"][0]["base_lrs"]) == {0.25}
+    assert all(0 < group["lr"] <= 0.25 and group["lr"] > 0.0005 for group in groups)
+
+
+def test_annotations_that_have_changed_are_said(shapes, output, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    document = json.loads((data / "annotations/train.json").read_text())
+    document["annotations"].pop()
+    (data / "annotations/train.json").write_text(json.dumps(document))
+    train(small_run(data, output, "resume=auto", *LONGER))
+    log = (run_of(output) / "train.log").read_text()
+    assert "annotations.train" in log
+    assert "annotations.val" not in log
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("optimizer=sgd", "optimizer._target_ torch.optim.AdamW, now torch.optim.SGD"),
+        (
+            "model.anchors.sizes=[12,24,48,96,200]",
+            "model.anchors.sizes [12, 24, 48, 96, 160], now [12, 24, 48, 96, 200]",
+        ),
+        ("model/box_predictor=cosine", "LinearBoxPredictor, now "),
+        ("transfer.trainable_stages=1", "transfer.trainable_stages 5, now 1"),
+        ("trainer.max_epochs=0", "nothing to train"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused(shapes, output, override, reason):
+    before = everything_in(output)
+    with pytest.raises(ConfigError) as caught:
+        train(small_run(shapes, output, "resume=auto", *LONGER, override))
+    assert reason in str(caught.value)
+    assert everything_in(output) == before
+
+
+def test_fitted_anchors_stay_those_that_the_weights_were_trained_with(shapes, tmp_path):
+    fitted = ("model/anchors=auto", "model.anchors.sizes=[6,12,24,48,80]")
+    train(small_run(shapes, tmp_path / "runs", *QUICK, *fitted))
+    run_dir = run_of(tmp_path / "runs")
+    then = checkpoint_of(run_dir)["settings"]
+    data = shutil.copytree(shapes, tmp_path / "data")
+    document = json.loads((data / "annotations/train.json").read_text())
+    document["annotations"] = [entry for entry in document["annotations"] if entry["area"] > 300]
+    (data / "annotations/train.json").write_text(json.dumps(document))
+    train(small_run(data, tmp_path / "runs", *LONGER, *fitted, "resume=auto"))
+    now = checkpoint_of(run_dir)["settings"]
+    assert now["annotations.train"] != then["annotations.train"]
+    assert now["model.anchors.sizes"] == then["model.anchors.sizes"]
+
+
+def older(path):
+    """A checkpoint as it was before checkpoints kept settings."""
+    content = torch.load(path, weights_only=True)
+    del content["settings"]
+    torch.save(content, path)
+
+
+def test_a_checkpoint_of_an_older_finemask_goes_on_and_says_what_was_not_compared(shapes, output):
+    older(run_of(output) / "checkpoints" / "last.ckpt")
+    train(small_run(shapes, output, "resume=auto", *LONGER))
+    log = (run_of(output) / "train.log").read_text()
+    assert "only classes and shapes of weights could be compared" in log
+    assert "settings" in checkpoint_of(run_of(output))
+
+
+def test_of_an_older_checkpoint_another_model_is_found_by_its_shapes(shapes, output):
+    older(run_of(output) / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"its model is another one \(roi_heads\.box_head"):
+        train(small_run(shapes, output, "resume=auto", *LONGER, "model.box_head.representation_size=64"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "state_dict", "pickle", "empty"])
+def test_a_checkpoint_that_cannot_be_read_is_one_paragraph(shapes, output, tmp_path, damage, capsys):
+    last = run_of(output) / "checkpoints" / "last.ckpt"
+    if damage == "cut":
+        last.write_bytes(last.read_bytes()[:100_000])
+    elif damage == "foreign":
+        torch.save({"state_dict": {"w": torch.zeros(3)}, "epoch": 1}, last)
+    elif damage == "state_dict":
+        torch.save({"w": torch.zeros(3)}, last)
+    elif damage == "pickle":
+        torch.save({"state_dict": Path("x")}, last)
+    else:
+        last.write_bytes(b"")
+    before = everything_in(output)
+    words = [f"data.root={shapes}", f"output={output}", "name=small", "data.num_workers=0", "model=tiny", "resume=auto"]
+    assert cli.main(["train", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith(f"error: {last}: ")
+    assert "Traceback" not in said
+    assert "weights_only" not in said
+    assert everything_in(output) == before
+    if damage in ("cut", "pickle", "empty"):
+        assert f"best.ckpt beside it is whole, after 1 epoch: resume={last.with_name('best.ckpt')}" in said
+        last.with_name("best.ckpt").write_bytes(b"")
+        assert cli.main(["train", *words]) == 2
+        assert "There is no other checkpoint beside it" in capsys.readouterr().err
+    else:
+        assert "not a checkpoint that a run of finemask wrote: it has no" in said
+
+
+def test_a_checkpoint_elsewhere_goes_on_in_a_new_run(shapes, output, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "sub" / "my.ckpt"
+    elsewhere.parent.mkdir(parents=True)
+    shutil.move(run_of(output) / "checkpoints" / "last.ckpt", elsewhere)
+    (tmp_path / "elsewhere" / "config.yaml").write_text("mine: 1\n")
+    old = run_of(output)
+    before = everything_in(tmp_path / "elsewhere") | everything_in(old)
+    finished = train(small_run(shapes, output, f"resume={elsewhere}", *LONGER))
+    assert finished.model_file.parent == run_of(output) != old
+    assert checkpoint_of(run_of(output))["global_step"] == 4
+    assert everything_in(tmp_path / "elsewhere") | everything_in(old) == before
+
+
+def test_a_finished_checkpoint_elsewhere_has_nothing_left_to_train(shapes, output, tmp_path):
+    elsewhere = shutil.copy(run_of(output) / "checkpoints" / "last.ckpt", tmp_path)
+    with pytest.raises(ConfigError, match=r"trained for 1 epoch already .*Raise trainer\.max_epochs above 1"):
+        train(small_run(shapes, tmp_path / "new", f"resume={elsewhere}", *QUICK))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_folder_was_moved_keeps_its_best_weights(shapes, output):
+    """Its checkpoint names the folder that it was: taken for another, the next evaluation would replace them."""
+    best = run_of(output) / "checkpoints" / "best.ckpt"
+    last = best.with_name("last.ckpt")
+    content = torch.load(last, weights_only=True)
+    (state,) = [s for key, s in content["callbacks"].items() if key.startswith("ModelCheckpoint")]
+    state["best_model_score"] = state["kth_value"] = torch.tensor(0.9)
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(0.9))
+    torch.save(content, last)
+    moved = shutil.move(output, output.with_name("moved"))
+    best = run_of(moved) / "checkpoints" / "best.ckpt"
+    before = best.read_bytes()
+    train(small_run(shapes, moved, "resume=auto", *LONGER))
+    assert best.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("monitor=val/nope", r"nothing measures val/nope.*There is .*val/segm_AP,"),
+        ("monitor=val/segm_ap", r"Did you mean val/segm_AP\?"),
+        ("callbacks=early_stopping callbacks.early_stopping.monitor=val/segm", r"callbacks\.early_stopping\.monitor"),
+        ("+trainer.max_epoch=3", "max_epoch"),
+        ("+optimizer.momentun=0.9", "momentun"),
+        ("+scheduler.warmups=3", "warmups"),
+        ("+callbacks.mine={_target_: nowhere.Callback}", "nowhere"),
+        ("+logger.mine={_target_: finemask.training.csv_logger.CsvLogger, file: x}", "file"),
+        ("mode=up", "mode"),
+    ],
+)
+def test_a_start_that_fails_leaves_nothing_and_resume_auto_finds_the_run_before(shapes, output, override, reason):
+    before, latest = everything_in(output), run_of(output)
+    with pytest.raises(FinemaskError, match=reason):
+        train(small_run(shapes, output, *QUICK, *override.split(" ", 1 if override.startswith("callbacks=") else 0)))
+    assert everything_in(output) == before
+    assert run_of(output) == latest
+
+
+def test_where_no_links_can_be_made_the_newest_run_is_found_all_the_same(shapes, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    first = train(small_run(shapes, tmp_path, *QUICK)).model_file
+    assert not (tmp_path / "small" / "latest").exists()
+    resumed = train(small_run(shapes, tmp_path, *LONGER, "resume=auto")).model_file
+    assert resumed == first
+    for typed in ("small", "small/latest", "small/latest/model.safetensors"):
+        assert load_model_file(tmp_path / typed)[1].sha256 == read_header(first).sha256
+
+
+def test_two_runs_that_chose_one_folder_get_one_each(shapes, output, monkeypatch):
+    chosen = training.choose_run
+
+    def taken(*args):
+        run = chosen(*args)
+        if not (output / "taken").exists():
+            (output / "taken").touch()
+            run.folder.mkdir(parents=True)  # by another process, while this one builds its model
+        return run
+
+    monkeypatch.setattr(training, "choose_run", taken)
+    finished = train(small_run(shapes, output, *QUICK))
+    assert (finished.model_file.parent / "metrics.csv").is_file()
+    empty = [path for path in (output / "small").iterdir() if not list(path.iterdir())]
+    assert len(empty) == 1
