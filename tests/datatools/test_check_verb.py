@@ -23,7 +23,7 @@ def test_a_clean_file_is_a_short_answer(clean, capsys):
     assert check(clean) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"6 images, 19 annotations, 3 classes; images in {clean.images_dir}")
-    assert lines[1] == "    1 of them is a crowd, which is not learned and not measured: stem 1"
+    assert lines[1] == "    1 crowd, which is not learned and not measured: stem 1"
     assert lines[-1].startswith("no errors and no warnings by ")
     assert len(lines) == 4
 

@@ -26,6 +26,7 @@ from finemask.datatools.check.run import check_before_training, findings_of, loa
 from finemask.datatools.convert.run import convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.errors import DataError
+from finemask.ops.rle import mask_to_rle, rle_to_mask
 
 FORMS: dict[str, tuple[Form, ...]] = {"Segmentations": SEGMENTATIONS, "Annotations": ANNOTATIONS}
 
@@ -185,7 +186,11 @@ def labels_of(path: Path) -> Labels:
         if outline.rle is None:
             unsound += 1
             continue
-        key = (Path(image["file_name"]).name, names.get(annotation["category_id"]), outline.rle["counts"])
+        key = (
+            Path(image["file_name"]).name,
+            names.get(annotation["category_id"]),
+            mask_to_rle(rle_to_mask(outline.rle))["counts"],
+        )
         masks[key] += 1
         crowds[key] += annotation.get("iscrowd") in (1, True)
     return Labels(masks, +crowds, boxes, unsound)

@@ -49,6 +49,11 @@ def _size(size: list[int]) -> Callable[[Entry], None]:
     return _segmentation(lambda rle: {**rle, "size": size})
 
 
+def _even(rle: dict[str, Any]) -> list[list[int]]:
+    """Counts that pass for a polygon by their number."""
+    return [rle["counts"] if len(rle["counts"]) % 2 == 0 else [*rle["counts"], 0]]
+
+
 _odd = _segmentation(lambda polygons: [polygons[0][:-1]])
 
 
@@ -136,6 +141,7 @@ SEGMENTATIONS = (
     Form("RLE as Python text", "`str()` of a dictionary", _each("nut", _segmentation(str))),
     Form("polygons as JSON text", "databases, CSV, pandas", _each("leaf", _segmentation(json.dumps))),
     Form("counts of an RLE as a polygon", "own scripts", _each("stem", _segmentation(lambda s: [s["counts"]]))),
+    Form("the same, an even number of them", "own scripts", _each("stem", _segmentation(_even))),
     Form("counts with a point, `12.0`", "pandas, NumPy", _each("stem", _counts(lambda c: [float(v) for v in c]))),
     Form(
         "RLE size `[width, height]`",

@@ -39,8 +39,9 @@ def test_the_data_table_counts_objects_and_no_crowds(tmp_path):
     }
     (tmp_path / "t.json").write_text(json.dumps(document))
     lines = text_of(data_table({"train": CocoIndex.read(tmp_path / "t.json", None)}, 1, tmp_path)).splitlines()
-    (row,) = [line for line in lines if "train" in line]
+    (row,) = [line for line in lines if "train" in line and "│" in line]
     assert [cell.strip() for cell in row.split("│")[1:6]] == ["train", "2", "3", "2", "t.json"]
+    assert lines[-1].strip() == "train has 3 crowds, which are not learned and not measured: cell 3"
 
 
 def test_the_model_table_adds_up_and_tells_trained_from_frozen(tiny):

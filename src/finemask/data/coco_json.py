@@ -4,6 +4,7 @@ The file is read entry by entry, and an entry is forgotten as soon as its number
 text nor its dictionaries ever exist as a whole.
 """
 
+import shlex
 from array import array
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -84,23 +85,23 @@ class _Images:
 
     def add(self, entry: dict[str, Any]) -> None:
         path, file_name = self._path, entry.get("file_name")
-        image_id = _integer(path, entry, "id", f"image {file_name!r}")
+        image_id = _id(path, entry, "id", f"image {file_name!r}", "image-id-invalid")
         what = f"image id {image_id}"
         if not isinstance(file_name, str) or not file_name:
-            raise DataError(f"{what}: 'file_name' is missing", where=path)
-        height, width = _integer(path, entry, "height", what), _integer(path, entry, "width", what)
+            raise _fault(path, f"{what}: 'file_name' is missing", "file-name-invalid")
+        height, width = (_side(path, entry, key, what) for key in ("height", "width"))
         if not (1 <= height <= _INT32 and 1 <= width <= _INT32):
-            raise DataError(f"{what}: width × height is {width} × {height}", where=path, remedy="Correct the size")
+            raise _fault(path, f"{what}: width × height is {width} × {height}", "image-size-invalid")
         if leaves_folder(file_name) or "\0" in file_name:
-            raise DataError(
-                f"{what}: file_name {file_name!r} leads out of the images folder",
-                where=path,
-                remedy="File names must be relative to the images folder, without '..'",
+            raise _fault(
+                path, f"{what}: file_name {file_name!r} leads out of the images folder", "file-name-leaves-folder"
             )
         try:
             name = PackedStrings.encode(str(PurePosixPath(file_name)))
         except UnicodeEncodeError:
-            raise DataError(f"{what}: file_name {file_name!r} cannot be the name of a file", where=path) from None
+            raise _fault(
+                path, f"{what}: file_name {file_name!r} cannot be the name of a file", "file-name-invalid"
+            ) from None
         self.ids.append(image_id)
         self.heights.append(height)
         self.widths.append(width)
@@ -123,9 +124,9 @@ class _Categories:
 
     def add(self, entry: dict[str, Any]) -> None:
         name = entry.get("name")
-        category_id = _integer(self._path, entry, "id", f"category {name!r}")
+        category_id = _id(self._path, entry, "id", f"category {name!r}", "category-id-invalid")
         if not isinstance(name, str) or not name:
-            raise DataError(f"category id {category_id}: 'name' is missing", where=self._path)
+            raise _fault(self._path, f"category id {category_id}: 'name' is missing", "category-name-invalid")
         self._found.append(Category(category_id, name, str(entry.get("supercategory") or "")))
 
     def sorted(self) -> list[Category]:
@@ -148,14 +149,15 @@ class _Annotations:
 
     def add(self, entry: dict[str, Any]) -> None:
         path, number = self._path, len(self._ids) + 1
-        entry.setdefault("id", number)
+        if entry.get("id") is None:
+            entry["id"] = number
         what = f"annotation id {entry['id']}"
-        self._image_ids.append(_integer(path, entry, "image_id", what))
-        self._category_ids.append(_integer(path, entry, "category_id", what))
-        self._ids.append(_integer(path, entry, "id", f"annotation number {number}"))
+        self._image_ids.append(_id(path, entry, "image_id", what, "reference-not-integer"))
+        self._category_ids.append(_id(path, entry, "category_id", what, "reference-not-integer"))
+        self._ids.append(_id(path, entry, "id", f"annotation number {number}", "annotation-id-invalid"))
         iscrowd = entry.get("iscrowd") or 0
         if type(iscrowd) not in (int, float, bool) or iscrowd not in (0, 1):
-            raise self._unusable(UnusableSegmentError(number - 1, f"its iscrowd is {iscrowd!r}, not 0 or 1"))
+            raise _fault(path, f"{what}: its iscrowd is {iscrowd!r}, not 0 or 1", "iscrowd-invalid")
         iscrowd = bool(iscrowd)
         self._iscrowd.append(iscrowd)
         try:
@@ -199,39 +201,44 @@ class _Annotations:
         unknown = np.flatnonzero(known[positions] != wanted)
         if unknown.size:
             row = int(unknown[0])
-            raise DataError(
-                f"annotation id {self._ids[row]} has {key} {wanted[row]}, which is not in the file",
-                where=self._path,
-                remedy="Remove the annotation, or add what it refers to",
-            )
+            what = f"annotation id {self._ids[row]} has {key} {wanted[row]}, which is not in the file"
+            raise _fault(self._path, what, f"annotation-without-{key.removesuffix('_id')}")
         return positions
 
     def _unusable(self, error: UnusableSegmentError) -> DataError:
         row = error.row
-        return DataError(
-            f"annotation id {self._ids[row]} (image id {self._image_ids[row]}) cannot be used: {error.reason}",
-            where=self._path,
-            remedy="Correct or remove it",
-        )
+        what = f"annotation id {self._ids[row]} (image id {self._image_ids[row]}) cannot be used: {error.reason}"
+        return _fault(self._path, what, error.rule)
 
 
-def _integer(path: Path, entry: dict[str, Any], key: str, what: str) -> int:
+def _fault(path: Path, what: str, rule: str) -> DataError:
+    """What stops training, by the name that ``finemask data check`` has for it, with the command that lists it all."""
+    command = f"finemask data check annotations={shlex.quote(str(path))}"
+    return DataError(f"{what} ({rule})", where=path, remedy=f"To see every fault, and how to repair: {command}")
+
+
+def _id(path: Path, entry: dict[str, Any], key: str, what: str, rule: str) -> int:
     value = entry.get(key)
     if type(value) is int and -(2**63) <= value < 2**63:
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
-        if not -(2**63) <= value < 2**63:
-            raise DataError(f"{what}: {key!r} is {value!r}, which is beyond 64 bits", where=path, remedy="Renumber")
+    if type(value) is int:
+        raise _fault(path, f"{what}: {key!r} is {value!r}, which is beyond 64 bits", rule)
+    seen = "is missing" if key not in entry else f"is {value!r}, not a whole number"
+    raise _fault(path, f"{what}: {key!r} {seen}", rule)
+
+
+def _side(path: Path, entry: dict[str, Any], key: str, what: str) -> int:
+    """A height or width in px, also when it is written as 480.0."""
+    value: Any = entry.get(key)
+    if type(value) in (int, float) and value == value // 1:
         return int(value)
     seen = "is missing" if key not in entry else f"is {value!r}, not a whole number"
-    raise DataError(f"{what}: {key!r} {seen}", where=path, remedy="COCO files need it as an integer")
+    raise _fault(path, f"{what}: {key!r} {seen}", "image-size-invalid")
 
 
 def _refuse_repeats(path: Path, what: str, values: Iterable[object]) -> None:
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise DataError(
-                f"{what} {value!r} is there twice", where=path, remedy="Each must be unique within the file"
-            )
+            raise _fault(path, f"{what} {value!r} is there twice", f"{what.replace(' ', '-')}-repeated")
         seen.add(value)

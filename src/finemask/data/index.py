@@ -8,7 +8,7 @@ Labels are positions: label ``k`` is ``categories[k - 1]``, and ``category_ids[k
 file. Categories are ordered by their id in the training file; other files are matched to it by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
 from finemask.data.segments import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
 from finemask.ops.mask_runs import MaskRuns, decode_runs, interleaved
+from finemask.ops.wording import count, names, plural, word
 from finemask.types import Category
 
 
@@ -149,6 +150,12 @@ class CocoIndex:
         counts: list[int] = found[1:].tolist()
         return counts
 
+    @property
+    def crowds(self) -> str | None:
+        """How many annotations are crowds, of which classes, in words; None when none is."""
+        counts = np.bincount(self.labels[self.iscrowd], minlength=len(self.categories) + 1)[1:].tolist()
+        return crowds_in_words({category.name: n for category, n in zip(self.categories, counts, strict=True) if n})
+
     def image_path(self, i: int) -> Path:
         """Where image ``i`` lies."""
         return self.images_dir / self.packed_file_names[i]
@@ -216,6 +223,21 @@ class ImageInstances:
         return interleaved(drawn, decode_runs(counts, segments.windows[stored], self._size_hw), outlined)
 
 
+def crowds_in_words(counts: Mapping[str, int]) -> str | None:
+    """``3 crowds, which are not learned and not measured: person 2, banana 1``; None without any.
+
+    Args:
+        counts: crowds of each class that has some.
+    """
+    if not counts:
+        return None
+    total = sum(counts.values())
+    ordered = [f"{name} {count(number)}" for name, number in sorted(counts.items(), key=lambda item: -item[1])]
+    classes = names(ordered, _SHOWN_CLASSES)
+    return f"{plural(total, 'crowd')}, which {word(total, 'is', 'are')} not learned and not measured: {classes}"
+
+
+_SHOWN_CLASSES = 8
 _ARRAYS = {
     "image_ids",
     "heights",

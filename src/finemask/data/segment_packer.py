@@ -21,11 +21,12 @@ class UnusableSegmentError(Exception):
     Args:
         row: its position among those added.
         reason: why, as the end of a sentence.
+        rule: what ``finemask data check`` calls it.
     """
 
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(row, reason)
-        self.row, self.reason = row, reason
+    def __init__(self, row: int, reason: str, rule: str) -> None:
+        super().__init__(row, reason, rule)
+        self.row, self.reason, self.rule = row, reason, rule
 
 
 class SegmentPacker:
@@ -39,6 +40,7 @@ class SegmentPacker:
         self._points = array("h")
         self._pending, self._pending_rows, self._pending_starts = array("d"), array("q"), array("q")
         self._fifths_low_high, self._extents = array("i"), array("f")  # four of each an outlined annotation
+        self._sums = array("d")  # of the coordinates of each
         self._rle_rows, self._rle_lengths, self._rle_bytes = array("q"), array("q"), bytearray()
         self._rle_windows, self._rle_sizes = array("i"), array("q")  # four and two of each
         self._boxes: list[tuple[int, Any]] = []
@@ -66,11 +68,13 @@ class SegmentPacker:
             self._add_rle(row, segmentation["counts"], segmentation.get("size"))
         elif segmentation:
             reason = "its segmentation is neither a list of polygons nor an RLE with size and counts"
-            raise UnusableSegmentError(row, reason)
+            spelt = isinstance(segmentation, str) and segmentation.lstrip()[:1] in ("[", "{")
+            raise UnusableSegmentError(row, reason, "segmentation-text" if spelt else "segmentation-invalid")
         elif iscrowd:
             self._boxes.append((row, bbox))
         else:
-            raise UnusableSegmentError(row, "it has no segmentation; a box alone is not enough, masks are needed")
+            reason = "it has no segmentation; a box alone is not enough, masks are needed"
+            raise UnusableSegmentError(row, reason, "mask-missing")
 
     def pack(self, heights: NDArray[np.int32], widths: NDArray[np.int32], order: NDArray[np.int64]) -> PackedSegments:
         """The packed segments of all annotations.
@@ -118,10 +122,25 @@ class SegmentPacker:
         large = size_wh.min(axis=1, initial=_FIRST_PIXELS + 1) > _FIRST_PIXELS
         if large.any() and extents[large].min() >= 0 and extents[large].max() <= 1:
             reason = "all polygons lie between 0 and 1: they are fractions of the image, not pixels"
-            raise UnusableSegmentError(int(outlined[large][0]), reason)
+            raise UnusableSegmentError(int(outlined[large][0]), reason, "coordinates-normalised")
+        self._refuse_run_lengths(outlined, size_wh, extents)
         boxes[outlined] = np.clip(extents, 0, size_whwh)
         self._extents = array("f")
         return windows, boxes
+
+    def _refuse_run_lengths(
+        self, outlined: NDArray[np.int64], size_wh: NDArray[np.int32], extents: NDArray[np.float32]
+    ) -> None:
+        """Refuses polygons whose numbers cover the image as run lengths do, and lie outside of it as coordinates."""
+        sums = np.frombuffer(self._sums, np.float64)
+        runs = (sums == size_wh.astype(np.int64).prod(axis=1)) & (
+            extents.max(axis=1, initial=0) > size_wh.max(axis=1, initial=0)
+        )
+        rows = np.flatnonzero(runs & (extents.min(axis=1, initial=0) >= 0))
+        self._sums = array("d")
+        if rows.size:
+            reason = "its polygon consists of the counts of run lengths"
+            raise UnusableSegmentError(int(outlined[rows[0]]), reason, "run-lengths-as-polygon")
 
     def _rle_places(
         self, heights: NDArray[np.int32], widths: NDArray[np.int32], windows: NDArray[np.int32]
@@ -141,17 +160,12 @@ class SegmentPacker:
     def _add_polygons(self, row: int, parts: list[Any]) -> None:
         start = len(self._pending)
         for part in parts:
-            if not isinstance(part, list):
-                raise UnusableSegmentError(row, "its polygons must be a list of lists [[x0, y0, x1, y1, …], …]")
-            if len(part) % 2:
-                reason = f"a polygon has {len(part)} numbers, which is not a whole number of points"
-                raise UnusableSegmentError(row, reason)
-            if len(part) < 6:
-                raise UnusableSegmentError(row, f"a polygon has {len(part) // 2} points, it needs at least 3")
             try:
+                if not isinstance(part, list) or len(part) % 2 or len(part) < 6:
+                    raise ValueError
                 self._pending.extend(part)
-            except (TypeError, OverflowError):
-                raise UnusableSegmentError(row, "a polygon holds something that is not a number") from None
+            except (TypeError, OverflowError, ValueError):
+                raise UnusableSegmentError(row, *_fault_of(part, parts)) from None
             self._part_lengths.append(len(part))
         self._num_parts[row] = len(parts)
         self._pending_rows.append(row)
@@ -168,7 +182,8 @@ class SegmentPacker:
             first = np.flatnonzero(~(np.abs(coordinates) < limit))[0]
             row = self._pending_rows[int(np.searchsorted(starts, first, side="right")) - 1]
             reason = "a polygon has a coordinate that is not finite, or beyond a million px"
-            raise UnusableSegmentError(row, reason)
+            is_far = np.isfinite(coordinates[first])
+            raise UnusableSegmentError(row, reason, "polygon-far-away" if is_far else "polygon-not-finite")
         fifths = to_fifths(coordinates)
         low_high = _extents(fifths, starts)
         if self._points.typecode == "h" and (low_high.min() < -_INT16 or low_high.max() > _INT16):
@@ -176,6 +191,7 @@ class SegmentPacker:
         self._points.frombytes(fifths.astype(self._points.typecode).tobytes())
         self._fifths_low_high.frombytes(low_high.tobytes())
         self._extents.frombytes(_extents(coordinates, starts).astype(np.float32).tobytes())
+        self._sums.frombytes(np.add.reduceat(coordinates, starts).tobytes())
         self._pending, self._pending_rows, self._pending_starts = array("d"), array("q"), array("q")
 
     def _add_rle(self, row: int, counts: Any, size: Any) -> None:
@@ -187,7 +203,7 @@ class SegmentPacker:
             try:
                 packed, window = window_of_runs(_runs(counts), *size_hw)
             except ValueError as error:
-                self._damaged = self._damaged or UnusableSegmentError(row, str(error))
+                self._damaged = self._damaged or UnusableSegmentError(row, str(error), "rle-counts")
         self._rle_rows.append(row)
         self._rle_sizes.extend(size_hw or (-1, -1))
         self._rle_windows.extend(window)
@@ -203,10 +219,30 @@ class SegmentPacker:
             size = sizes[wrong[0]].tolist()
             stated = self._odd_size if size == [-1, -1] else size
             reason = f"its RLE has the size {stated}, its image [{heights[row]}, {widths[row]}]"
-            raise UnusableSegmentError(row, reason)
+            raise UnusableSegmentError(row, reason, "rle-size")
         if self._damaged is not None:
             raise self._damaged
         return rows
+
+
+def _fault_of(part: Any, parts: list[Any]) -> tuple[str, str]:
+    """Why something is no polygon, and the rule of ``finemask data check`` that says so."""
+    kinds = {type(value) for value in part} if isinstance(part, list) else {type(part)}
+    are_points = len(parts) >= 3 and all(isinstance(other, list) and len(other) == 2 for other in parts)
+    is_nested = kinds <= {list, dict, int, float} and (not isinstance(part, list) or kinds & {list, dict})
+    if are_points or is_nested:
+        return "its polygons must be a list of lists [[x0, y0, x1, y1, …], …]", "segmentation-nesting"
+    if str in kinds or (isinstance(part, list) and not kinds <= {int, float}):
+        return "a polygon holds something that is not a number", "polygon-not-numbers"
+    if not isinstance(part, list):
+        return f"one of its polygons is {part!r}", "segmentation-invalid"
+    if len(part) == 4:
+        return "a polygon has 2 points, it needs at least 3", "polygon-is-box"
+    if len(part) % 2:
+        return f"a polygon has {len(part)} numbers, which is not a whole number of points", "polygon-odd"
+    if len(part) < 6:
+        return f"a polygon has {len(part) // 2} points, it needs at least 3", "polygon-too-few-points"
+    return "a polygon has a coordinate that is beyond all numbers", "polygon-not-finite"
 
 
 def _size_hw(size: Any) -> tuple[int, int] | None:
@@ -232,7 +268,7 @@ def _window_of_box(row: int, bbox: Any, height: int, width: int) -> tuple[bytes,
         x0, y0 = max(int(np.floor(x)), 0), max(int(np.floor(y)), 0)
         x1, y1 = min(int(np.ceil(x + w)), width), min(int(np.ceil(y + h)), height)
     except (TypeError, ValueError, OverflowError):
-        raise UnusableSegmentError(row, f"it has no segmentation, and its bbox is {bbox!r}") from None
+        raise UnusableSegmentError(row, f"it has no segmentation, and its bbox is {bbox!r}", "mask-missing") from None
     if x0 >= x1 or y0 >= y1:
         return b"", (0, 0, 0, 0)
     rle: Any = coco_mask.encode(np.ones((y1 - y0, x1 - x0), dtype=np.uint8, order="F"))

@@ -27,7 +27,7 @@ _SHOWN_CLASSES = 20
 
 
 def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Group:
-    """Images and instances of each split; crowd regions are not trained on and not counted.
+    """Images and instances of each split; crowds are not trained on, and named below the table.
 
     Args:
         splits: a ``CocoIndex`` each.
@@ -46,7 +46,8 @@ def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Gr
             f"{index.max_instances_per_image:,}",
             str(path.relative_to(root) if (path := Path(index.annotations_path)).is_relative_to(root) else path),
         )
-    return _block(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table)
+    crowds = [Text(f"  {name} has {index.crowds}") for name, index in splits.items() if index.crowds]
+    return Group(_block(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table), *crowds)
 
 
 def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:

@@ -154,11 +154,9 @@ def _fixed_as_json(repaired: Repaired, outputs: Sequence[Path], left: Sequence[P
 def _commands(options: dict[str, Any], inputs: Sequence[Path], problems: Sequence[Problem]) -> list[str]:
     """What to type to have it repaired: the same command with ``fix``, and with each key that more would need."""
     keys = list(dict.fromkeys(problem.needs for problem in problems if problem.needs is not None))
-    lines = []
-    if any(problem.fixable for problem in problems):
-        lines.append(f"To repair: {_command(options, inputs)}")
+    lines = [f"To repair: {_command(options, inputs)}"] if any(problem.fixable for problem in problems) else []
     for key in keys:
-        lines.append(f"To repair with {key} as well: {_command(options, inputs, key)}")
+        lines.append(f"{f'With {key} as well' if lines else 'To repair'}: {_command(options, inputs, key)}")
     return lines
 
 

@@ -1,5 +1,6 @@
 """``finemask data convert``: other tools' datasets to COCO, and COCO to theirs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
+from finemask.data.index import crowds_in_words
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.ops.wording import plural, word
@@ -66,6 +68,10 @@ def show(console: Console, done: Conversion, *, boxes: str, to: str) -> None:
     say(f"Source: {done.format}{why}")
     console.print(splits_table(done))
     console.print(classes_table(done))
+    for split, images in done.dataset.splits().items():
+        crowds = Counter(instance.category for image in images for instance in image.instances if instance.crowd)
+        if crowds:
+            say(f"{split} has {crowds_in_words(crowds)}")
     for line in done.notes.lines():
         say(f"note: {line}", style="yellow")
     warn_of_boxes(say, done, boxes)

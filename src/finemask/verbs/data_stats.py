@@ -107,7 +107,8 @@ def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     counts, size, number = summary["counts"], summary["object_size"], summary["objects_per_image"]
     yield "images", f"{count(counts['images'])}, {count(counts['images_without_objects'])} without objects"
     crowds, empty = counts["crowd_regions"], counts["annotations_without_pixels"]
-    besides = [plural(crowds, "crowd region")] * bool(crowds) + [f"{count(empty)} without a pixel"] * bool(empty)
+    besides = [f"{plural(crowds, 'crowd')} (not learned)"] * bool(crowds)
+    besides += [f"{count(empty)} without a pixel"] * bool(empty)
     yield "objects", count(counts["objects"]) + (f"; besides {' and '.join(besides)}" if besides else "")
     yield "objects in an image", _spread(number, "")
     image = summary["image_size_px"]

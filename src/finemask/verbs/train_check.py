@@ -58,6 +58,9 @@ def check_data(cfg: DictConfig) -> None:
         )
     if problems:
         console.print(_table(problems))
+    if any(problem.needs for problem in problems):
+        files = [path for path in (train, val) if path is not None]
+        console.print(Text(_command(files, images_dir, problems)), soft_wrap=True)
 
 
 def _training_to_come(model: dict[str, Any]) -> dict[str, Any]:
@@ -75,11 +78,21 @@ def _training_to_come(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _repair(files: Sequence[Path], images_dir: Path, errors: Sequence[Problem]) -> str:
-    if not any(problem.fixable for problem in errors):
+    left = sum(not problem.fixable for problem in errors)
+    if not any(problem.fixable or problem.needs for problem in errors):
         return "A person has to correct them; data.check=false starts nevertheless, and may fail later."
+    needs = {problem.needs for problem in errors if problem.needs is not None}
+    if not needs or left == len(errors):
+        return _command(files, images_dir, errors)
+    return f"{_command(files, images_dir, ())} ({left:,} of them need {' or '.join(sorted(needs))} besides)"
+
+
+def _command(files: Sequence[Path], images_dir: Path, problems: Sequence[Problem]) -> str:
+    """The command that repairs, with the keys that these problems need for it."""
+    keys = {problem.needs.partition("=")[0]: problem.needs for problem in problems if problem.needs is not None}
     names = ",".join(str(path) for path in files)
-    words = [f"annotations=[{names}]", f"images={images_dir}", f"fix={files[0].parent / 'fixed'}/"]
-    return f"To repair: finemask data check {' '.join(map(shlex.quote, words))}"
+    words = [f"annotations=[{names}]", f"images={images_dir}", f"fix={files[0].parent / 'fixed'}/", *keys.values()]
+    return f"To repair: finemask data check {shlex.join(words)}"
 
 
 def _table(warnings: Sequence[Problem]) -> Table:

@@ -23,10 +23,10 @@ _HABIT = 0.02  # share of such annotations from which they are a habit of the to
 
 
 def crowds_by_class(document: Document) -> dict[str, int]:
-    """How many annotations of each class are crowds, the most frequent first; classes without any are left out."""
+    """How many annotations of each class are crowds; classes without any are left out."""
     names = {row.id: row.name for row in document.categories}
     counts = Counter(names.get(row.category_id, str(row.category_id)) for row in document.annotations if row.iscrowd)
-    return dict(counts.most_common())
+    return dict(counts)
 
 
 def looks_single(row: AnnotationRow, document: Document) -> bool:

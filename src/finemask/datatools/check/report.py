@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from finemask.data.index import crowds_in_words
 from finemask.datatools.check.crowds import crowds_by_class
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Problem, Rule, Severity
@@ -16,7 +17,6 @@ from finemask.datatools.check.removals import REMOVE
 from finemask.ops.wording import plural
 
 _EXAMPLES = 3
-_SHOWN_CLASSES = 8
 _NOT_UNASKED = "because an image or a class would lose its last annotation, or more than half of a list would go"
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
 
@@ -96,7 +96,7 @@ def print_contents(console: Console, documents: Sequence[Document]) -> None:
     for document in documents:
         folder = f"images in {document.images_dir}" if document.images_dir is not None else "image files not looked at"
         console.print(Text(f"{document.path}: {contents(document)}; {folder}"), soft_wrap=True)
-        if (said := crowds_in_words(document)) is not None:
+        if (said := crowds_in_words(crowds_by_class(document))) is not None:
             _print(console, said)
 
 
@@ -104,18 +104,6 @@ def contents(document: Document) -> str:
     """``21 images, 111 annotations, 80 classes``."""
     images, annotations, categories = (sum(1 for _ in document.entries(name)) for name in LIST_NAMES)
     return f"{_some(images, 'image')}, {_some(annotations, 'annotation')}, {plural(categories, 'class', 'classes')}"
-
-
-def crowds_in_words(document: Document) -> str | None:
-    """How many annotations are crowds, of which classes, and what that means; None when none is."""
-    counts = crowds_by_class(document)
-    if not counts:
-        return None
-    total, shown = sum(counts.values()), list(counts.items())[:_SHOWN_CLASSES]
-    classes = ", ".join(f"{name} {count:,}" for name, count in shown)
-    more = f" and {len(counts) - len(shown):,} more classes" if len(counts) > len(shown) else ""
-    what = "is a crowd, which is" if total == 1 else "are crowds, which are"
-    return f"{total:,} of them {what} not learned and not measured: {classes}{more}"
 
 
 def totals(problems: Sequence[Problem]) -> str:

@@ -192,8 +192,9 @@ RULES = (
     Rule(
         "crowd-single-object",
         Severity.WARNING,
-        "Crowds are regions of many objects, not single objects: CVAT exports brush masks as crowds.",
-        "These objects are not trained on, and detections of them count neither as right nor as wrong.",
+        "Crowds are regions of many objects, not single objects.",
+        "Objects that are flagged so are not learned. Some tools export single objects as crowds: CVAT does so with "
+        "masks drawn with its brush.",
         _crowd_single,
         repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
