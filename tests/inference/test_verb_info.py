@@ -12,7 +12,10 @@ def test_tables_say_what_the_model_is(tiny_model_file, capsys, monkeypatch):
     text = capsys.readouterr().out
     expected = ["red fig", "fruit", "70", "0.50", "tiny: ", "LinearBoxPredictor", "FCNMaskPredictor"]
     expected += ["masks", "0.500", "f1 0.300", "none at all", "torchvision", "128 px", "finemask 0."]
-    expected += ["longer side 256 to 1,024 px, half of them above 320", "7 to 1,050 px, half of all above 20; 2 to 170"]
+    expected += [
+        "longer side 256 to 1,024 px, median 320",
+        "measure 7 to 1,050 px, median 20; as resized 2 to 170 px, median 7",
+    ]
     for words in expected:
         assert words in text
 

@@ -113,10 +113,11 @@ def sizes_rows(sizes: TrainingSizes) -> list[tuple[str, str]]:
     """How large the training images and their objects were, in words."""
     smallest, middle, largest = sizes.images_px
     least, median, most = (f"{side:,.0f}" for side in sizes.objects_px)
-    seen = "{:,.0f} to {:,.0f}, half of them above {:,.0f}".format(*(sizes.objects_seen_px[i] for i in (0, 2, 1)))
+    seen_least, seen_median, seen_most = (f"{side:,.0f}" for side in sizes.objects_seen_px)
+    objects = f"nine of ten measure {least} to {most} px, median {median}"
     return [
-        ("training images", f"longer side {smallest:,} to {largest:,} px, half of them above {middle:,} px"),
-        ("training objects", f"nine of ten are {least} to {most} px, half of all above {median}; {seen} as resized"),
+        ("training images", f"longer side {smallest:,} to {largest:,} px, median {middle:,}"),
+        ("training objects", f"{objects}; as resized {seen_least} to {seen_most} px, median {seen_median}"),
     ]
 
 
