@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from finemask.config import plain
 from finemask.data.index import CocoIndex
-from finemask.datatools.stats.advice import advise, train_command
+from finemask.datatools.stats.advice import advise, images_beside, train_command
 from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import measure_objects
@@ -56,7 +57,7 @@ def main(cfg: DictConfig) -> int:
         with Progress("looking at images", len(chosen_rows(len(index), cfg.sample)), "images") as progress:
             looks = measure_images(index, cfg.sample, progress.advance)
     summary = summarise(index, objects, looks, settings)
-    advice = advise(index, objects, settings, images_dir)
+    advice = advise(index, objects, settings, images_dir or images_beside(annotations))
     command = train_command(advice, settings, annotations, images_dir)
     write_json(output / NUMBERS, summary | {"advice": [item.as_json() for item in advice], "command": command})
     write_text(output / PAGE, stats_page(index, objects, looks, summary, settings, advice, command))
@@ -79,7 +80,15 @@ def refuse_foreign(output: Path) -> None:
 
 
 def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], command: str) -> None:
-    """Prints the numbers that matter most, and all advice."""
+    """Prints what it means for training, and the numbers that matter most."""
+    console.print(f"What it means for training (model={summary['training']['model']})", style="bold", highlight=False)
+    if advice:
+        console.print(advice_table(advice), highlight=False)
+        console.print("With everything that is worth changing:", highlight=False)
+        console.print(command, markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print("Nothing: there are no objects to train on.", highlight=False)
+    console.print("\nWhat is in it", style="bold", highlight=False)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -88,18 +97,21 @@ def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], co
     console.print(facts, highlight=False)
     console.print(classes_table(summary["classes"]))
     for line in problems(summary):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    console.print(f"What it means for training (model={summary['training']['model']})", style="bold", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 1))
-    for heading in ("", "", "why, and what to type"):
-        table.add_column(heading, overflow="fold")
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def advice_table(advice: Sequence[Advice]) -> Table:
+    """One row each: what to do, about what, why, and what to type."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for item in advice:
-        typed = "".join(f"\n[cyan]{line}[/]" for line in [item.command, " ".join(item.overrides)] if line)
-        table.add_row(item.topic, _STATES[item.state], item.text.replace("[", r"\[") + typed.replace("=[", r"=\["))
-    console.print(table if advice else "Nothing: there are no objects to train on.", highlight=False)
-    if advice:
-        console.print("With everything that is worth changing:", highlight=False)
-        console.print(command, markup=False, highlight=False, soft_wrap=True)
+        cell = Text(item.text)
+        for line in filter(None, [item.command, item.typed()]):
+            cell.append(f"\n{line}", style="cyan")
+        table.add_row(_STATES[item.state], item.topic, cell)
+    return table
 
 
 def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:

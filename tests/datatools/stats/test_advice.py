@@ -1,6 +1,8 @@
 """Advice on datasets that call for it, and on those that do not; every override must compose."""
 
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def advice_on(index_of, settings_of, tmp_path):
             compose("train", ["data.root=DIR", *overrides, *(line for item in found for line in item.overrides)])
         for item in found:
             if item.command and "data tile" in VERBS:
-                compose("data tile", item.command.split()[3:])
+                compose("data tile", shlex.split(item.command)[3:])
         return {item.topic: item for item in found}
 
     return advice
@@ -197,8 +199,40 @@ def test_the_command_names_the_data_and_what_is_worth_changing(advice_on, settin
     compose("train", command.split()[2:])
     other = train_command([], settings_of(), tmp_path / "set.json", tmp_path / "pictures")
     assert other == f"finemask train data.root={tmp_path} data.train=set.json data.images=pictures"
-    assert train_command([], settings_of(), tmp_path / "a b.json", tmp_path) == "finemask train data.root=DIR"
-    assert train_command([], settings_of(), annotations, None) == "finemask train data.root=DIR"
+    assert (
+        train_command([], settings_of(), annotations, None) == f"finemask train data.root={tmp_path}"
+    )  # images beside
+    elsewhere = tmp_path / "alone" / "train.json"
+    assert train_command([], settings_of(), elsewhere, None) == "finemask train data.root=DIR"
+
+
+def test_commands_can_be_pasted_whatever_the_folders_are_called(advice_on, settings_of, tmp_path):
+    """Through a shell's own parser and Hydra's: the words mean the files that they are to mean."""
+    root = tmp_path / "my (own) data's"
+    (root / "pictures").mkdir(parents=True)
+    for annotations, images in (
+        (root / "annotations/train.json", root / "pictures"),
+        (root / "labels/a b.json", root / "pictures"),  # from the folder that holds both
+        (root / "set.json", root),
+    ):
+        words = shlex.split(train_command([], settings_of(), annotations, images))
+        assert words[:2] == ["finemask", "train"]
+        data = compose("train", words[2:]).data
+        assert Path(data.root) / data.train == annotations
+        assert Path(data.root) / data.images == images
+    small = [(0, "a", mask) for mask in grid_of((800, 1000), 15, 400, 40)]
+    changed = advice_on([(800, 1000)], small)["anchors"]
+    assert shlex.split(changed.typed()) == list(changed.overrides)
+    assert changed.typed() != " ".join(changed.overrides)  # brackets mean something to a shell
+
+
+def test_what_is_worth_doing_comes_first_and_what_is_in_use_is_not_asked_for(advice_on):
+    objects = [(0, "a", mask) for mask in grid_of((200, 300), 8, 170, 12)]
+    found = list(advice_on([(200, 300)], objects, "model=light").values())
+    states = [item.state for item in found]
+    assert states == sorted(states, key=("change", "option", "keep").index)
+    assert {"change", "keep"} <= set(states)
+    assert all(item.typed() == "" for item in found if item.state == "keep")
 
 
 def test_a_plan_scales_as_the_models_own_transform_does(settings_of):

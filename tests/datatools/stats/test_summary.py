@@ -84,7 +84,9 @@ def test_a_file_without_objects_has_numbers_too(summary_of):
 
 def test_what_is_said_about_the_image_files(summary_of, tmp_path):
     objects = [(0, "a", rectangle(HW, 0, 0, 9, 9))]
-    assert "images=DIR" in images_note(summary_of([HW], objects))
+    beside = summary_of([HW], objects)
+    assert f"Add images={tmp_path}/images for them" in images_note(beside)
+    assert "Add images=DIR for them" in images_note(beside | {"annotations": str(tmp_path / "alone/train.json")})
     grey = np.full((*HW, 3), 90, np.uint8)
     found = summary_of([HW, grey], objects, look=True)
     assert images_note(found) == "Measured on 2 images (all): 2 PNG, 8-bit RGB."

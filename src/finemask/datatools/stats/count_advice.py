@@ -27,7 +27,7 @@ def detection_cap(index: CocoIndex, objects: Objects, settings: ModelSettings) -
     automatic = (f"{key}=auto", "max_detections=auto")
     if settings.detections == "auto":
         room = max(_COCO_CAP, -(-3 * most // 2))
-        text = f"{holds} auto makes room for {count(room)}, in evaluation too."
+        text = f"{holds} The setting auto makes room for {count(room)}, in evaluation too."
         return Advice("detection cap", "keep", text, automatic)
     cap = int(settings.detections)
     if cap >= most:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from finemask.data.index import CocoIndex
 from finemask.datatools.html_page import page
+from finemask.datatools.stats.advice import images_beside
 from finemask.datatools.stats.figures import image_figures, object_figures
 from finemask.datatools.stats.images import Looks, thumbnail
 from finemask.datatools.stats.item import Advice
@@ -98,9 +100,10 @@ def images_note(summary: dict[str, Any]) -> str:
     """What was done with the image files."""
     images = summary["images"]
     if images is None:
+        typed = shlex.quote(f"images={images_beside(Path(summary['annotations'])) or 'DIR'}")
         return (
             "The images were not opened, so brightness, sharpness and the real sizes are not measured. "
-            "Add images=DIR for them."
+            f"Add {typed} for them."
         )
     kinds = ", ".join(f"{count(number)} {kind}" for kind, number in images["kinds"].items())
     total = summary["counts"]["images"]
@@ -121,7 +124,7 @@ def problems(summary: dict[str, Any]) -> list[str]:
         more = ", …" if len(unreadable) > _UNREADABLE_SHOWN else ""
         found.append(f"{plural(len(unreadable), 'image')} cannot be used. {shown}{more}")
     if found:
-        found.append(f"Ask: finemask data check annotations={summary['annotations']}")
+        found.append(f"Ask: finemask data check {shlex.quote('annotations=' + summary['annotations'])}")
     return found
 
 

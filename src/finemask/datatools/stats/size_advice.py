@@ -1,5 +1,6 @@
 """Advice that follows from how large objects are: image size, tiles, anchors."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan
     scales = current.scales(index.heights, index.widths)
     median = float(np.median(np.sqrt(objects.areas) * scales[objects.image]))
     seen = (
-        f"With a shorter side of {settings.min_size} px ({_times(float(np.median(scales)))}) the median object "
+        f"With a shorter side of {settings.min_size:,} px ({_times(float(np.median(scales)))}) the median object "
         f"measures {median:.0f} px, and nine of ten measure {small:.0f} px or more."
     )
     if plan.tile is not None:
@@ -29,7 +30,7 @@ def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan
     if plan != current:
         cost = (plan.min_size / settings.min_size) ** 2
         text = (
-            f"{seen} Below {LEAST_PX} px an object is only a few cells of the finest feature map. {plan.min_size} px "
+            f"{seen} Below {LEAST_PX} px an object is only a few cells of the finest feature map. {plan.min_size:,} px "
             f"brings nine of ten to {small_side(index, objects, plan):.0f} px, for {cost:.1f} times as many pixels "
             "to compute."
         )
@@ -40,7 +41,7 @@ def image_size(index: CocoIndex, objects: Objects, settings: ModelSettings, plan
     if cheaper is None:
         return _size("keep", f"{seen} That is enough.", current)
     text = (
-        f"{seen} Enlarging shows nothing new: at {cheaper.min_size} px nine of ten still measure "
+        f"{seen} Enlarging shows nothing new: at {cheaper.min_size:,} px nine of ten still measure "
         f"{small_side(index, objects, cheaper):.0f} px or more, with "
         f"{(settings.min_size / cheaper.min_size) ** 2:.1f} times fewer pixels to compute."
     )
@@ -51,14 +52,13 @@ def tiles(index: CocoIndex, objects: Objects, plan: Plan, images_dir: Path | Non
     """Whether images are to be cut before training."""
     longer = float(np.median(np.maximum(index.heights, index.widths)))
     if plan.tile is None:
-        return Advice("tiles", "keep", f"Whole images: the longer side, {longer:.0f} px, needs no cutting.")
-    command = (
-        f"finemask data tile annotations={index.annotations_path} images={images_dir or 'DIR'} output=tiles "
-        f"size={plan.tile} overlap={tile_overlap(objects, plan.tile):g}"
-    )
+        return Advice("tiles", "keep", f"Whole images: the longer side, {longer:,.0f} px, needs no cutting.")
+    words = [f"annotations={index.annotations_path}", f"images={images_dir or 'DIR'}", "output=tiles"]
+    words += [f"size={plan.tile}", f"overlap={tile_overlap(objects, plan.tile):g}"]
+    command = shlex.join(["finemask", "data", "tile", *words])
     text = (
-        f"The images have a longer side of {longer:.0f} px; shrunk to a shorter side of {plan.min_size} px, small "
-        f"objects vanish. Tiles of {plan.tile} px bring nine of ten to {small_side(index, objects, plan):.0f} px or "
+        f"The images have a longer side of {longer:,.0f} px; shrunk to a shorter side of {plan.min_size:,} px, small "
+        f"objects vanish. Tiles of {plan.tile:,} px bring nine of ten to {small_side(index, objects, plan):.0f} px or "
         "more. Cut every split in the same way and train on the tiles."
     )
     return Advice("tiles", "change", text, command=command)
@@ -69,7 +69,7 @@ def anchors(index: CocoIndex, objects: Objects, settings: ModelSettings, plan: P
     boxes, size_hw = boxes_in_training(index, objects, plan)
     sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
     now = coverage(best_anchor_iou(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios))
-    at = f" at {plan.min_size} px" if plan.min_size != settings.min_size else ""
+    at = f" at {plan.min_size:,} px" if plan.min_size != settings.min_size else ""
     seen = (
         f"{percent(now)} of the objects{at} have an anchor that overlaps them by half or more; sizes are "
         f"{listed(settings.anchor_sizes)} px."
