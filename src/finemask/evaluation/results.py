@@ -9,6 +9,7 @@ from finemask.errors import DataError
 from finemask.evaluation.corner_boxes import refuse_corner_boxes
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
+from finemask.evaluation.swapped_images import refuse_swapped_images
 from finemask.ops.json_file import read_json
 from finemask.types import CocoResult, Rle
 
@@ -62,7 +63,8 @@ def check_results(
 
     Raises:
         DataError: an unknown image or category, a score that is no finite number, a box or mask that is
-            missing or malformed, a mask that is not of its image's size, or boxes that are corners.
+            missing or malformed, a mask that is not of its image's size, boxes that are corners, or
+            detections under the ids of other images.
     """
     categories = {category.id for category in ground_truth.categories}
     checked: list[CocoResult] = []
@@ -87,6 +89,7 @@ def check_results(
             raise DataError(f"entry {start + position}{image}: {reason}", where=source)
         checked += block
     refuse_corner_boxes(checked, ground_truth, source)
+    refuse_swapped_images(checked, ground_truth, source)
     return checked
 
 
