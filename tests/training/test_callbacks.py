@@ -172,6 +172,15 @@ def test_without_a_gpu_the_epoch_is_forecast_and_a_quicker_preset_named(monkeypa
     assert caplog.text.count("No GPU") == 1
 
 
+def test_a_time_limit_is_what_the_forecast_names(monkeypatch, caplog):
+    timer = Timer({"seconds": 100})
+    monkeypatch.setattr(timer, "time_remaining", lambda: 70.0)
+    with caplog.at_level(logging.INFO, logger="finemask"):
+        run_steps(Speed("model=light"), cpu_trainer(callbacks=[timer]), 60.0, monkeypatch)
+    assert "an epoch of 100 steps takes at least 1 h 40 min; trainer.max_time ends the training in 70 s." in caplog.text
+    assert "model=light" not in caplog.text
+
+
 def test_a_quick_training_names_no_preset(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
         run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch)

@@ -79,3 +79,14 @@ def test_on_a_terminal_the_bar_has_a_loss_from_the_first_step_and_leaves_nothing
     bar.on_exception(trainer, None, KeyboardInterrupt())
     assert screen.getvalue().endswith(("\x1b[2K", "\x1b[?25h"))
     assert bar._bar is None
+
+
+def test_of_several_processes_only_the_first_draws_a_bar(monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr("finemask.training.callbacks.progress.get_console", lambda: console)
+    trainer, bar = cpu_trainer(is_global_zero=False), TerminalProgress(Speed())
+    bar.setup(trainer, None, "fit")
+    bar.on_train_epoch_start(trainer, None)
+    bar.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.5)}, BATCH, 0)
+    assert screen.getvalue() == ""

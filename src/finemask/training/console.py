@@ -59,7 +59,9 @@ def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
         is_main: only the first process of a run speaks and writes.
     """
     if not is_main:
-        yield
+        with warnings.catch_warnings():
+            _ignore_noise()
+            yield
         return
     ours, *theirs = loggers = [
         logging.getLogger(name) for name in ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
@@ -77,8 +79,7 @@ def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
     # Warnings go to the log; a person who waits for numbers is not helped by them.
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for beginning in _NOISE:
-            warnings.filterwarnings("ignore", message=beginning)
+        _ignore_noise()
         try:
             yield
         finally:
@@ -87,6 +88,11 @@ def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
                 logger.level, logger.propagate, logger.handlers = level, propagate, handlers
             with suppress(OSError):  # a full disk
                 run_log.stream.close()
+
+
+def _ignore_noise() -> None:
+    for beginning in _NOISE:
+        warnings.filterwarnings("ignore", message=beginning)
 
 
 def show_table(table: RenderableType) -> None:
@@ -135,7 +141,7 @@ def say_next_steps(
     words = [f"model={shown(model_file)}", f"source={images_dir}", "output=found"]
     print(f"  {shlex.join(['finemask', 'predict', *words])}")
     if not on_own_data:
-        print("  finemask train data.root=DIR          # your own images, with COCO annotations in DIR/annotations")
+        print("  finemask train data.root=DIR  # your own images; COCO files in DIR/annotations")
 
 
 def shown(path: Path) -> str:

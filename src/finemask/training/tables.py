@@ -89,7 +89,7 @@ def weights_table(report: LoadReport) -> Group:
     """What was loaded, re-initialised and skipped, part by part."""
     table = Table()
     carried = set(report.class_rows.carried) if report.class_rows else set()
-    headings = ["part", "tensors loaded", "re-initialised", "skipped in the file"]
+    headings = ["part", "tensors loaded", "re-initialised", "skipped"]
     for heading in headings + ["rows by class name"] * bool(carried):
         is_part = heading == "part"
         table.add_column(heading, justify="left" if is_part else "right", no_wrap=is_part)

@@ -62,11 +62,11 @@ class EpochLines(pl.Callback):
         """Prints the line, after validation."""
         took, left = spell_duration(time.monotonic() - self._epoch_start), self._speed.seconds_left(trainer)
         log.info(
-            "%s  %s%s  %5.1f img/s  %s%s",
+            "%s  %s%s  %s  %s%s",
             self._epoch(trainer),
             self._loss(),
             self._metric(trainer),
-            self._images / max(1e-9, self._trained_s),
+            self._pace(),
             took,
             f", {spell_duration(left)} left" if left else "",
         )
@@ -99,6 +99,10 @@ class EpochLines(pl.Callback):
     def _loss(self) -> str:
         return f"loss {float(self._loss_sum) / self._losses:.3f}" if self._losses else "loss  –   "
 
+    def _pace(self) -> str:
+        pace = self._images / max(1e-9, self._trained_s)
+        return f"{pace:5.{1 if pace >= 1 else 2}f} img/s"
+
     def _metric(self, trainer: pl.Trainer) -> str:
         """The monitored metric, or as much room for it."""
         label = f"  {_label(self._monitor)} "
@@ -111,9 +115,14 @@ class EpochLines(pl.Callback):
 class TerminalProgress(EpochLines):
     """The lines, and below them a bar for the epoch or the evaluation that is under way."""
 
+    _shows = True
     _bar: Progress | None = None
     _drawn = 0.0
     _validation_start = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Of several processes the first has the terminal."""
+        self._shows = trainer.is_global_zero
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new bar."""
@@ -126,13 +135,13 @@ class TerminalProgress(EpochLines):
         """Moves it on, now and then: reading the loss waits for the device."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._is_due(batch_idx == 0):
-            words = f"{self._images / max(1e-9, self._trained_s):5.1f} img/s  {self._left(trainer):<15}"
+            words = f"{self._pace()}  {self._left(trainer):<15}"
             self._draw(batch_idx + 1, trainer.num_training_batches, self._beginning(trainer), words)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The bar is the evaluation's now."""
         self._validation_start = time.monotonic()
-        self._draw(0, sum(trainer.num_val_batches), self._evaluating(trainer), "")
+        self._draw(0, sum(trainer.num_val_batches), self._evaluating(trainer), " " * 15)
 
     def on_validation_batch_end(
         self,
@@ -180,12 +189,14 @@ class TerminalProgress(EpochLines):
 
     def _is_due(self, at_once: bool) -> bool:
         now = time.monotonic()
-        if not at_once and now - self._drawn < _DRAW_EVERY_S:
+        if not self._shows or (not at_once and now - self._drawn < _DRAW_EVERY_S):
             return False
         self._drawn = now
         return True
 
     def _draw(self, done: int, total: float, beginning: str, end: str) -> None:
+        if not self._shows:
+            return
         total_or_none = None if math.isinf(total) else total
         if self._bar is None:
             self._bar = Progress(

@@ -123,17 +123,21 @@ class Speed(pl.Callback):
         return sum(self._durations) / len(self._durations)
 
     def _say_forecast(self, trainer: pl.Trainer) -> None:
-        whole_s, end = self.seconds_left(trainer), self.last_epoch(trainer)
+        whole_s, end, time_left = self.seconds_left(trainer), self.last_epoch(trainer), _time_left(trainer)
         if not pl_is_cpu(trainer) or whole_s is None:
             return
+        if end is None:
+            rest = f"; trainer.max_time ends the training in {spell_duration(max(0.0, time_left or 0.0))}"
+        else:
+            all_of_it = f"all {end:,} epochs" if end > 1 and trainer.current_epoch == 0 else "what is left to train"
+            rest = f", and {all_of_it} with evaluation at least {spell_duration(whole_s)}"
         # "at least": a model that finds more has more to learn from and to outline, and its steps grow slower
         log.info(
-            "No GPU: at %.1f s a step, an epoch of %s steps takes at least %s, and %s with evaluation at least %s.",
+            "No GPU: at %.1f s a step, an epoch of %s steps takes at least %s%s.",
             self._step_s,
             f"{trainer.num_training_batches:,}",
             spell_duration(self._step_s * trainer.num_training_batches),
-            f"all {end:,} epochs" if end and end > 1 and trainer.current_epoch == 0 else "what is left to train",
-            spell_duration(whole_s),
+            rest,
         )
         if whole_s > _SLOW_RUN_S and self._quicker_preset:
             log.warning(
