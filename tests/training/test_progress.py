@@ -71,9 +71,9 @@ def test_on_a_terminal_the_bar_has_a_loss_from_the_first_step_and_leaves_nothing
     bar._bar.refresh()
     drawn = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", screen.getvalue())]
     (line,) = {line.rstrip() for line in drawn if "loss 1.500" in line}
-    assert line.startswith("epoch 1/3  loss 1.500 ━")
+    assert line.startswith(("epoch 1/3  loss 1.500 ━", "epoch 1/3  loss 1.500 ╸"))
     assert " 1/20 " in line
-    assert all(len(line) <= 80 for line in drawn)
+    assert max(map(len, drawn)) == 77, "room for a ^C"
     console.print("a message")
     assert re.search(r"(^|\n|K)a message\n", screen.getvalue()), "not glued to the bar"
     bar.on_exception(trainer, None, KeyboardInterrupt())

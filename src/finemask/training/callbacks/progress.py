@@ -3,12 +3,15 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from rich import get_console
+from rich.console import RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TextColumn
 
 from finemask.training.callbacks.speed import Speed, spell_duration
@@ -199,7 +202,7 @@ class TerminalProgress(EpochLines):
             return
         total_or_none = None if math.isinf(total) else total
         if self._bar is None:
-            self._bar = Progress(
+            self._bar = _Bar(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[end]}", markup=False),
@@ -222,6 +225,14 @@ class TerminalProgress(EpochLines):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class _Bar(Progress):
+    """As wide as the terminal but for the ``^C`` that a terminal writes behind it: a second row would stay."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The one line."""
+        yield Constrain(self.make_tasks_table(self.tasks), max(1, get_console().width - 3))
 
 
 def _label(name: str) -> str:
