@@ -167,7 +167,7 @@ def test_two_files_of_one_name_need_a_list(clean, capsys):
     ("words", "message"),
     [
         (["annotations=absent.json"], "no such file"),
-        (["annotations=[]"], "neither a file nor a list"),
+        (["annotations=[]"], "annotations cannot be []"),
         (["annotations=annotations/train.json", "images=absent"], "no such folder of images"),
         (["annotations=annotations/train.json", "images=[a,b]"], "names 2 folders for 1 file"),
         (["annotations=annotations/train.json", "fx=1"], "fix"),

@@ -363,10 +363,10 @@ def test_the_file_that_is_split_is_never_overwritten(dataset, capsys):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("folds=1", "folds is 1"),
+        ("folds=1", "folds cannot be 1"),
         ("folds=41", "41 parts cannot be made of 40 images"),
-        ("seed=-1", "seed is -1"),
-        ("fractions=0.8", "Give a share above 0"),
+        ("seed=-1", "seed cannot be -1"),
+        ("fractions=0.8", "fractions cannot be 0.8"),
         ("images=/nowhere", "no such folder of images"),
         ("group_by=hash", "images=DIR"),
         ("group_by=folder", "all 40 images into one group"),

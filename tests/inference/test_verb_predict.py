@@ -81,12 +81,12 @@ def test_nothing_readable_writes_nothing(photos, colours_for_a_model, capsys):
     ("words", "message"),
     [
         (["save=[overlay,maskz]"], "Did you mean masks?"),
-        (["save=[]"], "save= is empty"),
-        (["threshold=2"], "threshold=2"),
-        (["batch_size=0"], "batch_size=0"),
-        (["color_by=score"], "color_by=score"),
+        (["save=[]"], "save cannot be []"),
+        (["threshold=2"], "threshold cannot be 2"),
+        (["batch_size=0"], "batch_size cannot be 0"),
+        (["color_by=score"], "color_by cannot be 'score'"),
         (["source=nowhere/"], "nowhere"),
-        (["device=abacus"], "device=abacus"),
+        (["device=abacus"], "device cannot be 'abacus'"),
     ],
 )
 def test_settings_that_cannot_be_used(photos, tiny_model_file, words, message, capsys):

@@ -182,7 +182,7 @@ def test_predict_and_evaluate_take_them_all(model_file, tmp_path, monkeypatch, c
 )
 def test_an_unknown_refinement(words, capsys):
     assert cli.main(words) == 2
-    assert "refine=canny. There is sobel" in capsys.readouterr().err
+    assert "refine cannot be 'canny'. It is null or sobel." in capsys.readouterr().err
 
 
 def test_a_results_file_is_scored_as_it_is(capsys):

@@ -33,11 +33,12 @@ def test_only_what_was_asked_for_is_measured(capsys):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("work=[tran]", "error: work=['tran']. Choose any of data, train, predict, evaluate"),
-        ("rounds=0", "error: rounds=0. It is a whole number of at least 1."),
-        ("height=8", "error: height=8. It is a whole number of at least 32."),
-        ("precision=8-bit", "error: precision=8-bit. There is auto, 32-true"),
-        ("device=tpu0", "error: device=tpu0 cannot be used here"),
+        ("work=[tran]", "error: work cannot be [tran]. It is a list, of one or more, each data, train"),
+        ("rounds=0", "error: rounds cannot be 0. It is a whole number of at least 1."),
+        ("height=8", "error: height cannot be 8. It is a whole number from 32 to 16,384."),
+        ("precision=8-bit", "error: precision cannot be '8-bit'. It is auto, 32-true"),
+        ("device=meta", "error: device cannot be 'meta'. It is auto, cpu"),
+        ("device=tpu0", "error: device cannot be 'tpu0'. It is auto, cpu"),
     ],
 )
 def test_what_cannot_be_is_named(word, message, capsys):

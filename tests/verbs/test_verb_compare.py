@@ -255,12 +255,13 @@ def test_ground_truth_that_was_changed_since(folder, tmp_path):
     [
         (["a={f}/images", "b={f}/b"], "no predictions.json in this folder"),
         (["a={f}/a", "b={f}/b", "split=test"], "no predictions_test.json"),
-        (["a={f}/a", "b={f}/b", "split=dev"], "no split 'dev'"),
+        (["a={f}/a", "b={f}/b", "split=dev"], "split cannot be 'dev'"),
         (["a={f}/a", "b={f}/gone.json"], "no such file"),
         (["a={f}/a", "b={f}/truth.json"], "COCO annotation file; a results file is"),
         (["a={f}/a", "b={f}/b", "images={f}/none"], "is not a folder"),
-        (["a={f}/a", "b={f}/b", "examples=-1"], "examples is -1"),
-        (["a={f}/a", "b={f}/b", "iou_types=[keypoints]"], "iou_types is"),
+        (["a=[{f}/a,{f}/b]", "b={f}/b"], "a cannot be ["),
+        (["a={f}/a", "b={f}/b", "examples=-1"], "examples cannot be -1"),
+        (["a={f}/a", "b={f}/b", "iou_types=[keypoints]"], "iou_types cannot be [keypoints]"),
     ],
 )
 def test_what_cannot_be_compared_is_explained(folder, tmp_path, words, message):

@@ -79,7 +79,7 @@ def test_a_sample_of_the_images(dataset, tmp_path, capsys):
     assert stats(dataset, tmp_path / "out", f"images={images}", "sample=2") == 0
     assert "Measured on 2 images (of 4, spread evenly)" in " ".join(capsys.readouterr().out.split())
     assert stats(dataset, tmp_path / "out", f"images={images}", "sample=0") == 2
-    assert "sample is 0" in capsys.readouterr().err
+    assert "sample cannot be 0" in capsys.readouterr().err
 
 
 def test_missing_images_are_the_users_to_mend(dataset, tmp_path, capsys):

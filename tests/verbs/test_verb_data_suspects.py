@@ -119,7 +119,7 @@ def test_a_model_that_knows_the_labels_by_heart_is_said_to(coloured, capsys):
         ("half1,half1", ConfigError, "without the parts 1/2, 1/2, which together are not all images"),
         ("half1,third", ConfigError, "Give 2 models: one for each of 1/2, 2/2"),
         ("half1,foreign", DataError, "foreign.safetensors: was not trained on"),
-        ("", ConfigError, "names no file"),
+        ("", ConfigError, "model cannot be []"),
     ],
 )
 def test_models_that_do_not_add_up_are_refused(coloured, models, error, why):
@@ -226,10 +226,10 @@ def test_an_image_that_cannot_be_drawn_is_said(coloured, capsys):
         (["model=m"], "model= needs data.root="),
         (["model=m", "images=i"], "model= needs annotations="),
         (["model=m", "images=i", "annotations=a", "data.root=d"], "both say where the labels are"),
-        (["model=m", "data.root=d", "split=dev"], "no split 'dev'"),
+        (["model=m", "data.root=d", "split=dev"], "split cannot be 'dev'"),
         (["model=m", "data.root=d", "split=test"], "data.test is not set"),
-        (["model=m", "data.root=d", "min_score=2"], "min_score is 2"),
-        (["model=m", "data.root=d", "max_suspects=0"], "max_suspects is 0"),
+        (["model=m", "data.root=d", "min_score=2"], "min_score cannot be 2"),
+        (["model=m", "data.root=d", "max_suspects=0"], "max_suspects cannot be 0"),
     ],
 )
 def test_keys_that_cannot_be_are_refused(tmp_path, words, why):

@@ -63,9 +63,9 @@ def test_only_train_asks_for_val(shapes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["size=4"], "size=4 cannot be used. Give a whole number of px, at least 16"),
-        (["overlap=1.5"], "overlap=1.5 cannot be used"),
-        (["reader=opencv"], "reader=opencv cannot be used. Give auto, pillow or vips"),
+        (["size=4"], "size cannot be 4. It is a whole number from 16 to"),
+        (["overlap=1.5"], "overlap cannot be 1.5"),
+        (["reader=opencv"], "reader cannot be 'opencv'. It is auto, pillow or vips"),
         (["images=nowhere"], "there is no such folder of images"),
         (["annotations=nowhere.json"], "nowhere.json: there is no such file"),
         (["sizes=64"], "sizes"),

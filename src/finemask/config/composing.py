@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import files as config_files
 from finemask.config.files import examples, group_options, groups
+from finemask.config.kinds import check_values
 from finemask.config.nodes import plain
 from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
 from finemask.config.synonyms import meant
@@ -165,7 +166,6 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
         raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
-    _check_kind(override, known[key], verb)
     inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
     if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
         _refuse_word_of_other_tools(override, known, known_groups, verb)
@@ -182,17 +182,6 @@ def _refuse_word_of_other_tools(
     if found is not None and found.fits(known, known_groups):
         what = f"'{key}' does not take '{override.value()}'" if key in known else f"unknown key '{key}'"
         raise ConfigError(what, remedy=f"{found} (finemask {verb} --help lists the keys)")
-
-
-def _check_kind(override: Override, default: Any, verb: str) -> None:
-    """Refuses a word where a number stands; ``auto`` and references to other keys are numbers in the end."""
-    value = override.value()
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if is_number and isinstance(value, str | bool) and value != "auto" and "${" not in str(value):
-        raise ConfigError(
-            f"'{override.key_or_group}' is a number ({default} by default) and cannot become '{value}'",
-            remedy=f"finemask {verb} --help says what it means.",
-        )
 
 
 def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str) -> DictConfig:
@@ -302,7 +291,9 @@ def _check_complete(cfg: DictConfig, verb: str) -> None:
         example = next((line for line in examples(verb) if f"{missing[0]}=" in line), f"{missing[0]}=…")
         raise ConfigError(f"{' and '.join(missing)} must be given", remedy=f"For example: {example}")
     try:
-        plain(cfg)
+        values = plain(cfg)
     except OmegaConfBaseException as error:
         where = error.full_key or None
         raise ConfigError(f"the value cannot be resolved: {one_line(error)}", where=where) from error
+    for key, text in check_values(values, verb).items():
+        OmegaConf.update(cfg, key, text)

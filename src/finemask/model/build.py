@@ -69,6 +69,14 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             raise ConfigError(
                 f"{len(per_location)} sizes for the {STAGES + 1} levels of the pyramid", where="model.anchors.sizes"
             )
+        for section in ("rpn", "roi_heads"):
+            background, foreground = config[section]["bg_iou_thresh"], config[section]["fg_iou_thresh"]
+            if background > foreground:
+                raise ConfigError(
+                    f"bg_iou_thresh {background} is above fg_iou_thresh {foreground}",
+                    where=f"model.{section}",
+                    remedy="Below the first is background, from the second on an object.",
+                )
         rpn = RowsRegionProposalNetwork(
             anchors,
             RowsRPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),

@@ -18,7 +18,6 @@ from finemask.bench.scenes import scene, write_scenes
 from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
 from finemask.data.index import CocoIndex
-from finemask.errors import ConfigError
 from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model
@@ -28,7 +27,6 @@ from finemask.verbs.benchmark_work import Speed, measure_data, measure_evaluatio
 from finemask.verbs.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")
-_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 _EPOCH_IMAGES = 1000
 
 
@@ -42,9 +40,8 @@ def main(cfg: DictConfig) -> int:
         0.
 
     Raises:
-        ConfigError: a value that cannot be, or a device that is not there.
+        ConfigError: a device that is not there.
     """
-    _check(cfg)
     device = choose_device(cfg.device)
     speeds: dict[str, Speed] = {}
     with (
@@ -102,14 +99,3 @@ def _precision(cfg: DictConfig, device: torch.device) -> str:
     if cfg.precision != "auto":
         return str(cfg.precision)
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
-
-
-def _check(cfg: DictConfig) -> None:
-    unknown = set(cfg.work) - set(WORK)
-    if unknown or not cfg.work:
-        raise ConfigError(f"work={list(cfg.work)}", remedy=f"Choose any of {', '.join(WORK)}: work=[train,predict].")
-    if cfg.precision not in _PRECISIONS:
-        raise ConfigError(f"precision={cfg.precision}", remedy=f"There is {', '.join(_PRECISIONS)}.")
-    for key, least in (("images", 1), ("height", 32), ("width", 32), ("objects", 1), ("batch_size", 1), ("rounds", 1)):
-        if not isinstance(cfg[key], int) or cfg[key] < least:
-            raise ConfigError(f"{key}={cfg[key]}", remedy=f"It is a whole number of at least {least}.")

@@ -42,14 +42,9 @@ def main(cfg: DictConfig) -> int:
         FinemaskError: files that cannot be used, or that were evaluated with different ground truth.
     """
     options = plain(cfg)
-    if options["split"] not in ("val", "test"):
-        raise ConfigError(f"there is no split {options['split']!r}", remedy="Choose from: val, test.")
     images = None if options["images"] is None else Path(options["images"])
     if images is not None and not images.is_dir():
         raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
-    examples = options["examples"]
-    if not isinstance(examples, int) or isinstance(examples, bool) or examples < 0:
-        raise ConfigError(f"examples is {examples!r}", remedy="Give a number of images, 0 for none.")
     output = Path(options["output"])
     _refuse_foreign(output)
     sides = (load_side(Path(options["a"]), options["split"]), load_side(Path(options["b"]), options["split"]))
@@ -70,7 +65,7 @@ def main(cfg: DictConfig) -> int:
     }
     content |= {"annotations": truth.source, **comparison.content, "changed_images": _changed(truth, comparison)}
     images = images or next((side.images for side in sides if side.images and side.images.is_dir()), None)
-    triptychs, note = _pictures(truth, (a, b), comparison, images, examples)
+    triptychs, note = _pictures(truth, (a, b), comparison, images, options["examples"])
     body = page_body(content, triptychs, note)
     foot = {"a": str(sides[0].path), "b": str(sides[1].path), "Ground truth": truth.source}
     foot["Method"] = (

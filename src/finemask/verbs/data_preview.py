@@ -11,7 +11,7 @@ from finemask.config import plain
 from finemask.data.index import CocoIndex
 from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.preview import draw_view
-from finemask.errors import ConfigError, DataError
+from finemask.errors import DataError
 from finemask.model.build import preprocessing_from
 from finemask.model.transform import ImageTransform
 from finemask.ops.colours import Colour, colours
@@ -38,10 +38,8 @@ def main(cfg: DictConfig) -> int:
         0.
 
     Raises:
-        ConfigError: a value out of range.
         DataError: the dataset cannot be read, or the output holds pictures of something else.
     """
-    check_keys(cfg)
     output = Path(cfg.output)
     old = sheets_before(output)
     prepare_data(cfg)
@@ -63,17 +61,6 @@ def main(cfg: DictConfig) -> int:
     print(f"{plural(len(pairs), 'image')} of {cfg.split}: as {are} in epoch {cfg.epoch}")
     print(f"wrote {', '.join(map(str, written))}")
     return 0
-
-
-def check_keys(cfg: DictConfig) -> None:
-    """Raises where a key of this verb holds something it cannot."""
-    allowed = {"split": ("train", "val", "test"), "color_by": ("auto", "instance", "class")}
-    for key, values in allowed.items():
-        if cfg[key] not in values:
-            raise ConfigError(f"{key} is {cfg[key]!r}", where=key, remedy=f"There is: {', '.join(values)}")
-    for key, least in (("n", 1), ("epoch", 0)):
-        if isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < least:
-            raise ConfigError(f"{key} is {cfg[key]!r}", where=key, remedy=f"Give a whole number of at least {least}")
 
 
 def sheets_before(output: Path) -> list[Path]:

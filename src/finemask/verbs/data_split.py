@@ -20,7 +20,7 @@ from finemask.datatools.split.run import (
     read_source,
     split_images,
 )
-from finemask.errors import ConfigError, DataError
+from finemask.errors import DataError
 from finemask.ops.files import sha256_of
 from finemask.verbs.data_split_tables import classes_table, parts_table, remarks
 from finemask.verbs.progress import Progress
@@ -40,12 +40,10 @@ def main(cfg: DictConfig) -> int:
         DataError: a file that cannot be split, or an output that holds something else.
     """
     path, output = Path(cfg.annotations), Path(cfg.output)
-    folds = _checked_folds(cfg.folds)
+    folds = cfg.folds or 0
     fractions = [1 / folds] * folds if folds else checked_fractions(_listed(cfg.fractions))
     names = [f"fold{k + 1}" for k in range(folds)] if folds else part_names(len(fractions))
     rules = _rules(cfg)
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise ConfigError(f"seed is {cfg.seed}", remedy="Give a whole number of at least 0.")
     source = read_source(path, load_coco(path))
     check_output(output, _files(names, bool(folds)), path)
     groups = _grouped(source, rules, cfg.images)
@@ -112,14 +110,6 @@ def _masks(part_of: NDArray[np.int64], names: list[str], folds: bool) -> dict[st
 
 def _files(names: list[str], folds: bool) -> dict[str, Any]:
     return dict.fromkeys(_masks(np.zeros(0, dtype=np.int64), names, folds))
-
-
-def _checked_folds(folds: Any) -> int:
-    if folds is None:
-        return 0
-    if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
-        raise ConfigError(f"folds is {folds}", remedy="Give a whole number of at least 2.")
-    return folds
 
 
 def _listed(value: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
 from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
-from finemask.errors import ConfigError, DataError
+from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.verbs.progress import Progress
@@ -40,13 +40,10 @@ def main(cfg: DictConfig) -> int:
         0.
 
     Raises:
-        ConfigError: ``sample`` is out of range.
         DataError: the annotations cannot be used, images are missing, or the output holds a page of something else.
     """
     annotations, output = Path(cfg.annotations), Path(cfg.output)
     images_dir = None if cfg.images is None else Path(cfg.images)
-    if cfg.sample is not None and (not isinstance(cfg.sample, int) or cfg.sample < 1):
-        raise ConfigError(f"sample is {cfg.sample}", remedy="Give a number of images of at least 1, or null for all")
     refuse_foreign(output)
     settings = ModelSettings.of(plain(cfg.model))
     index = CocoIndex.read(annotations, images_dir)

@@ -81,13 +81,6 @@ def _check_keys(options: Mapping[str, Any]) -> None:
             "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
             remedy="finemask data suspects --help shows an example of each.",
         )
-    if options["model"] in ([], ""):
-        raise ConfigError("model= names no file", remedy="Give a model file, or several: model=[A,B].")
-    score, most = options["min_score"], options["max_suspects"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise ConfigError(f"min_score is {score!r}", remedy="Give a number from 0 to 1.")
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ConfigError(f"max_suspects is {most!r}", remedy="Give a whole number of at least 1.")
 
 
 def _refuse_foreign(output: Path) -> None:
