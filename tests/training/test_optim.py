@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from model_cases import model_config
 
 from finemask.model.build import build_model
 from finemask.model.transfer import Transfer, apply_transfer
+from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import cosine, multistep, parameter_groups
 
 
@@ -72,3 +75,18 @@ def test_parts_of_the_backbone_with_rates_of_their_own_have_names_of_their_own()
     assert rates["heads"] == 1.0
     assert rates["backbone_stride32"] == 0.5
     assert rates["backbone_stem"] == 0.5**5
+
+
+@pytest.mark.parametrize("schedule", [cosine, multistep])
+def test_a_training_that_only_time_bounds_keeps_its_rate_after_the_warm_up(schedule):
+    module = MaskRCNNModule(
+        torch.nn.Linear(2, 2), optimizer=torch.optim.SGD, scheduler=partial(schedule, max_warmup_steps=5), lr=0.5
+    )
+    module.trainer = SimpleNamespace(estimated_stepping_batches=math.inf)
+    optimizer = module.configure_optimizers()["optimizer"]
+    scheduler = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    for _ in range(50):
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert [group["lr"] for group in scheduler.optimizer.param_groups] == pytest.approx([0.5, 0.5])
+    assert optimizer.param_groups[0]["lr"] < 0.01  # it begins with the warm-up

@@ -161,7 +161,6 @@ def _moved(cfg: DictConfig, command: str, number: int) -> DictConfig:
 
 def test_no_value_of_train_ends_in_a_traceback() -> None:
     words = ["model=tiny", "data.root=shapes", "data.num_workers=0", "data.cache=null", "callbacks=early_stopping"]
-    words.append("optimizer.foreach=null")  # with fused=true it is refused as a pair, when the optimizer is built
     cfg = compose("train", words)
     cfg.run_dir = "unused"
     values = plain(cfg)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Batch = tuple[list[Tensor], list[Target]]
 _MAX_NON_FINITE_STEPS = 10  # in a row: a training that cannot recover
+_ENDLESS = 2**31  # steps: a schedule over so many holds the rate after the warm-up
 
 
 class MaskRCNNModule(pl.LightningModule):
@@ -78,7 +79,8 @@ class MaskRCNNModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
-        optimizer, scheduler = self.build_optimizer(max(1, int(self.trainer.estimated_stepping_batches)))
+        steps = min(self.trainer.estimated_stepping_batches, _ENDLESS)  # infinite where only time bounds the training
+        optimizer, scheduler = self.build_optimizer(max(1, int(steps)))
         self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
@@ -91,7 +93,7 @@ class MaskRCNNModule(pl.LightningModule):
         groups = parameter_groups(self.model, self._lr, self._weight_decay, self._backbone_lr_scale, self._layer_decay)
         try:
             optimizer = self._optimizer(groups, lr=self._lr)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(str(error).splitlines()[0], where="optimizer") from error
         try:
             return optimizer, self._scheduler(optimizer, total_steps=total_steps)

@@ -69,7 +69,6 @@ def train(cfg: DictConfig) -> Finished | None:
     Raises:
         FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
     """
-    _check_numbers(cfg)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
     run_log = RunLog()
     try:
@@ -97,17 +96,6 @@ def _full_disk(run_dir: Path) -> FinemaskError:
             else "No checkpoint was written yet: type the same command again, or choose another place with output=DIR."
         ),
     )
-
-
-def _check_numbers(cfg: DictConfig) -> None:
-    """Refuses what Lightning or NumPy would stumble over after the run has begun."""
-    if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
-        raise ConfigError(f"seed is {cfg.seed}", remedy="It is a whole number from 0 to 4,294,967,295.")
-    if cfg.compile not in (None, "default", "reduce-overhead", "max-autotune"):
-        raise ConfigError(f"compile={cfg.compile}", remedy="There is null, default, reduce-overhead, max-autotune.")
-    for key in ("max_epochs", "max_steps"):
-        if cfg.trainer.get(key) == 0:
-            raise ConfigError("with 0 there is nothing to train", where=f"trainer.{key}", remedy="Give 1 or more.")
 
 
 def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
@@ -280,7 +268,7 @@ def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(str(error), where="trainer") from error
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a person may have chosen another
         trainer.strategy.checkpoint_io = WholeCheckpoints()
