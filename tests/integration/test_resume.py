@@ -1,8 +1,12 @@
 """What a run may be resumed with: every pair of what was saved and what is there now."""
 
+import errno
 import hashlib
 import json
+import shlex
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -342,3 +346,87 @@ def test_two_runs_that_chose_one_folder_get_one_each(shapes, output, monkeypatch
     assert (finished.model_file.parent / "metrics.csv").is_file()
     empty = [path for path in (output / "small").iterdir() if not list(path.iterdir())]
     assert len(empty) == 1
+
+
+def assert_the_last_checkpoint_is_whole(run_dir):
+    names = sorted(path.name for path in (run_dir / "checkpoints").iterdir())
+    assert names in (["last.ckpt"], ["best.ckpt", "last.ckpt"]), "no half of a checkpoint is left"
+    for name in names:
+        assert "optimizer_states" in checkpoint_of(run_dir, name)
+
+
+@pytest.mark.parametrize("written", [1, 2, 3])
+def test_a_full_disk_leaves_the_checkpoints_before(shapes, tmp_path, monkeypatch, capsys, written):
+    """Of the first epoch's best.ckpt and last.ckpt, or of the second's, only a part can be written."""
+    save, count = torch.save, iter(range(99))
+
+    def fill(content, file):
+        if next(count) == written:
+            file.write(b"PK" * 1000)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fill)
+    with pytest.raises(FinemaskError, match="the disk is full") as caught:
+        train(small_run(shapes, tmp_path, *LONGER))
+    monkeypatch.undo()
+    run_dir = run_of(tmp_path)
+    assert caught.value.where == str(run_dir)
+    assert "resume=auto goes on from last.ckpt" in str(caught.value)
+    assert_the_last_checkpoint_is_whole(run_dir)
+    assert train(small_run(shapes, tmp_path, *LONGER, "resume=auto")) is not None
+    assert checkpoint_of(run_dir)["global_step"] == 4
+
+
+def test_on_a_disk_that_is_really_full(shapes, tmp_path, capsys):
+    disk = tmp_path / "small disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("only root may mount a disk of 20 MB")
+    try:
+        words = [f"data.root={shapes}", f"output={disk}", "name=small", "data.num_workers=0", "model=tiny"]
+        words += ["model.min_size=64", "model.max_size=96", "augment=flip", "callbacks=none", "logger=csv", *LONGER]
+        assert cli.main(["train", *words, "optimizer=adamw", "transfer=full", "trainer.accelerator=cpu"]) == 2
+        said = capsys.readouterr().err
+        assert f"error: {run_of(disk)}: the disk is full" in said
+        assert "Traceback" not in said
+        assert "Logging error" not in said
+        assert_the_last_checkpoint_is_whole(run_of(disk))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_after_an_interruption_the_printed_command_is_whole_and_goes_on(shapes, tmp_path, capsys):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    data = shutil.copytree(shapes, tmp_path / "my photos")
+    words = [f"data.root={data}", f"output={tmp_path / 'all runs'}", "name=small", "data.num_workers=0", "model=tiny"]
+    words += ["model.min_size=64", "model.max_size=96", "callbacks=none", "logger=csv", "trainer.accelerator=cpu"]
+    words += ["data.batch_size=2", *LONGER, "resume=null"]
+    stop = "+callbacks.stop={_target_: run_cases.StopAt, epoch: 1, batch: 0, signal_name: SIGINT}"
+    assert cli.main(["train", *words, stop]) == 130
+    signal.signal(signal.SIGINT, handler)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("To go on, type: ")]
+    verb, *command = shlex.split(line.removeprefix("To go on, type: "))
+    assert verb == "finemask"
+    assert command == ["train", *words[:-1], stop, "resume=auto"]
+    assert cli.main([word for word in command if word != stop]) == 0
+    assert checkpoint_of(run_of(tmp_path / "all runs"))["global_step"] == 4
+
+
+def test_every_verb_takes_a_run_for_its_model(shapes, output, tmp_path, capsys):
+    model_file = run_of(output) / "model.safetensors"
+    (output / "small" / "latest").unlink()  # as where no links can be made
+    for typed in ("small", "small/latest", "small/latest/model.safetensors"):
+        assert cli.main(["info", f"model={output / typed}", "json=true"]) == 0
+        assert json.loads(capsys.readouterr().out)["file"]["path"] == str(model_file)
+    model, device = f"model={output / typed}", "device=cpu"
+    images = next((shapes / "images").iterdir())
+    assert cli.main(["predict", model, f"source={images}", f"output={tmp_path / 'found'}", device]) == 0
+    split = [f"data.root={shapes}", "split=val", "num_workers=1", device]
+    assert cli.main(["evaluate", model, *split, f"output={tmp_path / 'scores'}"]) == 0
+    assert cli.main(["data", "suspects", model, *split, f"output={tmp_path / 'suspects'}"]) == 0
+    sides = [f"a={output / 'small/latest'}", f"b={tmp_path / 'scores'}"]
+    assert cli.main(["compare", *sides, f"output={tmp_path / 'compared'}"]) == 0
+    words = [f"data.root={shapes}", f"output={tmp_path / 'next'}", "model=tiny", "name=next", "data.num_workers=0"]
+    weights = f"model.weights={output / typed}"
+    assert cli.main(["train", *words, "callbacks=none", "logger=csv", *QUICK, weights]) == 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 
+from finemask.errors import WeightsError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
@@ -69,7 +70,14 @@ def finish(
         run_dir: of the run.
     """
     checkpoint = _best_checkpoint(run_dir)
-    content = read_torch_file(checkpoint)
+    try:
+        content = read_torch_file(checkpoint)
+    except WeightsError as error:
+        raise WeightsError(
+            error.what,
+            where=checkpoint,
+            remedy="The training is done. Delete this file, and the same command with resume=auto takes the last weights.",
+        ) from error
     module.load_state_dict(content["state_dict"])
     log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)
 
