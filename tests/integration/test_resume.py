@@ -430,3 +430,12 @@ def test_every_verb_takes_a_run_for_its_model(shapes, output, tmp_path, capsys):
     words = [f"data.root={shapes}", f"output={tmp_path / 'next'}", "model=tiny", "name=next", "data.num_workers=0"]
     weights = f"model.weights={output / typed}"
     assert cli.main(["train", *words, "callbacks=none", "logger=csv", *QUICK, weights]) == 0
+
+
+def test_best_weights_that_are_damaged_are_said_at_the_end(shapes, output):
+    best = run_of(output) / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:1000])
+    with pytest.raises(FinemaskError, match=r"best\.ckpt: .*cut short or damaged.*Delete this file"):
+        train(small_run(shapes, output, *QUICK, "resume=auto"))
+    best.unlink()
+    assert train(small_run(shapes, output, *QUICK, "resume=auto")) is not None

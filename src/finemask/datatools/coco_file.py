@@ -1,5 +1,6 @@
 """COCO documents as the tools hold them: the file's own dictionaries, so that what a tool does not know survives it."""
 
+import shlex
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,7 +28,7 @@ def load_coco(path: Path) -> CocoDocument:
             raise DataError(
                 f"this is not a COCO annotation file: it has no list of objects named {key!r}",
                 where=path,
-                remedy=f"finemask data check annotations={path} names what is wrong with it",
+                remedy=f"finemask data check {shlex.quote(f'annotations={path}')} names what is wrong with it",
             )
     assert isinstance(document, dict)
     return document

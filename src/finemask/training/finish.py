@@ -76,7 +76,7 @@ def finish(
         raise WeightsError(
             error.what,
             where=checkpoint,
-            remedy="The training is done. Delete this file, and the same command with resume=auto takes the last weights.",
+            remedy="The training is done. Delete this file: the same command with resume=auto takes the last weights.",
         ) from error
     module.load_state_dict(content["state_dict"])
     log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)

@@ -1,5 +1,6 @@
 """``finemask data convert``: other tools' datasets to COCO, and COCO to theirs."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,9 @@ def suggest(say: Any, done: Conversion) -> None:
     elif "val" not in splits:
         found = "no splits" if not done.has_splits else f"{', '.join(splits)} but no val"
         say(f"The source has {found}. Next:")
-        say(f"  finemask data split annotations={first} images={root}/images output={root}/splits")
-        say(f"  finemask train data.root={root} data.train=splits/train.json data.val=splits/val.json")
+        parts = [f"annotations={first}", f"images={root}/images", f"output={root}/splits"]
+        say(f"  {shlex.join(['finemask', 'data', 'split', *parts])}")
+        parts = [f"data.root={root}", "data.train=splits/train.json", "data.val=splits/val.json"]
+        say(f"  {shlex.join(['finemask', 'train', *parts])}")
     else:
-        say(f"Next: finemask train data.root={root}")
+        say(f"Next: finemask train {shlex.quote(f'data.root={root}')}")

@@ -1,5 +1,6 @@
 """``finemask data synth``: draws a COCO dataset of overlapping shapes."""
 
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,5 +26,5 @@ def main(cfg: DictConfig) -> int:
         Path(cfg.output), images=cfg.images, size=cfg.size, seed=cfg.seed, val_fraction=cfg.val_fraction
     )
     print(f"{plural(cfg.images, 'image')} of {cfg.size} × {cfg.size} px and the annotations are in {output}")
-    print(f"Train on them: finemask train data.root={output}")
+    print(f"Train on them: finemask train {shlex.quote(f'data.root={output}')}")
     return 0

@@ -1,5 +1,6 @@
 """``finemask data tile``: cuts large images and their instances into overlapping tiles."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def remarks(reports: Sequence[TileReport], settings: TileSettings) -> Iterator[s
 def next_steps(reports: Sequence[TileReport], settings: TileSettings, output: Path) -> Iterator[str]:
     """The command that trains on what was written."""
     names = {report.name for report in reports}
-    command = f"finemask train data.root={output}"
+    command = f"finemask train {shlex.quote(f'data.root={output}')}"
     if settings.size > _DEFAULT_MIN_SIZE:
         command += f" model.min_size={settings.size}"
     if {"train", "val"} <= names:

@@ -1,5 +1,6 @@
 """Running the rules: on files for ``finemask data check``, and the fast ones before training."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def check_before_training(
 def _not_checked(path: Path) -> Problem:
     message = (
         f"{path.stat().st_size / 1e6:,.0f} MB take too long to check each time; once is enough: "
-        f"finemask data check annotations={path}"
+        f"finemask data check {shlex.quote(f'annotations={path}')}"
     )
     effect = "What is wrong with masks, boxes and areas shows only in the results."
     return Problem("not-checked", Severity.WARNING, message, effect, path, None, None, None, False)

@@ -1,5 +1,6 @@
 """Splitting an annotation file into parts that share no group of images and have each class in proportion."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -195,4 +196,5 @@ def _positions(path: Path, name: str, document: CocoDocument) -> dict[int | None
 
 
 def _unsound(path: Path, what: str) -> DataError:
-    return DataError(what, where=path, remedy=f"finemask data check annotations={path} fix=FILE repairs what can be")
+    checked = shlex.quote(f"annotations={path}")
+    return DataError(what, where=path, remedy=f"finemask data check {checked} fix=FILE repairs what can be")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def read_digests(annotations: Path) -> dict[int, str]:
             raise DataError(
                 "an annotation has no id" if number is None else f"the annotation id {number} is there twice",
                 where=annotations,
-                remedy=f"Each needs its own; to repair: finemask data check annotations={annotations} fix=FIXED.json",
+                remedy=f"Each needs its own; to repair: finemask data check "
+                f"{shlex.quote(f'annotations={annotations}')} fix=FIXED.json",
             )
         digests[int(number)] = digest_of(entry)
     return digests
