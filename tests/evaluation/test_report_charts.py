@@ -96,7 +96,7 @@ def test_columns_stack_and_share_the_axis():
 
 
 def test_large_numbers_are_short():
-    assert [tick_text(value) for value in (0, 0.25, 9999, 10_000, 25_000)] == ["0", "0.25", "9999", "10k", "25k"]
+    assert [tick_text(value) for value in (0, 0.25, 9999, 10_000, 25_000)] == ["0", "0.25", "9,999", "10k", "25k"]
 
 
 def test_objects_are_counted_by_size():
@@ -105,7 +105,7 @@ def test_objects_are_counted_by_size():
     titles = re.findall(r"<title>([^<]+)</title>", figure.svg)
     assert titles[0] == "objects of 24 to 32 px: 1 found, 0 missed"
     assert titles[1] == "objects of 32 to 48 px: 1 found, 2 missed"
-    assert titles[-1] == "objects from 2048 px: 0 found, 1 missed"
+    assert titles[-1] == "objects from 2,048 px: 0 found, 1 missed"
     assert all(title.endswith(": 0 found, 0 missed") for title in titles[2:-1])
     assert "33 %" in figure.svg
     assert _size_figure([]) is None

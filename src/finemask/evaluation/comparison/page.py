@@ -12,8 +12,8 @@ NOUNS = {"segm": "masks", "bbox": "boxes"}
 _CHART_PX = 220
 _KEYS = Markup(
     '<div class="keys swatches">'
-    '<span style="--key:var(--found)">found (on the left: by both)</span>'
-    '<span style="--key:var(--missed)">missed (on the left: by both)</span>'
+    '<span style="--key:var(--found)">found (as labelled: by both)</span>'
+    '<span style="--key:var(--missed)">missed (as labelled: by both)</span>'
     '<span style="--key:var(--one-of-two)">found by one of the two</span>'
     '<span style="--key:var(--false)">false detection</span>'
     '<span style="--key:var(--wrong-class)">detection with the wrong class</span></div>'
@@ -71,7 +71,9 @@ def _table(rows: Iterable[tuple[str, Mapping[str, Any] | None]]) -> Markup:
 
 def _row(name: str, row: Mapping[str, Any] | None, scale: float) -> Markup:
     if row is None:
-        return Markup('<tr><th>{}</th><td class="none" colspan="6">nothing to find</td></tr>').format(name)
+        return Markup(
+            '<tr><th>{}</th><td class="none" colspan="6" style="text-align:left">nothing to find</td></tr>'
+        ).format(name)
     smallest = "–" if row["smallest_detectable"] is None else f"{row['smallest_detectable']:.3f}"
     cells = (f"{row['a']:.3f}", f"{row['b']:.3f}", difference_text(row), _whisker(row, scale), p_text(row["p_value"]))
     joined = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in (*cells, smallest))

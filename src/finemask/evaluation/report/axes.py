@@ -99,8 +99,10 @@ def ticks(limits: tuple[float, float]) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """A number short enough for an axis: 20000 is 20k."""
-    return f"{value / 1000:.4g}k" if abs(value) >= 10_000 else f"{value:.4g}"
+    """A number short enough for an axis: 20,000 is 20k, and 1,500 is 1,500."""
+    if abs(value) >= 10_000:
+        return f"{value / 1000:.4g}k"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _step(span: float) -> float:

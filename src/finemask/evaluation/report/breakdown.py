@@ -8,6 +8,7 @@ from finemask.evaluation.report.axes import Frame, nice_limit
 from finemask.evaluation.report.bars import Bar, Column, bar_chart, column_chart
 from finemask.evaluation.report.figures import Figure
 from finemask.evaluation.report.findings import Findings
+from finemask.ops.wording import count
 
 _KINDS = {
     "classification": "The place is right, the class is not.",
@@ -103,17 +104,17 @@ def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
     for place, number in enumerate(range(first, last + 1)):
         found, missed = counts[number]
         low, high = edges[number : number + 2]
-        span = f"from {low:.0f} px" if high == float("inf") else f"of {low:.0f} to {high:.0f} px"
+        span = f"from {low:,.0f} px" if high == float("inf") else f"of {low:,.0f} to {high:,.0f} px"
         columns.append(
             Column(
                 place,
                 place + 1,
                 [(found, "found"), (missed, "missed")],
                 f"{100 * found / (found + missed):.0f} %" if found + missed else "",
-                f"objects {span}: {found} found, {missed} missed",
+                f"objects {span}: {count(found)} found, {count(missed)} missed",
             )
         )
-    marks = [(float(place), f"{edges[first + place]:.0f}") for place in range(len(columns) + 1)]
+    marks = [(float(place), f"{edges[first + place]:,.0f}") for place in range(len(columns) + 1)]
     frame = Frame(
         "Objects by size, found and missed",
         "size of the object: square root of its area, px",
