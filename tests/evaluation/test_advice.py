@@ -210,6 +210,10 @@ def test_a_value_in_use_is_said_and_not_asked_for():
     settings = {"model.roi_heads.nms_thresh": 0.5}
     (entry,) = analysis_of([(1, box) for box in crowded], right(crowded[::2]), settings=settings)["advice"]
     assert "model.roi_heads.nms_thresh (now 0.5)" in entry["remedy"]
+    large, small = row(5, 100), row(5, 10, top=500)
+    found, settings = right([*large, small[0]]), {"model.min_size": [640, 800]}
+    (entry,) = analysis_of([(1, box) for box in (*large, *small)], found, settings=settings)["advice"]
+    assert "above its present value (now 800)" in entry["remedy"]
     boxes = row(5, 100)
     (entry,) = analysis_of([(1, boxes[0])], [*right(boxes[:1]), *((1, box, 0.95) for box in boxes[1:])])["advice"]
     assert "where no object is labelled" in entry["problem"]

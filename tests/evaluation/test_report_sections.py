@@ -71,6 +71,17 @@ def test_a_section_without_data_is_left_out_and_named(dataset, tmp_path, key, ho
     assert all(heading in visible for heading in others)
 
 
+def test_where_nothing_is_advised_the_page_says_why(dataset, tmp_path):
+    evaluator = evaluated(dataset)
+    metrics = with_extras(evaluator.compute())
+    metrics["segm"] = metrics["segm"] | {"AP50": 0.8}
+    said = "No kind of error costs more AP50 than 2 images can show (0.170)"
+    images = {"images": 2, "detectable_gain": 0.17}
+    for change, is_said in (({"advice": []}, True), ({}, False), ({"advice": [], "detectable_gain": None}, False)):
+        _, page = report(tmp_path, evaluator, metrics | images | change)
+        assert (said in page.words) is is_said
+
+
 def test_intervals_advice_and_counts_are_those_of_the_metrics(crowded, tmp_path):
     evaluator, _ = crowded
     metrics = with_extras(evaluator.compute())

@@ -20,7 +20,7 @@ from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, MaskNMS, SoftNMS
 from finemask.model_file import load_model_file, save_model_file
 from finemask.verbs import predict
-from finemask.verbs.detection_options import in_words, with_options
+from finemask.verbs.detection_options import in_words, settings_in_use, with_options
 
 NOTHING = dict.fromkeys(("suppression", "nms_thresh", "detections_per_img", "tta", "refine"))
 
@@ -188,3 +188,15 @@ def test_an_unknown_refinement(words, capsys):
 def test_a_results_file_is_scored_as_it_is(capsys):
     assert cli.main(["evaluate", "predictions=p", "annotations=a", "output=o", "tta=flip"]) == 2
     assert "tta= needs model=" in capsys.readouterr().err
+
+
+def test_advice_knows_the_model_and_what_was_typed(model_file):
+    header = load_model_file(model_file)[1]
+    own = header.model["roi_heads"]
+    assert settings_in_use(header, NOTHING) == {
+        "model.min_size": header.model["min_size"],
+        "model.roi_heads.nms_thresh": own["nms_thresh"],
+        "model.roi_heads.detections_per_img": own["detections_per_img"],
+    }
+    typed = settings_in_use(header, NOTHING | {"nms_thresh": 0.3, "detections_per_img": 7})
+    assert (typed["model.roi_heads.nms_thresh"], typed["model.roi_heads.detections_per_img"]) == (0.3, 7)

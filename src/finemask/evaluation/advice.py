@@ -68,6 +68,8 @@ class Findings:
     def now(self, key: str) -> str:
         """The value in use, to put behind a key; nothing where it is not known."""
         value = self.settings.get(key)
+        if isinstance(value, list | tuple):  # sizes that training draws from: the last is the one of evaluation
+            value = value[-1]
         return "" if value is None else f" (now {value})"
 
 
