@@ -176,3 +176,14 @@ def test_an_empty_word_is_not_the_current_folder(dataset, words, capsys):
     assert cli.main(["predict", "model=m", "output=found", *words]) == 2
     assert "empty" in capsys.readouterr().err
     assert not (dataset / "found").exists()
+
+
+def test_images_that_were_not_predicted_are_said_and_no_image_at_all_is_refused(dataset, caplog, capsys):
+    assert predict(source="images/a.png") == 0
+    assert evaluate() == 0
+    assert "2 of 3 images of the ground truth are not among the predicted ones" in caplog.text
+    Image.fromarray(rectangles()).save(dataset / "empty.png")
+    assert predict(source="empty.png") == 0
+    assert json.loads((dataset / "found" / "predictions.json").read_text()) == []
+    assert evaluate() == 2
+    assert "1 of 1 predicted images are not in the ground truth" in capsys.readouterr().err

@@ -4,6 +4,7 @@
 which, and class names do the same for categories.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from finemask.ops.file_names import match_file_names
 from finemask.ops.files import sha256_of
 from finemask.ops.json_file import read_json
 from finemask.types import Category
+
+log = logging.getLogger(__name__)
 
 _NAMED = 3  # in a message
 _ANY = {"categories": [{"id": 0, "name": "-"}]}  # a file of images alone says nothing of classes
@@ -47,6 +50,13 @@ def with_ids_of(ground_truth: GroundTruth, results: list[Any], path: Path) -> li
         _check_same(images, ids, used, ground_truth, beside)
         return results
     _check_images(images, ids, used, ground_truth, beside)
+    if unseen := len(ground_truth.images) - len(ids):
+        log.warning(
+            "%s of %s images of the ground truth are not among the predicted ones (%s): their objects are missed",
+            f"{unseen:,}",
+            f"{len(ground_truth.images):,}",
+            beside,
+        )
     used_categories = {id_ for entry in results if _is_id(id_ := _value(entry, "category_id"))}
     category_ids = _category_ids(categories, used_categories, ground_truth, beside) if "categories" in content else {}
     return [_renumbered(entry, ids, category_ids) for entry in results]
@@ -74,7 +84,8 @@ def _check_images(
     images: Mapping[int, ImageInfo], ids: Mapping[int, int], used: set[int], ground_truth: GroundTruth, beside: Path
 ) -> None:
     """Refuses images with results that the ground truth lacks, or has in another size."""
-    if lost := [images[id_].file_name for id_ in images if id_ in used and id_ not in ids]:
+    concerned = used if ids else images.keys()  # nothing found in images of another file is no evaluation either
+    if lost := [images[id_].file_name for id_ in images if id_ in concerned and id_ not in ids]:
         example = next(iter(ground_truth.images.values())).file_name
         raise DataError(
             f"{len(lost)} of {len(images)} predicted images are not in the ground truth {ground_truth.source}, whose "
