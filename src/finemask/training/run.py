@@ -187,7 +187,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
 
     finished = _to_the_end(trainer, work)
     if finished is None:
-        log.warning("Interrupted. With resume=auto it goes on from its last checkpoint.")
+        log.info("Interrupted. With resume=auto it goes on from its last checkpoint.")
     return finished
 
 

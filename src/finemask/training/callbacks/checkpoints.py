@@ -75,6 +75,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     _evaluated = False
 
+    @property
+    def state_key(self) -> str:
+        """Its parent's: runs that began with that one go on."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Not yet."""
         self._evaluated = False
