@@ -12,7 +12,7 @@ from PIL import Image
 from finemask.data.image_files import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
-from finemask.ops.decode import image_suffixes
+from finemask.ops.image_kinds import image_suffixes
 
 MARKER = ".finemask-convert.json"
 """In a folder that a conversion wrote: the list of its files."""
