@@ -37,7 +37,7 @@ from finemask.ops.tiff import BLACK_IS_ZERO, RGB, WHITE_IS_ZERO, TiffPage, read_
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
 _GREY, _COLOURS = (0,), (0, 1, 2)
 
@@ -136,7 +136,7 @@ def _orientation(
     Raises:
         DataError: the image has another size than ``size_hw``.
     """
-    stated = image.orientation if isinstance(image, TiffPage) else image.getexif().get(_EXIF_ORIENTATION, 1)
+    stated = image.orientation if isinstance(image, TiffPage) else image.getexif().get(EXIF_ORIENTATION, 1)
     upright_hw = tuple(raw_hw[::-1] if stated in (5, 6, 7, 8) else raw_hw)
     _check_size(name, size_hw, upright_hw, raw_hw)
     return stated if 2 <= stated <= 8 and (size_hw is None or tuple(size_hw) == upright_hw) else 1

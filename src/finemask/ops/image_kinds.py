@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from finemask.ops.decode import holds_16_bits, known_channels, page_of, wide_colours
+from finemask.ops.decode import EXIF_ORIENTATION, holds_16_bits, known_channels, page_of, wide_colours
 from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
 from finemask.ops.tiff import TiffPage, read_page, tiff_pages
 
@@ -42,6 +42,23 @@ def _is_decoded(kind: str) -> bool:
 def is_plain(image: Image.Image) -> bool:
     """Whether Pillow reads all that matters of an image that it has just opened: one 8-bit picture, no TIFF file."""
     return image.format != "TIFF" and not image.mode.startswith(("I", "F")) and not holds_16_bits(image)
+
+
+def stored_size(path: Path) -> tuple[tuple[int, int], int]:
+    """Height and width of the stored pixels, and the EXIF orientation, 1 to 8; read off the header, of the first page.
+
+    Raises:
+        Exception: of any kind, where the file is damaged or no image: Pillow's format plugins raise nearly anything.
+    """
+    try:
+        with Image.open(path) as image:
+            orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
+            return (image.height, image.width), orientation if 1 <= orientation <= 8 else 1
+    except UnidentifiedImageError:
+        pages = tiff_pages(path.read_bytes())  # of which Pillow knows some only
+        if not pages:
+            raise
+        return pages[0].shape[:2], pages[0].orientation
 
 
 def kind_of(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> tuple[str, tuple[float, float] | None]:

@@ -17,7 +17,7 @@ from finemask.evaluation.report.mistakes import Plan, Wanted, plan_mistakes
 from finemask.evaluation.report.outcomes import Outcome, choose, image_outcomes
 from finemask.evaluation.report.pictures import Drawn, Pair, draw_pair
 from finemask.ops.colours import Colour
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import CocoResult
 
 
@@ -63,7 +63,7 @@ def build_galleries(
     findings: Findings,
     threshold: float,
     images_dir: Path,
-    reading: ImageReading,
+    reading: ImageReading = AS_THE_FILE_SAYS,
 ) -> tuple[list[Gallery], list[str]]:
     """Chooses and draws the examples.
 
