@@ -128,8 +128,8 @@ def check_images_exist(annotations: Path, images_dir: Path, file_names: Sequence
             what += f"differs by {found.cause}"
             fixed = annotations.with_name(f"{annotations.stem}_fixed.json")
             words = [f"annotations={annotations}", f"images={images_dir}", f"fix={fixed}"]
-            remedy = f"To repair: finemask data check {shlex.join(words)}"
-    raise DataError(what, where=annotations, remedy=remedy)
+            remedy = f"To see every fault, and to repair: finemask data check {shlex.join(words)}"
+    raise DataError(f"{what} (image-missing)", where=annotations, remedy=remedy)
 
 
 def _names_in(folder: Path) -> set[str]:
