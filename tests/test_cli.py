@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig
 
 from finemask import cli
-from finemask.command_line.failures import explain, print_error
+from finemask.command_line.failures import explain, own_modules, print_error
 from finemask.command_line.multirun import run_to_the_end
 from finemask.errors import ConfigError, DataError, FinemaskError, MissingExtraError
 
@@ -200,7 +202,9 @@ def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[DictConfig] = []
     monkeypatch.setitem(sys.modules, "finemask.verbs.config", SimpleNamespace(main=lambda cfg: seen.append(cfg) or 0))
     assert cli.main(["config", "copy", "experiment/quickstart", "it's here/été (1).yaml"]) == 0
-    assert seen == [{"action": "copy", "name": "experiment/quickstart", "destination": "it's here/été (1).yaml"}]
+    assert seen == [
+        {"action": "copy", "name": "experiment/quickstart", "config_dir": None, "destination": "it's here/été (1).yaml"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -363,3 +367,94 @@ def test_torch_is_asked_for_huge_pages_unless_the_user_said_otherwise(
         monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     assert cli.main(["--version"]) == 0
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
+
+
+OWN_LOSS = """
+def of_loss(masks):
+    return masks.nothing
+
+
+def in_worker(worker):
+    return 1 / worker
+"""
+
+
+@pytest.fixture
+def own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "ownloss.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return import_module("ownloss")
+
+
+def with_own_loss(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setitem(sys.modules, "finemask.verbs.doctor", SimpleNamespace(main=lambda cfg: work()))
+    return cli.main(["doctor", "+loss={_target_: ownloss.of_loss}"])
+
+
+def test_a_bug_in_a_part_of_the_users_own_is_reported_as_theirs(
+    own_loss: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_own_loss(lambda: own_loss.of_loss([1]), monkeypatch) == 2
+    err = capsys.readouterr().err
+    place = f"{own_loss.__file__}, line 3, in of_loss"
+    assert err.startswith(f"error: an error in your own code: {place}: AttributeError: 'list' object has no attribute")
+    assert "Traceback" not in err
+
+    def built() -> None:  # as the builder of models wraps what a part raises
+        try:
+            own_loss.of_loss([1])
+        except AttributeError as error:
+            raise ConfigError("the parts do not fit together") from error
+
+    assert with_own_loss(built, monkeypatch) == 2
+    assert f"your own code: {place}" in capsys.readouterr().err
+
+
+def test_a_bug_in_an_own_part_in_a_loading_worker(
+    own_loss: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise ZeroDivisionError(
+            "Caught ZeroDivisionError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+            f'  File "/x/torch/worker.py", line 5, in loop\n  File "{own_loss.__file__}", line 7, in in_worker\n'
+            "    return 1 / worker\nZeroDivisionError: division by zero\n"
+        )
+
+    assert with_own_loss(work, monkeypatch) == 2
+    err = capsys.readouterr().err
+    assert f"your own code: {own_loss.__file__}, line 7, in in_worker: ZeroDivisionError: division by zero." in err
+
+
+def test_a_defect_of_ours_stays_ours_beside_an_own_part(
+    own_loss: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_own_loss(lambda: {}["k"], monkeypatch) == 1
+    assert "a defect of finemask (KeyError" in capsys.readouterr().err
+    assert own_modules({"a": [{"_target_": "ownloss.of_loss"}], "b": {"_target_": "torch.optim.SGD"}}) == {"ownloss"}
+
+
+def test_the_page_of_train_begins_with_what_most_people_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    block = capsys.readouterr().out.partition("what most people set:\n")[2].partition("\n\n")[0]
+    keys = [re.split(r"[='\"]+", line.strip(" '\""))[0] for line in block.splitlines() if re.match(r"  ['\"]?\w", line)]
+    assert len(keys) == 10
+    assert keys[:3] == ["data.root", "name", "model"]
+
+
+def test_options_of_an_own_folder_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# Narrow and quick.\ndefaults: [light, _self_]\nmin_size: 200\n")
+    assert cli.main(["train", "--config-dir", str(tmp_path), "--help"]) == 0
+    assert "model=resnet50_fpn or light, mine, " in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["config", "list", "model", "--config-dir", str(tmp_path)]) == 0
+    assert re.search(r"^model/mine +Narrow and quick\.$", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(["config", "show", "model/mine", f"--config-dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out.endswith("min_size: 200\n")
+
+
+def test_a_comment_that_goes_on_in_the_next_line_is_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "suspects", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    keys = [line.split("=")[0].strip() for line in lines[lines.index("keys:") + 1 :] if re.match(r"  \w", line)]
+    assert "data" not in [key.split()[0] for key in keys]
+    assert "judge what they did not see" in " ".join(" ".join(lines).split())

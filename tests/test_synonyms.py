@@ -1,7 +1,9 @@
 """Words of other tools: each leads to something that can be typed."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -83,8 +85,6 @@ def test_no_row_hides_a_key_of_the_verb(verb: str) -> None:
     ],
 )
 def test_the_value_is_carried_over(verb: str, word: str, typed: Sequence[str]) -> None:
-    import shlex
-
     with pytest.raises(ConfigError) as caught:
         compose(verb, [word])
     shown = re.search(r"Type: (.+?)(?: \(finemask|$)", str(caught.value))
@@ -107,3 +107,15 @@ def test_a_suggestion_is_made_only_where_its_key_exists() -> None:
 def test_verbs_of_other_tools_lead_to_verbs() -> None:
     assert {verb for verb in OTHER_VERBS.values() if not verb.startswith("--")} <= VERBS.keys()
     assert not (OTHER_VERBS.keys() | MISSING_VERBS.keys()) & VERBS.keys()
+
+
+def test_the_page_for_people_who_come_from_elsewhere_says_what_the_program_says() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/guide/coming_from.md").read_text(encoding="utf-8")
+    rows = 0
+    for section in page.split("\n## ")[1:4]:
+        verb = section.partition("\n")[0]
+        for there, here in re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", section, re.MULTILINE):
+            key, _, value = there.partition("=")
+            assert meant(verb, key, value) == Meant(tuple(shlex.split(here))), there
+            rows += 1
+    assert rows > 50

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finemask.command_line.failures import explain
+from finemask.command_line.failures import explain, own_modules
+from finemask.config.files import search_path
 from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # torch then asks Linux for huge pages under large tensors: 5 to 10 % of a training step on a CPU.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU cannot do, the processor does
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -113,14 +115,18 @@ def _run(words: list[str]) -> int:
     if request.help:
         from finemask.command_line.help import verb_page
 
-        print(verb_page(request.verb, _usage(request.verb)))
+        print(verb_page(request.verb, _usage(request.verb), search_path(request.config_dir)))
         return 0
     if request.multirun:
         from finemask.command_line.multirun import run_all
 
         return run_all(request.verb, request.overrides, request.config_dir, request.config_name)
+    from omegaconf import OmegaConf
+
     from finemask.config import compose
 
+    if request.verb == "config" and request.config_dir:
+        request.overrides.append(f"config_dir={_literal(request.config_dir)}")
     cfg = compose(
         request.verb,
         request.overrides,
@@ -129,11 +135,14 @@ def _run(words: list[str]) -> int:
         check=not request.show_config or request.resolve,
     )
     if request.show_config:
-        from omegaconf import OmegaConf
-
         print(OmegaConf.to_yaml(cfg, resolve=request.resolve), end="")
         return 0
-    code = _entry(request.verb)(cfg)
+    try:
+        code = _entry(request.verb)(cfg)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return explain(error, own_modules(OmegaConf.to_container(cfg, resolve=False)))
     if code == INTERRUPTED:
         print(f"To go on, type: {_again(request)}")
     return code

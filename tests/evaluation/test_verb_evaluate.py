@@ -202,6 +202,13 @@ def test_an_image_of_another_size_stops_the_evaluation(coloured):
         detect_split(Labels(), index, evaluator, torch.device("cpu"), 2, 2)
 
 
+@pytest.mark.parametrize(("cuda", "mps", "taken"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_auto_takes_the_gpu_that_there_is(monkeypatch, cuda, mps, taken):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == taken
+
+
 def test_devices_and_batches_are_checked(coloured):
     assert choose_device("cpu") == torch.device("cpu")
     for name in ("cuda:99", "abacus"):

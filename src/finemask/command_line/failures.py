@@ -6,24 +6,31 @@ import shutil
 import sys
 import textwrap
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 
 from finemask.errors import FinemaskError, chain_of, is_disk_full
 
 _PATH_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 # A data-loading worker hands its exception over as text; the message proper is what follows the class name.
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+_LIBRARIES = {"finemask", "torch", "torchvision", "pytorch_lightning", "albumentations", "timm", "builtins"}
 _FROM_WORKER = re.compile(r"^finemask\.errors\.\w+: (?P<message>.+)", re.DOTALL | re.MULTILINE)
 
 
-def explain(error: BaseException) -> int:
+def explain(error: BaseException, own: Collection[str] = ()) -> int:
     """Prints what went wrong on stderr.
 
     A traceback is shown for a defect of finemask, or whenever ``FINEMASK_DEBUG=1``.
 
+    Args:
+        error: as it was raised.
+        own: modules of the user's that take part, see ``own_modules``.
+
     Returns:
         The exit code: 2 when the user can mend it, 1 otherwise.
     """
-    message = user_message(error)
+    message = _in_own_code(error, own) or user_message(error)
     if message is None or os.environ.get("FINEMASK_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     if message is None:
@@ -34,6 +41,46 @@ def explain(error: BaseException) -> int:
         return 1
     print_error(message)
     return 2
+
+
+def own_modules(cfg: object) -> set[str]:
+    """The modules that a configuration's ``_target_`` names and that neither finemask nor its libraries bring."""
+    if isinstance(cfg, dict):
+        target = cfg.get("_target_")
+        named = {target.split(".")[0]} if isinstance(target, str) else set()
+        return (named - _LIBRARIES).union(*map(own_modules, cfg.values()))
+    return set().union(*map(own_modules, cfg)) if isinstance(cfg, list) else set()
+
+
+def _in_own_code(error: BaseException, own: Collection[str]) -> str | None:
+    """An exception that the user's own code raised, or what it called: where, and which; None for any other."""
+    for cause in chain_of(error) if own else ():
+        if user_message(cause) is not None:
+            continue
+        frames = [
+            (frame.f_code.co_filename, line, frame.f_code.co_name)
+            for frame, line in traceback.walk_tb(cause.__traceback__)
+            if str(frame.f_globals.get("__name__")).split(".")[0] in own
+        ]
+        said = f"{type(cause).__name__}: {_first_line(cause)}"
+        if "Original Traceback" in str(cause):  # a data-loading worker hands its traceback over as text
+            said = str(cause).strip().splitlines()[-1]
+            places = [place for name in own if (place := _place_of(name))]
+            told = [found for found in _FRAME.finditer(str(cause)) if found[1].startswith(tuple(places))]
+            frames = [(found[1], int(found[2]), found[3]) for found in told]
+        if frames:
+            file, line, function = frames[-1]
+            return (
+                f"an error in your own code: {file}, line {line}, in {function}: {said.rstrip('.')}. "
+                "FINEMASK_DEBUG=1 before the command shows all of the way there."
+            )
+    return None
+
+
+def _place_of(module: str) -> str | None:
+    """The folder of a package, or the file of a module, that has been imported."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return None if file is None else file.removesuffix("__init__.py")
 
 
 def print_error(message: str) -> None:

@@ -1,9 +1,11 @@
 """What ``finemask --help`` and ``finemask VERB --help`` print, with nothing heavy imported."""
 
+import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from finemask.config import files as config_files
 from finemask.config.files import ConfigText, Key, group_options, groups, read_config_text
@@ -62,42 +64,61 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
         folders: where configurations are searched; the shipped ones by default.
     """
     searched = list(folders or [config_files.config_dir()])
-    text = read_config_text(searched[0] / f"{verb.replace(' ', '_')}.yaml")
+    file = f"{verb.replace(' ', '_')}.yaml"
+    text = read_config_text(next(folder / file for folder in searched if (folder / file).is_file()))
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     parts = [f"usage: {usage}", text.description]
     if text.examples:
         parts.append("examples:\n" + "\n".join(f"  {line}" for line in text.examples))
+    sections = list(_group_keys(text, searched)) if text.defaults else []
+    options = list(_group_rows(text, searched)) if text.defaults else []
+    if text.first:
+        known = {row.key: row for row in [*_rows(text.keys), *options, *(row for _, rows in sections for row in rows)]}
+        parts.append("what most people set:\n" + "\n".join(_table([known[key] for key in text.first], width)))
     if text.keys:
-        parts.append("keys:\n" + "\n".join(_table(_rows(text.keys), width)))
-    if text.defaults:
-        parts.append("groups, set with GROUP=OPTION:\n" + "\n".join(_groups_table(text, searched, width)))
-        parts.extend(_group_keys(text, searched, width))
-    parts.append("flags:\n" + "\n".join(_table(_FLAGS.items(), width)))
+        parts.append("keys:\n" + "\n".join(_table(list(_rows(text.keys)), width)))
+    if options:
+        parts.append("groups, set with GROUP=OPTION:\n" + "\n".join(_table(options, width)))
+    parts.extend(f"{title}:\n" + "\n".join(_table(rows, width)) for title, rows in sections)
+    parts.append("flags:\n" + "\n".join(_table([_Row(flag, flag, what) for flag, what in _FLAGS.items()], width)))
     return "\n\n".join(part for part in parts if part)
 
 
-def _rows(keys: Sequence[Key]) -> Iterator[tuple[str, str]]:
+class _Row(NamedTuple):
+    key: str
+    typed: str  # as it can be typed
+    says: str
+
+
+def _rows(keys: Sequence[Key]) -> Iterator[_Row]:
     for key in keys:
         if key.value in ("", "???") and not key.comment:
             if key.value:
-                yield f"{key.name}=…", "must be given"
+                yield _Row(key.name, f"{key.name}=…", "must be given")
             continue
         needed = "must be given" if key.value == "???" else ""
         shown = "…" if key.value == "???" else key.value
-        left = f"{key.name}={shown}" if key.value else key.name
-        yield left, "; ".join(filter(None, [key.comment, needed]))
+        typed = _quoted(f"{key.name}={shown}") if key.value else key.name
+        yield _Row(key.name, typed, "; ".join(filter(None, [key.comment, needed])))
 
 
-def _groups_table(text: ConfigText, folders: Sequence[Path], width: int) -> list[str]:
+def _quoted(word: str) -> str:
+    """A word as every shell takes it: bash, zsh, PowerShell, cmd."""
+    if "[" in word:
+        word = re.sub(r"\s*,\s+", ",", word)
+    if re.fullmatch(r"[\w./:=,+@…-]+", word):
+        return word
+    return f"'{word}'" if '"' in word or "$" in word else f'"{word}"'
+
+
+def _group_rows(text: ConfigText, folders: Sequence[Path]) -> Iterator[_Row]:
     chosen = {**_nested_defaults(text, folders), **text.defaults}
-    rows = []
     for group in groups(folders):
         if group.partition("/")[0] not in text.defaults:
             continue  # of another verb
         default = chosen.get(group, "null")
         others = [option for option in group_options(group, folders) if option != default]
-        rows.append((f"{group}={default}", f"or {', '.join(others)}" if others else "the only one"))
-    return _table(rows, width)
+        yield _Row(group, f"{group}={default}", f"or {', '.join(others)}" if others else "the only one")
 
 
 def _nested_defaults(text: ConfigText, folders: Sequence[Path]) -> dict[str, str]:
@@ -120,7 +141,7 @@ def _chain(group: str, option: str, folders: Sequence[Path]) -> Iterator[ConfigT
     yield text
 
 
-def _group_keys(text: ConfigText, folders: Sequence[Path], width: int) -> Iterator[str]:
+def _group_keys(text: ConfigText, folders: Sequence[Path]) -> Iterator[tuple[str, list[_Row]]]:
     for group, option in text.defaults.items():
         keys: dict[str, Key] = {}
         for file in _chain(group, option, folders):
@@ -130,17 +151,16 @@ def _group_keys(text: ConfigText, folders: Sequence[Path], width: int) -> Iterat
                 inherited = keys[name].comment if name in keys else ""
                 keys[name] = Key(name, key.value, key.comment or inherited)
         if rows := list(_rows(list(keys.values()))):
-            yield f"{group}={option}:\n" + "\n".join(_table(rows, width))
+            yield f"{group}={option}", rows
 
 
-def _table(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
-    pairs = list(rows)
-    column = min(max((len(left) for left, _ in pairs), default=0), 34) + 4
+def _table(rows: Sequence[_Row], width: int) -> list[str]:
+    column = min(max((len(row.typed) for row in rows), default=0), 34) + 4
     lines: list[str] = []
-    for left, right in pairs:
-        head = f"  {left}"
-        wrapped = textwrap.wrap(right, max(width - column, 30)) or [""]
-        if len(head) > column - 2 and right:
+    for _, typed, says in rows:
+        head = f"  {typed}"
+        wrapped = textwrap.wrap(says, max(width - column, 30)) or [""]
+        if len(head) > column - 2 and says:
             lines.append(head)
             head = ""
         lines.append(f"{head:<{column}}{wrapped[0]}".rstrip())

@@ -6,8 +6,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finemask.config.composing import compose, search_path
-    from finemask.config.files import config_dir
+    from finemask.config.composing import compose
+    from finemask.config.files import config_dir, search_path
     from finemask.config.nodes import plain
     from finemask.config.overrides import expand_sweeps, nearest
 
@@ -15,7 +15,7 @@ __all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "plain", "search
 
 _HOMES = {
     "compose": "composing",
-    "search_path": "composing",
+    "search_path": "files",
     "config_dir": "files",
     "plain": "nodes",
     "expand_sweeps": "overrides",

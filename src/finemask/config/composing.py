@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import files as config_files
-from finemask.config.files import examples, group_options, groups
+from finemask.config.files import examples, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.nodes import plain
 from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
@@ -66,31 +66,12 @@ def compose(
                 raise ConfigError(f"unknown key '{key}'", remedy=str(found))
             raise ConfigError(
                 f"'{override.input_line}' names several values",
-                remedy="A list is written key=[a,b]; add --multirun for one run a value.",
+                remedy="A list is written 'key=[a,b]'; add --multirun for one run a value.",
             )
     cfg = _compose_groups(name, folders, parsed, verb) if _has_defaults(path) else _apply(path, parsed, verb)
     if check:
         _check_complete(cfg, verb)
     return cfg
-
-
-def search_path(folder: Path | str | None) -> list[Path]:
-    """The folders in which configurations are searched; the first to hold a file wins.
-
-    The user's own come first: a shipped file that was copied and edited must not be ignored without a word.
-
-    Args:
-        folder: the user's own, or None.
-
-    Raises:
-        ConfigError: there is no such folder.
-    """
-    if folder is None:
-        return [config_files.config_dir()]
-    own = Path(folder).expanduser().absolute()
-    if not own.is_dir():
-        raise ConfigError("there is no such folder", where=f"--config-dir {folder}")
-    return [own, config_files.config_dir()]
 
 
 def _find(folders: Sequence[Path], name: str, verb: str) -> Path:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from finemask.errors import ConfigError
+
 _ENTRY = re.compile(
     r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*):(?:\s+(?P<value>[^#\s].*?))?(?:\s+#\s*(?P<comment>.*))?\s*$"
 )
@@ -32,6 +34,7 @@ class ConfigText:
 
     description: str  # header comment without its examples
     examples: list[str]  # command lines
+    first: list[str]  # keys that most people set, where the header names them: "first: data.root name"
     defaults: dict[str, str]  # group -> option chosen
     inherited: list[str]  # options of the same group that this file builds on
     keys: list[Key]
@@ -49,6 +52,25 @@ def shipped_targets(group: str) -> frozenset[str]:
     """Every ``_target_`` that the shipped files of a group and of the groups inside it name."""
     files = (config_dir() / group).rglob("*.yaml")
     return frozenset(name for path in files for name in _TARGET.findall(path.read_text(encoding="utf-8")))
+
+
+def search_path(folder: Path | str | None) -> list[Path]:
+    """The folders in which configurations are searched; the first to hold a file wins.
+
+    The user's own come first: a shipped file that was copied and edited must not be ignored without a word.
+
+    Args:
+        folder: the user's own, or None.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if folder is None:
+        return [config_dir()]
+    own = Path(folder).expanduser().absolute()
+    if not own.is_dir():
+        raise ConfigError("there is no such folder", where=f"--config-dir {folder}")
+    return [own, config_dir()]
 
 
 def groups(folders: Sequence[Path]) -> list[str]:
@@ -87,13 +109,15 @@ def read_config_text(path: Path) -> ConfigText:
             break
         header.append(line.removeprefix("#").removeprefix(" "))
     is_global = any(line.startswith("@package _global_") for line in header)
-    shown = [line for line in header if not line.startswith("@package")]
+    first = [word for line in header if line.startswith("first: ") for word in line.split()[1:]]
+    shown = [line for line in header if not line.startswith(("@package", "first: "))]
     commands = [line.strip() for line in shown if re.match(r"\s*(finemask|python) ", line)]
     prose = [line for line in shown if line.strip() not in commands]
     listed = list(_defaults_block(lines))
     return ConfigText(
         description="\n".join(prose).strip("\n"),
         examples=commands,
+        first=first,
         defaults={m["group"]: m["option"] for m in map(_DEFAULT.match, listed) if m},
         inherited=[m["option"] for m in map(_INHERITED.match, listed) if m and m["option"] != "_self_"],
         keys=list(_keys(lines)),
@@ -114,11 +138,20 @@ def _keys(lines: Sequence[str]) -> Iterator[Key]:
     parents: list[tuple[int, str]] = []
     above: list[str] = []
     inside: int | None = None  # indentation of a list, or of a block that is not listed
+    last: Key | None = None
+    column = -1  # of the comment beside the last key
     for line in lines:
         stripped = line.strip()
         if stripped.startswith("#"):
-            above.append(stripped.removeprefix("#").strip())
+            text = stripped.removeprefix("#").strip()
+            if last is not None and line.index("#") == column:  # a comment that was too long for its line
+                last = Key(last.name, last.value, f"{last.comment} {text}")
+            else:
+                above.append(text)
             continue
+        if last is not None:
+            yield last
+            last = None
         comment, above = " ".join(above), []
         indent = len(line) - len(line.lstrip())
         if inside is not None and (indent > inside or not stripped):
@@ -136,4 +169,7 @@ def _keys(lines: Sequence[str]) -> Iterator[Key]:
         parents.append((indent, key))
         if key not in ("_target_", "_partial_", "_recursive_", "_convert_"):
             name = ".".join(part for _, part in parents)
-            yield Key(name, match["value"] or "", f"{comment} {match['comment'] or ''}".strip())
+            last = Key(name, match["value"] or "", f"{comment} {match['comment'] or ''}".strip())
+            column = -1 if match["comment"] is None else match.start("comment") - len("# ")
+    if last is not None:
+        yield last

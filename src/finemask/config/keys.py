@@ -97,7 +97,14 @@ VERBS: dict[str, dict[str, Table]] = {
     },
     "info": {"": {"model": "path!", "json": "flag!"}},
     "doctor": {"": {"json": "flag!"}},
-    "config": {"": {"action": "text!", "name": "null | text!", "destination": "null | path!"}},
+    "config": {
+        "": {
+            "action": "text!",
+            "name": "null | text!",
+            "destination": "null | path!",
+            "config_dir": "null | path!",
+        }
+    },
     "benchmark": {
         "": {
             "work": "[data | train | predict | evaluate]!",

@@ -122,7 +122,7 @@ _DETECTS: Rows = {
     "agnostic_nms": "suppression=class_agnostic",
     "augment": "tta=flip",
     "half": "Precision is the model's own",
-    "imgsz": "Images are resized as the model was trained; tta=[320,480] looks at several sizes",
+    "imgsz": "Images are resized as the model was trained; 'tta=[320,480]' looks at several sizes",
     "gpu": "device=cuda",
     "gpus": "device=cuda",
     **_OUTPUT,

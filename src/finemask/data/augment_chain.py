@@ -28,7 +28,7 @@ class Chain:
                 raise ConfigError(
                     f"the step is {step!r}, which is no augmentation",
                     where=f"augment.{name}",
-                    remedy="Give it a _target_; to leave a step out, write ~augment." + name,
+                    remedy=f"Give it a _target_; to leave a step out, write '~augment.{name}'.",
                 )
         self._steps = [as_scene_augmentation(step) for step in steps.values()]
 

@@ -81,7 +81,7 @@ class GroundTruth:
                 raise DataError(
                     f"annotation {name} has no segmentation, so masks cannot be evaluated",
                     where=self.source,
-                    remedy="Evaluate boxes only with iou_types=[bbox].",
+                    remedy="Evaluate boxes only with 'iou_types=[bbox]'.",
                 )
 
     def to_coco(self) -> COCO:

@@ -154,7 +154,7 @@ def _checked(
             raise ValueError("its image has no height and width in the ground truth, which masks need")
         checked["segmentation"] = as_rle(segmentation, image.height, image.width)
     elif "segm" in iou_types:
-        raise ValueError("there is no segmentation; evaluate boxes only with iou_types=[bbox]")
+        raise ValueError("there is no segmentation; evaluate boxes only with 'iou_types=[bbox]'")
     elif not box:
         raise ValueError("there is neither a bbox nor a segmentation")
     return cast(CocoResult, checked)

@@ -22,7 +22,7 @@ def checked_iou_types(iou_types: Sequence[str]) -> tuple[str, ...]:
     if not given or not given <= {*IOU_TYPES, BOUNDARY} or (BOUNDARY in given and "segm" not in given):
         raise ConfigError(
             f"iou_types is {iou_types!r}",
-            remedy="Write iou_types=[bbox,segm], [bbox] or [segm]; and boundary beside segm, as in [segm,boundary].",
+            remedy="Write 'iou_types=[bbox,segm]', [bbox] or [segm]; and boundary beside segm, as in [segm,boundary].",
         )
     return tuple(kind for kind in IOU_TYPES if kind in iou_types)
 

@@ -45,13 +45,15 @@ def load(path: Path | str, device: str = "auto", trust: Collection[str] = ()) ->
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; ``auto`` is a CUDA GPU if there is one, else the CPU.
+    """The device of that name; ``auto`` is a GPU, CUDA's or Apple's (MPS), if there is one, else the CPU.
 
     Raises:
         ConfigError: there is no such device on this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
@@ -69,9 +71,6 @@ class Predictor:
         model: gives ``list[Detections]`` for a list of uint8 tensors [3, H, W].
         header: what the model file says: categories, thresholds, provenance.
         device: where to run.
-
-    Attributes:
-        reading: page, range and channels of image files that hold more than one 8-bit picture: those of training.
     """
 
     def __init__(self, model: nn.Module, header: ModelHeader, device: torch.device | str = "cpu") -> None:
@@ -79,7 +78,6 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.header = header
         self._told_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
-        self.reading = header.reading
 
     @property
     def categories(self) -> Sequence[Category]:
@@ -195,7 +193,7 @@ class Predictor:
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
         watched = watch or self.watch_scale()
-        for batch in _batches(read_images(source, report, self.reading), batch_size):
+        for batch in _batches(read_images(source, report), batch_size):
             images = [named for named in batch if named is not None]
             found = iter(self._detect(images) if images else [])
             for named in batch:

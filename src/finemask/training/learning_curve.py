@@ -147,7 +147,7 @@ def checked_fractions(value: Any) -> list[float]:
     if not sound or len({float(n) for n in numbers}) < max(FEWEST_POINTS, len(numbers)):
         raise ConfigError(
             f"learning_curve is {value}",
-            remedy="Give at least three different fractions above 0 and up to 1: learning_curve=[0.25,0.5,1.0].",
+            remedy="Give at least three different fractions above 0 and up to 1: 'learning_curve=[0.25,0.5,1.0]'.",
         )
     return sorted(float(n) for n in numbers)
 

@@ -1,6 +1,5 @@
 """The four measurements of ``finemask benchmark``, each of ours alone, on what ``write_scenes`` drew."""
 
-import resource
 import statistics
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from finemask.bench.timing import interleave
 from finemask.data.dataset import InstanceDataset
+from finemask.errors import FinemaskError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.self_check import ground_truth_as_predictions
@@ -135,6 +135,12 @@ def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _MIB
     # Linux counts in KiB, macOS in bytes
+    if sys.platform == "win32":
+        raise FinemaskError(
+            "Windows does not report the peak memory of a process", remedy="finemask benchmark runs on Linux and macOS."
+        )
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (_MIB if sys.platform == "darwin" else 1024)
 
 

@@ -1,11 +1,12 @@
 """``finemask config``: list, show and copy the shipped configurations."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from finemask.config import config_dir, nearest
+from finemask.config import nearest, search_path
 from finemask.config.files import read_config_text
 from finemask.errors import ConfigError
 from finemask.ops.files import write_text
@@ -21,13 +22,14 @@ def main(cfg: DictConfig) -> int:
         ConfigError: an unknown action or name, or a destination that exists.
     """
     name = None if cfg.name is None else str(cfg.name).removesuffix(".yaml")
+    folders = search_path(cfg.config_dir)
     match cfg.action:
         case "list":
-            print("\n".join(listing(config_dir(), name)))
+            print("\n".join(listing(folders, name)))
         case "show":
-            print(find(config_dir(), name).read_text(encoding="utf-8"), end="")
+            print(find(folders, name).read_text(encoding="utf-8"), end="")
         case "copy":
-            written = copy(config_dir(), name, cfg.destination)
+            written = copy(folders, name, cfg.destination)
             print(f"wrote {written}")
         case other:
             guess = nearest(str(other), ["list", "show", "copy"])
@@ -36,23 +38,29 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def names(folder: Path) -> list[str]:
-    """``train``, ``model/light``, …: every YAML file below the folder, those at the top first."""
-    found = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+def names(folders: Sequence[Path]) -> list[str]:
+    """``train``, ``model/light``, …: every YAML file of the folders, at most two deep, those at the top first."""
+    depths = ("*.yaml", "*/*.yaml", "*/*/*.yaml")
+    found = {
+        path.relative_to(folder).with_suffix("").as_posix()
+        for folder in folders
+        for depth in depths
+        for path in folder.glob(depth)
+    }
     return sorted(found, key=lambda name: ("/" in name, name))
 
 
-def listing(folder: Path, group: str | None = None) -> list[str]:
+def listing(folders: Sequence[Path], group: str | None = None) -> list[str]:
     """One line a configuration: its name and the first sentence of its header.
 
     Args:
-        folder: where configurations lie.
+        folders: where configurations lie; the first to hold a name has it.
         group: list this group alone.
 
     Raises:
         ConfigError: there is no such group.
     """
-    known = names(folder)
+    known = names(folders)
     shown = [name for name in known if group is None or name.startswith(f"{group}/")]
     if not shown:
         groups = {name.rpartition("/")[0] for name in known} - {""}
@@ -62,10 +70,10 @@ def listing(folder: Path, group: str | None = None) -> list[str]:
             remedy=(f"Did you mean '{guess}'? " if guess else "") + f"There are: {', '.join(sorted(groups))}.",
         )
     width = max(map(len, shown)) + 2
-    return [f"{name:<{width}}{_first_sentence(folder / f'{name}.yaml')}".rstrip() for name in shown]
+    return [f"{name:<{width}}{_first_sentence(find(folders, name))}".rstrip() for name in shown]
 
 
-def find(folder: Path, name: str | None) -> Path:
+def find(folders: Sequence[Path], name: str | None) -> Path:
     """The file of a configuration.
 
     Raises:
@@ -73,20 +81,19 @@ def find(folder: Path, name: str | None) -> Path:
     """
     if name is None:
         raise ConfigError("which one?", remedy="Type: finemask config list")
-    path = folder / f"{name}.yaml"
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-        known = names(folder)
+    known = names(folders)
+    if name not in known:
         guess = nearest(name, known)
         hint = f"Did you mean '{guess}'? " if guess else ""
         raise ConfigError(f"there is no configuration '{name}'", remedy=f"{hint}Type: finemask config list")
-    return path
+    return next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
 
 
-def copy(folder: Path, name: str | None, destination: str | None) -> Path:
+def copy(folders: Sequence[Path], name: str | None, destination: str | None) -> Path:
     """Copies a configuration, byte for byte.
 
     Args:
-        folder: where configurations lie.
+        folders: where configurations lie.
         name: as listed.
         destination: a new file ending in ``.yaml``, or a folder, in which the group becomes a folder too.
 
@@ -96,12 +103,12 @@ def copy(folder: Path, name: str | None, destination: str | None) -> Path:
     Raises:
         ConfigError: no such configuration, no destination, or one that exists.
     """
-    source = find(folder, name)
+    source = find(folders, name)
     if destination is None:
         raise ConfigError("where to?", remedy=f"Type: finemask config copy {name} DEST.")
     target = Path(destination)
     if target.suffix not in (".yaml", ".yml") or target.is_dir():
-        target = target / source.relative_to(folder)
+        target = target / f"{name}.yaml"
     if target.exists():
         raise ConfigError("exists already, and is left alone", where=target, remedy="Choose another destination.")
     write_text(target, source.read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ _SPLITS = ("train", "val", "test")
 _KNOWN_BY_HEART = (
     "The model was trained on these very labels, and what it learned by heart it does not contradict. Models that have "
     "not seen what they judge find more, wrong classes above all: train two with data.held_out=1/2 and 2/2, and give "
-    "both: model=[A,B]."
+    "both: 'model=[A,B]'."
 )
 
 
@@ -92,8 +92,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
         for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])
     ]
     headers = [read_header(file) for file in files]
-    reading = headers[0].reading
-    index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories, reading=reading)
+    index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories)
     judged = _images_to_judge(files, headers, index)
     collected = CocoEvaluator(load_ground_truth(annotations), index.category_ids)
     for file, positions in zip(files, judged, strict=True):

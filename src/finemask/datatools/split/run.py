@@ -116,7 +116,7 @@ def checked_fractions(fractions: Sequence[Any]) -> list[float]:
     total = sum(numbers)
     if abs(total - 1) > 1e-3:
         meant = ",".join(f"{number / total:.3g}" for number in numbers)
-        raise ConfigError(f"fractions add up to {total:g}, not to 1", remedy=f"Did you mean fractions=[{meant}]?")
+        raise ConfigError(f"fractions add up to {total:g}, not to 1", remedy=f"Did you mean 'fractions=[{meant}]'?")
     return [number / total for number in numbers]
 
 

@@ -19,7 +19,6 @@ from finemask.datatools.check.values import show
 from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
 from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import ImageReading
 
 _SHOWN = 4
 
@@ -91,7 +90,7 @@ def _likeness(images: Sequence[_Image]) -> str:
 def _pixels_of(path: Path) -> str | None:
     """A digest of what is decoded; None if that fails."""
     try:
-        pixels = decode_image(path, None, ImageReading(page=0, range="image"))
+        pixels = decode_image(path)
     except DataError:
         return None
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()

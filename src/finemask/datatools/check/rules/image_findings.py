@@ -24,8 +24,7 @@ def facts_of_images(dataset: Dataset, document: Document) -> Iterator[tuple[Imag
     """
     places = [place for place in places_of(document) if place.is_sound]
     what = f"opening images of {document.path.name}"
-    paths = [place.path for place in places]
-    found = facts_of(paths, lambda done, total: dataset.progress(what, done, total), dataset.settings.reading)
+    found = facts_of([place.path for place in places], lambda done, total: dataset.progress(what, done, total))
     for place, facts in zip(places, found, strict=True):
         yield place.row, facts
 
