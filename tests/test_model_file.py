@@ -16,6 +16,7 @@ from finemask import model_file
 from finemask.errors import ModelFileError
 from finemask.model_file import load_model_file, read_header, save_model_file
 from finemask.model_header import ModelHeader, TrainingSizes, header_from_json, header_to_json
+from finemask.ops.image_reading import ImageReading
 from finemask.types import Category, Preprocessing
 
 CONFIG = {"_target_": "finemask.tests.Small", "width": 3}
@@ -94,6 +95,20 @@ def test_weights_and_header_come_back_unchanged(tmp_path):
     assert header.categories[1] == Category(17, "müsli ☂", "")
     assert not model.training
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+def test_what_is_read_of_images_comes_back_and_older_files_have_none(saved, tmp_path):
+    reading = ImageReading(page=2, range=(0, 4095), channels=(4, 1, 0))
+    path = tmp_path / "m.safetensors"
+    save_model_file(path, Small(3, 3).state_dict(), make_header(reading=reading))
+    assert read_header(path).reading == reading
+    content = header_to_json(make_header(reading=reading))
+    assert content["preprocessing"]["image"] == {"page": 2, "range": [0, 4095], "channels": [4, 1, 0]}
+    del content["preprocessing"]["image"]
+    assert header_from_json(content).reading == ImageReading()
+    content["preprocessing"]["image"] = {"range": [9, 1]}
+    with pytest.raises(ValueError, match=r"image\.range"):
+        header_from_json(content)
 
 
 def test_any_safetensors_reader_reads_it_and_the_hash_is_that_of_the_tensor_bytes(saved):

@@ -1,6 +1,7 @@
 """Errors that a person can mend. The command line prints them as one paragraph and exits with code 2."""
 
 import errno
+import shlex
 from collections.abc import Iterator
 
 INTERRUPTED = 130  # exit code, as of a shell: stopped by a person, after saving
@@ -32,6 +33,28 @@ class ConfigError(FinemaskError):
 
 class DataError(FinemaskError):
     """Annotations or images that cannot be used as they are."""
+
+
+class UndecidedImageError(DataError):
+    """An image of which a person has to say what is to be read.
+
+    Args:
+        what: what the file holds.
+        choice: what has to be chosen.
+        example: a value for it, as it is typed.
+        where: the file.
+        otherwise: what else might be typed, after a comma.
+    """
+
+    def __init__(self, what: str, *, choice: str, example: str, where: object = None, otherwise: str = "") -> None:
+        self.choice = choice
+        self.example = example
+        typed = shlex.quote(f"data.image.{choice}={example}")
+        super().__init__(
+            what,
+            where=where,
+            remedy=f"Type {typed}{otherwise}; predict and the data verbs call it image.{choice}",
+        )
 
 
 class WeightsError(FinemaskError):

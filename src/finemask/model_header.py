@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
+from finemask.errors import ConfigError
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import Category, Preprocessing
 
 FORMAT_VERSION = 1
@@ -44,6 +46,7 @@ class ModelHeader:
         model: configuration that ``build_model`` takes, plain JSON values only.
         categories: in training order; the label of a category is its position plus one.
         preprocessing: what the model does to an image.
+        reading: what is read from image files before that.
         thresholds: score thresholds 0..1 chosen on validation data,
             ``{"global": t, "per_class": {NAME: t}}``; None stands for unknown and is dropped. Under ``points`` there
             may be the same again for each of ``POINTS``; files written before finemask knew them have none.
@@ -61,6 +64,7 @@ class ModelHeader:
     model: Mapping[str, Any]
     categories: Sequence[Category]
     preprocessing: Preprocessing
+    reading: ImageReading = AS_THE_FILE_SAYS
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
@@ -114,6 +118,7 @@ def header_to_json(header: ModelHeader) -> dict[str, Any]:
             "image_mean": list(preprocessing.image_mean),
             "image_std": list(preprocessing.image_std),
             "clahe": preprocessing.clahe,
+            "image": header.reading.to_json(),
         },
         "thresholds": dict(header.thresholds),
         "metrics": dict(header.metrics),
@@ -153,6 +158,7 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
             image_std=_three(preprocessing["image_std"]),
             clahe=float(preprocessing.get("clahe", 0.0)),
         ),
+        reading=_reading(preprocessing.get("image")),  # files written before finemask knew it have none
         thresholds=_mapping(content["thresholds"], "thresholds"),
         metrics=_mapping(content["metrics"], "metrics"),
         data_fingerprint=str(content["data_fingerprint"]),
@@ -177,6 +183,13 @@ def _training_sizes(content: Any) -> TrainingSizes | None:
             raise ValueError(f"{name} must be three ascending sizes, not {three}")
     least, median, most = map(round, values.pop("images_px"))
     return TrainingSizes((least, median, most), **values)
+
+
+def _reading(value: Any) -> ImageReading:
+    try:
+        return ImageReading.of(None if value is None else _mapping(value, "the image of its preprocessing"))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Loaders: the number of workers changes nothing, epochs differ, splits agree on their categories."""
 
 import math
+import shutil
 from pathlib import Path
 
 import hydra
@@ -9,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from tiff_data import tiff_bytes
 
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
 from finemask.data.augment_chain import Chain
@@ -17,6 +19,8 @@ from finemask.data.datamodule import CocoDataModule, available_cores
 from finemask.data.index import CocoIndex
 from finemask.data.mosaic import Mosaic
 from finemask.errors import ConfigError, DataError
+from finemask.ops.decode import decode_image
+from finemask.ops.image_reading import ImageReading
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "data" / "coco.yaml"
 
@@ -190,6 +194,28 @@ def test_splits_that_differ_are_refused(shapes_dir, tmp_path):
         CocoDataModule(tmp_path / "absent", num_workers=0).setup("fit")
 
 
+def test_what_is_read_of_images_is_chosen_once_for_all_splits(shapes_dir, tmp_path):
+    root = tmp_path / "ten_bits"
+    shutil.copytree(shapes_dir, root)
+    for path in (file for file in (root / "images").rglob("*") if file.is_file()):
+        rgb = decode_image(path)
+        path.write_bytes(tiff_bytes(np.zeros_like(rgb), rgb.astype(np.uint16) * 4, meaning=2))
+    plain = CocoDataModule(shapes_dir, num_workers=0)
+    chosen = CocoDataModule(root, image={"page": 1, "range": [0, 1020], "channels": None}, num_workers=0)
+    for data in (plain, chosen):
+        data.setup("fit")
+    for loader in ("train_dataloader", "val_dataloader"):
+        for (images, _), (expected, _) in zip(getattr(chosen, loader)(), getattr(plain, loader)(), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
+    assert chosen.reading == ImageReading(page=1, range=(0, 1020))
+    silent = CocoDataModule(root, num_workers=0)
+    silent.setup("fit")
+    with pytest.raises(DataError, match=r"it has 2 pages.*data\.image\.page"):
+        next(iter(silent.train_dataloader()))
+    with pytest.raises(ConfigError, match=r"image\.range"):
+        CocoDataModule(root, image={"range": [3, 2]})
+
+
 def test_values_are_checked(shapes_dir):
     for wrong in (
         {"batch_size": 0},
@@ -207,7 +233,7 @@ def test_values_are_checked(shapes_dir):
 
 
 def test_shipped_configuration(shapes_dir):
-    config = OmegaConf.create({"seed": 4, "augment": None, "data": OmegaConf.load(CONFIG)})
+    config = OmegaConf.create({"seed": 4, "augment": None, "preset": {"batch_size": 2}, "data": OmegaConf.load(CONFIG)})
     config.data.root = str(shapes_dir)
     data = hydra.utils.instantiate(config.data)
     data.setup("fit")

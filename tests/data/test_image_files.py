@@ -65,5 +65,5 @@ def test_training_says_what_was_meant(tmp_path):
         r"2 of them have files of another name there: 'in\\a.jpg' is 'in/a.jpg', which differs by backslashes"
         in str(raised.value)
     )
-    assert f"'images={tmp_path}/my images'" in str(raised.value)  # quoted for the shell
+    assert f"images='{tmp_path}/my images'" in str(raised.value)  # quoted for the shell
     check_images_exist(tmp_path / "train.json", tmp_path / "my images", ["in/a.jpg", "in/b.jpg"])

@@ -309,7 +309,9 @@ def test_a_byte_order_mark_is_no_error(write_dataset, document):
 
 def test_missing_images_are_counted_and_named(write_dataset, document):
     files = write_dataset(document, make_images=False)
-    with pytest.raises(DataError, match=r"3 of 3 images are not in .*: b\.png, sub/a\.png, empty\.png\."):
+    with pytest.raises(
+        DataError, match=r"3 of 3 images are not in .*: b\.png, sub/a\.png, empty\.png \(image-missing\)"
+    ):
         CocoIndex.read(*files)
     with pytest.raises(DataError, match="no such folder"):
         CocoIndex.read(files[0], files[1] / "absent")

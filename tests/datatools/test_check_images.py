@@ -14,6 +14,7 @@ from faults import HEIGHT, WIDTH, clean_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiff_data import tiff_bytes
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from finemask.data.index import CocoIndex
@@ -28,6 +29,7 @@ from finemask.datatools.check.rules.training_fit import resized_hw
 from finemask.datatools.check.run import load_document
 from finemask.datatools.image_facts import Fault, facts_of, facts_of_file
 from finemask.errors import DataError
+from finemask.ops.image_reading import ImageReading
 
 RULES = {rule.name: rule for rule in (*image_files.RULES, *duplicates.RULES, *training_fit.RULES)}
 
@@ -224,11 +226,12 @@ def test_facts_tell_faults_apart(tmp_path):
     assert facts_of_file(tmp_path / "b.png").fault is Fault.UNREADABLE
     assert "not an image" in facts_of_file(tmp_path / "b.png").reason
     assert "floating-point values must be 0 to 1" in facts_of_file(tmp_path / "c.tif").reason
+    assert facts_of_file(tmp_path / "c.tif").choice == "range"
     assert facts_of_file(tmp_path / "none.png").fault is Fault.MISSING
     seen = []
     paths = [tmp_path / name for name in ("b.png", "none.png", "c.tif")]
     faults = [facts.fault for facts in facts_of(paths, lambda done, total: seen.append((done, total)))]
-    assert faults == [Fault.UNREADABLE, Fault.MISSING, Fault.UNREADABLE]
+    assert faults == [Fault.UNREADABLE, Fault.MISSING, Fault.UNDECIDED]
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -502,3 +505,18 @@ def test_real_datasets_raise_no_error_and_have_no_duplicates(shared_dir, name):
     names = {rule.name for rule in RULES.values() for _ in rule.check(quiet)}
     assert not any(RULES[name].severity is Severity.ERROR for name in names)
     assert not any("duplicate" in name or "repeated" in name or "two" in name for name in names)
+
+
+def test_what_has_to_be_chosen_is_measured_over_all_images_and_chosen_for_all(scene):
+    for number, most in ((1, 255), (2, 1020), (3, 4000)):
+        values = np.linspace(0, most, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
+        scene.image_path(number).write_bytes(tiff_bytes(values, values))
+    (pages,) = found(scene, "image-pages")
+    assert pages.message.startswith("3 of 6 images cannot be read before image.page= is chosen, such as image.page=0 (")
+    (ranges,) = found(scene, "image-range", reading=ImageReading(page=1))
+    assert "such as 'image.range=[0,4095]' ('train_1.png': its greatest value is 255 (8 bits)" in ranges.message
+    assert pages.edits == ranges.edits == ()
+    chosen = ImageReading(page=1, range=(0, 4095))
+    assert [found(scene, rule, reading=chosen) for rule in ("image-range", "image-damaged")] == [[]] * 2
+    lacking, _ = found(scene, "image-pages", reading=chosen)  # the others are no stacks, and those of val
+    assert lacking.message.endswith("counted from 0, was chosen): 'train_4.png', 'train_5.png', 'train_6.png'")

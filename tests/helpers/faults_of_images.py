@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scenes import HEIGHT, Scene
+from tiff_data import tiff_bytes
 
 # --- image files -------------------------------------------------------------------------------------------------
 
@@ -35,6 +36,32 @@ def image_damaged(scene: Scene) -> None:
     """An image file is cut off in the middle."""
     content = scene.image_path().read_bytes()
     scene.image_path().write_bytes(content[: len(content) // 2])
+
+
+def image_pages(scene: Scene) -> None:
+    """A file holds three pages."""
+    _as_tiff(scene, *[_picture(scene)] * 3)
+
+
+def image_range(scene: Scene) -> None:
+    """A camera of 10 bits wrote a 16-bit file."""
+    _as_tiff(scene, _picture(scene).astype(np.uint16) * 4)
+
+
+def image_channels(scene: Scene) -> None:
+    """A file holds five channels of 8 bits."""
+    _as_tiff(scene, np.repeat(_picture(scene)[:, :, None], 5, axis=2))
+
+
+def _picture(scene: Scene) -> np.ndarray:
+    with Image.open(scene.image_path()) as image:
+        return np.array(image.convert("L"))
+
+
+def _as_tiff(scene: Scene, *pages: np.ndarray) -> None:
+    scene.image_path().unlink()
+    scene.image()["file_name"] = "train_2.tif"
+    scene.image_path().write_bytes(tiff_bytes(*pages))
 
 
 def image_size_differs(scene: Scene) -> None:

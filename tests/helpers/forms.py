@@ -5,6 +5,8 @@ A ``Form`` spoils a ``Scene``: it writes some labels, or images, as some tool do
 """
 
 import json
+import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from forms_of_images import FILE_NAMES, IMAGES
 from forms_of_labels import ANNOTATIONS, SEGMENTATIONS
 from forms_writing import Form
 from scenes import Scene, clean_scene
@@ -26,9 +29,15 @@ from finemask.datatools.check.run import check_before_training, findings_of, loa
 from finemask.datatools.convert.run import convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.errors import DataError
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 
-FORMS: dict[str, tuple[Form, ...]] = {"Segmentations": SEGMENTATIONS, "Annotations": ANNOTATIONS}
+FORMS: dict[str, tuple[Form, ...]] = {
+    "Segmentations": SEGMENTATIONS,
+    "Annotations": ANNOTATIONS,
+    "File names": FILE_NAMES,
+    "Images": IMAGES,
+}
 
 NUM_IMAGES = 3
 
@@ -72,6 +81,7 @@ class Outcome:
         reader: why the reader of training refuses the file when nobody has checked it; empty if it takes it.
         learned: masks that it then reads.
         learned_fixed: those of the repaired file; None where errors are left in it.
+        learned_chosen: masks that are read when the form's choice is typed.
     """
 
     concerned: int
@@ -87,6 +97,7 @@ class Outcome:
     reader: str
     learned: Counter
     learned_fixed: Counter | None
+    learned_chosen: Counter
 
 
 def clean(root: Path) -> Scene:
@@ -127,6 +138,7 @@ def outcome(form: Form, root: Path) -> Outcome:
         reader=reader,
         learned=learned,
         learned_fixed=None if left else _read(fixed, scene)[1],
+        learned_chosen=_read(train, scene, form.chosen)[1] if form.chosen else Counter(),
     )
 
 
@@ -152,9 +164,13 @@ def _converted(form: Form, scene: Scene, output: Path) -> tuple[Labels | None, i
     return found, counted, ""
 
 
-def _read(train: Path, scene: Scene) -> tuple[str, Counter]:
+def _read(train: Path, scene: Scene, chosen: str = "") -> tuple[str, Counter]:
+    key, _, value = chosen.partition("=")
+    reading = ImageReading.of({key: json.loads(value)} if chosen else None)
     try:
-        index = CocoIndex.read(train, scene.images_dir)
+        index = CocoIndex.read(train, scene.images_dir, reading=reading)
+        for i in range(len(index)):
+            index.read_image(i)
     except DataError as error:
         return str(error), Counter()
     learned: Counter = Counter()
@@ -187,7 +203,7 @@ def labels_of(path: Path) -> Labels:
             unsound += 1
             continue
         key = (
-            Path(image["file_name"]).name,
+            re.search(r"train_\d+", image["file_name"].lower()).group(),
             names.get(annotation["category_id"]),
             mask_to_rle(rle_to_mask(outline.rle))["counts"],
         )
@@ -198,7 +214,7 @@ def labels_of(path: Path) -> Labels:
 
 def _concerned(scene: Scene, entries: list[dict], pictures: dict[str, bytes]) -> int:
     """Labels that differ from those before, or that lie on an image that does."""
-    now = {path.name: path.read_bytes() for path in sorted(scene.images_dir.iterdir())}
+    now = {path.name: path.read_bytes() for path in scene.images_dir.iterdir() if path.is_file()}
     changed = {name for name in pictures if now.get(name) != pictures[name]}
     plain = {f"train_{number}.png" for number in range(1, NUM_IMAGES + 1)}
     spoilt = {number for number in range(1, NUM_IMAGES + 1) if f"train_{number}.png" in changed}
@@ -214,7 +230,7 @@ def _concerned(scene: Scene, entries: list[dict], pictures: dict[str, bytes]) ->
 
 def row(form: Form, found: Outcome) -> str:
     """A line of the table."""
-    cells = [form.what, form.who, _check_cell(found), _fix_cell(found), _convert_cell(found), _train_cell(found)]
+    cells = [form.what, form.who, _check_cell(found), _fix_cell(found), _convert_cell(found), _train_cell(form, found)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -251,11 +267,19 @@ def _convert_cell(found: Outcome) -> str:
     return "refused" if found.converted is None else _kept(found, found.converted)
 
 
-def _train_cell(found: Outcome) -> str:
+def _train_cell(form: Form, found: Outcome) -> str:
     if found.refused:
         after = "" if found.left else f"; after `fix=` learns {_learned(found, found.fixed)}"
         return f"refused{after}"
+    if found.reader:
+        return (
+            f"stops at the first; with {_typed(form.chosen)} learns {found.learned_chosen.total()} of {found.concerned}"
+        )
     return f"learns {_learned(found, found.fixed)}"
+
+
+def _typed(chosen: str) -> str:
+    return f"`{shlex.quote(f'data.image.{chosen}')}`"
 
 
 def _learned(found: Outcome, labels: Labels) -> str:

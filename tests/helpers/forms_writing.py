@@ -18,6 +18,7 @@ class Form:
         asked: keys that ``fix=`` and convert are given besides, such as ``crowds`` with ``"objects"``.
         harmless_too: whether rules that finemask itself does not need belong into the table.
         sound: labels that are in this form without being spoilt.
+        chosen: what training has to be told of the images, as it is typed behind ``data.image.``.
     """
 
     what: str
@@ -26,3 +27,4 @@ class Form:
     asked: Mapping[str, Any] = field(default_factory=dict)
     harmless_too: bool = False
     sound: int = 0
+    chosen: str = ""

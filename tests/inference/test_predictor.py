@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inference_data import ColourModel, colour_header, rectangles
 from PIL import Image
+from tiff_data import tiff_bytes
 
 import finemask
 from finemask.errors import ConfigError, DataError, FinemaskError, ModelFileError
 from finemask.inference.predictor import Predictor, load
+from finemask.ops.image_reading import ImageReading
 
 
 def test_colour_order_position_and_mask_survive_from_file_to_instances(predictor, tmp_path):
@@ -35,6 +37,20 @@ def test_what_comes_back_has_the_form_of_what_was_given(predictor, tmp_path):
     for several in (path.parent, str(path.parent), f"{path.parent}/*.png", [path], (image,)):
         (one,) = predictor.predict(several)
         assert one.labels.tolist() == [1]
+
+
+def test_images_are_read_as_in_training(tmp_path):
+    image = rectangles(red=(5, 6, 25, 20), blue=(52, 0, 60, 8))
+    path = tmp_path / "stack.tif"
+    stored = np.zeros((*image.shape[:2], 5), np.uint16)
+    stored[:, :, [4, 2, 0]] = image.astype(np.uint16) * 4
+    path.write_bytes(tiff_bytes(stored * 0, stored))
+    reading = ImageReading(page=1, range=(0, 1020), channels=(4, 2, 0))
+    found = Predictor(ColourModel(), colour_header(reading=reading)).predict(path, threshold=0.0)
+    assert np.array_equal(found.image, image)
+    assert found.labels.tolist() == [1, 3]
+    with pytest.raises(DataError, match="it has 2 pages of 60 × 40 px each"):
+        Predictor(ColourModel(), colour_header()).predict(path)
 
 
 def test_thresholds_automatic_per_class_and_given(tmp_path):

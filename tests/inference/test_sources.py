@@ -12,7 +12,7 @@ from PIL import Image
 from finemask.errors import DataError
 from finemask.inference import download
 from finemask.inference.sources import list_items, read_images
-from finemask.ops.decode import image_suffixes
+from finemask.ops.image_kinds import image_suffixes
 
 
 def save(path: Path, colour=(255, 0, 0), size=(8, 6)) -> Path:

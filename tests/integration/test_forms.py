@@ -75,7 +75,11 @@ def test_what_is_repaired_is_trained_on(found):
 def test_nothing_else_is_learned_where_nobody_has_checked(row):
     """The reader of training refuses by one of the rules that check finds, or reads what the repaired file holds."""
     form, found = row
-    if found.reader:
+    if form.chosen:  # of the images, the first of which stops training
+        choice = form.chosen.partition("=")[0]
+        assert f"data.image.{choice}=" in found.reader
+        assert any(name.startswith(f"image-{choice}") for name in found.rules)
+    elif found.reader:
         (named,) = re.findall(r"\(([a-z-]+)\)\. To see every fault.*: finemask data check annotations=", found.reader)
         assert named in found.refused or named == SEEN_AS.get(form.what)
     elif not form.asked:

@@ -144,6 +144,10 @@ def test_a_time_limit_bounds_what_is_left_and_leaves_the_number_of_epochs_open(m
     assert speed.last_epoch(trainer) == 2
     trainer.max_epochs = -1
     assert speed.seconds_left(trainer) == 35.0
+    speed._validated = True  # of this epoch, but not of the last weights
+    assert speed.seconds_left(trainer) == 35.0
+    monkeypatch.setattr(timer, "time_remaining", lambda: -1.0)
+    assert speed.seconds_left(trainer) == 0.0
 
 
 def test_an_evaluation_that_was_not_seen_yet_is_counted():

@@ -95,7 +95,7 @@ def test_a_log_on_a_full_disk_loses_lines_without_a_traceback(tmp_path, capsys):
     [
         (None, None, None, None, "Learned 1 class: cell"),
         (0.0, 0.0, None, None, "finds none of the objects yet"),
-        (0.75, 0.5, 1.0, 0.25, "At score 0.25 it finds 50 % of the objects, and 100 % of what it finds is right."),
+        (0.75, 0.5, 1.0, 0.25, "At score 0.25 it finds 50 % of the objects; 100 % of what it finds is right."),
     ],
 )
 @pytest.mark.parametrize("on_own_data", [True, False])

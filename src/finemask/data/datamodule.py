@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from finemask.data.image_weights import EmptyImages, image_weights, objects_per_
 from finemask.data.index import CocoIndex
 from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
 from finemask.errors import ConfigError
+from finemask.ops.image_reading import ImageReading
 from finemask.types import Category, Target
 
 Batch: TypeAlias = tuple[list[Tensor], list[Target]]
@@ -43,6 +44,8 @@ class CocoDataModule(pl.LightningDataModule):
         val: COCO file, or None.
         test: COCO file, or None.
         images: folder that the file names in the COCO files are relative to.
+        image: ``page``, ``range`` and ``channels`` that are read from image files of more than one 8-bit picture; see
+            ``ImageReading``. The model file keeps it, for prediction.
         batch_size: images in a training batch, for each process.
         eval_batch_size: images in a validation or test batch; ``batch_size`` if None.
         num_workers: processes that load, for each training process; ``auto``: one less than the cores, at
@@ -74,6 +77,7 @@ class CocoDataModule(pl.LightningDataModule):
         val: str | None = "annotations/val.json",
         test: str | None = None,
         images: str = "images",
+        image: Mapping[str, Any] | ImageReading | None = None,
         batch_size: int = 2,
         eval_batch_size: int | None = None,
         num_workers: int | Literal["auto"] = "auto",
@@ -93,6 +97,7 @@ class CocoDataModule(pl.LightningDataModule):
         self.root = Path(root)
         self.files: dict[str, str | None] = {"train": train, "val": val, "test": test}
         self.images_dir = self.root / images
+        self.reading = ImageReading.of(image)
         self.batch_size = _at_least(1, batch_size, "data.batch_size")
         self.eval_batch_size = _at_least(1, eval_batch_size or batch_size, "data.eval_batch_size")
         self.num_workers = _workers(num_workers)
@@ -203,6 +208,7 @@ class CocoDataModule(pl.LightningDataModule):
             categories,
             allow_missing_categories=self.allow_missing_categories,
             cache=self.cache,
+            reading=self.reading,
         )
 
     def _tell(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:

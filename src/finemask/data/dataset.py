@@ -13,7 +13,6 @@ from finemask.data.augment_chain import as_scene_augmentation
 from finemask.data.image_weights import objects_per_image
 from finemask.data.index import CocoIndex
 from finemask.data.layer_edits import compact
-from finemask.ops.decode import decode_image
 from finemask.ops.layers import boxes_and_areas_from_layers
 from finemask.ops.mask_runs import boxes_and_areas_from_runs, layers_from_runs
 from finemask.types import Target
@@ -143,6 +142,6 @@ class InstanceDataset(Dataset[Sample]):
         filled = areas.nonzero()[0]
         self.num_empty.numpy()[i] = len(areas) - len(filled)
         layers, slots = layers_from_runs(masks.of(filled))
-        image = decode_image(self.index.image_path(i), self.index.size_hw(i))
+        image = self.index.read_image(i)
         scene = Scene(image, layers, slots, instances.labels[targets[filled]])
         return _Loaded(scene, boxes[filled], areas[filled])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from finemask.errors import DataError
-from finemask.ops.decode import image_suffixes
+from finemask.ops.image_kinds import image_suffixes
 
 
 def leaves_folder(file_name: str) -> bool:
@@ -127,9 +127,10 @@ def check_images_exist(annotations: Path, images_dir: Path, file_names: Sequence
             what += f"; {len(meant):,} of them have files of another name there: {name!r} is {found.file!r}, which "
             what += f"differs by {found.cause}"
             fixed = annotations.with_name(f"{annotations.stem}_fixed.json")
-            words = [f"annotations={annotations}", f"images={images_dir}", f"fix={fixed}"]
-            remedy = f"To repair: finemask data check {shlex.join(words)}"
-    raise DataError(what, where=annotations, remedy=remedy)
+            keys = {"annotations": annotations, "images": images_dir, "fix": fixed}
+            words = " ".join(f"{key}={shlex.quote(str(path))}" for key, path in keys.items())
+            remedy = f"To see every fault, and to repair: finemask data check {words}"
+    raise DataError(f"{what} (image-missing)", where=annotations, remedy=remedy)
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -22,6 +22,8 @@ from finemask.data.packed_file import map_packed
 from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
 from finemask.data.segments import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
+from finemask.ops.decode import decode_image
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.mask_runs import MaskRuns, decode_runs, interleaved
 from finemask.ops.wording import count, names, plural, word
 from finemask.types import Category
@@ -48,6 +50,7 @@ class CocoIndex:
         fingerprint: SHA-256 of the file's bytes.
         packed_file_names: of the images, relative to ``images_dir``.
         cache_file: what the arrays are mapped from; None when they are in memory.
+        reading: what is read from image files of more than one 8-bit picture.
     """
 
     annotations_path: Path
@@ -65,6 +68,7 @@ class CocoIndex:
     fingerprint: str
     packed_file_names: PackedStrings
     cache_file: Path | None = None
+    reading: ImageReading = AS_THE_FILE_SAYS
 
     @classmethod
     def read(
@@ -75,6 +79,7 @@ class CocoIndex:
         *,
         allow_missing_categories: bool = False,
         cache: CacheFolder = "auto",
+        reading: ImageReading = AS_THE_FILE_SAYS,
     ) -> "CocoIndex":
         """Reads a COCO file and checks that its images are there.
 
@@ -85,6 +90,7 @@ class CocoIndex:
             categories: those of training, for every file but the training file; matched by name.
             allow_missing_categories: accept a file that lacks some of ``categories``.
             cache: folder where large files are kept packed; see ``finemask.data.cache``.
+            reading: page, range and channels of the images; see ``read_image``.
 
         Raises:
             DataError: anything that would make training or measuring on this file wrong; names the entry.
@@ -102,6 +108,7 @@ class CocoIndex:
             category_ids=ids_here,
             fingerprint=packed.fingerprint,
             cache_file=cache_file,
+            reading=reading,
             **_arrays(packed, ids_here),
         )
 
@@ -163,6 +170,15 @@ class CocoIndex:
     def size_hw(self, i: int) -> tuple[int, int]:
         """Height and width of image ``i`` in px, as the file states them."""
         return int(self.heights[i]), int(self.widths[i])
+
+    def read_image(self, i: int) -> NDArray[np.uint8]:
+        """The pixels of image ``i``, uint8 [H, W, 3], RGB: those that a model is trained on.
+
+        Raises:
+            DataError: the file cannot be read, holds more than one 8-bit picture of which none is chosen, or has
+                another size than the annotations say.
+        """
+        return decode_image(self.image_path(i), self.size_hw(i), self.reading)
 
     def instances(self, i: int) -> "ImageInstances":
         """The annotations of image ``i``, in the order of the file."""

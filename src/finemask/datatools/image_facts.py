@@ -9,9 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from finemask.datatools.image_hash import NO_HASH, hash_open_image
-from finemask.errors import DataError
-from finemask.ops.decode import decode_image
+from finemask.datatools.image_hash import NO_HASH, hash_open_image, hash_pixels
+from finemask.errors import DataError, UndecidedImageError
+from finemask.ops.decode import decode_image, page_of
+from finemask.ops.image_kinds import is_plain
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.tiff import tiff_pages
 
 _EXIF_ORIENTATION = 0x0112
 _THREADS = 8  # decoding lets go of the interpreter's lock
@@ -25,6 +28,7 @@ class Fault(Enum):
     EMPTY = "empty"
     UNREADABLE = "unreadable"
     DAMAGED = "damaged"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class ImageFacts:
         raw_hw: height and width of the stored pixels; None when not even the header can be read.
         orientation: EXIF orientation, 1 to 8; 1 when the file states none.
         hash: perceptual hash of the upright image; see ``finemask.datatools.image_hash``.
+        choice: what has to be chosen before the image can be read, when it is undecided.
+        example: a value for it.
     """
 
     fault: Fault | None = None
@@ -44,6 +50,8 @@ class ImageFacts:
     raw_hw: tuple[int, int] | None = None
     orientation: int = 1
     hash: int = NO_HASH
+    choice: str | None = None
+    example: str = ""
 
     @property
     def upright_hw(self) -> tuple[int, int] | None:
@@ -53,16 +61,21 @@ class ImageFacts:
         return self.raw_hw[::-1]
 
 
-def facts_of(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Iterator[ImageFacts]:
+def facts_of(
+    paths: Sequence[Path],
+    progress: Callable[[int, int], None] | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
+) -> Iterator[ImageFacts]:
     """Facts of files in their order, read by several threads; known ones are not read again.
 
     Args:
         paths: the files.
         progress: told how many are done, of how many.
+        reading: what training will read of files that hold more than one 8-bit picture.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
-            for done, facts in enumerate(pool.map(facts_of_file, paths), start=1):
+            for done, facts in enumerate(pool.map(lambda path: facts_of_file(path, reading), paths), start=1):
                 if progress is not None:
                     progress(done, len(paths))
                 yield facts
@@ -70,7 +83,7 @@ def facts_of(paths: Sequence[Path], progress: Callable[[int, int], None] | None 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def facts_of_file(path: Path) -> ImageFacts:
+def facts_of_file(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> ImageFacts:
     """Decodes a file, unless it has been decoded before and has not changed since."""
     try:
         state = path.stat()
@@ -78,26 +91,30 @@ def facts_of_file(path: Path) -> ImageFacts:
         return ImageFacts(Fault.MISSING, error.strerror or str(error))
     if state.st_size == 0:
         return ImageFacts(Fault.EMPTY, "the file has 0 bytes")
-    return _decoded(path, state.st_mtime_ns, state.st_size)
+    return _decoded(path, state.st_mtime_ns, state.st_size, reading)
 
 
 @lru_cache(_REMEMBERED)
-def _decoded(path: Path, mtime_ns: int, size: int) -> ImageFacts:
+def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> ImageFacts:
+    raw_hw, orientation = None, 1
     try:
-        image = Image.open(path)
+        if pages := tiff_pages(path.read_bytes()):  # of which Pillow knows some only
+            page = page_of(pages, reading, str(path))
+            raw_hw, orientation = page.shape[:2], page.orientation
+            value = hash_pixels(decode_image(path, None, reading))
+        else:
+            with Image.open(path) as image:
+                raw_hw = (image.height, image.width)
+                quick = is_plain(image) and not reading.page  # asked first: Pillow looks for an orientation by decoding
+                orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+                value = hash_open_image(image) if quick else hash_pixels(decode_image(path, None, reading))
+    except UndecidedImageError as error:
+        return ImageFacts(Fault.UNDECIDED, error.what, raw_hw, choice=error.choice, example=error.example)
     except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
-        return ImageFacts(Fault.UNREADABLE, _reason(path, error))
-    with image:
-        raw_hw, orientation = (image.height, image.width), 1
-        try:
-            orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
-            orientation = orientation if 1 <= orientation <= 8 else 1
-            value = hash_open_image(image)
-        except DataError as error:
-            return ImageFacts(Fault.UNREADABLE, error.what, raw_hw, orientation)
-        except Exception as error:
-            return ImageFacts(Fault.DAMAGED, _reason(path, error), raw_hw, orientation)
-    return ImageFacts(None, "", raw_hw, orientation, value)
+        fault = Fault.UNREADABLE if raw_hw is None else Fault.DAMAGED
+        reason = error.what if isinstance(error, DataError) else _reason(path, error)
+        return ImageFacts(fault, reason, raw_hw)
+    return ImageFacts(None, "", raw_hw, orientation if 1 <= orientation <= 8 else 1, value)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -26,6 +26,8 @@ from scipy.sparse.csgraph import connected_components
 
 from finemask.errors import DataError
 from finemask.ops.decode import decode_image
+from finemask.ops.image_kinds import is_plain
+from finemask.ops.image_reading import ImageReading
 
 MAX_DISTANCE = 6
 """Bits that near-duplicates differ in at most. Less misses recompressed copies of dark images; 8 joins five times as
@@ -34,6 +36,7 @@ many unrelated dark tiles."""
 NO_HASH = 0
 """The hash of what cannot be compared: files that cannot be read, and images without any structure."""
 
+_ANY = ImageReading(page=0, range="image")  # of more than 8 bits: how bright it is makes no difference
 _SIDE = 32
 _LOW = slice(1, 9)  # frequencies per axis; those constant along an axis say least
 _FLAT_LEVELS = 1.0  # brightness range (0..255) of the averages below which there is no structure
@@ -90,7 +93,7 @@ def hash_image(path: Path) -> int:
     """
     try:
         with Image.open(path) as image:
-            return hash_open_image(image)
+            return hash_open_image(image) if is_plain(image) else hash_pixels(decode_image(path, None, _ANY))
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files

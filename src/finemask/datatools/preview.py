@@ -14,7 +14,6 @@ from torch import Tensor
 
 from finemask.data.index import CocoIndex
 from finemask.ops.colours import colours
-from finemask.ops.decode import decode_image
 from finemask.ops.draw import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
 from finemask.ops.rle import crop_to_rle
@@ -80,7 +79,7 @@ def load_stored(index: CocoIndex, row: int) -> Stored:
         elif crop.any():
             slots.append(painter.add(crop, x0, y0))
             labels.append(int(instances.labels[k]))
-    image = decode_image(index.image_path(row), (height, width))
+    image = index.read_image(row)
     numbers = np.array(slots, dtype=np.int64).reshape(-1, 2)
     return Stored(image, painter.layers, numbers, labels, crowd if crowd.any() else None)
 

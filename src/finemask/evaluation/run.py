@@ -12,6 +12,7 @@ from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.uncertainty import uncertainty
 from finemask.ops.files import atomic_path, write_json
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ def write_evaluation(
     *,
     suffix: str = "",
     images_dir: Path | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
     title: str = "Evaluation",
     subtitle: str = "",
     provenance: Mapping[str, str] | None = None,
@@ -46,6 +48,7 @@ def write_evaluation(
         evaluator: with all detections added.
         suffix: put behind the names: ``"_test"`` gives ``metrics_test.json``, ``report_test/index.html``, ….
         images_dir: for the pictures of the report, see ``write_report``.
+        reading: what is read of images for them.
         title: of the report.
         subtitle: of the report.
         provenance: for the foot of the report.
@@ -74,6 +77,7 @@ def write_evaluation(
         ground_truth=evaluator.ground_truth,
         results=results,
         images_dir=images_dir,
+        reading=reading,
         title=title,
         subtitle=subtitle,
         provenance=provenance,

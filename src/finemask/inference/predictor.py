@@ -71,6 +71,9 @@ class Predictor:
         model: gives ``list[Detections]`` for a list of uint8 tensors [3, H, W].
         header: what the model file says: categories, thresholds, provenance.
         device: where to run.
+
+    Attributes:
+        reading: page, range and channels of image files that hold more than one 8-bit picture: those of training.
     """
 
     def __init__(self, model: nn.Module, header: ModelHeader, device: torch.device | str = "cpu") -> None:
@@ -78,6 +81,7 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.header = header
         self._told_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
+        self.reading = header.reading
 
     @property
     def categories(self) -> Sequence[Category]:
@@ -193,7 +197,7 @@ class Predictor:
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
         watched = watch or self.watch_scale()
-        for batch in _batches(read_images(source, report), batch_size):
+        for batch in _batches(read_images(source, report, self.reading), batch_size):
             images = [named for named in batch if named is not None]
             found = iter(self._detect(images) if images else [])
             for named in batch:

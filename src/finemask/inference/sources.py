@@ -24,7 +24,9 @@ from finemask.errors import DataError
 from finemask.inference.download import download
 from finemask.inference.in_memory import content_of, rgb_values
 from finemask.inference.video import VIDEO_SUFFIXES, count_frames, read_frames
-from finemask.ops.decode import decode_image, image_suffixes
+from finemask.ops.decode import decode_image
+from finemask.ops.image_kinds import image_suffixes
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,11 @@ class Item:
         """Images in it, as far as is known beforehand."""
         return count_frames(Path(str(self.content))) if self.is_video else 1
 
-    def read(self) -> Iterator[NamedImage]:
+    def read(self, reading: ImageReading = AS_THE_FILE_SAYS) -> Iterator[NamedImage]:
         """Its images, one after another.
+
+        Args:
+            reading: page, range and channels of files that hold more than one 8-bit picture.
 
         Raises:
             DataError: it cannot be read.
@@ -76,11 +81,11 @@ class Item:
             for number, frame in read_frames(Path(str(self.content))):
                 yield NamedImage(f"{self.frames}{number:06d}", frame, None)
         elif isinstance(self.content, Path):
-            yield NamedImage(self.name, decode_image(self.content, self.size_hw), self.content)
+            yield NamedImage(self.name, decode_image(self.content, self.size_hw, reading), self.content)
         else:
             path = self.content.path if isinstance(self.content, NamedImage) else None
             try:
-                yield NamedImage(self.name, decode_image(_in_memory(self.content), self.size_hw), path)
+                yield NamedImage(self.name, decode_image(_in_memory(self.content), self.size_hw, reading), path)
             except DataError as error:  # what the decoder calls "encoded image" has a name here
                 error.where = self.content if isinstance(self.content, str) else self.name
                 raise
@@ -122,13 +127,16 @@ def list_items(source: Source) -> list[Item]:
     return items
 
 
-def read_images(source: Source, failed: Callable[[DataError], None] | None = None) -> Iterator[NamedImage | None]:
+def read_images(
+    source: Source, failed: Callable[[DataError], None] | None = None, reading: ImageReading = AS_THE_FILE_SAYS
+) -> Iterator[NamedImage | None]:
     """All images of a source, one after another, under the names that ``list_items`` gives them.
 
     Args:
         source: of any kind; a generator is asked for no more than what is read.
         failed: told of what cannot be read, in whose place comes None (of a video, only if it has no frame at all);
             without it, that ends the reading.
+        reading: page, range and channels of files that hold more than one 8-bit picture.
 
     Raises:
         DataError: something cannot be read, and ``failed`` is None.
@@ -141,7 +149,7 @@ def read_images(source: Source, failed: Callable[[DataError], None] | None = Non
             try:
                 if (item := next(items, None)) is None:
                     break
-                for image in own_name(item).read():
+                for image in own_name(item).read(reading):
                     has_some = True
                     yield image
             except DataError as error:

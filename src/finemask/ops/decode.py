@@ -6,55 +6,45 @@ it was trained on. The rules depend on the *type* of a file and never on its con
 * 8-bit grey, palette, CMYK, YCbCr: converted to RGB.
 * Alpha is dropped, not composited, as OpenCV and torchvision do: the colour stored under a transparent pixel
   counts.
-* 16-bit integers are divided by 257 (65535 -> 255), rounded. An image that uses a small part of that range
-  (12-bit cameras, much microscopy) therefore stays dark. It is not stretched: a stretch by content would give
-  the same object another brightness in every image, and another one again in a crop or a tile. Stretch such
-  files once, all by the same factor, before training, and do the same before prediction. (Pillow reads 16-bit
-  *RGB* by its high byte, which differs from the division by at most one level.)
-* Floats are taken to be 0..1 and multiplied by 255. Anything outside that range is refused.
-* Of a file with several frames the first is read.
+* 16-bit integers are divided by 257 (65535 -> 255), rounded; those of colour images by 256. An image that uses a
+  small part of that range (12-bit cameras, much microscopy) would be dark, and is refused where it would be black. It
+  is not stretched by itself: a stretch by content would give the same object another brightness in every image, and
+  another one again in a crop or a tile. Which range becomes 0..255 is chosen once, by ``ImageReading``.
+* Floats are taken to be 0..1 and multiplied by 255. Anything outside that range is refused, unless a range is chosen.
+* Of an animation the first frame is read. A TIFF file of several equal pages is refused, unless a page is chosen.
+* Channels that the file does not call grey or RGB are refused, unless three or one of them are chosen.
 * EXIF orientation is applied, unless the annotations were evidently made on the unrotated pixels (see
   ``size_hw``).
 
-Pillow opens a file and decides by these rules. Undamaged baseline JPEG files in plain colours, the usual photographs,
-go to OpenCV at once: both are libjpeg-turbo, so the pixels are the same, in two thirds of the time.
+Pillow opens a file and decides by these rules; what it cannot read of TIFF, ``finemask.ops.tiff`` reads. Undamaged
+baseline JPEG files in plain colours, the usual photographs, go to OpenCV at once: both are libjpeg-turbo, so the pixels
+are the same, in two thirds of the time.
 """
 
 import io
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from finemask.errors import DataError
+from finemask.errors import DataError, UndecidedImageError
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels, to_uint8
 from finemask.ops.jpeg import size_of_plain_jpeg
+from finemask.ops.tiff import BLACK_IS_ZERO, RGB, WHITE_IS_ZERO, TiffPage, read_page, stack_of, tiff_pages
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
-_NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
-_NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack
+_GREY, _COLOURS = (0,), (0, 1, 2)
 
 
-@cache
-def image_suffixes() -> frozenset[str]:
-    """Suffixes of the image files that can be read here, lower case, with their dot."""
-    suffixes = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and _is_decoded(kind))
-
-
-def _is_decoded(kind: str) -> bool:
-    factory = Image.OPEN[kind][0]
-    stub = isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
-    return not stub and kind not in _NOT_DECODED and (kind not in _NEEDS or bool(features.check(_NEEDS[kind])))
-
-
-def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode_image(
+    source: ImageSource, size_hw: tuple[int, int] | None = None, reading: ImageReading = AS_THE_FILE_SAYS
+) -> NDArray[np.uint8]:
     """Reads an image as uint8 RGB.
 
     Args:
@@ -63,13 +53,15 @@ def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) ->
         size_hw: height and width that the annotations state. When the file carries an EXIF orientation, this
             decides whether the annotations were made on the rotated or on the raw pixels; rotated wins when
             both fit.
+        reading: the page, range and channels of files that hold more than one 8-bit picture; arrays are taken as
+            they are.
 
     Returns:
         uint8 [H, W, 3], RGB, C-contiguous, 0..255.
 
     Raises:
-        DataError: the image cannot be read, holds values without a range rule, or has another size than
-            ``size_hw``.
+        DataError: the image cannot be read, or has another size than ``size_hw``.
+        UndecidedImageError: it holds several pages, channels without a meaning or values without a range rule.
     """
     name = _name_of(source)
     if isinstance(source, np.ndarray):
@@ -80,13 +72,24 @@ def decode_image(source: ImageSource, size_hw: tuple[int, int] | None = None) ->
         raise DataError("the image is empty (0 bytes)", where=name, remedy=_REMEDY)
     try:
         if isinstance(source, Image.Image):
-            return _rgb_of_image(source, size_hw, name)
+            return _rgb_of_image(source, size_hw, name, reading)
         encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if (photograph := _rgb_of_plain_jpeg(encoded)) is not None:
+        if not reading.page and (photograph := _rgb_of_plain_jpeg(encoded)) is not None:
             _check_size(name, size_hw, photograph.shape[:2], photograph.shape[:2])
-            return photograph
+            return photograph if reading.channels is None else _picture(photograph, reading, name, _COLOURS)
+        if pages := tiff_pages(encoded):
+            page = page_of(pages, reading, name)
+            if page.can_be_read and not _is_for_pillow(page, reading):
+                return _rgb_of_tiff(encoded, page, size_hw, name, reading)
+            frame = page.number
+        else:
+            frame = reading.page or 0
         with Image.open(io.BytesIO(encoded)) as image:
-            return _rgb_of_image(image, size_hw, name)
+            _seek(image, frame, name)
+            if (wide := wide_colours(encoded, image)) is not None:
+                orientation = _orientation(image, wide.shape[:2], size_hw, name)
+                return _picture(_turned(wide, orientation), reading, name, _GREY if wide.shape[2] == 1 else _COLOURS)
+            return _rgb_of_image(image, size_hw, name, reading)
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
@@ -125,20 +128,151 @@ def _check_size(
     )
 
 
-def _rgb_of_image(image: Image.Image, size_hw: tuple[int, int] | None, name: str) -> NDArray[np.uint8]:
-    raw_hw = (image.height, image.width)
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    upright_hw = raw_hw[::-1] if orientation in (5, 6, 7, 8) else raw_hw
+def _orientation(
+    image: Image.Image | TiffPage, raw_hw: tuple[int, ...], size_hw: tuple[int, int] | None, name: str
+) -> int:
+    """The EXIF orientation that is to be undone; 1: none.
+
+    Raises:
+        DataError: the image has another size than ``size_hw``.
+    """
+    stated = image.orientation if isinstance(image, TiffPage) else image.getexif().get(EXIF_ORIENTATION, 1)
+    upright_hw = tuple(raw_hw[::-1] if stated in (5, 6, 7, 8) else raw_hw)
     _check_size(name, size_hw, upright_hw, raw_hw)
-    if 2 <= orientation <= 8 and (size_hw is None or tuple(size_hw) == upright_hw):
+    return stated if 2 <= stated <= 8 and (size_hw is None or tuple(size_hw) == upright_hw) else 1
+
+
+def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """[H, W, C] as it is to be shown, by its EXIF orientation."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
+
+
+def _rgb_of_image(
+    image: Image.Image, size_hw: tuple[int, int] | None, name: str, reading: ImageReading
+) -> NDArray[np.uint8]:
+    halved = holds_16_bits(image)  # asked first: Pillow looks for an orientation by decoding
+    if _orientation(image, (image.height, image.width), size_hw, name) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        return _rgb_of_integers(np.asarray(image), name)
-    if image.mode == "F":
-        return _rgb_of_floats(np.asarray(image), name)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _picture(np.asarray(image)[:, :, None], reading, name, _GREY)
     if image.mode in ("LA", "La"):
         image = image.convert("LA").convert("L")  # L, not RGB, so that alpha is dropped and nothing else happens
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if reading.channels is None and not halved:
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    values = np.array(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB"))
+    values = values.reshape(image.height, image.width, -1)
+    if halved and reading.range not in ("auto", "full"):
+        what = "of these 16-bit colours only the high byte can be read here, so no range of them can be chosen"
+        raise DataError(what, where=name, remedy="Give the file itself; or save it as an uncompressed TIFF file")
+    if halved:
+        values = values.astype(np.uint16) << 8
+    return _picture(values, reading, name, _GREY if values.shape[2] == 1 else _COLOURS)
+
+
+def _rgb_of_tiff(
+    encoded: bytes, page: TiffPage, size_hw: tuple[int, int] | None, name: str, reading: ImageReading
+) -> NDArray[np.uint8]:
+    """What Pillow cannot read of TIFF, or only in part."""
+    height, width, _ = page.shape
+    if height * width > 2 * (Image.MAX_IMAGE_PIXELS or height * width):
+        raise Image.DecompressionBombError(f"{width} × {height} px")
+    orientation = _orientation(page, (height, width), size_hw, name)
+    values = read_page(encoded, page)
+    if page.meaning == WHITE_IS_ZERO and page.dtype == np.uint8:
+        values = 255 - values
+    return _picture(_turned(values, orientation), reading, name, known_channels(page))
+
+
+def _picture(
+    values: NDArray[Any], reading: ImageReading, name: str, known: tuple[int, ...] | None
+) -> NDArray[np.uint8]:
+    """RGB of values [H, W, C] of any type; ``known``: the channels that are grey, or red, green and blue."""
+    scaled = to_uint8(chosen_channels(values, reading, name, known), reading, name)
+    return np.ascontiguousarray(scaled if scaled.shape[2] == 3 else np.repeat(scaled, 3, axis=2))
+
+
+def page_of(pages: list[TiffPage], reading: ImageReading, name: str) -> TiffPage:
+    """The page that is chosen, or the only one.
+
+    Raises:
+        UndecidedImageError: there are several, or there is no such page.
+    """
+    stack = stack_of(pages)
+    if reading.page is None and len(stack) == 1:
+        return stack[0]
+    choices = stack if reading.page is None else pages
+    if reading.page is not None and reading.page < len(pages):
+        return pages[reading.page]
+    height, width, _ = pages[0].shape
+    has = "1 page" if len(pages) == 1 else f"{len(choices):,} pages"
+    which = "" if reading.page is None else f"; page {reading.page}, counted from 0, was chosen"
+    each = "" if len(choices) == 1 else " each" if len({page.shape[:2] for page in choices}) == 1 else " and others"
+    raise UndecidedImageError(
+        f"it has {has} of {width} × {height} px{each}{which}",
+        choice="page",
+        example="0",
+        where=name,
+        otherwise=f", up to {len(pages) - 1}" if len(pages) > 1 else "",
+    )
+
+
+def known_channels(page: TiffPage) -> tuple[int, ...] | None:
+    """The channels of a page that its file calls grey, or red, green and blue; None if it does not say."""
+    if page.meaning == RGB and page.shape[2] >= 3:
+        return _COLOURS
+    with_alpha = page.extra and all(kind in (1, 2) for kind in page.extra)
+    return _GREY if page.shape[2] == 1 or with_alpha else None
+
+
+def _is_for_pillow(page: TiffPage, reading: ImageReading) -> bool:
+    """Whether Pillow reads a page as it should be: 8 bits, grey or colours, perhaps with alpha."""
+    if page.meaning not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+        return True
+    channels, together = page.shape[2], page.tags.get(284, (1,))[0] == 1
+    grey = channels == 1 or (channels == 2 and together and page.extra in ((1,), (2,)))
+    colours = page.meaning == RGB and channels >= 3 and (together or channels == 3)
+    is_chosen = reading.channels is not None and channels > 1
+    return page.dtype == np.uint8 and (grey or colours) and not is_chosen
+
+
+def _seek(image: Image.Image, frame: int, name: str) -> None:
+    frames = getattr(image, "n_frames", 1) if frame else 1
+    if frame and frame >= frames:
+        has = "1 page" if frames == 1 else f"{frames:,} pages"
+        what = f"it has {has}; page {frame}, counted from 0, was chosen"
+        raise UndecidedImageError(
+            what, choice="page", example="0", where=name, otherwise=f", up to {frames - 1}" if frames > 1 else ""
+        )
+    if frame:
+        image.seek(frame)
+
+
+def holds_16_bits(image: Image.Image) -> bool:
+    """Whether Pillow gives only the high byte of an image that it has opened and not yet decoded."""
+    arguments = [str(tile[3]) for tile in getattr(image, "tile", None) or ()]
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in argument for argument in arguments)
+
+
+def wide_colours(encoded: bytes, image: Image.Image) -> NDArray[np.uint16] | None:
+    """16-bit colours [H, W, 3 or 4], or grey [H, W, 1], of a PNG file; None for all other files."""
+    if image.format != "PNG" or not holds_16_bits(image):
+        return None
+    values = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if (
+        values is None
+        or values.dtype != np.uint16
+        or values.ndim != 3
+        or values.shape[:2] != (image.height, image.width)
+    ):
+        raise ValueError("it is damaged")
+    values = values[:, :, [2, 1, 0, 3][: values.shape[2]]]
+    return np.asarray(values[:, :, :1] if image.mode == "LA" else values)
 
 
 def _rgb_of_plain_jpeg(encoded: bytes) -> NDArray[np.uint8] | None:
@@ -151,28 +285,6 @@ def _rgb_of_plain_jpeg(encoded: bytes) -> NDArray[np.uint8] | None:
     if rgb is None or rgb.shape != (*size, 3):
         return None
     return np.asarray(rgb, dtype=np.uint8)
-
-
-def _rgb_of_integers(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Grey integers of more than 8 bits, taken as 16-bit."""
-    if values.size and not (values.min() >= 0 and values.max() <= 65535):
-        raise DataError(
-            f"32-bit values from {values.min()} to {values.max()} do not fit 16 bits",
-            where=name,
-            remedy="Save the image with 8 or 16 bits",
-        )
-    return _grey_to_rgb(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-
-
-def _rgb_of_floats(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Grey floats, taken as 0..1."""
-    if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN fails both
-        raise DataError(
-            f"floating-point values must be 0 to 1, these are {values.min():g} to {values.max():g}",
-            where=name,
-            remedy="Save all images with 8 or 16 bits, scaled by one common factor",
-        )
-    return _grey_to_rgb(np.rint(values * 255).astype(np.uint8))
 
 
 def _rgb_of_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:

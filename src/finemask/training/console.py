@@ -130,7 +130,7 @@ def say_next_steps(
             print(f"  {shlex.join(['finemask', 'data', 'preview', f'data.root={root}', 'output=preview'])}")
         else:
             print(
-                f"At score {point['threshold']:.2f} it finds {percent(point['recall'])} of the objects, and "
+                f"At score {point['threshold']:.2f} it finds {percent(point['recall'])} of the objects; "
                 f"{percent(point['precision'])} of what it finds is right."
             )
     print("\nWritten:")

@@ -103,6 +103,7 @@ def finish(
             evaluator,
             suffix="" if split == "val" else f"_{split}",
             images_dir=datamodule.images_dir,
+            reading=datamodule.reading,
             title=f"{run_dir.parent.name}: {split}",
             subtitle=f"{model_config['name']}, epoch {content['epoch'] + 1}",
             provenance={
@@ -129,6 +130,7 @@ def finish(
             model=model_config,
             categories=datamodule.categories,
             preprocessing=module.model.preprocessing,
+            reading=datamodule.reading,
             thresholds=model_thresholds(metrics["val"]),
             metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
             data_fingerprint=datamodule.train_index.fingerprint,

@@ -27,6 +27,7 @@ from finemask.datatools.check.run import RULES, findings_of, load_document, sort
 from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import plural
 from finemask.verbs.progress import Progress
 
@@ -54,7 +55,8 @@ def main(cfg: DictConfig) -> int:
         if options[key] not in known:
             raise ConfigError(f"{key}={options[key]} is not known", remedy=f"There is: {', '.join(known)}.")
     asked = {key: options[key] for key in ("remove", "crowds", "boxes")}
-    settings = CheckSettings(options["min_size"], options["max_size"], cap, **asked)
+    reading = ImageReading.of(options["image"])
+    settings = CheckSettings(options["min_size"], options["max_size"], cap, reading=reading, **asked)
     rules = [rule for rule in RULES if rule.fast or options["open_images"]]
     documents = tuple(load_document(path, folder) for path, folder in zip(inputs, folders, strict=True))
     print_contents(console, documents)

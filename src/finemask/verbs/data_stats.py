@@ -21,6 +21,7 @@ from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
 from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.verbs.progress import Progress
 
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> int:
     images_dir = None if cfg.images is None else Path(cfg.images)
     refuse_foreign(output)
     settings = ModelSettings.of(plain(cfg.model))
-    index = CocoIndex.read(annotations, images_dir)
+    index = CocoIndex.read(annotations, images_dir, reading=ImageReading.of(plain(cfg.image)))
     with Progress("measuring objects", len(index), "images") as progress:
         objects = measure_objects(index, progress.advance)
     looks = None

@@ -92,7 +92,8 @@ def model_source(options: Mapping[str, Any]) -> Source:
         for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])
     ]
     headers = [read_header(file) for file in files]
-    index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories)
+    reading = headers[0].reading
+    index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories, reading=reading)
     judged = _images_to_judge(files, headers, index)
     collected = CocoEvaluator(load_ground_truth(annotations), index.category_ids)
     for file, positions in zip(files, judged, strict=True):

@@ -15,7 +15,6 @@ from torch import nn
 from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
-from finemask.ops.decode import decode_image
 from finemask.types import Detections, Rle
 from finemask.verbs.progress import Progress
 
@@ -72,7 +71,7 @@ def _images(index: CocoIndex, chosen: Sequence[int], threads: int, ahead: int) -
     positions = iter(chosen)
 
     def read(i: int) -> tuple[int, Any]:
-        return i, decode_image(index.image_path(i), index.size_hw(i))
+        return i, index.read_image(i)
 
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -18,6 +18,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.report.numbers import without_advice
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.run import WrittenEvaluation, write_evaluation
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import count, plural
 
 _SPLITS = ("train", "val", "test")
@@ -148,7 +149,8 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     file = find_model_file(options["model"])
     model, header = load_model_file(file)
     model = with_options(model, header, options)
-    index = CocoIndex.read(annotations, images_dir, categories=header.categories)
+    reading = ImageReading.of(options["data"]["image"], header.reading)
+    index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
     ground_truth = load_ground_truth(annotations)
     threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
     iou_types = options["iou_types"]
@@ -167,6 +169,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         Path(options["output"]),
         evaluator,
         images_dir=_images_dir(options["images"]) or images_dir,
+        reading=reading,
         title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
         subtitle=f"{file.name} on {plural(len(index), 'image')}",
         provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}

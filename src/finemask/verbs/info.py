@@ -83,6 +83,7 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
             "input",
             f"uint8 RGB; resized to a shorter side of {sides} px, longer at most {preprocessing.max_size} px{contrast}",
         ),
+        *([("image files", str(header.reading))] if str(header.reading) else []),
         (
             "normalised by",
             f"mean {list(preprocessing.image_mean)}, deviation {list(preprocessing.image_std)}",

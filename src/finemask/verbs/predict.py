@@ -18,6 +18,7 @@ from finemask.inference.predictor import load
 from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
 from finemask.inference.writers.ledger import Ledger
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import count, percent, plural
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.verbs.detection_options import check_refinement, with_options
@@ -67,6 +68,7 @@ def main(cfg: DictConfig) -> int:
     names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
     ledger.check(lambda image: image in names or image.startswith(videos))
     predictor = load(options["model"], options["device"])
+    predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     ids = None if annotations is None else read_annotation_ids(annotations, items, predictor.categories)
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work

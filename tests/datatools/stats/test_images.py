@@ -65,5 +65,5 @@ def test_a_sample_is_spread_over_the_file(index_of):
 
 
 def test_thumbnails_keep_proportions(index_of, tmp_path):
-    index_of([(100, 200)], [(0, "a", rectangle((100, 200), 0, 0, 5, 5))])
-    assert thumbnail(tmp_path / "images" / "image_0.png", 50).size == (50, 25)
+    index = index_of([(100, 200)], [(0, "a", rectangle((100, 200), 0, 0, 5, 5))])
+    assert thumbnail(index, 0, 50).size == (50, 25)

@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+
 if TYPE_CHECKING:
     from finemask.datatools.check.document import Document
 
@@ -123,6 +125,7 @@ class CheckSettings:
         remove: whether repairs may take out the last annotations of an image or a class, or more than half of a list.
         crowds: which crowds are made single objects, one of ``CROWDS``.
         boxes: what becomes of objects without a mask, one of ``BOXES``.
+        reading: page, range and channels of the images.
     """
 
     min_size: int = 800
@@ -134,6 +137,7 @@ class CheckSettings:
     remove: bool = False
     crowds: str = "keep"
     boxes: str = "keep"
+    reading: ImageReading = AS_THE_FILE_SAYS
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -1,16 +1,20 @@
 """One picture that shows whether a conversion went right: images with their outlines, boxes and class names."""
 
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
+from finemask.errors import UndecidedImageError
 from finemask.ops.colours import colours
 from finemask.ops.decode import decode_image
 from finemask.ops.draw import draw_instances
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.rle import crop_to_rle
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.ops.wording import plural
@@ -68,7 +72,7 @@ def _chosen(dataset: Dataset) -> list[ImageRecord]:
 
 
 def _cell(image: ImageRecord, numbers: dict[str, int]) -> Cell:
-    pixels = decode_image(image.path or image.embedded or b"", (image.height, image.width))
+    pixels = _pixels(image.path or image.embedded or b"", (image.height, image.width))
     scale = min(1.0, CELL_WH[0] / image.width, CELL_WH[1] / image.height)
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
@@ -84,6 +88,14 @@ def _cell(image: ImageRecord, numbers: dict[str, int]) -> Cell:
     picture.thumbnail(CELL_WH)
     facts = f"{image.split or 'no split'}, {plural(len(image.instances), 'object')}, {image.width} x {image.height} px"
     return Cell(picture, image.name, facts)
+
+
+def _pixels(source: Path | bytes, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Enough to see whether the outlines fit; what training reads of such files nobody has said yet."""
+    try:
+        return decode_image(source, size_hw, ImageReading(page=0, range="image"))
+    except UndecidedImageError:
+        return decode_image(source, size_hw, ImageReading(page=0, range="image", channels=(0,)))
 
 
 def _caption(instance: Instance, num_categories: int) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from PIL import Image
-
 from finemask.data.image_files import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
-from finemask.ops.decode import image_suffixes
+from finemask.ops.image_kinds import image_suffixes, stored_size
 
 MARKER = ".finemask-convert.json"
 """In a folder that a conversion wrote: the list of its files."""
@@ -156,7 +154,8 @@ class Source:
             files = self.files if self._image_root == self.root else list_files(self._image_root)
             images = [file for file in files if PurePosixPath(file).suffix.lower() in image_suffixes()]
             self._by_spelling = FileNames(images)
-        meant = self._by_spelling.meant_by(name)
+        # the usual folder is tried as well, since a name may lack it and be spelt in another way, too
+        meant = self._by_spelling.meant_by(name) or self._by_spelling.meant_by(f"images/{name}")
         if meant is None:
             return []
         self.notes.add(f"names of images that differ from their files by {meant.cause}", f"{name} is {meant.file}")
@@ -172,13 +171,11 @@ class Source:
         if stated_hw is not None and not self.options.with_images:
             return stated_hw
         try:
-            with Image.open(path) as image:
-                raw_hw = (image.height, image.width)
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            raw_hw, orientation = stored_size(path)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             self.notes.add("images that cannot be read left out", f"{self.name_of(path)}: {error}")
             return None
-        upright_hw = raw_hw[::-1] if turned else raw_hw
+        upright_hw = raw_hw[::-1] if orientation >= 5 else raw_hw
         if stated_hw in (None, upright_hw):
             return upright_hw
         if stated_hw == raw_hw:

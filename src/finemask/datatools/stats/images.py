@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +11,13 @@ from PIL import Image
 
 from finemask.data.index import CocoIndex
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
+from finemask.ops.image_kinds import kind_of
 
 SIDE_PX = 512
 """Longer side that sharpness is measured at; smaller images are not enlarged."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _THREADS = 4  # decoding lets go of the interpreter's lock
-_MODES = {
-    "1": "black and white",
-    "L": "8-bit grey",
-    "LA": "8-bit grey with alpha",
-    "RGB": "8-bit RGB",
-    "RGBA": "8-bit RGBA",
-    "P": "palette",
-    "I;16": "16-bit grey",
-    "I": "32-bit grey",
-    "F": "float grey",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +31,7 @@ class Look:
         sharpness: variance of the Laplacian of the luminance at ``SIDE_PX``.
         kind: format and mode of the file, such as ``PNG, 8-bit grey``.
         size_bytes: of the file.
+        values: the least and the greatest one, where they have more than 8 bits.
     """
 
     row: int
@@ -51,6 +40,7 @@ class Look:
     sharpness: float
     kind: str
     size_bytes: int
+    values: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +96,9 @@ def sharpness_of(luma: NDArray[np.float32]) -> float:
     return float(laplacian.var())
 
 
-def thumbnail(path: Path, side_px: int) -> Image.Image:
+def thumbnail(index: CocoIndex, row: int, side_px: int) -> Image.Image:
     """A small RGB picture of an image that can be read."""
-    picture = Image.fromarray(decode_image(path))
+    picture = Image.fromarray(index.read_image(row))
     picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     return picture
 
@@ -116,9 +106,8 @@ def thumbnail(path: Path, side_px: int) -> Image.Image:
 def _look(index: CocoIndex, row: int) -> Look | str:
     path = index.image_path(row)
     try:
-        rgb = decode_image(path, index.size_hw(row))
-        with Image.open(path) as file:
-            kind = f"{file.format}, {_MODES.get(file.mode, file.mode)}"
+        rgb = index.read_image(row)
+        kind, values = kind_of(path, index.reading)
         size = path.stat().st_size
     except DataError as error:
         return error.what
@@ -127,4 +116,5 @@ def _look(index: CocoIndex, row: int) -> Look | str:
     luma = rgb.astype(np.float32) @ _LUMA
     small = Image.fromarray(luma)
     small.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
-    return Look(row, float(luma.mean()), float(luma.std()), sharpness_of(np.asarray(small)), kind, size)
+    sharpness = sharpness_of(np.asarray(small))
+    return Look(row, float(luma.mean()), float(luma.std()), sharpness, kind, size, values)

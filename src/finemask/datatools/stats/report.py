@@ -108,7 +108,9 @@ def images_note(summary: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count(number)} {kind}" for kind, number in images["kinds"].items())
     total = summary["counts"]["images"]
     of = "all" if images["measured"] + len(images["unreadable"]) == total else f"of {count(total)}, spread evenly"
-    return f"Measured on {plural(images['measured'], 'image')} ({of}): {kinds or 'none could be read'}."
+    values = images["values"]
+    wide = f" Values of more than 8 bits: {values['min']:,g} to {values['max']:,g}." if values else ""
+    return f"Measured on {plural(images['measured'], 'image')} ({of}): {kinds or 'none could be read'}.{wide}"
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
@@ -170,7 +172,7 @@ def _gallery(index: CocoIndex, objects: Objects, summary: dict[str, Any]) -> lis
     examples = []
     for title, name in chosen:
         buffer = io.BytesIO()
-        thumbnail(index.images_dir / name, THUMBNAIL_PX).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        thumbnail(index, index.file_names.index(name), THUMBNAIL_PX).save(buffer, "JPEG", quality=_JPEG_QUALITY)
         address = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
         examples.append(Example(title, name, address))
     return examples

@@ -171,6 +171,14 @@ def _occlusion(objects: Objects) -> dict[str, Any]:
     }
 
 
+def _values(looks: Looks) -> dict[str, Any] | None:
+    """The range of the values of more than 8 bits; None where no image has such."""
+    wide = [look.values for look in looks.looks if look.values is not None]
+    if not wide:
+        return None
+    return {"images": len(wide), "min": min(low for low, _ in wide), "max": max(high for _, high in wide)}
+
+
 def _images(index: CocoIndex, looks: Looks) -> dict[str, Any]:
     bright = np.array([look.brightness for look in looks.looks])
     sharp = np.array([look.sharpness for look in looks.looks])
@@ -184,6 +192,7 @@ def _images(index: CocoIndex, looks: Looks) -> dict[str, Any]:
         "measured": len(looks.looks),
         "unreadable": [{"file_name": name, "why": why} for name, why in looks.unreadable],
         "kinds": looks.kinds,
+        "values": _values(looks),
         "file_size_bytes": spread([look.size_bytes for look in looks.looks]),
         "brightness": {"what": "mean luminance, 0 to 255"} | spread(bright),
         "contrast": {"what": "standard deviation of the luminance"} | spread([look.contrast for look in looks.looks]),

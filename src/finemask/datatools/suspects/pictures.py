@@ -12,7 +12,6 @@ from PIL import Image
 from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.find import Suspect
 from finemask.ops.colours import VERDICTS, Colour
-from finemask.ops.decode import decode_image
 from finemask.ops.draw import FAINT_OPACITY, draw_instances
 from finemask.ops.labels import is_captioned
 from finemask.ops.rle import crop_to_rle, rle_box_xywh
@@ -43,7 +42,7 @@ def draw_pairs(index: CocoIndex, suspects: Sequence[Suspect]) -> list[Pair]:
         DataError: the image cannot be read.
     """
     image = suspects[0].scene.image
-    pixels = decode_image(index.image_path(image), index.size_hw(image))
+    pixels = index.read_image(image)
     return [_pair(pixels, suspect, [category.name for category in index.categories]) for suspect in suspects]
 
 

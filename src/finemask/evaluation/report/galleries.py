@@ -17,6 +17,7 @@ from finemask.evaluation.report.mistakes import Plan, Wanted, plan_mistakes
 from finemask.evaluation.report.outcomes import Outcome, choose, image_outcomes
 from finemask.evaluation.report.pictures import Drawn, Pair, draw_pair
 from finemask.ops.colours import Colour
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import CocoResult
 
 
@@ -62,6 +63,7 @@ def build_galleries(
     findings: Findings,
     threshold: float,
     images_dir: Path,
+    reading: ImageReading = AS_THE_FILE_SAYS,
 ) -> tuple[list[Gallery], list[str]]:
     """Chooses and draws the examples.
 
@@ -71,6 +73,7 @@ def build_galleries(
         findings: of the evaluation at the threshold.
         threshold: detections that score less are not shown.
         images_dir: what the file names of the ground truth are relative to.
+        reading: what is read of images that hold more than one 8-bit picture.
 
     Returns:
         The galleries that have a picture, and the file names that could not be read.
@@ -88,7 +91,7 @@ def build_galleries(
     predictions = _by_image(results, findings.detection_colour, ids, threshold)
     for image_id, keys in groupby(sorted(wanted, key=lambda key: key[0]), key=lambda key: key[0]):
         try:
-            image = _read(ground_truth, image_id, images_dir)
+            image = _read(ground_truth, image_id, images_dir, reading)
         except (FinemaskError, OSError, ValueError):
             unread.append(ground_truth.images[image_id].file_name)
             continue
@@ -123,12 +126,12 @@ def _whole_images(ground_truth: GroundTruth, outcomes: Sequence[Outcome]) -> Ite
         )
 
 
-def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path) -> NDArray[np.uint8]:
+def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading) -> NDArray[np.uint8]:
     from finemask.ops.decode import decode_image
 
     image = ground_truth.images[image_id]
     size_hw = (image.height, image.width) if image.height and image.width else None
-    return decode_image(images_dir / image.file_name, size_hw)
+    return decode_image(images_dir / image.file_name, size_hw, reading)
 
 
 def _by_image(

@@ -28,6 +28,7 @@ from finemask.evaluation.report.numbers import (
 from finemask.evaluation.report.training import training_figures
 from finemask.ops.colours import verdict_css
 from finemask.ops.files import write_text
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.wording import count
 from finemask.types import CocoResult
 
@@ -55,6 +56,7 @@ def write_report(
     ground_truth: GroundTruth,
     results: Sequence[CocoResult],
     images_dir: Path | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
     title: str = "Evaluation",
     subtitle: str = "",
     provenance: Mapping[str, str] | None = None,
@@ -70,6 +72,7 @@ def write_report(
         results: of the same evaluation.
         images_dir: what the file names of the annotations are relative to; without it, or where no image can
             be read, the page says that its example pictures are missing.
+        reading: what is read of images that hold more than one 8-bit picture.
         title: what was evaluated.
         subtitle: a line under it.
         provenance: names and values for "What was evaluated", such as the model and the data.
@@ -81,7 +84,7 @@ def write_report(
     point = metrics["operating_point"]
     threshold = _FALLBACK_THRESHOLD if point["threshold"] is None else point["threshold"]
     findings = find(ground_truth, results, curves.matches, curves.iou_type, threshold)
-    pictures = _galleries(ground_truth, results, findings, threshold, images_dir)
+    pictures = _galleries(ground_truth, results, findings, threshold, images_dir, reading)
     absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     types = [kind for kind in ("segm", "bbox") if kind in metrics["iou_types"]]
     values: dict[str, Any] = {
@@ -154,12 +157,13 @@ def _galleries(
     findings: Findings,
     threshold: float,
     images_dir: Path | None,
+    reading: ImageReading,
 ) -> _Pictures:
     if images_dir is None:
         return _Pictures(
             [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
         )
-    galleries, unread = build_galleries(ground_truth, results, findings, threshold, Path(images_dir))
+    galleries, unread = build_galleries(ground_truth, results, findings, threshold, Path(images_dir), reading)
     if not unread:
         return _Pictures(galleries, "")
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")

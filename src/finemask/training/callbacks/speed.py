@@ -79,7 +79,8 @@ class Speed(pl.Callback):
         """Until the last weights are evaluated, whichever limit ends the training; None while nobody can tell."""
         seconds = self._seconds_of(trainer, *self._to_come(trainer))
         if (time_left := _time_left(trainer)) is not None and self._durations:
-            seconds = min(seconds, max(0.0, time_left) + self._seconds_of(trainer, 0, int(not self._validated)))
+            last = int(time_left > 0 or not self._validated)  # an evaluation when the time is up
+            seconds = min(seconds, max(0.0, time_left) + self._seconds_of(trainer, 0, last))
         return seconds if math.isfinite(seconds) else None
 
     def last_epoch(self, trainer: pl.Trainer) -> int | None:

@@ -19,6 +19,7 @@ from finemask.datatools.check.values import show
 from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
 from finemask.ops.decode import decode_image
+from finemask.ops.image_reading import ImageReading
 
 _SHOWN = 4
 
@@ -90,7 +91,7 @@ def _likeness(images: Sequence[_Image]) -> str:
 def _pixels_of(path: Path) -> str | None:
     """A digest of what is decoded; None if that fails."""
     try:
-        pixels = decode_image(path)
+        pixels = decode_image(path, None, ImageReading(page=0, range="image"))
     except DataError:
         return None
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()

@@ -1,11 +1,13 @@
 """Rules on image files: whether they are there, inside their folder, and can be decoded."""
 
+import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import Dataset, Finding, Rule, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_image
-from finemask.datatools.check.rules.image_findings import REMOVES, facts_of_images, removed
+from finemask.datatools.check.rules.image_findings import REMOVES, counted, facts_of_images, removed
 from finemask.datatools.check.rules.image_places import Place, places_of
 from finemask.datatools.check.rules.image_sizes import RULES as SIZE_RULES
 from finemask.datatools.check.values import show
@@ -69,6 +71,28 @@ def _faulty(fault: Fault) -> Callable[[Dataset], Iterator[Finding]]:
     return check
 
 
+def _undecided(choice: str) -> Callable[[Dataset], Iterator[Finding]]:
+    def check(dataset: Dataset) -> Iterator[Finding]:
+        for document in dataset.documents:
+            found = [(row, facts) for row, facts in facts_of_images(dataset, document) if facts.choice == choice]
+            if found:
+                typed = shlex.quote(f"image.{choice}={_example([facts.example for _, facts in found])}")
+                first = f"{show(found[0][0].file_name)}: {found[0][1].reason}"
+                message = f"cannot be read before image.{choice}= is chosen, such as {typed} ({first})"
+                yield from counted(document, [row for row, _ in found], message)
+
+    return check
+
+
+def _example(examples: Sequence[str]) -> str:
+    """One value for all images: of ranges the one that holds the others."""
+    values = [json.loads(example) for example in examples]
+    ranges = [value for value in values if isinstance(value, list) and len(value) == 2]
+    if len(ranges) == len(values):
+        return f"[{min(low for low, _ in ranges):g},{max(high for _, high in ranges):.10g}]"
+    return examples[0]
+
+
 RULES = (
     Rule(
         "image-missing",
@@ -111,6 +135,30 @@ RULES = (
         "Training would stop when it comes to this image; other programs fill the rest with grey.",
         _faulty(Fault.DAMAGED),
         repair=REMOVES,
+        fast=False,
+    ),
+    Rule(
+        "image-pages",
+        Severity.ERROR,
+        "Each TIFF file holds one page, or image.page= says which is read (data.image.page= in training).",
+        "Training would stop when it comes to this image: a stack has no page that is the picture.",
+        _undecided("page"),
+        fast=False,
+    ),
+    Rule(
+        "image-range",
+        Severity.ERROR,
+        "Values of more than 8 bits fill their range, or image.range= says what it is (data.image.range= in training).",
+        "Training would stop when it comes to this image: 10 bits of a camera in a 16-bit file would be black.",
+        _undecided("range"),
+        fast=False,
+    ),
+    Rule(
+        "image-channels",
+        Severity.ERROR,
+        "Each file says which channels are the picture, or image.channels= does (data.image.channels= in training).",
+        "Training would stop when it comes to this image: of five channels none is red.",
+        _undecided("channels"),
         fast=False,
     ),
     *SIZE_RULES,

@@ -24,7 +24,8 @@ def facts_of_images(dataset: Dataset, document: Document) -> Iterator[tuple[Imag
     """
     places = [place for place in places_of(document) if place.is_sound]
     what = f"opening images of {document.path.name}"
-    found = facts_of([place.path for place in places], lambda done, total: dataset.progress(what, done, total))
+    paths = [place.path for place in places]
+    found = facts_of(paths, lambda done, total: dataset.progress(what, done, total), dataset.settings.reading)
     for place, facts in zip(places, found, strict=True):
         yield place.row, facts
 

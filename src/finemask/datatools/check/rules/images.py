@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from finemask.data.image_files import FileNames, leaves_folder
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.entries import sound_size
@@ -21,8 +19,7 @@ from finemask.datatools.check.problems import (
 )
 from finemask.datatools.check.rules.findings import about_entry, about_image, remove
 from finemask.datatools.check.values import is_text, show, whole_in_text
-
-_EXIF_ORIENTATION = 0x0112
+from finemask.ops.image_kinds import stored_size
 
 
 def _file_name_invalid(document: Document) -> Iterator[Finding]:
@@ -91,10 +88,8 @@ def _size_of_file(document: Document, name: Any) -> tuple[int, int] | None:
     if document.images_dir is None or not is_text(name) or "\0" in name or leaves_folder(name):
         return None
     try:
-        with Image.open(document.images_dir / name) as image:
-            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                return None
-            return image.height, image.width
+        size_hw, orientation = stored_size(document.images_dir / name)
+        return size_hw if orientation < 5 else None
     except Exception:  # Pillow's format plugins raise nearly anything on damaged files
         return None
 
