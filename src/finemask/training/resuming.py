@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.table import Table
-from rich.text import Text
 from torch.optim import Optimizer
 
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.weights import read_torch_file
 from finemask.ops.wording import plural
-from finemask.training.console import show_table
+from finemask.training.console import show_table, shown
 from finemask.training.module import MaskRCNNModule
+from finemask.training.tables import differences_table
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def read_before(path: Path) -> Before:
         return _read(path)
     except WeightsError as error:
         raise ConfigError(
-            f"cannot be resumed from: {error.what}", where=path, remedy=_other_checkpoint(path)
+            f"cannot be resumed from: {error.what}", where=shown(path), remedy=_other_checkpoint(path)
         ) from error
 
 
@@ -107,7 +106,7 @@ def _read(path: Path) -> Before:
     if lacking or not any(name.startswith("model.roi_heads.") for name in names):
         what = f"it has no {lacking[0]}" if lacking else "its model is none of finemask's"
         raise ConfigError(
-            f"not a checkpoint that a run of finemask wrote: {what}", where=path, remedy=_only_weights(path)
+            f"not a checkpoint that a run of finemask wrote: {what}", where=shown(path), remedy=_only_weights(path)
         )
     class_names, settings = content.get("class_names"), content.get("settings")
     return Before(
@@ -141,8 +140,8 @@ def class_order(before: Before, class_names: Sequence[str]) -> list[str] | None:
     gone, new = [n for n in then if n not in now], [n for n in now if n not in then]
     apart = [f"{word}: {_listed(names)}" for word, names in (("gone", gone), ("new", new)) if names]
     raise ConfigError(
-        f"it was trained on {_counted(then)}, the data have {_counted(now)} ({'; '.join(apart)})",
-        where=before.path,
+        f"it was trained on {_counted(then)}; the data have {_counted(now)} ({'; '.join(apart)})",
+        where=shown(before.path),
         remedy=_only_weights(before.path),
     )
 
@@ -194,11 +193,11 @@ def compare(
     if 0 <= epochs < before.epochs or (starts_anew and (before.epochs == epochs or 0 <= steps <= before.step)):
         raise ConfigError(
             f"it has been trained for {plural(before.epochs, 'epoch')} already ({plural(before.step, 'step')})",
-            where=before.path,
+            where=shown(before.path),
             remedy=f"Raise trainer.max_epochs above {before.epochs}, or trainer.max_steps.",
         )
     if found:
-        show_table(_table(found))
+        show_table(differences_table([(one.key, _shown(one.then), _shown(one.now)) for one in found]))
     if before.settings is None:
         log.info("An older finemask wrote this checkpoint: only classes and shapes of weights could be compared.")
     module.renew_rates = any(one.key.startswith(_OF_THE_RATES) for one in found)
@@ -215,41 +214,30 @@ def _differences(before: Before, module: MaskRCNNModule, optimizer: Optimizer) -
     other = [name for name in dict.fromkeys([*before.shapes, *shapes]) if before.shapes.get(name) != shapes.get(name)]
     is_another = any(one.key.endswith("._target_") or one.key.startswith("model.anchors.") for one in of_model)
     if other or is_another:
-        shown = [str(one) for one in of_model]
-        shown = shown or [str(Difference(name, before.shapes.get(name), shapes.get(name))) for name in other]
-        raise _refused(before, "its model is another one", shown)
+        told = [str(one) for one in of_model]
+        told = told or [str(Difference(name, before.shapes.get(name), shapes.get(name))) for name in other]
+        raise _refused(before, "its model is another one", told)
     of_rates = [one for one in found if one.key.startswith(_OF_THE_RATES)]
     sizes = [len(group["params"]) for group in optimizer.param_groups]
     if any(one.key == "optimizer._target_" for one in of_rates) or sizes != before.group_sizes:
-        shown = [str(one) for one in of_rates] or [f"groups of {before.group_sizes} tensors, now {sizes}"]
-        raise _refused(before, "its optimiser is another one, or has other weights to move", shown)
+        told = [str(one) for one in of_rates] or [f"groups of {before.group_sizes} tensors, now {sizes}"]
+        raise _refused(before, "its optimiser is another one, or has other weights to move", told)
     return found
 
 
-def _table(found: Sequence[Difference]) -> Table:
-    table = Table(title="Not as it was when the run began; from here on as it is now", title_justify="left")
-    for heading in ("setting", "then", "now"):
-        table.add_column(heading, overflow="fold")
-    for one in found:
-        table.add_row(one.key, Text(_shown(one.then)), Text(_shown(one.now)))
-    return table
-
-
-def _refused(before: Before, what: str, shown: Sequence[str]) -> ConfigError:
-    more = f"; and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
+def _refused(before: Before, what: str, told: Sequence[str]) -> ConfigError:
+    more = f"; and {len(told) - _NAMED:,} more" if len(told) > _NAMED else ""
     config = before.path.parents[1] / "config.yaml"
-    settings = (
-        f"Resume with the settings that it was begun with (see {config}), or start" if config.is_file() else "Start"
-    )
+    begun = f"Resume with the settings that it was begun with (see {shown(config)}). " if config.is_file() else ""
     return ConfigError(
-        f"cannot be resumed from: {what} ({'; '.join(shown[:_NAMED])}{more})",
-        where=before.path,
-        remedy=f"{settings} a new run from its weights: model.weights={shlex.quote(str(before.path))} without resume=.",
+        f"cannot be resumed from: {what} ({'; '.join(told[:_NAMED])}{more})",
+        where=shown(before.path),
+        remedy=f"{begun}{_only_weights(before.path)}",
     )
 
 
 def _only_weights(path: Path) -> str:
-    return f"To start a new run from its weights, give model.weights={shlex.quote(str(path))} instead of resume=."
+    return f"To start a new run from its weights, give model.weights={shlex.quote(shown(path))} instead of resume=."
 
 
 def _other_checkpoint(path: Path) -> str:
@@ -261,9 +249,8 @@ def _other_checkpoint(path: Path) -> str:
             found = _read(other)
         except FinemaskError:
             continue
-        return (
-            f"{other.name} beside it is whole, after {plural(found.epochs, 'epoch')}: resume={shlex.quote(str(other))}."
-        )
+        after = plural(found.epochs, "epoch")
+        return f"{other.name} beside it is whole, after {after}: resume={shlex.quote(shown(other))}."
     return "There is no other checkpoint beside it: start the run anew, without resume=."
 
 
@@ -288,7 +275,7 @@ def _shown(value: Any) -> str:
 
 
 def _counted(names: Sequence[str]) -> str:
-    return f"{plural(len(names), 'class', 'classes')}, {_listed(names)}"
+    return f"{plural(len(names), 'class', 'classes')}: {_listed(names)}"
 
 
 def _listed(names: Sequence[str]) -> str:

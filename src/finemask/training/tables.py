@@ -50,6 +50,16 @@ def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Gr
     return Group(_block(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table), *crowds)
 
 
+def differences_table(rows: Sequence[tuple[str, str, str]]) -> Group:
+    """What a resumed run does otherwise than when it began: setting, then, now."""
+    table = Table()
+    for heading in ("setting", "then", "now"):
+        table.add_column(heading, overflow="fold")
+    for key, then, now in rows:
+        table.add_row(key, Text(then), Text(now))
+    return _block("Not as it was when the run began; from here on as it is now", table)
+
+
 def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:
     """Parameters of each part, trained and frozen, and what happens to an image.
 
