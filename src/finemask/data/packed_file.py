@@ -20,7 +20,7 @@ from finemask.data.packing import PackedCoco
 from finemask.ops.files import atomic_path
 from finemask.types import Category
 
-FORMAT = 1  # counts up whenever packing or the form of the file changes
+FORMAT = 2  # counts up whenever packing or the form of the file changes
 _KEY = "finemask_annotations"
 _DTYPES = {"U8": "<u1", "BOOL": "?", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F32": "<f4"}
 _ALIGNMENT = 64

@@ -53,6 +53,9 @@ def test_a_label_map_belongs_to_the_image_of_its_name(tmp_path, image, mask) -> 
     for number, (_, instance) in enumerate(found, start=1):
         assert (instance == (number_map() == number)).all()
     assert done.notes.lines()[0].startswith("images without a mask left out: 1")
+    assert "objects called 'object', for masks tell no class ('classes=[NAME]' names it): 3" in done.notes.lines()
+    named = convert(root, tmp_path / "named", options=ReadOptions(classes=("cell",)), preview=False)
+    assert not any("classes=" in line for line in named.notes.lines())
 
 
 @pytest.mark.parametrize(

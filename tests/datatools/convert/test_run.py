@@ -146,3 +146,37 @@ def test_notes_count_and_show_three_examples() -> None:
     notes.add("one")
     assert notes.lines() == ["things left out: 1,200 (file 0, file 1, file 2, …)", "one: 1"]
     assert notes.count("one") == 1
+
+
+def labelme(root, *shapes):
+    write_image(root / "a.jpg", 20, 30)
+    document = {"version": "5.0", "imagePath": "a.jpg", "imageData": None, "imageHeight": 20, "imageWidth": 30}
+    write_json(
+        root / "a.json", document | {"shapes": [{"label": "cat", "group_id": None, **shape} for shape in shapes]}
+    )
+    return root
+
+
+LINE = {"points": [[2, 2], [20, 12]], "shape_type": "line"}
+BOX = {"points": [[2, 2], [20, 12]], "shape_type": "rectangle"}
+THIN = {"points": [[2, 2], [2.01, 2], [2.01, 2.01]], "shape_type": "polygon"}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "boxes", "message"),
+    [
+        ([LINE, LINE], "keep", "points and lines left out.*: 2"),
+        ([BOX], "drop", "boxes without an outline, which boxes=drop leaves out: 1"),
+        ([THIN, LINE], "keep", "objects without a single pixel: 1; .*left out"),
+    ],
+)
+def test_a_conversion_that_would_lose_every_object_writes_nothing(tmp_path, shapes, boxes, message) -> None:
+    root = labelme(tmp_path / "in", *shapes)
+    with pytest.raises(DataError, match=f"every object would be lost.*{message}"):
+        convert(root, tmp_path / "out", boxes=boxes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_objects_is_converted(tmp_path) -> None:
+    done = convert(labelme(tmp_path / "in"), tmp_path / "out", preview=False)
+    assert [len(image.instances) for image in done.dataset.images] == [0]

@@ -59,9 +59,22 @@ def read_mask_png(source: Source) -> Dataset:
         record = reader.image(pair)
         if record is not None:
             images.append(record)
+    if not known and not source.options.classes:
+        _hint_at_names(source, images)
     used = sorted({instance.category for image in images for instance in image.instances})
     order = [*source.options.classes, *(reader.names or {}).values()] if not known else []
     return Dataset(number_categories([*order, *used], known), images)
+
+
+def _hint_at_names(source: Source, images: list[ImageRecord]) -> None:
+    """Says that pictures tell no names of classes, where a person could tell them."""
+    for image in images:
+        for instance in image.instances:
+            if instance.category == _NO_CLASS:
+                source.notes.add(f"objects called {_NO_CLASS!r}, for masks tell no class ('classes=[NAME]' names it)")
+            elif re.fullmatch(r"class_\d+", instance.category):
+                what = "objects whose class is called after its number ('classes=[NAME,…]' names class 1, 2, …)"
+                source.notes.add(what, instance.category)
 
 
 def looks_like_masks(source: Source) -> bool:
