@@ -184,7 +184,9 @@ def test_the_crowds_of_coco_are_none_of_these():
     assert crowds == 9
 
 
-@pytest.mark.parametrize("word", ["crowds=none", "boxes=masks"])
-def test_a_value_that_there_is_not_is_refused(scene, word, capsys):
-    assert cli(["data", "check", f"annotations={scene.paths[0]}", word]) == 2
-    assert f"{word} is not known" in capsys.readouterr().err
+@pytest.mark.parametrize(("key", "value", "known"), [("crowds", "none", "objects"), ("boxes", "masks", "rectangle")])
+def test_a_value_that_there_is_not_is_refused(scene, key, value, known, capsys):
+    assert cli(["data", "check", f"annotations={scene.paths[0]}", f"{key}={value}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert all(word in error for word in (key, value, "keep", known))

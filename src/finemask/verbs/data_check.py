@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.problems import BOXES, CROWDS, CheckSettings, Dataset, Finding, Problem, Rule, Severity
+from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
 from finemask.datatools.check.repair import Change, Repaired, repair
 from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
 from finemask.datatools.check.report import (
@@ -51,9 +51,6 @@ def main(cfg: DictConfig) -> int:
     folders = _folders(options["images"], len(inputs))
     outputs = output_paths(inputs, options["fix"]) if options["fix"] is not None else []
     cap = None if options["detection_cap"] == "auto" else options["detection_cap"]
-    for key, known in (("crowds", CROWDS), ("boxes", BOXES)):
-        if options[key] not in known:
-            raise ConfigError(f"{key}={options[key]} is not known", remedy=f"There is: {', '.join(known)}.")
     asked = {key: options[key] for key in ("remove", "crowds", "boxes")}
     reading = ImageReading.of(options["image"])
     settings = CheckSettings(options["min_size"], options["max_size"], cap, reading=reading, **asked)
