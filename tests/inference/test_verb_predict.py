@@ -77,9 +77,18 @@ def test_nothing_readable_writes_nothing(photos, colours_for_a_model, capsys):
     assert list((photos.parent / "out").iterdir()) == []
 
 
+def test_thresholds_of_some_classes(photos, colours_for_a_model):
+    words = ["predict", "model=m", "source=photos/a.png", "output=out", "save=coco", "threshold={red fig: 0.95}"]
+    assert cli.main(words) == 0
+    results = json.loads((photos.parent / "out" / "predictions.json").read_text())
+    assert [entry["category_id"] for entry in results] == [70]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["threshold={red fig: 2}"], "threshold cannot be {redfig:2}. It is auto, best_f1"),
+        (["threshold={red: 0.5}"], "Did you mean red fig?"),
         (["save=[overlay,maskz]"], "Did you mean masks?"),
         (["save=[]"], "save cannot be []"),
         (["threshold=2"], "threshold cannot be 2"),

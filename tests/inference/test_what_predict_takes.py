@@ -175,7 +175,7 @@ def test_one_bad_file_ends_it_or_leaves_its_place_empty(predictor, mixed, caplog
     assert predictor.predict(mixed[1], on_error=errors.append) is None
     assert [Path(error.where).name for error in errors] == ["bad.jpg"]
     with pytest.raises(ConfigError, match="on_error='ignore'"):
-        predictor.predict(mixed, on_error="ignore")
+        predictor.stream(mixed, on_error="ignore")  # said at once, not when the first image is asked for
 
 
 def test_thresholds_by_class():

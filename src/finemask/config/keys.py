@@ -88,7 +88,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "annotations": "null | path!",
             "output": "path!",
             "save": "path | [path]!",
-            "threshold": "auto | best_f1 | precision_90 | recall_90 | 0.0..1.0!",
+            "threshold": "auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!",
             "color_by": "instance | class!",
             "batch_size": "1..!",
             "device": _DEVICE,

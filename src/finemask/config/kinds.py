@@ -10,6 +10,7 @@ The tables ``keys`` and ``part_keys`` beside this file are written in it. A kind
     device          auto, cpu, cuda, cuda:1, mps        [KIND]*     a list that may be empty
     duration        DD:HH:MM:SS                         [KIND]3     a list of three
     keys            a section with keys of its own      any         whatever the part called makes of it
+    scores          {NAME: a number from 0 to 1}
 
 Nothing heavy is imported, so that a value that can never work is refused at once.
 """
@@ -161,6 +162,10 @@ _NAMED: dict[str, tuple[Fits, str]] = {
     "pattern": (_is_pattern, "a regular expression"),
     "device": (_matches(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?"), "auto, cpu, cuda, cuda:1 or mps"),
     "duration": (_matches(r"\d{1,6}:\d\d:\d\d:\d\d"), "DAYS:HOURS:MINUTES:SECONDS, as in 00:02:30:00"),
+    "scores": (
+        lambda value: isinstance(value, dict) and all(fits("0.0..1.0", score) for score in value.values()),
+        "numbers from 0 to 1 by class, as in {cat: 0.7}",
+    ),
     "keys": (lambda value: isinstance(value, dict), "a section with keys of its own"),
 }
 

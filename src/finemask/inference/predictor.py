@@ -196,8 +196,17 @@ class Predictor:
         if not (on_error in ("raise", "skip") or callable(on_error)):
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
+        batches = _batches(read_images(source, report, self.reading), batch_size)
+        return self._answers(batches, threshold_of, watch)
+
+    def _answers(
+        self,
+        batches: Iterable[Sequence[NamedImage | None]],
+        threshold_of: Callable[[str], float],
+        watch: ScaleWatch | None,
+    ) -> Iterator[Instances | None]:
         watched = watch or self.watch_scale()
-        for batch in _batches(read_images(source, report, self.reading), batch_size):
+        for batch in batches:
             images = [named for named in batch if named is not None]
             found = iter(self._detect(images) if images else [])
             for named in batch:

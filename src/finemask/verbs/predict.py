@@ -71,7 +71,6 @@ def main(cfg: DictConfig) -> int:
     predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     ids = None if annotations is None else read_annotation_ids(annotations, items, predictor.categories)
-    output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     tally = Tally()
     with Progress("predicting", sum(len(item) for item in items), "images") as progress:
 
@@ -83,6 +82,7 @@ def main(cfg: DictConfig) -> int:
         source = items if ids is None else ids.items
         watch = predictor.watch_scale()
         answers = predictor.stream(source, options["threshold"], options["batch_size"], failed, watch)
+        output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
         found = (instances for instances in answers if instances is not None)
         if options["refine"] is not None:
             found = (instances.refined() for instances in found)
