@@ -369,6 +369,16 @@ def test_torch_is_asked_for_huge_pages_unless_the_user_said_otherwise(
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
 
 
+def test_a_missing_dataset_is_refused_before_anything_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from finemask.cli import main; codes = [main(['train', 'data.root=gone']), "
+        "main(['data', 'preview', 'data.root=gone', 'output=o'])]; print(codes, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[2, 2] False\n"
+    assert done.stderr.count("error: data.root=gone: there is no such folder.") == 2
+
+
 OWN_LOSS = """
 def of_loss(masks):
     return masks.nothing

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finemask.command_line.failures import explain, own_modules
@@ -137,6 +138,7 @@ def _run(words: list[str]) -> int:
     if request.show_config:
         print(OmegaConf.to_yaml(cfg, resolve=request.resolve), end="")
         return 0
+    _refuse_missing_root(cfg)
     try:
         code = _entry(request.verb)(cfg)
     except BrokenPipeError:
@@ -146,6 +148,21 @@ def _run(words: list[str]) -> int:
     if code == INTERRUPTED:
         print(f"To go on, type: {_again(request)}")
     return code
+
+
+def _refuse_missing_root(cfg: DictConfig) -> None:
+    """Seconds of imports are not waited for to hear of a folder that is not there; ``prepare`` may make it."""
+    from finemask.config import plain
+
+    values = plain(cfg)
+    root = values["data"].get("root") if isinstance(values.get("data"), dict) else None
+    if isinstance(root, str) and values.get("prepare") is None and not Path(root).is_dir():
+        what = "this is a file" if Path(root).exists() else "there is no such folder"
+        raise ConfigError(
+            what,
+            where=f"data.root={root}",
+            remedy=f"Give the folder of the dataset, from the root or from here, {Path.cwd()}.",
+        )
 
 
 def _again(request: Request) -> str:

@@ -60,6 +60,15 @@ def test_a_value_that_cannot_be_is_named(shapes, capsys, word, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["train", "val", "images"])
+def test_what_is_not_there_is_named_by_the_key_of_this_verb(shapes, capsys, key):
+    assert cli.main(["train", "data.root=shapes", *QUICK, f"data.{key}=gone"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: shapes/gone: there is no such ")
+    assert told.endswith(f"It is data.{key}=gone in data.root=shapes: give another data.{key}=.\n")
+    assert "annotations=" not in told
+
+
 def test_without_the_check_the_reader_still_refuses(shapes, capsys):
     change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
     assert cli.main(["train", "data.root=shapes", "data.check=false", *QUICK]) == 2

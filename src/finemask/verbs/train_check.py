@@ -38,6 +38,13 @@ def check_data(cfg: DictConfig) -> None:
     train, val = (None if data[split] is None else root / data[split] for split in ("train", "val"))
     assert train is not None
     images_dir = root / data["images"]
+    for key, path in (("train", train), ("val", val), ("images", images_dir)):
+        if path is not None and not (path.is_dir() if key == "images" else path.is_file()):
+            raise DataError(
+                "there is no such folder of images" if key == "images" else "there is no such COCO annotation file",
+                where=path,
+                remedy=f"It is data.{key}={data[key]} in data.root={root}: give another data.{key}=.",
+            )
     problems = check_before_training(
         train,
         val,
