@@ -1,6 +1,7 @@
 """The command line as a person meets it: words in, lines and an exit code out."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -323,8 +324,65 @@ def test_multirun_runs_each_combination_and_sums_up(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "== run 1 of 3: name=config" in done.stdout
     summary = done.stdout.partition("== 3 runs\n")[2].splitlines()
-    assert [line.split()[0] for line in summary] == ["ok", "ok", "exit"]
+    told = [line.split() for line in summary if "name=" in line]
+    assert [words[0] for words in told] == ["ok", "ok", "exit"]
+    assert [words[-1] for words in told] == ["name=config", "name=doctor", "name=nothing"]
     assert done.stderr == "error: there is no configuration 'nothing'. Type: finemask config list\n"
+
+
+def test_multirun_ends_with_ap_folder_and_the_mean_over_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aps = iter([0.5, 0.7, 0.25, 0.25])
+    (tmp_path / "d").mkdir()
+    (tmp_path / "runs/tiny/old").mkdir(parents=True)
+    (tmp_path / "runs/tiny/old/metrics.json").write_text("{}")
+    os.utime(tmp_path / "runs/tiny/old/metrics.json", (1, 1))
+
+    def run(command: Sequence[str]) -> int:
+        ap = next(aps)
+        folder = tmp_path / "runs" / "tiny" / f"run{len(list((tmp_path / 'runs' / 'tiny').iterdir()))}"
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"segm": {"AP": ap}, "bbox": {"AP": 0.9}}))
+        os.utime(folder / "metrics.json", (time.time() + len(list(folder.parent.iterdir())),) * 2)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("finemask.command_line.multirun.run_to_the_end", run)
+    words = ["train", "-m", "data.root=d", "model=tiny", "optimizer.lr=0.1,0.2", "seed=1,2"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out.partition("== 4 runs\n")[2]
+    rows = [line.split() for line in said.splitlines() if "optimizer.lr=" in line]
+    assert [row[2:] for row in rows[:4]] == [
+        ["0.500", "optimizer.lr=0.1", "seed=1"],
+        ["0.700", "optimizer.lr=0.1", "seed=2"],
+        ["0.250", "optimizer.lr=0.2", "seed=1"],
+        ["0.250", "optimizer.lr=0.2", "seed=2"],
+    ]
+    assert rows[4:] == [["optimizer.lr=0.1", "2", "0.600", "0.141"], ["optimizer.lr=0.2", "2", "0.250", "0.000"]]
+    assert [f"runs/tiny/run{number}" in said for number in range(1, 5)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.root=d", "trainer.max_epochs=2,1.5"], "trainer.max_epochs cannot be 1.5"),
+        (["data.root=d,gone"], "data.root=gone: there is no such folder"),
+        (["data.root=d", "hydra/launcher=joblib", "seed=1,2"], "launchers and sweepers of Hydra are not supported"),
+    ],
+)
+def test_multirun_starts_nothing_where_one_combination_can_never_work(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("finemask.command_line.multirun.run_to_the_end", lambda command: pytest.fail("started"))
+    assert cli.main(["train", "-m", "model=tiny", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_multirun_refuses_a_bad_value_before_the_first_run(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _run(words: list[str]) -> int:
     if request.multirun:
         from finemask.command_line.multirun import run_all
 
-        return run_all(request.verb, request.overrides, request.config_dir, request.config_name)
+        return run_all(request.verb, request.overrides, request.config_dir, request.config_name, _refuse_missing_root)
     from omegaconf import OmegaConf
 
     from finemask.config import compose

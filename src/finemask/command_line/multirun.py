@@ -3,48 +3,136 @@
 A fresh process a run gives back all memory, and a run that dies takes no other with it.
 """
 
+import json
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from finemask.config import compose, expand_sweeps, search_path
+from finemask.errors import ConfigError
 
 
-def run_all(verb: str, overrides: Sequence[str], config_dir: str | None, config_name: str | None) -> int:
-    """Runs every combination and prints a summary.
+def run_all(
+    verb: str,
+    overrides: Sequence[str],
+    config_dir: str | None,
+    config_name: str | None,
+    check: Callable[[DictConfig], None],
+) -> int:
+    """Runs every combination, and ends with a table of what each came to.
 
-    All configurations are composed before the first run starts, so that a misspelt value costs nothing.
+    All configurations are composed and checked before the first run starts: what can never work costs nothing.
 
     Args:
         verb: as typed.
         overrides: with sweeps, in Hydra's grammar.
         config_dir: as ``--config-dir``.
         config_name: as ``--config-name``.
+        check: what a single run is checked by before it starts.
 
     Returns:
         0 when all ended well, else the exit code of the first that did not.
+
+    Raises:
+        ConfigError: a combination that can never work, or a launcher or sweeper of Hydra's.
     """
+    for override in overrides:
+        if override.lstrip("+").startswith(("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")):
+            raise ConfigError(
+                f"{override}: launchers and sweepers of Hydra are not supported",
+                remedy="--multirun tries all combinations of key=a,b, one after another on this machine. For several "
+                "machines give each a command with its own share of the values.",
+            )
     runs = expand_sweeps(overrides, search_path(config_dir))
-    for run in runs:
-        compose(verb, run, config_dir=config_dir, config_name=config_name)
+    configurations = [compose(verb, run, config_dir=config_dir, config_name=config_name) for run in runs]
+    for cfg in configurations:
+        check(cfg)
     flags = [f"--config-dir={config_dir}"] if config_dir else []
     flags += [f"--config-name={config_name}"] if config_name else []
-    varying = [_varying(run, runs) for run in runs]
-    outcomes: list[tuple[int, float]] = []
-    for number, run in enumerate(runs, 1):
-        print(f"== run {number} of {len(runs)}: {varying[number - 1]}", flush=True)
-        start = time.monotonic()
+    done: list[_Run] = []
+    for number, (run, cfg) in enumerate(zip(runs, configurations, strict=True), 1):
+        words = _varying(run, runs)
+        print(f"== run {number} of {len(runs)}: {shlex.join(words)}", flush=True)
+        start, clock = time.monotonic(), time.time()
         code = run_to_the_end([sys.executable, "-m", "finemask", *verb.split(), *flags, *run])
-        outcomes.append((code, time.monotonic() - start))
+        folder = _written_since(clock, cfg.get("output"))
+        done.append(_Run(words, code, time.monotonic() - start, folder, None if folder is None else _ap_of(folder)))
         if code in (130, -signal.SIGINT, -signal.SIGTERM):
+            _show(done, len(runs))
             raise KeyboardInterrupt
-    print(f"== {len(runs)} runs")
-    for text, (code, seconds) in zip(varying, outcomes, strict=True):
-        print(f"  {'ok' if code == 0 else f'exit {code}':<9}{seconds:8.1f} s  {text}")
-    return next((abs(code) for code, _ in outcomes if code != 0), 0)
+    _show(done, len(runs))
+    return next((abs(run.code) for run in done if run.code != 0), 0)
+
+
+class _Run(NamedTuple):
+    words: list[str]  # in which it differs from others
+    code: int
+    seconds: float
+    folder: Path | None  # with its metrics.json
+    ap: float | None
+
+
+def _written_since(clock: float, output: Any) -> Path | None:
+    """The folder below ``output`` whose ``metrics.json`` was written last, since a moment; None if there is none."""
+    if not isinstance(output, str):
+        return None
+    found = [path for depth in ("", "*/*/") for path in Path(output).glob(f"{depth}metrics.json")]
+    new = [path for path in found if path.stat().st_mtime >= clock - 1 and "latest" not in path.parts]
+    return max(new, key=lambda path: path.stat().st_mtime).parent if new else None
+
+
+def _ap_of(folder: Path) -> float | None:
+    """AP of masks, of boxes where there are none."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    numbers = metrics.get("segm") or metrics.get("bbox") or {}
+    ap: float | None = numbers.get("AP")
+    return ap
+
+
+def _show(done: Sequence[_Run], planned: int) -> None:
+    console = Console(highlight=False)
+    rest = "" if len(done) == planned else f" of {planned}"
+    print(f"== {len(done)}{rest} runs")
+    table = Table("", box=box.SIMPLE_HEAD)
+    has_ap = any(run.ap is not None for run in done)
+    for heading in ("seconds", *(("AP",) if has_ap else ())):
+        table.add_column(heading, justify="right")
+    table.add_column("run", overflow="fold")
+    for run in done:
+        cells = [f"{run.seconds:,.1f}", *((_number(run.ap),) if has_ap else ())]
+        told = Text(shlex.join(run.words) + ("" if run.folder is None else f"\n{run.folder}"))
+        table.add_row("ok" if run.code == 0 else f"exit {run.code}", *cells, told)
+    console.print(table)
+    by_seed: dict[str, list[float]] = {}
+    for run in done:
+        if run.ap is not None:
+            others = [word for word in run.words if not word.startswith("seed=")]
+            by_seed.setdefault(shlex.join(others) or "all runs", []).append(run.ap)
+    if not any(word.startswith("seed=") for run in done for word in run.words):
+        return
+    table = Table("AP over seeds", box=box.SIMPLE_HEAD)
+    for heading in ("runs", "mean", "deviation"):
+        table.add_column(heading, justify="right")
+    for name, aps in by_seed.items():
+        spread = _number(statistics.stdev(aps)) if len(aps) > 1 else "n/a"
+        table.add_row(Text(name), str(len(aps)), _number(statistics.fmean(aps)), spread)
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
 
 
 def run_to_the_end(command: Sequence[str]) -> int:
@@ -68,7 +156,7 @@ def run_to_the_end(command: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _varying(run: Sequence[str], runs: Sequence[Sequence[str]]) -> str:
-    """The overrides in which this run differs from some other."""
+def _varying(run: Sequence[str], runs: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides in which this run differs from some other; all of a run that is alone."""
     told = [text for position, text in enumerate(run) if any(other[position] != text for other in runs)]
-    return shlex.join(told or run)
+    return told or list(run)
