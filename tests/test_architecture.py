@@ -37,12 +37,13 @@ ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "command_line": {"config"},
 }
+ALLOWED["workflows"] = set(ALLOWED) - {"command_line"}
 EVERYTHING = set(ALLOWED)
 ALLOWED |= {
     "verbs": EVERYTHING,
     "cli": EVERYTHING | {"verbs"},
     "__main__": {"cli"},
-    "": {"inference", "model_file"},  # finemask/__init__.py
+    "": {"data", "inference", "training", "workflows"},  # finemask/__init__.py
 }
 
 OPTIONAL = {

@@ -1,33 +1,58 @@
 """finemask fine-tunes Mask R-CNN on your own labelled images.
 
-``finemask.load(path)`` gives a model that predicts. Everything is imported when it is first asked for:
-importing finemask itself is instant.
+``finemask.train`` trains, ``finemask.load`` gives a model that predicts; for a Lightning script of your own there are
+``CocoDataModule``, ``maskrcnn`` and ``MaskRCNNModule``. Everything is imported when it is first asked for: importing
+finemask itself is instant.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from finemask.data.datamodule import CocoDataModule
+    from finemask.errors import FinemaskError
     from finemask.inference.instances import Instances
-    from finemask.inference.predictor import load
+    from finemask.inference.predictor import Predictor, load
+    from finemask.training.finish import save_model
+    from finemask.training.module import MaskRCNNModule
+    from finemask.workflows.from_python import evaluate, maskrcnn, train
 
     __version__: str
 
-__all__ = ["Instances", "__version__", "load"]
+_HOMES = {
+    "CocoDataModule": "finemask.data.datamodule",
+    "FinemaskError": "finemask.errors",
+    "Instances": "finemask.inference.instances",
+    "MaskRCNNModule": "finemask.training.module",
+    "Predictor": "finemask.inference.predictor",
+    "evaluate": "finemask.workflows.from_python",
+    "load": "finemask.inference.predictor",
+    "maskrcnn": "finemask.workflows.from_python",
+    "save_model": "finemask.training.finish",
+    "train": "finemask.workflows.from_python",
+}
+__all__ = [
+    "CocoDataModule",
+    "FinemaskError",
+    "Instances",
+    "MaskRCNNModule",
+    "Predictor",
+    "__version__",
+    "evaluate",
+    "load",
+    "maskrcnn",
+    "save_model",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from finemask.inference.predictor import load
-
-        return load
-    if name == "Instances":
-        from finemask.inference.instances import Instances
-
-        return Instances
     if name == "__version__":
         from importlib.metadata import version
 
         return version("finemask")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'finemask' has no attribute {name!r}")
 
 

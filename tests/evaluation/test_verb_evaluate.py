@@ -17,8 +17,8 @@ from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.scores import COCO_KEYS
 from finemask.inference.predictor import choose_device
 from finemask.types import Detections
-from finemask.verbs.detect_split import detect_split
 from finemask.verbs.evaluate import main
+from finemask.workflows.detect_split import detect_split
 
 
 def evaluate(*overrides):

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from finemask.verbs import progress
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from finemask.config import compose
 from finemask.data.held_out import held_out
 from finemask.errors import ConfigError, DataError
 from finemask.verbs.data_suspects import main
-from finemask.verbs.detect_split import detect_split
+from finemask.workflows.detect_split import detect_split
 
 BOX = {"red": (4, 4, 24, 24), "green": (30, 5, 50, 25), "blue": (6, 30, 26, 50)}
 
@@ -80,7 +80,7 @@ def test_models_judge_what_they_have_not_seen(coloured, monkeypatch, capsys):
         seen[len(seen)] = [int(index.image_ids[i]) for i in positions]
         detect_split(model, index, evaluator, *rest, positions=positions)
 
-    monkeypatch.setattr("finemask.verbs.detect_split.detect_split", note)
+    monkeypatch.setattr("finemask.workflows.detect_split.detect_split", note)
     words = (f"data.root={coloured}/data", f"output={coloured}/out")
     suspects("model=[half2.safetensors,half1.safetensors]", *words)
     ids = list(range(1, 13))

@@ -124,6 +124,11 @@ class CocoDataModule(pl.LightningDataModule):
         """Categories of the training file; label = position + 1."""
         return self._need_train().categories
 
+    @property
+    def num_classes(self) -> int:
+        """Categories and background, K + 1: what a model's builder asks for."""
+        return len(self.categories) + 1
+
     def setup(self, stage: str | None = None) -> None:
         """Reads the annotation files that a stage needs; each is read once.
 

@@ -1,5 +1,6 @@
 """From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
 
+import copy
 import math
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -112,6 +113,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
     model = MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
     use_winograd(model)
+    model.config = copy.deepcopy(dict(config))
     return model
 
 

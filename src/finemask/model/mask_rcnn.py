@@ -20,6 +20,9 @@ class MaskRCNN(nn.Module):
         backbone: batch to feature maps.
         rpn: feature maps to proposals.
         roi_heads: proposals to losses or detections.
+
+    Attributes:
+        config: the resolved configuration that ``build_model`` made it from; empty otherwise.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class MaskRCNN(nn.Module):
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
+        self.config: dict[str, Any] = {}
 
     @property
     def preprocessing(self) -> Preprocessing:

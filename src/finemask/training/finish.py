@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 
-from finemask.errors import WeightsError
+from finemask.errors import ConfigError, WeightsError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
@@ -19,6 +19,7 @@ from finemask.model.weights import read_torch_file
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
 from finemask.ops.anchors import resized_boxes
+from finemask.ops.image_reading import AS_THE_FILE_SAYS
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.training.anchors import trained_boxes
@@ -40,12 +41,12 @@ class Finished:
 
     Args:
         metrics: of the best weights on the validation split, as in ``metrics.json``.
-        model_file: the best weights, self-describing.
+        model_path: the best weights, self-describing.
         paths: everything written for people to open.
     """
 
     metrics: Mapping[str, Any]
-    model_file: Path
+    model_path: Path
     paths: list[Path]
 
 
@@ -89,6 +90,7 @@ def finish(
         "model.roi_heads.detections_per_img": model_config["roi_heads"]["detections_per_img"],
         "data.repeat_threshold": getattr(datamodule, "repeat_threshold", None),
     }
+    trainer.loggers = []  # what is measured now goes into files: it is no point of the training's curves
     loaders = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}
     metrics: dict[str, Any] = {}
     paths: list[Path] = []
@@ -123,23 +125,58 @@ def finish(
 
     assert isinstance(module.model, MaskRCNN)
     model_file = run_dir / MODEL_FILE
-    save_model_file(
-        model_file,
-        module.model.state_dict(),
-        ModelHeader(
-            model=model_config,
-            categories=datamodule.categories,
-            preprocessing=module.model.preprocessing,
-            reading=datamodule.reading,
-            thresholds=model_thresholds(metrics["val"]),
-            metrics={key: value for key, value in metrics["val"].items() if key != "source"},  # paths of this machine
-            data_fingerprint=datamodule.train_index.fingerprint,
-            training_sizes=training_sizes(datamodule.train_index, module.model.preprocessing),
-            held_out=datamodule.held_out or "",
-            licenses=_licences(str(model_config["weights"])),
-        ),
-    )
+    save_model(module, model_file, metrics["val"])
     return Finished(metrics["val"], model_file, [model_file, *paths])
+
+
+def save_model(module: MaskRCNNModule, path: Path | str, metrics: Mapping[str, Any] | None = None) -> ModelHeader:
+    """Writes the model file of a trained module, whole or not at all.
+
+    Args:
+        module: after a training, or from ``load_from_checkpoint``.
+        path: where to; conventionally ``model.safetensors``.
+        metrics: content of ``metrics.json`` of these weights, for the thresholds; by default what the module's trainer
+            measured last, if nothing was trained since.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        ConfigError: the module knows no categories, or its model was not built by finemask.
+    """
+    model = module.model
+    if not module.categories or not model.config:
+        lacking = "the model's configuration" if module.categories else "the categories"
+        raise ConfigError(
+            f"a model file needs {lacking}, which this module does not know",
+            remedy="Build the model with finemask.maskrcnn, and train it on a CocoDataModule (or give categories=).",
+        )
+    trainer = module._trainer
+    data = getattr(trainer, "datamodule", None)
+    index = getattr(data, "train_index", None)
+    measured = _measured(trainer) if metrics is None else metrics
+    header = ModelHeader(
+        model=model.config,
+        categories=module.categories,
+        preprocessing=model.preprocessing,
+        reading=getattr(data, "reading", AS_THE_FILE_SAYS),
+        thresholds=model_thresholds(measured) if measured else {},
+        metrics={key: value for key, value in measured.items() if key != "source"},  # paths of this machine
+        data_fingerprint=index.fingerprint if index is not None else "",
+        training_sizes=training_sizes(index, model.preprocessing) if index is not None else None,
+        held_out=getattr(data, "held_out", None) or "",
+        licenses=_licences(str(model.config["weights"])),
+    )
+    return save_model_file(path, model.state_dict(), header)
+
+
+def _measured(trainer: pl.Trainer | None) -> Mapping[str, Any]:
+    """What the trainer's evaluation found last, if these are the weights that it saw."""
+    callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, CocoEvaluation) and trainer is not None and callback.step == trainer.global_step:
+            return callback.evaluator.compute()
+    return {}
 
 
 def _best_checkpoint(run_dir: Path) -> Path:
@@ -150,17 +187,22 @@ def _best_checkpoint(run_dir: Path) -> Path:
 
 def model_thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What a model file says of thresholds, out of the content of ``metrics.json``."""
-    chosen = metrics["thresholds"]
+    chosen = metrics.get("thresholds")  # only where their intervals were computed, too
+    points = (
+        {}
+        if chosen is None
+        else {
+            point: {
+                "global": chosen[point]["threshold"],
+                "per_class": {name: values[point]["threshold"] for name, values in chosen["per_class"].items()},
+            }
+            for point in POINTS
+        }
+    )
     return {
         "global": metrics["operating_point"]["threshold"],
         "per_class": {name: values["threshold"] for name, values in metrics["per_class"].items()},
-        "points": {
-            point: {
-                "global": chosen[point]["threshold"],
-                "per_class": {name: points[point]["threshold"] for name, points in chosen["per_class"].items()},
-            }
-            for point in POINTS
-        },
+        "points": points,
     }
 
 

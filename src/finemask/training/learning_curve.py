@@ -129,7 +129,7 @@ def run_learning_curve(
             finished = train_one(_run_config(cfg, part, folder, whole / batches[part], is_resumed))
             if finished is None:
                 return None
-            run_dir = finished.model_file.parent
+            run_dir = finished.model_path.parent
         points.append(_point(part, run_dir.resolve(), ground_truth, metric))
     curve = LearningCurve("_".join(metric), points, _outlook(points, int(cfg.seed)), folder)
     write_json(folder / RESULT, as_json(curve))

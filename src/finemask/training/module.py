@@ -2,22 +2,28 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from finemask.errors import ConfigError, FinemaskError
+from finemask.config.files import shipped_targets
+from finemask.errors import ConfigError, FinemaskError, WeightsError
+from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.transfer import set_train_mode
-from finemask.training.optim import SchedulerFactory, parameter_groups
+from finemask.model.weights import read_torch_file
+from finemask.ops.wording import plural
+from finemask.training.callbacks.evaluation import CocoEvaluation
+from finemask.training.optim import SchedulerFactory, cosine, parameter_groups
 from finemask.training.unfreezing import Unfreezing
-from finemask.types import Detections, Target
+from finemask.types import Category, Detections, Target
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +33,7 @@ _ENDLESS = 2**31  # steps: a schedule over so many holds the rate after the warm
 
 
 class MaskRCNNModule(pl.LightningModule):
-    """Trains a Mask R-CNN that was built and loaded elsewhere.
+    """Trains a Mask R-CNN that was built and loaded elsewhere; evaluates it by COCO's rules on the datamodule's splits.
 
     Args:
         model: in any mode; parameters that are not to be trained have ``requires_grad`` off.
@@ -39,7 +45,8 @@ class MaskRCNNModule(pl.LightningModule):
         seed: with the epoch, decides every random number that the model draws.
         layer_decay: see ``parameter_groups``.
         unfreezing: of parts of the backbone on a schedule.
-        class_names: in order; checkpoints name them, so that other trainings can take over rows by name.
+        categories: in the order of the labels; by default those of the trainer's datamodule. Checkpoints name them, so
+            that other trainings can take over rows by name.
         settings: plain values that checkpoints keep: what a resumed run is compared with.
 
     Attributes:
@@ -50,15 +57,15 @@ class MaskRCNNModule(pl.LightningModule):
     def __init__(
         self,
         model: MaskRCNN,
-        optimizer: Callable[..., Optimizer],
-        scheduler: SchedulerFactory,
-        lr: float,
-        weight_decay: float = 0.0,
+        optimizer: Callable[..., Optimizer] = AdamW,
+        scheduler: SchedulerFactory = cosine,
+        lr: float = 5e-4,
+        weight_decay: float = 0.05,
         backbone_lr_scale: float = 1.0,
         seed: int = 0,
         layer_decay: float = 1.0,
         unfreezing: Unfreezing | None = None,
-        class_names: Sequence[str] = (),
+        categories: Sequence[Category] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -71,11 +78,63 @@ class MaskRCNNModule(pl.LightningModule):
         self._seed = seed
         self._layer_decay = layer_decay
         self._unfreezing = unfreezing
-        self._class_names = list(class_names)
+        self.categories = list(categories)
         self.settings = dict(settings or {})
         self.renew_rates = False
         self._own_groups: list[dict[str, Any]] = []
         self._non_finite_steps = 0
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override] # Lightning's takes the arguments that ours does not need
+        cls, checkpoint_path: Path | str, map_location: Any = "cpu", trust: Collection[str] = (), **options: Any
+    ) -> Self:
+        """The module of a checkpoint, which holds the model's configuration and categories: nothing else is needed.
+
+        Args:
+            checkpoint_path: what a run or a trainer with this module wrote.
+            map_location: device of the weights.
+            trust: dotted names of builders of your own that it may name, besides finemask's.
+            **options: of the module, such as ``lr``: for a training that goes on.
+
+        Raises:
+            WeightsError: it cannot be read, or was written by a version that did not keep the configuration.
+            ConfigError: it names a builder that is not allowed.
+        """
+        path = Path(checkpoint_path)
+        content = read_torch_file(path)
+        if not isinstance(content, dict) or "model_config" not in content:
+            raise WeightsError(
+                "it does not hold the configuration of its model",
+                where=path,
+                remedy="Take the run's model.safetensors, or start from its weights: model.weights=PATH.",
+            )
+        categories = [Category(**category) for category in content["categories"]]
+        model = build_model(content["model_config"], len(categories) + 1, allowed=shipped_targets("model") | set(trust))
+        module = cls(model, categories=categories, settings=content.get("settings"), **options)
+        module.load_state_dict(content["state_dict"])
+        return module.to(map_location)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """COCO evaluation, unless the trainer has one of its own."""
+        if any(isinstance(callback, CocoEvaluation) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return []
+        return [CocoEvaluation()]
+
+    def setup(self, stage: str) -> None:
+        """Learns the categories from the datamodule, where it was not told them.
+
+        Raises:
+            ConfigError: the model was built for another number of them.
+        """
+        if not self.categories:
+            self.categories = list(getattr(getattr(self.trainer, "datamodule", None), "categories", ()))
+        num_classes = self.model.roi_heads.num_classes
+        if self.categories and len(self.categories) + 1 != num_classes:
+            raise ConfigError(
+                f"the model was built for num_classes={num_classes}, the data have "
+                f"{plural(len(self.categories), 'category', 'categories')} and background",
+                remedy="Build it with num_classes=data.num_classes.",
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
@@ -158,6 +217,8 @@ class MaskRCNNModule(pl.LightningModule):
             detections: list[Detections] = self.model(batch[0])
         return detections
 
+    test_step = validation_step
+
     def _seed_step(self, batch_idx: int) -> None:
         """The model's random choices follow from (seed, epoch, batch, rank), so that a resumed run makes the same.
 
@@ -182,8 +243,10 @@ class MaskRCNNModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
         checkpoint["finemask_version"] = 1
-        if self._class_names:
-            checkpoint["class_names"] = self._class_names
+        checkpoint["model_config"] = self.model.config
+        if self.categories:
+            checkpoint["class_names"] = [category.name for category in self.categories]
+            checkpoint["categories"] = [category._asdict() for category in self.categories]
         if self.settings:
             checkpoint["settings"] = self.settings
 

@@ -150,7 +150,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
         layer_decay=transfer.layer_decay,
         unfreezing=Unfreezing(model, begins) if begins else None,
         seed=cfg.seed,
-        class_names=class_names,
+        categories=datamodule.categories,
         settings=settings_of(plain(cfg), model_config, fingerprints),
     )
     evaluation = CocoEvaluation(evaluators["val"])

@@ -24,7 +24,7 @@ from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.ops.files import write_text
 from finemask.verbs.benchmark_work import Speed, measure_data, measure_evaluation, measure_prediction, measure_training
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")
 _EPOCH_IMAGES = 1000

@@ -29,7 +29,7 @@ from finemask.errors import ConfigError
 from finemask.ops.files import write_json
 from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import plural
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:

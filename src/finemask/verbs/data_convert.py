@@ -15,7 +15,7 @@ from finemask.data.index import crowds_in_words
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.ops.wording import plural, word
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 _SHOWN_CLASSES = 12
 _ALWAYS = ("images", "instances")

@@ -19,7 +19,7 @@ from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural, word
 from finemask.training.run import build_datamodule, prepare_data
 from finemask.verbs.data_preview_pairs import Pair, make_pair, open_split
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 PER_SHEET = 16
 ON_DISK, MODEL_INPUT = "on_disk", "model_input"

@@ -23,7 +23,7 @@ from finemask.datatools.split.run import (
 from finemask.errors import DataError
 from finemask.ops.files import sha256_of
 from finemask.verbs.data_split_tables import classes_table, parts_table, remarks
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:

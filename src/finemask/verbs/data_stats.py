@@ -23,7 +23,7 @@ from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"
 _CLASSES_SHOWN = 12

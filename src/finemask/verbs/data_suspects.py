@@ -24,7 +24,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word
 from finemask.verbs.data_suspects_source import model_source, results_source
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 LIST, PAGE = "suspects.json", "index.html"
 _SHOWN = 20

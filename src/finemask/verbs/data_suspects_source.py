@@ -84,7 +84,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file, read_header
-    from finemask.verbs.detect_split import detect_split
+    from finemask.workflows.detect_split import detect_split
 
     device = choose_device(options["device"])
     files = [

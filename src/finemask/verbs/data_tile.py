@@ -15,7 +15,7 @@ from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.machine.hardware import memory_gib
 from finemask.ops.wording import percent, plural, word
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 _MEMORY_SHARE = 0.9  # of what is free, for a decoded image
 _DEFAULT_MIN_SIZE = 800  # px, of the models

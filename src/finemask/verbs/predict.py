@@ -21,8 +21,8 @@ from finemask.inference.writers.ledger import Ledger
 from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import count, percent, plural
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
-from finemask.verbs.detection_options import check_refinement, with_options
-from finemask.verbs.progress import Progress
+from finemask.workflows.detection_options import check_refinement, with_options
+from finemask.workflows.progress import Progress
 
 _LISTED = 20  # failures named in the closing error; all were reported as they happened
 

@@ -9,7 +9,7 @@ from finemask.training.console import say_next_steps
 from finemask.training.learning_curve import RESULT, run_learning_curve
 from finemask.training.run import prepare_data, train
 from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
-from finemask.verbs.train_check import check_data
+from finemask.workflows.train_check import check_data
 
 
 def main(cfg: DictConfig) -> int:
@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> int:
     if finished is None:
         return INTERRUPTED
     if finished.metrics:  # of several processes the first has them
-        say_next_steps(finished.metrics, finished.model_file, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
+        say_next_steps(finished.metrics, finished.model_path, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
     return 0
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
 
+from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.types import Detections
 
 LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -16,25 +17,36 @@ _OF_THE_POINT = ("precision", "recall", "f1")  # the operating point
 class CocoEvaluation(pl.Callback):
     """Feeds the evaluator with what ``validation_step`` returns and logs ``val/segm_AP`` and its kin.
 
+    In ``trainer.test`` likewise, as ``test/segm_AP``; ``trainer.validate`` and ``trainer.test`` return the metrics.
+
     Args:
-        evaluator: of the split that is validated on.
-        prefix: of the logged names.
+        evaluator: of the split that is validated on; by default made for the split of the trainer's datamodule.
 
     Attributes:
         step: optimiser steps behind the weights that the evaluator's results come from; None before the first
             validation.
     """
 
-    def __init__(self, evaluator: CocoEvaluator, prefix: str = "val") -> None:
-        self.evaluator = evaluator
-        self._prefix = prefix
+    def __init__(self, evaluator: CocoEvaluator | None = None) -> None:
+        self._given = evaluator
+        self._of_splits: dict[str, CocoEvaluator] = {}
+        self._split = "val"
         self.step: int | None = None
+
+    @property
+    def evaluator(self) -> CocoEvaluator:
+        """That of the split at hand."""
+        return self._of_splits[self._split] if self._given is None else self._given
+
+    @evaluator.setter
+    def evaluator(self, evaluator: CocoEvaluator) -> None:
+        self._given = evaluator
 
     @property
     def logged(self) -> list[str]:
         """The names it logs."""
         of_types = [f"{iou_type}_{name}" for iou_type in self.evaluator.iou_types for name in LOGGED]
-        return [f"{self._prefix}/{name}" for name in (*of_types, *_OF_THE_POINT)]
+        return [f"{self._split}/{name}" for name in (*of_types, *_OF_THE_POINT)]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -52,7 +64,11 @@ class CocoEvaluation(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the last epoch's detections."""
-        self.evaluator.reset()
+        self._begin(trainer, "val")
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """As in validation."""
+        self._begin(trainer, "test")
 
     def on_validation_batch_end(
         self,
@@ -68,11 +84,15 @@ class CocoEvaluation(pl.Callback):
         for target, detections in zip(batch[1], found, strict=True):
             self.evaluator.add(target["image_id"], detections)
 
+    on_test_batch_end = on_validation_batch_end
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers from all processes; computes and logs while training.
+        """Gathers from all processes; computes and logs.
 
         What cannot be computed is logged as NaN, never left out: callbacks that watch a metric must find it.
         """
+        if trainer.sanity_checking:
+            return
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, self.evaluator.results)
@@ -80,15 +100,28 @@ class CocoEvaluation(pl.Callback):
             for results in gathered:
                 self.evaluator.add_results(results)
         self.step = trainer.global_step
-        if trainer.state.fn != TrainerFn.FITTING:
-            return  # the best weights after training: their numbers go into files, not into the training's curves
         metrics = self.evaluator.compute()
         logged = {}
         for iou_type in self.evaluator.iou_types:
             for name in LOGGED:
                 value = metrics[iou_type][name]
-                logged[f"{self._prefix}/{iou_type}_{name}"] = float("nan") if value is None else value
+                logged[f"{self._split}/{iou_type}_{name}"] = float("nan") if value is None else value
         for name in _OF_THE_POINT:
             value = metrics["operating_point"][name]
-            logged[f"{self._prefix}/{name}"] = float("nan") if value is None else value
+            logged[f"{self._split}/{name}"] = float("nan") if value is None else value
         pl_module.log_dict(logged)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _begin(self, trainer: pl.Trainer, split: str) -> None:
+        self._split = split
+        if self._given is None and split not in self._of_splits:
+            index = getattr(getattr(trainer, "datamodule", None), f"{split}_index", None)
+            if index is None:
+                raise ConfigError(
+                    f"there is no ground truth of the {split} split to evaluate with",
+                    remedy="Give the trainer a CocoDataModule that names its file, or a CocoEvaluation(evaluator) of "
+                    "your own.",
+                )
+            self._of_splits[split] = CocoEvaluator(load_ground_truth(index.annotations_path), index.category_ids)
+        self.evaluator.reset()

@@ -16,7 +16,7 @@ from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.types import Detections, Rle
-from finemask.verbs.progress import Progress
+from finemask.workflows.progress import Progress
 
 _MAX_THREADS = 8
 

@@ -20,7 +20,7 @@ from finemask.model_header import ModelHeader
 from finemask.ops.paste import masks_to_rles
 from finemask.ops.sobel_refine import refine_mask
 from finemask.types import Detections, Rle
-from finemask.verbs.detect_split import Refine
+from finemask.workflows.detect_split import Refine
 
 KEYS = ("suppression", "nms_thresh", "detections_per_img", "tta")
 _GROUP = "model/suppression"

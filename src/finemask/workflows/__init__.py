@@ -1,0 +1,1 @@
+"""Where data, model and evaluation meet: what the verbs do, for Python too."""

@@ -1,0 +1,130 @@
+"""Evaluating a model file on a split, or a COCO results file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finemask.errors import ConfigError
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.image_ids import with_ids_of
+from finemask.evaluation.results import iou_types_of, read_results
+from finemask.evaluation.run import WrittenEvaluation, write_evaluation
+from finemask.ops.image_reading import ImageReading
+from finemask.ops.wording import plural
+
+_SPLITS = ("train", "val", "test")
+_OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
+
+
+def evaluate_model_or_results(options: Mapping[str, Any]) -> WrittenEvaluation:
+    """Evaluates, and writes metrics, predictions and report.
+
+    Args:
+        options: as in ``configs/evaluate.yaml``.
+
+    Raises:
+        FinemaskError: settings that contradict each other, or files that cannot be used.
+    """
+    if (options["model"] is None) == (options["predictions"] is None):
+        raise ConfigError(
+            "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
+            remedy="finemask evaluate --help shows an example of each.",
+        )
+    return _evaluate_results(options) if options["model"] is None else _evaluate_model(options)
+
+
+def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
+    if options["annotations"] is None:
+        raise ConfigError("predictions= needs annotations=", remedy="Give the COCO annotation file to compare with.")
+    if options["threshold"] == "model":
+        raise ConfigError("threshold=model needs model=", remedy="Give a score from 0 to 1, or auto.")
+    for key in _OF_A_MODEL:
+        if options[key] is not None:
+            raise ConfigError(f"{key}= needs model=", remedy="A results file is scored as it is.")
+    predictions = Path(options["predictions"])
+    ground_truth = load_ground_truth(options["annotations"])
+    results = with_ids_of(ground_truth, read_results(predictions), predictions)
+    iou_types = options["iou_types"]
+    evaluator = CocoEvaluator(
+        ground_truth,
+        iou_types=iou_types_of(results, ground_truth) if iou_types == "auto" else iou_types,
+        max_detections=options["max_detections"],
+        threshold=options["threshold"],
+        backend=options["backend"],
+        operating_iou=options["operating_iou"],
+    )
+    evaluator.add_results(results, source=predictions)
+    del results  # the evaluator holds them in a tenth of the memory
+    return write_evaluation(
+        Path(options["output"]),
+        evaluator,
+        images_dir=_images_dir(options["images"]),
+        title=predictions.stem,
+        subtitle=f"compared with {Path(options['annotations']).name}",
+        provenance={"Predictions": str(predictions)},
+    )
+
+
+def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
+    annotations, images_dir = _split_paths(options["data"], options["split"])
+    # Only this route needs torch's models; scoring a results file should not wait for them.
+    from finemask.data.index import CocoIndex
+    from finemask.inference.predictor import choose_device
+    from finemask.model_file import find_model_file, load_model_file
+    from finemask.workflows.detect_split import detect_split
+    from finemask.workflows.detection_options import in_words, refinement, settings_in_use, with_options
+
+    device, refine = choose_device(options["device"]), refinement(options["refine"])
+    file = find_model_file(options["model"])
+    model, header = load_model_file(file)
+    model = with_options(model, header, options)
+    reading = ImageReading.of(options["data"]["image"], header.reading)
+    index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
+    ground_truth = load_ground_truth(annotations)
+    threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
+    iou_types = options["iou_types"]
+    evaluator = CocoEvaluator(
+        ground_truth,
+        index.category_ids,
+        iou_types=iou_types_of([], ground_truth) if iou_types == "auto" else iou_types,
+        max_detections=options["max_detections"],
+        threshold=threshold,
+        backend=options["backend"],
+        operating_iou=options["operating_iou"],
+    )
+    Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+    detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
+    return write_evaluation(
+        Path(options["output"]),
+        evaluator,
+        images_dir=_images_dir(options["images"]) or images_dir,
+        reading=reading,
+        title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
+        subtitle=f"{file.name} on {plural(len(index), 'image')}",
+        provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
+        | ({"Changed": changed} if (changed := in_words(options)) else {}),
+        settings=settings_in_use(header, options),
+    )
+
+
+def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
+    if data["root"] is None:
+        raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
+    if split not in _SPLITS:
+        raise ConfigError(f"there is no split {split!r}", remedy=f"Choose from: {', '.join(_SPLITS)}.")
+    if data[split] is None:
+        raise ConfigError(
+            f"data.{split} is not set",
+            remedy=f"Give the annotation file, relative to data.root: data.{split}=FILE.",
+        )
+    root = Path(data["root"])
+    return root / data[split], root / data["images"]
+
+
+def _images_dir(images: str | None) -> Path | None:
+    if images is None:
+        return None
+    if not Path(images).is_dir():
+        raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
+    return Path(images)
