@@ -47,10 +47,10 @@ def test_a_resumed_run_frees_the_same_parts_and_ends_with_the_same_weights(shape
     finished = train(small_run(shapes, tmp_path / "whole", *GRADUAL))
     expected = {0: {"stage3"}, 1: {"stage1", "stage2", "stage3"}, 2: {"stem", *(f"stage{k}" for k in range(4))}}
     assert Watched.seen == expected
-    log = (finished.model_file.parent / "train.log").read_text()
+    log = (finished.model_path.parent / "train.log").read_text()
     assert "epoch 3: the backbone's part stem is trained from now on" in log
     assert "Anchors, auto: " in log
-    assert set(read_header(finished.model_file).model["anchors"]) == {"_target_", "sizes", "aspect_ratios"}
+    assert set(read_header(finished.model_path).model["anchors"]) == {"_target_", "sizes", "aspect_ratios"}
 
     stop = "+callbacks.stop={_target_: run_cases.StopAt, epoch: 1, batch: 0}"
     assert train(small_run(shapes, tmp_path / "killed", *GRADUAL, stop)) is None
@@ -58,7 +58,7 @@ def test_a_resumed_run_frees_the_same_parts_and_ends_with_the_same_weights(shape
     resumed = train(small_run(shapes, tmp_path / "killed", *GRADUAL, "resume=auto"))
     assert Watched.seen == {epoch: expected[epoch] for epoch in (1, 2)}
     ends = [
-        torch.load(run.model_file.parent / "checkpoints" / "last.ckpt", weights_only=True)
+        torch.load(run.model_path.parent / "checkpoints" / "last.ckpt", weights_only=True)
         for run in (finished, resumed)
     ]
     different = [

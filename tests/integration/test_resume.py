@@ -94,10 +94,10 @@ def test_every_pair_of_saved_and_resumed(shapes, output, tmp_path, classes, mode
     before = everything_in(tmp_path)
     if classes in ("same", "reordered") and model == "same":
         finished = train(cfg)
-        assert finished.model_file.parent == run_of(output)
+        assert finished.model_path.parent == run_of(output)
         content = checkpoint_of(run_of(output))
         assert (content["class_names"], content["global_step"]) == (ORDER, 4)
-        names = {category.name: category.id for category in read_header(finished.model_file).categories}
+        names = {category.name: category.id for category in read_header(finished.model_path).categories}
         assert names == {name: 10 * k for k, name in enumerate(ORDER[:: -1 if classes == "reordered" else 1], start=1)}
         assert set(finished.metrics["per_class"]) == set(ORDER)
         return
@@ -267,7 +267,7 @@ def test_a_checkpoint_elsewhere_goes_on_in_a_new_run(shapes, output, tmp_path):
     old = run_of(output)
     before = everything_in(tmp_path / "elsewhere") | everything_in(old)
     finished = train(small_run(shapes, output, f"resume={elsewhere}", *LONGER))
-    assert finished.model_file.parent == run_of(output) != old
+    assert finished.model_path.parent == run_of(output) != old
     assert checkpoint_of(run_of(output))["global_step"] == 4
     assert everything_in(tmp_path / "elsewhere") | everything_in(old) == before
 
@@ -322,9 +322,9 @@ def test_where_no_links_can_be_made_the_newest_run_is_found_all_the_same(shapes,
         raise OSError("a required privilege is not held by the client")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    first = train(small_run(shapes, tmp_path, *QUICK)).model_file
+    first = train(small_run(shapes, tmp_path, *QUICK)).model_path
     assert not (tmp_path / "small" / "latest").exists()
-    resumed = train(small_run(shapes, tmp_path, *LONGER, "resume=auto")).model_file
+    resumed = train(small_run(shapes, tmp_path, *LONGER, "resume=auto")).model_path
     assert resumed == first
     for typed in ("small", "small/latest", "small/latest/model.safetensors"):
         assert load_model_file(tmp_path / typed)[1].sha256 == read_header(first).sha256
@@ -342,7 +342,7 @@ def test_two_runs_that_chose_one_folder_get_one_each(shapes, output, monkeypatch
 
     monkeypatch.setattr(training, "choose_run", taken)
     finished = train(small_run(shapes, output, *QUICK))
-    assert (finished.model_file.parent / "metrics.csv").is_file()
+    assert (finished.model_path.parent / "metrics.csv").is_file()
     empty = [path for path in (output / "small").iterdir() if not list(path.iterdir())]
     assert len(empty) == 1
 

@@ -117,7 +117,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(f
     assert (killed / "metrics.csv").is_file()
     assert not (killed / "metrics.json").exists()
     resumed = train(small_run(shapes, tmp_path, "resume=auto"))
-    assert resumed.model_file.parent == killed.resolve()
+    assert resumed.model_path.parent == killed.resolve()
     assert_same_weights(weights_of(finished[1]), weights_of(killed))
     with (killed / "metrics.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -136,8 +136,8 @@ def test_a_run_killed_in_its_first_epoch_can_go_on(finished, shapes, tmp_path):
 def test_two_runs_of_one_name_get_a_folder_each(shapes, tmp_path):
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
     first, second = (train(small_run(shapes, tmp_path, *short)) for _ in range(2))
-    assert first.model_file.parent != second.model_file.parent
-    assert (tmp_path / "small" / "latest").resolve() == second.model_file.parent
+    assert first.model_path.parent != second.model_file.parent
+    assert (tmp_path / "small" / "latest").resolve() == second.model_path.parent
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_named(shapes, tmp_path):

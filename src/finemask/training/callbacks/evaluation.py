@@ -40,6 +40,7 @@ class CocoEvaluation(pl.Callback):
 
     @evaluator.setter
     def evaluator(self, evaluator: CocoEvaluator) -> None:
+        """Takes its place whatever the split."""
         self._given = evaluator
 
     @property

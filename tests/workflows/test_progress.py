@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from finemask.verbs import progress
+from finemask.workflows import progress
 from finemask.workflows.progress import Progress
 
 
