@@ -136,7 +136,7 @@ def test_a_run_killed_in_its_first_epoch_can_go_on(finished, shapes, tmp_path):
 def test_two_runs_of_one_name_get_a_folder_each(shapes, tmp_path):
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
     first, second = (train(small_run(shapes, tmp_path, *short)) for _ in range(2))
-    assert first.model_path.parent != second.model_file.parent
+    assert first.model_path.parent != second.model_path.parent
     assert (tmp_path / "small" / "latest").resolve() == second.model_path.parent
 
 
