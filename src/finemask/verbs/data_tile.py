@@ -10,10 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.config import plain
 from finemask.datatools.tile.report import TileReport
 from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.machine.hardware import memory_gib
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.wording import percent, plural, word
 from finemask.workflows.progress import Progress
 
@@ -48,6 +50,7 @@ def main(cfg: DictConfig) -> int:
             settings,
             free_memory_bytes=free,
             progress=progress.update,
+            reading=ImageReading.of(plain(cfg.image)),
         )
     show(Console(), reports, settings, output)
     return 0

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiff_data import tiff_bytes
 
 from finemask.datatools.tile import images as tile_images
-from finemask.datatools.tile.images import PillowReader, VipsReader, open_image
-from finemask.errors import ConfigError, DataError, MissingExtraError
+from finemask.datatools.tile.images import PillowReader, VipsReader, WholeReader, open_image
+from finemask.errors import ConfigError, DataError, MissingExtraError, UndecidedImageError
 from finemask.ops.decode import decode_image
+from finemask.ops.image_reading import ImageReading
 
 HEIGHT, WIDTH = 70, 45
 WINDOWS = [(0, 0, 20, 20), (25, 0, 45, 20), (3, 10, 40, 41), (0, 50, 45, 70), (44, 69, 45, 70)]
@@ -79,7 +81,7 @@ def test_exif_orientation_is_applied_to_windows(tmp_path, orientation, annotated
 
 def test_a_rotated_file_is_left_to_pillow(tmp_path, monkeypatch):
     monkeypatch.setattr(tile_images, "find_spec", lambda name: object())
-    monkeypatch.setattr(VipsReader, "open", lambda path: pytest.fail("vips was asked"))
+    monkeypatch.setattr(VipsReader, "open", lambda path, reading: pytest.fail("vips was asked"))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(tmp_path / "photo.jpg", exif=exif)
@@ -126,7 +128,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name, reader):
 
 def test_what_is_no_image(tmp_path):
     (tmp_path / "a.png").write_text("text")
-    with pytest.raises(DataError, match=r"a\.png: the image cannot be read"):
+    with pytest.raises(DataError, match=r"a\.png: not an image in a format that can be read"):
         open_image(tmp_path / "a.png", (3, 3))
     with pytest.raises(DataError, match="there is no such image"):
         open_image(tmp_path / "b.png", (3, 3))
@@ -157,7 +159,7 @@ def test_without_pyvips_large_images_ask_for_it_only_when_they_must(tmp_path, mo
 
 def test_what_no_reader_can_stream_and_no_memory_can_hold(tmp_path, monkeypatch):
     monkeypatch.setattr(tile_images, "find_spec", lambda name: object())
-    monkeypatch.setattr(VipsReader, "open", lambda path: None)
+    monkeypatch.setattr(VipsReader, "open", lambda path, reading: None)
     Image.new("CMYK", (45, 70)).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="libvips cannot read it by strips"):
         open_image(tmp_path / "a.jpg", (70, 45), "vips", free_memory_bytes=100)
@@ -214,4 +216,36 @@ class TestVips:
     def test_what_it_reads_otherwise_than_pillow_is_left_to_pillow(self, tmp_path, name):
         images()[name].save(tmp_path / name)
         with open_image(tmp_path / name, (HEIGHT, WIDTH), "vips") as image:
-            assert isinstance(image, PillowReader)
+            assert isinstance(image, PillowReader | WholeReader)
+
+    def test_sixteen_bits_that_would_be_black_are_refused_and_a_chosen_range_is_kept(self, tmp_path):
+        path = tmp_path / "a.png"
+        Image.fromarray(noise(HEIGHT, WIDTH, high=1024, dtype=np.uint16)).save(path)
+        with pytest.raises(UndecidedImageError, match="10 bits"):
+            open_image(path, (HEIGHT, WIDTH), "vips")
+        reading = ImageReading(range=(0, 1023))
+        with open_image(path, (HEIGHT, WIDTH), "vips", reading=reading) as image:
+            assert isinstance(image, VipsReader)
+            found = image.read((0, 0, WIDTH, HEIGHT))
+        assert np.array_equal(found, decode_image(path, None, reading))
+
+
+def test_a_dark_corner_of_sixteen_bits_is_no_image_scaled_wrongly(tmp_path):
+    values = noise(HEIGHT, WIDTH, high=65536, dtype=np.uint16)
+    values[:10, :10] = 700
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        with open_image(tmp_path / name, (HEIGHT, WIDTH), "pillow") as image:
+            assert image.read((0, 0, 10, 10)).max() == 3
+            assert np.array_equal(image.read((0, 0, WIDTH, HEIGHT)), decode_image(tmp_path / name))
+
+
+def test_windows_of_a_chosen_page_and_channels(tmp_path):
+    values = noise(HEIGHT, WIDTH, 5, high=1024, dtype=np.uint16)
+    (tmp_path / "a.tif").write_bytes(tiff_bytes(values // 2, values))
+    reading = ImageReading(page=1, range=(0, 1023), channels=(4, 2, 0))
+    with open_image(tmp_path / "a.tif", (HEIGHT, WIDTH), reading=reading) as image:
+        found = image.read((3, 4, 20, 30))
+    assert np.array_equal(found, decode_image(tmp_path / "a.tif", None, reading)[4:30, 3:20])
+    with pytest.raises(DataError, match="2 pages"), open_image(tmp_path / "a.tif", (HEIGHT, WIDTH)) as image:
+        image.read((0, 0, 5, 5))

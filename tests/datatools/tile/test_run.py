@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
+from tiff_data import tiff_bytes
 
 from finemask.data.index import CocoIndex
 from finemask.datatools.coco_file import load_coco
@@ -19,6 +20,7 @@ from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.errors import ConfigError, DataError
 from finemask.ops.decode import decode_image
+from finemask.ops.image_reading import ImageReading
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_from_segmentation, rle_to_mask
 from finemask.ops.tiles import tile_windows
 from finemask.types import CocoResult
@@ -498,3 +500,23 @@ def test_real_nuclei(shared_dir, tmp_path):
         crop = full[place["y0"] : place["y0"] + 100, place["x0"] : place["x0"] + 100]
         assert annotation["segmentation"] == crop_to_rle(crop, 0, 0, 100, 100)
     assert {a["tile_of"]["annotation_id"] for a in tiles["annotations"] if not a["iscrowd"]} == set(masks)
+
+
+def test_what_was_chosen_of_the_images_is_in_the_tiles_and_need_not_be_chosen_again(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[5:20, 5:20] = 1
+    source = one_image(tmp_path / "source", (40, 40), [mask])
+    values = np.arange(1600, dtype=np.uint16).reshape(40, 40)
+    (source / "images/a.png").write_bytes(tiff_bytes(values * 0, values))
+    reading = ImageReading(page=1, range=(0, 1599))
+    expected = decode_image(source / "images/a.png", None, reading)
+    for size in (64, 32):
+        output = tmp_path / f"tiles_{size}"
+        paths, keys = [source / "annotations/train.json"], TileSettings(size=size)
+        tile_files(paths, [source / "images"], output, keys, reading=reading)
+        index = CocoIndex.read(output / "annotations/train.json", output / "images")
+        assert len(index) == (1 if size == 64 else 4)
+        for i, entry in enumerate(load_coco(index.annotations_path)["images"]):
+            x0, y0 = entry["tile_of"]["x0"], entry["tile_of"]["y0"]
+            height, width = index.size_hw(i)
+            assert np.array_equal(index.read_image(i), expected[y0 : y0 + height, x0 : x0 + width])

@@ -6,6 +6,7 @@ the image is never there twice. libvips, an optional extra, decodes strip by str
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
 from finemask.ops.decode import decode_image
+from finemask.ops.image_kinds import is_plain, stored_size
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
 Reader: TypeAlias = Literal["auto", "pillow", "vips"]
 Window: TypeAlias = tuple[int, int, int, int]
@@ -56,7 +59,11 @@ class WindowReader(Protocol):
 
 
 def open_image(
-    path: Path, size_hw: tuple[int, int], reader: Reader = "auto", free_memory_bytes: float | None = None
+    path: Path,
+    size_hw: tuple[int, int],
+    reader: Reader = "auto",
+    free_memory_bytes: float | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
 ) -> WindowReader:
     """Opens an image and reads no more than its header.
 
@@ -66,6 +73,7 @@ def open_image(
             ``decode_image``.
         reader: ``pillow``; ``vips``; or ``auto``: vips where it is installed and the image has ``LARGE_PX`` or more.
         free_memory_bytes: what an image may take; unlimited if None.
+        reading: page, range and channels of files that hold more than one 8-bit picture.
 
     Raises:
         DataError: it cannot be read, or has another size than ``size_hw``.
@@ -73,14 +81,14 @@ def open_image(
     """
     if reader not in get_args(Reader):
         raise ConfigError(f"reader={reader} is not known", remedy="There is: reader=auto, pillow or vips.")
-    pillow = PillowReader(path, size_hw)
+    pillow = PillowReader(path, size_hw) if _is_plain(path, reading) else WholeReader(path, size_hw, reading)
     pixels = size_hw[0] * size_hw[1]
     installed = find_spec("pyvips") is not None
     size = f"{path.name}, {size_hw[1]} × {size_hw[0]} px,"
     if reader == "vips" or (reader == "auto" and pixels >= LARGE_PX and installed):
         if not installed:
             raise MissingExtraError("pyvips", "large", needed_for="reader=vips")
-        vips = None if pillow.is_rotated else VipsReader.open(path)
+        vips = None if pillow.is_rotated else VipsReader.open(path, reading)
         if vips is not None:
             pillow.close()
             return vips
@@ -112,16 +120,11 @@ class PillowReader:
         with _readable(path):
             orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         raw_hw = (self._image.height, self._image.width)
-        upright_hw = raw_hw[::-1] if orientation in (5, 6, 7, 8) else raw_hw
-        if tuple(size_hw) not in (upright_hw, raw_hw):
+        try:
+            self._orientation = _orientation_to_undo(path, raw_hw, orientation, size_hw)
+        except DataError:
             self.close()
-            raise DataError(
-                f"the image is {upright_hw[1]} × {upright_hw[0]} px, its annotations say {size_hw[1]} × {size_hw[0]} "
-                "(width × height)",
-                where=path,
-                remedy="finemask data check finds out which of the two is wrong",
-            )
-        self._orientation = orientation if orientation in _TRANSPOSED and tuple(size_hw) == upright_hw else 1
+            raise
 
     @property
     def is_rotated(self) -> bool:
@@ -150,26 +153,70 @@ class PillowReader:
         self.close()
 
 
+class WholeReader:
+    """Decodes a file that is more than one 8-bit picture, when the first window is asked for.
+
+    Its values are judged as a whole: a dark corner of 16 bits is no image that was scaled wrongly.
+
+    Args:
+        path: the file.
+        size_hw: as in ``open_image``.
+        reading: as in ``open_image``.
+
+    Raises:
+        DataError: it cannot be read, or has another size than ``size_hw``.
+    """
+
+    def __init__(self, path: Path, size_hw: tuple[int, int], reading: ImageReading) -> None:
+        self._path, self._size_hw, self._reading = path, size_hw, reading
+        self._pixels: NDArray[np.uint8] | None = None
+        with _readable(path), _any_size():
+            raw_hw, orientation = stored_size(path)
+        self.is_rotated = _orientation_to_undo(path, raw_hw, orientation, size_hw) != 1
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """RGB, uint8 [h, w, 3]; any window, in any order."""
+        if self._pixels is None:
+            with _readable(self._path), _any_size():
+                self._pixels = decode_image(self._path, self._size_hw, self._reading)
+        x0, y0, x1, y1 = window
+        return np.ascontiguousarray(self._pixels[y0:y1, x0:x1])
+
+    def close(self) -> None:
+        """Frees the pixels."""
+        self._pixels = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class VipsReader:
     """Reads a file strip by strip through libvips and holds the rows of one window.
 
     Args:
         path: the file.
         image: a ``pyvips.Image`` opened for sequential access.
+        reading: as in ``open_image``, with a range that is decided.
     """
 
-    def __init__(self, path: Path, image: Any) -> None:
-        self._path, self._image = path, image
+    def __init__(self, path: Path, image: Any, reading: ImageReading) -> None:
+        self._path, self._image, self._reading = path, image, reading
         self._region = import_module("pyvips").Region.new(image)
         self._rows = np.empty((0, image.width, 3), dtype=np.uint8)
         self._top = self._bottom = 0
 
     @classmethod
-    def open(cls, path: Path) -> Self | None:
-        """None for what only Pillow reads as ``decode_image`` does: CMYK, floats, more than four channels, ….
+    def open(cls, path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> Self | None:
+        """None for what only ``decode_image`` reads as it does: CMYK, floats, chosen channels, several pages, ….
 
         Raises:
             DataError: the file cannot be read.
+            UndecidedImageError: its values are nearly black; they are looked through once for this.
         """
         pyvips = import_module("pyvips")
         try:
@@ -178,7 +225,18 @@ class VipsReader:
             return None
         colour = image.interpretation in ("srgb", "rgb", "rgb16") and image.bands in (3, 4)
         grey = image.interpretation in ("b-w", "grey16") and image.bands in (1, 2)
-        return cls(path, image) if (colour or grey) and image.format in ("uchar", "ushort") else None
+        several = image.get_typeof("n-pages") != 0 and image.get("n-pages") > 1
+        if not (colour or grey) or several or reading.page or reading.channels is not None:
+            return None
+        if image.format == "uchar":
+            return cls(path, image, reading)
+        if image.format != "ushort" or reading.range == "image":
+            return None
+        if reading.range == "auto":
+            greatest = np.full((1, 1, 3 if colour else 1), _greatest(path, image.bands), dtype=np.uint16)
+            to_uint8(greatest, reading, str(path))
+            reading = replace(reading, range="full")
+        return cls(path, image, reading)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """RGB, uint8 [h, w, 3].
@@ -210,9 +268,7 @@ class VipsReader:
         values: NDArray[Any] = np.frombuffer(data, np.uint8 if self._image.format == "uchar" else np.uint16)
         values = values.reshape(stop - start, self._image.width, self._image.bands)
         values = values[:, :, :3] if self._image.bands > 2 else values[:, :, :1]  # alpha is dropped
-        if values.dtype == np.uint16:  # as decode_image: grey is divided by 257, Pillow gives the high byte of colours
-            values = values >> 8 if self._image.bands > 1 else (values.astype(np.uint32) + 128) // 257
-        self._rows[start - top : stop - top] = values
+        self._rows[start - top : stop - top] = to_uint8(values, self._reading, str(self._path))
 
     def __enter__(self) -> Self:
         return self
@@ -223,6 +279,26 @@ class VipsReader:
         self._rows, self._region, self._image = self._rows[:0], None, None
 
 
+def _is_plain(path: Path, reading: ImageReading) -> bool:
+    try:
+        with _any_size(), Image.open(path) as image:
+            return is_plain(image) and not reading.page and reading.channels is None
+    except UnidentifiedImageError:
+        return False  # whoever reads it says what it is
+    except OSError:
+        return True
+
+
+def _greatest(path: Path, bands: int) -> int:
+    """The greatest value of a file, alpha apart."""
+    pyvips = import_module("pyvips")
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        return int((image.extract_band(0, n=3) if bands > 2 else image.extract_band(0)).max())
+    except pyvips.Error as error:
+        raise DataError(f"the image cannot be read ({error})", where=path, remedy=_REMEDY) from None
+
+
 def _raw_window(window: Window, orientation: int, height: int, width: int) -> Window:
     """Where the pixels of an upright image of [height, width] lie in the file, by its EXIF orientation."""
     x0, y0, x1, y1 = window
@@ -231,6 +307,23 @@ def _raw_window(window: Window, orientation: int, height: int, width: int) -> Wi
     if orientation in (3, 4, 7, 8):
         y0, y1 = height - y1, height - y0
     return (y0, x0, y1, x1) if orientation in (5, 6, 7, 8) else (x0, y0, x1, y1)
+
+
+def _orientation_to_undo(path: Path, raw_hw: tuple[int, int], orientation: int, size_hw: tuple[int, int]) -> int:
+    """The EXIF orientation, or 1 where the annotations were made on the stored pixels.
+
+    Raises:
+        DataError: the image has another size than the annotations state.
+    """
+    upright_hw = raw_hw[::-1] if orientation in (5, 6, 7, 8) else raw_hw
+    if tuple(size_hw) not in (upright_hw, raw_hw):
+        raise DataError(
+            f"the image is {upright_hw[1]} × {upright_hw[0]} px, its annotations say {size_hw[1]} × {size_hw[0]} "
+            "(width × height)",
+            where=path,
+            remedy="finemask data check finds out which of the two is wrong",
+        )
+    return orientation if orientation in _TRANSPOSED and tuple(size_hw) == upright_hw else 1
 
 
 @contextmanager
@@ -251,6 +344,8 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(error.what, where=path, remedy=error.remedy) from error
+    except UnidentifiedImageError:
+        raise DataError("not an image in a format that can be read", where=path, remedy=_REMEDY) from None
     except MemoryError:
         raise DataError(
             "the image does not fit into the memory",

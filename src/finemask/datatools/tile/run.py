@@ -27,6 +27,7 @@ from finemask.datatools.tile.report import ClassCount, TileReport
 from finemask.datatools.tile.settings import Slivers, TileFormat, TileSettings
 from finemask.datatools.tile.source import SourceEntries, read_source_entries
 from finemask.errors import ConfigError, DataError
+from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.tiles import tile_windows
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -43,6 +44,7 @@ def tile_files(
     settings: TileSettings,
     *,
     free_memory_bytes: float | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
     progress: Progress | None = None,
 ) -> list[TileReport]:
     """Tiles datasets into one folder: ``images/<split>/…`` and ``annotations/<split>.json``.
@@ -56,6 +58,7 @@ def tile_files(
         output: folder; made if it is not there. Tiles of an earlier run are replaced.
         settings: how to cut.
         free_memory_bytes: what a decoded image may take; unlimited if None.
+        reading: page, range and channels of the images; tiles are 8-bit pictures.
         progress: told about every tile.
 
     Returns:
@@ -74,7 +77,10 @@ def tile_files(
     names = split_names(annotations)
     earlier = [earlier_tiles(output, name) for name in names]
     folders = list(images_dirs) * (len(annotations) if len(images_dirs) == 1 else 1)
-    indices = [CocoIndex.read(Path(path), Path(folder)) for path, folder in zip(annotations, folders, strict=True)]
+    indices = [
+        CocoIndex.read(Path(path), Path(folder), reading=reading)
+        for path, folder in zip(annotations, folders, strict=True)
+    ]
     total = sum(len(_windows(index, i, settings)) for index in indices for i in range(len(index)))
     cutter = _Cutter(output, settings, free_memory_bytes, progress, total)
     reports = []
@@ -145,12 +151,19 @@ class _Cutter:
         suffix = _suffix(source.path, settings.format)
         digits = len(str(int(windows.max())))
         with self._open(source, is_whole) as reader:
+            # a copy is read as all tiles are, unless something was chosen that training is not to choose again
+            copied = is_whole and (
+                source.reading == AS_THE_FILE_SAYS
+                or (isinstance(reader, PillowReader) and source.reading.channels is None)
+            )
+            if is_whole:
+                suffix = source.path.suffix if copied else ".png"
             for tile, (x0, y0, x1, y1) in enumerate(windows.tolist()):
                 if chosen[tile]:
-                    ending = source.path.suffix if is_whole else f"_x{x0:0{digits}}_y{y0:0{digits}}{suffix}"
+                    ending = suffix if is_whole else f"_x{x0:0{digits}}_y{y0:0{digits}}{suffix}"
                     file_name = names.take(source.base, ending)
                     target = self._output / "images" / file_name
-                    if is_whole:
+                    if copied:
                         copy_whole(source.path, target)
                     else:
                         write_tile(target, reader.read((x0, y0, x1, y1)), settings.quality)
@@ -162,9 +175,10 @@ class _Cutter:
                     self._progress(self._done, self._total)
 
     def _open(self, source: "_Source", is_whole: bool) -> WindowReader:
-        if is_whole:
-            return PillowReader(source.path, source.size_hw)  # only looks whether it is there and has the right size
-        return open_image(source.path, source.size_hw, self._settings.reader, self._free_memory_bytes)
+        if is_whole:  # which only looks whether it is there and has the right size
+            return open_image(source.path, source.size_hw, "pillow", reading=source.reading)
+        reader, memory = self._settings.reader, self._free_memory_bytes
+        return open_image(source.path, source.size_hw, reader, memory, source.reading)
 
 
 class _Source:
@@ -176,6 +190,7 @@ class _Source:
         self._instances = index.instances(i)
         self.path = index.image_path(i)
         self.size_hw = index.size_hw(i)
+        self.reading = index.reading
         self.base = f"{split}/{file_name.removesuffix(self.path.suffix)}"
 
     def image(self, file_name: str, window: tuple[int, int, int, int]) -> dict[str, Any]:
