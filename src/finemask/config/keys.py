@@ -24,6 +24,12 @@ _SPLITS: Table = {
     "val": "null | path!",
     "test": "null | path!",
     "images": "path!",
+    "image": "keys",
+}
+_IMAGE: Table = {
+    "page": "null | 0..!",
+    "range": "null | auto | full | image | [number]2!",
+    "channels": "null | 0.. | [0..]1 | [0..]3!",
 }
 _TRAIN: Table = {
     "name": "text!",
@@ -86,6 +92,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "model": "path!",
             "source": "path | [path]!",
             "annotations": "null | path!",
+            "image": "keys!",
             "output": "path!",
             "save": "path | [path]!",
             "threshold": "auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!",
@@ -133,6 +140,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "remove": "flag!",
             "crowds": "keep | objects | all!",
             "boxes": "keep | rectangle | drop!",
+            "image": "keys!",
             "open_images": "flag!",
             "min_size": "32..16384!",
             "max_size": "32..16384!",
@@ -183,6 +191,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "annotations": "path!",
             "images": "null | path!",
             "output": "path!",
+            "image": "keys!",
             "sample": "null | 1..!",
             "model": "keys!",
         }
@@ -219,6 +228,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "images": "path | [path]!",
             "output": "path!",
             "size": "16..65535!",
+            "image": "keys!",
             "overlap": "0.0..0.9!",
             "min_visible": "0.0..1.0!",
             "slivers": "ignore | drop!",

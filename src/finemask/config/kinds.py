@@ -10,6 +10,7 @@ The tables ``keys`` and ``part_keys`` beside this file are written in it. A kind
     device          auto, cpu, cuda, cuda:1, mps        [KIND]*     a list that may be empty
     duration        DD:HH:MM:SS                         [KIND]3     a list of three
     keys            a section with keys of its own      any         whatever the part called makes of it
+    number          any number that is finite
     scores          {NAME: a number from 0 to 1}
 
 Nothing heavy is imported, so that a value that can never work is refused at once.
@@ -157,6 +158,7 @@ _NAMED: dict[str, tuple[Fits, str]] = {
     "null": (lambda value: value is None, "null"),
     "any": (lambda value: True, "anything"),
     "flag": (lambda value: isinstance(value, bool), "true or false"),
+    "number": (lambda value: _is_whole(value) or (isinstance(value, float) and math.isfinite(value)), "a number"),
     "text": (_is_text, "text"),
     "path": (_is_text, "a path"),
     "pattern": (_is_pattern, "a regular expression"),

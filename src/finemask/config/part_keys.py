@@ -28,6 +28,7 @@ PARTS: dict[str, Table] = {
         "val": "null | path!",
         "test": "null | path",
         "images": "path!",
+        "image": "null | keys",
         "batch_size": "1..1000000",
         "eval_batch_size": "null | 1..1000000",
         "num_workers": "auto | 0..1024",

@@ -71,7 +71,7 @@ def test_errors_are_one_paragraph(tmp_path, printed) -> None:
     write_image(tmp_path / "in/a.jpg", 4, 4)
     code, _, err = printed(f"source={tmp_path}/in", f"output={tmp_path}/out", "format=kitti")
     assert code == 2
-    assert "There is: auto, coco, yolo" in err
+    assert "It is auto, coco, yolo" in err
     assert not (tmp_path / "out").exists()
 
 
