@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import finemask
+from finemask.data.shapes import draw_shapes
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -24,3 +26,31 @@ def test_a_model_file_of_0_1_finds_what_it_found_then() -> None:
     )
     np.testing.assert_allclose(found.scores[:3], [0.191386, 0.189315, 0.188778], atol=1e-5)
     assert found.labels[:3].tolist() == [2, 2, 2]
+
+
+def test_a_checkpoint_of_0_1_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run of its own, since it lies outside one; what it did not keep cannot be compared."""
+    monkeypatch.chdir(tmp_path)
+    draw_shapes(Path("shapes"), images=6, size=64, seed=1)
+    parts = [
+        "model/box_loss=giou",
+        "model/class_loss=focal",
+        "model/mask_loss=edge",
+        "model/sampler=ohem",
+        "model/suppression=soft_gaussian",
+        "model/mask_predictor=mask_iou",
+        "model.backbone.channels=[8,8,8,8]",
+        "model.backbone.out_channels=8",
+        "model.box_head.representation_size=16",
+        "model.mask_head.channels=[8]",
+    ]
+    checkpoint = FIXTURES / "last_0_1.ckpt"
+
+    # 0.1 trained with SGD and batches of 2, which are not what model=tiny brings today
+    typed = ["model=tiny", "preset=standard", *parts, "trainer.max_epochs=2", "data.num_workers=0"]
+    run = finemask.train("shapes", [*typed, f"resume='{checkpoint}'"])
+
+    assert run is not None
+    assert "resumed from last_0_1.ckpt" in (run.model_path.parent / "train.log").read_text()
+    with pytest.raises(finemask.FinemaskError, match="does not hold the configuration"):
+        finemask.MaskRCNNModule.load_from_checkpoint(checkpoint)
