@@ -244,11 +244,6 @@ VERBS: dict[str, dict[str, Table]] = {
 # Sections that are the same in every verb that has them.
 CHANNELS = "1..16384"
 SHARE = "0.0..1.0"
-_IMAGE: Table = {
-    "page": "null | 0..",
-    "range": "null | auto | full | image | [-1000000000.0..1000000000.0]2",
-    "channels": "null | [0..]",
-}
 SECTIONS: dict[str, Table] = {
     "image": _IMAGE,
     "data.image": _IMAGE,
