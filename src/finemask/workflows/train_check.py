@@ -43,7 +43,8 @@ def check_data(cfg: DictConfig) -> None:
             raise DataError(
                 "there is no such folder of images" if key == "images" else "there is no such COCO annotation file",
                 where=path,
-                remedy=f"It is data.{key}={data[key]} in data.root={root}: give another data.{key}=.",
+                remedy=f"It is data.{key}={data[key]} in data.root={root}: give another data.{key}="
+                + (_divided(train, images_dir, root) if key == "val" else "."),
             )
     problems = check_before_training(
         train,
@@ -68,6 +69,15 @@ def check_data(cfg: DictConfig) -> None:
     if any(problem.needs for problem in problems):
         files = [path for path in (train, val) if path is not None]
         console.print(Text(_command(files, images_dir, problems)), soft_wrap=True)
+
+
+def _divided(train: Path, images_dir: Path, root: Path) -> str:
+    """How to come by validation images where all of them are in one file."""
+    words = [f"annotations={train}", f"images={images_dir}", f"output={root / 'splits'}"]
+    return (
+        f", or divide the training images: {shlex.join(['finemask', 'data', 'split', *words])}, and train with "
+        "data.train=splits/train.json data.val=splits/val.json."
+    )
 
 
 def _training_to_come(model: dict[str, Any]) -> dict[str, Any]:
