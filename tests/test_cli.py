@@ -526,3 +526,13 @@ def test_a_comment_that_goes_on_in_the_next_line_is_no_key(capsys: pytest.Captur
     keys = [line.split("=")[0].strip() for line in lines[lines.index("keys:") + 1 :] if re.match(r"  \w", line)]
     assert "data" not in [key.split()[0] for key in keys]
     assert "judge what they did not see" in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize(
+    ("remedy", "lines"), [("word " * 40, 3), ("To repair: finemask data check " + "word " * 40, 1)]
+)
+def test_on_a_terminal_a_paragraph_is_wrapped_and_a_command_can_be_pasted(monkeypatch, capsys, remedy, lines):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_error(f"something is wrong. {remedy}")
+    assert capsys.readouterr().err.rstrip("\n").count("\n") == lines - 1

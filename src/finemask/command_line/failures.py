@@ -84,9 +84,12 @@ def _place_of(module: str) -> str | None:
 
 
 def print_error(message: str) -> None:
-    """Prints ``error: …``: one line into a file or pipe, a wrapped paragraph on a terminal."""
+    """Prints ``error: …``: one line into a file or pipe, a wrapped paragraph on a terminal.
+
+    The terminal itself breaks what holds a command: with line ends of ours in it, it could not be pasted.
+    """
     text = "error: " + " ".join(message.split())
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and "finemask " not in text:
         text = textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
     print(text, file=sys.stderr)
 
