@@ -129,6 +129,7 @@ def test_frameworks_stay_where_they_belong(path: Path) -> None:
         assert not roots & {"pytorch_lightning", "lightning"}
     if place not in ("cli.py", "training/run.py") and not place.startswith(("config/", "verbs/")):
         assert "hydra" not in roots
+    assert [name for name, _ in imported(path) if name.startswith("hydra._")] == [], "Hydra's private modules"
     if place.startswith("evaluation/"):
         assert not roots & {"torchvision"}, "a results file is scored without a model"
     late = {name.split(".")[0] for name, node in imported(path) if node in at_import_time(path)}

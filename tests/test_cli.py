@@ -199,13 +199,12 @@ def test_config_dir_and_name_reach_composition(verb: list[DictConfig], tmp_path:
     assert verb == [{"json": True}]
 
 
-def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("destination", ["it's here/été (1).yaml", "C:\\mine\\", "a,b", "[x"])
+def test_bare_words_fill_the_keys_of_config(monkeypatch: pytest.MonkeyPatch, destination: str) -> None:
     seen: list[DictConfig] = []
     monkeypatch.setitem(sys.modules, "finemask.verbs.config", SimpleNamespace(main=lambda cfg: seen.append(cfg) or 0))
-    assert cli.main(["config", "copy", "experiment/quickstart", "it's here/été (1).yaml"]) == 0
-    assert seen == [
-        {"action": "copy", "name": "experiment/quickstart", "config_dir": None, "destination": "it's here/été (1).yaml"}
-    ]
+    assert cli.main(["config", "copy", "experiment/quickstart", destination]) == 0
+    assert seen == [{"action": "copy", "name": "experiment/quickstart", "config_dir": None, "destination": destination}]
 
 
 @pytest.mark.parametrize(

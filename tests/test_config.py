@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+import hydra
 import hydra.utils
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 from finemask.cli import VERBS
 from finemask.config import compose, config_dir, expand_sweeps, kinds, nearest, plain
 from finemask.config import files as config_files
-from finemask.config.overrides import parse_override
+from finemask.config.overrides import parse_override, quoted
 from finemask.errors import ConfigError
 
 TREE = {
@@ -191,7 +192,32 @@ def test_a_users_folder_adds_options_and_comes_before_the_shipped(tree: Path, tm
         compose("predict", config_dir=tmp_path / "nowhere")
 
 
+def test_a_users_primary_configuration_comes_before_the_shipped_and_may_name_further_folders(
+    tree: Path, tmp_path: Path
+) -> None:
+    third = write_tree(tmp_path / "third", {"model/big.yaml": "late: 1\n", "model/loss/own.yaml": "weight: 3.0\n"})
+    primary = f"""
+        hydra: {{searchpath: ['{third}']}}
+        defaults:
+          - model: big
+          - override model/loss: own
+          - _self_
+        name: theirs
+        """
+    own = write_tree(tmp_path / "their own, été", {"train.yaml": primary})
+    assert plain(compose("train", config_dir=own)) == {
+        "model": {"backbone": {"name": "deep"}, "loss": {"weight": 3.0}},
+        "name": "theirs",
+    }, "the shipped big, and the loss of the third folder"
+    assert compose("train", ["data.root=d"]).name == "default", "their folder is searched when it is given, only"
+
+
 def test_composing_leaves_hydra_as_it_found_it(tree: Path) -> None:
+    with hydra.initialize_config_dir(str(tree), version_base="1.3"):
+        theirs = GlobalHydra.instance().hydra
+        compose("train", ["data.root=d"], config_dir=tree)
+        assert GlobalHydra.instance().hydra is theirs
+        assert "shipped" in hydra.compose("data_synth", return_hydra_config=True).hydra.runtime.config_sources[1].path
     GlobalHydra.instance().clear()
     compose("train", ["data.root=d"])
     assert not GlobalHydra.instance().is_initialized()
@@ -205,6 +231,11 @@ def test_a_value_outside_the_grammar_is_taken_literally(value: str) -> None:
     override = parse_override(f"data.root={value}")
     assert override.value() == value
     assert parse_override(str(override.input_line)).value() == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+def test_a_quoted_value_arrives_as_it_was(value: str) -> None:
+    assert parse_override(f"data.root={quoted(value)}").value() == value
 
 
 @pytest.mark.parametrize(

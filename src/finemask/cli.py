@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finemask.command_line.failures import explain, own_modules
-from finemask.config.files import search_path
-from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
+from finemask.config import plain, search_path
+from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, did_you_mean, meant
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
 
 if TYPE_CHECKING:
@@ -125,9 +125,10 @@ def _run(words: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from finemask.config import compose
+    from finemask.config.overrides import quoted
 
     if request.verb == "config" and request.config_dir:
-        request.overrides.append(f"config_dir={_literal(request.config_dir)}")
+        request.overrides.append(f"config_dir={quoted(request.config_dir)}")
     cfg = compose(
         request.verb,
         request.overrides,
@@ -152,8 +153,6 @@ def _run(words: list[str]) -> int:
 
 def _refuse_missing_root(cfg: DictConfig) -> None:
     """Seconds of imports are not waited for to hear of a folder that is not there; ``prepare`` may make it."""
-    from finemask.config import plain
-
     values = plain(cfg)
     root = values["data"].get("root") if isinstance(values.get("data"), dict) else None
     if isinstance(root, str) and values.get("prepare") is None and not Path(root).is_dir():
@@ -219,7 +218,9 @@ def _read(words: list[str]) -> Request:
         elif word.startswith("-"):
             raise _unknown_flag(verb, word, rest)
         elif positions and "=" not in word and not word.startswith("~"):
-            request.overrides.append(f"{positions.pop(0)}={_literal(word)}")
+            from finemask.config.overrides import quoted
+
+            request.overrides.append(f"{positions.pop(0)}={quoted(word)}")
         else:
             request.overrides.append(word)
     if request.resolve and not request.show_config:
@@ -241,20 +242,17 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:count])
         if name in VERBS:
             return name, words[count:]
-    from difflib import get_close_matches
-
     family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
     if family:
         typed = " ".join(words[:2])
-        close = get_close_matches(typed, family, n=1)
-        hint = f"Did you mean finemask {close[0]}? " if close else ""
+        hint = did_you_mean(typed, family, "finemask {}")
         raise FinemaskError(
             f"'{typed}' is not a verb", remedy=f"{hint}There is: finemask {', finemask '.join(family)}."
         )
     if words[0] in MISSING_VERBS:
         raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{MISSING_VERBS[words[0]]}.")
-    close = [OTHER_VERBS[words[0]]] if words[0] in OTHER_VERBS else get_close_matches(words[0], VERBS, n=1)
-    hint = f"Did you mean finemask {close[0]}? " if close else ""
+    other = OTHER_VERBS.get(words[0])
+    hint = f"Did you mean finemask {other}? " if other else did_you_mean(words[0], VERBS, "finemask {}")
     raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{hint}finemask --help lists them.")
 
 
@@ -265,20 +263,13 @@ def _value_of(flag: str, rest: list[str]) -> str:
 
 
 def _unknown_flag(verb: str, word: str, rest: list[str]) -> ConfigError:
-    from difflib import get_close_matches
-
     known = ["--help", "--cfg", "--resolve", "--config-dir", "--config-name", "--multirun"]
     flag, equals, value = word.partition("=")
     if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
         value = rest[0]
     if found := meant(verb, flag, value or "true"):
         return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes. {found}")
-    if close := get_close_matches(flag, known, n=1):
-        return ConfigError(f"unknown flag {word}", remedy=f"Did you mean {close[0]}?")
+    if hint := did_you_mean(flag, known):
+        return ConfigError(f"unknown flag {word}", remedy=hint.strip())
     example = f"{flag.lstrip('-').replace('-', '_')}={value or '…'}"
     return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes: {example}")
-
-
-def _literal(word: str) -> str:
-    """A bare word as a quoted value, so that no character of a path means anything to the grammar."""
-    return "'" + word.replace("'", "\\'") + "'"

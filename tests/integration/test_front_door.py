@@ -148,6 +148,14 @@ def test_the_verbs_are_functions(shapes: Path, tmp_path: Path, monkeypatch: pyte
         finemask.evaluate()
 
 
+def test_a_path_from_python_arrives_as_it_is(tmp_path: Path) -> None:
+    """Windows parts folders with backslashes; Hydra's grammar has a meaning for some."""
+    missing = str(tmp_path / "it's\\here.json")
+    with pytest.raises(finemask.FinemaskError) as caught:
+        finemask.evaluate(predictions=missing, annotations=missing)
+    assert missing in str(caught.value)
+
+
 def test_everything_offered_is_there_and_the_import_is_instant() -> None:
     assert all(getattr(finemask, name) is not None for name in finemask.__all__)
     assert set(finemask.__all__) <= set(dir(finemask))

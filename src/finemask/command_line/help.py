@@ -26,15 +26,13 @@ def overview(verbs: Mapping[str, str], version: str) -> str:
         verbs: name of the verb to what it does.
         version: of finemask.
     """
-    width = max(map(len, verbs)) + 2
-    listed = [f"  {name:<{width}}{summary}" for name, summary in verbs.items()]
     return "\n".join(
         [
             f"finemask {version}: fine-tune Mask R-CNN on your own labelled images",
             "",
             "usage: finemask VERB key=value …",
             "",
-            *listed,
+            *_listed(verbs),
             "",
             "finemask VERB --help lists the keys of a verb. To see it all at work, type:",
             "finemask train experiment=quickstart",
@@ -49,10 +47,13 @@ def family_page(family: str, verbs: Mapping[str, str]) -> str:
         family: the first word of their names.
         verbs: name of the verb to what it does.
     """
-    width = max(map(len, verbs)) + 2
-    listed = [f"  {name:<{width}}{summary}" for name, summary in verbs.items()]
     usage = f"usage: finemask {family} VERB key=value …"
-    return "\n".join([usage, "", *listed, "", f"finemask {family} VERB --help lists the keys of a verb."])
+    return "\n".join([usage, "", *_listed(verbs), "", f"finemask {family} VERB --help lists the keys of a verb."])
+
+
+def _listed(verbs: Mapping[str, str]) -> list[str]:
+    width = max(map(len, verbs)) + 2
+    return [f"  {name:<{width}}{summary}" for name, summary in verbs.items()]
 
 
 def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> str:

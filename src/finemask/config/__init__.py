@@ -1,31 +1,36 @@
 """Where configurations live, composing them, and saying what is wrong with a command line.
 
-``finemask.config.compose`` and its fellows are imported when asked for: a help page needs ``files`` alone, not Hydra.
+``compose`` and ``expand_sweeps`` are imported when asked for: a help page needs ``files`` alone, not Hydra.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from finemask.config.files import config_dir, search_path
+from finemask.config.synonyms import did_you_mean, nearest
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from finemask.config.composing import compose
-    from finemask.config.files import config_dir, search_path
-    from finemask.config.nodes import plain
-    from finemask.config.overrides import expand_sweeps, nearest
+    from finemask.config.overrides import expand_sweeps
 
-__all__ = ["compose", "config_dir", "expand_sweeps", "nearest", "plain", "search_path"]
+__all__ = ["compose", "config_dir", "did_you_mean", "expand_sweeps", "nearest", "plain", "search_path"]
 
-_HOMES = {
-    "compose": "composing",
-    "search_path": "files",
-    "config_dir": "files",
-    "plain": "nodes",
-    "expand_sweeps": "overrides",
-    "nearest": "overrides",
-}
+
+def plain(node: "DictConfig") -> dict[str, Any]:
+    """A node of a composed configuration and all below it as Python's own values, with all references filled in.
+
+    Raises:
+        OmegaConfBaseException: a value refers to one that is not there; ``compose`` lets no such one through.
+    """
+    from omegaconf import OmegaConf
+
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _HOMES:
-        return getattr(import_module(f"finemask.config.{_HOMES[name]}"), name)
+    if home := {"compose": "composing", "expand_sweeps": "overrides"}.get(name):
+        return getattr(import_module(f"finemask.config.{home}"), name)
     raise AttributeError(f"module 'finemask.config' has no attribute {name!r}")

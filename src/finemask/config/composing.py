@@ -8,27 +8,27 @@ plain tree: there a key such as ``model`` is a key, even though a group of that 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra import compose as hydra_compose
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import files as config_files
+from finemask.config import plain
 from finemask.config.files import examples, group_options, groups, search_path
 from finemask.config.kinds import check_values
-from finemask.config.nodes import plain
-from finemask.config.overrides import nearest, one_line, options_remedy, parse_override
-from finemask.config.synonyms import meant
+from finemask.config.overrides import one_line, options_remedy, parse_override
+from finemask.config.synonyms import did_you_mean, meant
 from finemask.errors import ConfigError
 
 
@@ -80,10 +80,9 @@ def _find(folders: Sequence[Path], name: str, verb: str) -> Path:
         if path.is_file():
             return path
     known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    guess = nearest(name, known)
     raise ConfigError(
         f"there is no configuration '{name}' for finemask {verb} in {' or '.join(map(str, folders))}",
-        remedy=f"Did you mean --config-name {guess}?" if guess else None,
+        remedy=did_you_mean(name, known, "--config-name {}").strip() or None,
     )
 
 
@@ -126,8 +125,7 @@ def _merge(shipped: DictConfig, own: DictConfig, path: Path) -> DictConfig:
     known = [key for key, _ in _flatten(shipped)]
     for key, _ in _flatten(own):
         if key not in known:
-            guess = nearest(key, known)
-            remedy = f"Did you mean '{guess}'?" if guess else None
+            remedy = did_you_mean(key, known, "'{}'").strip() or None
             raise ConfigError(f"unknown key '{key}'", where=path, remedy=remedy)
     merged = OmegaConf.merge(shipped, own)
     assert isinstance(merged, DictConfig)
@@ -141,8 +139,7 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
         return
     if key not in known:
         _refuse_word_of_other_tools(override, known, known_groups, verb)
-        guess = nearest(key, [*known_groups, *known])
-        hint = f"Did you mean '{guess}'? " if guess else ""
+        hint = did_you_mean(key, [*known_groups, *known], "'{}'")
         holder = known.get(key.rpartition(".")[0])
         if isinstance(holder, dict) and "_target_" in holder:
             hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
@@ -174,18 +171,17 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
             _check_option(override, folders, verb)
     chosen = [override for override in overrides if override.key_or_group in known_groups]
     others = [override for override in overrides if override not in chosen]
-    with _hydra(folders):
-        cfg = _hydra_compose(name, chosen)
-        if preset := _preset(cfg, overrides):
-            _check_option(preset, folders, verb)
-            chosen.append(preset)
-            cfg = _hydra_compose(name, chosen)
-        if not others:
-            return cfg
-        known = dict(_flatten(cfg))
-        for override in others:
-            _check_key(override, known, known_groups, verb)
-        return _hydra_compose(name, [*chosen, *others])
+    cfg = _hydra_compose(name, folders, chosen)
+    if preset := _preset(cfg, overrides):
+        _check_option(preset, folders, verb)
+        chosen.append(preset)
+        cfg = _hydra_compose(name, folders, chosen)
+    if not others:
+        return cfg
+    known = dict(_flatten(cfg))
+    for override in others:
+        _check_key(override, known, known_groups, verb)
+    return _hydra_compose(name, folders, [*chosen, *others])
 
 
 def _preset(cfg: DictConfig, overrides: Sequence[Override]) -> Override | None:
@@ -210,32 +206,30 @@ def _as_group(override: Override, known_groups: Sequence[str]) -> Override:
     return override
 
 
-def _hydra_compose(name: str, overrides: Sequence[Override]) -> DictConfig:
+class _UsersFolders(SearchPathPlugin):
+    """Folders that Hydra searches before the one it is initialised on, primary configuration included."""
+
+    folders: ClassVar[Sequence[Path]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in self.folders:
+            search_path.prepend(provider="user", path=str(folder), anchor="main")
+
+
+def _hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Override]) -> DictConfig:
+    """A primary configuration of these folders, by Hydra, which is left as it was found."""
+    Plugins.instance().register(_UsersFolders)
+    _UsersFolders.folders = folders[:-1]
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
-        return hydra_compose(name, [str(override.input_line) for override in overrides])
+        with initialize_config_dir(str(folders[-1]), job_name="finemask", version_base="1.3"):
+            return hydra_compose(name, [str(override.input_line) for override in overrides])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(one_line(error), where=f"{name}.yaml") from error
-
-
-@contextmanager
-def _hydra(folders: Sequence[Path]) -> Iterator[None]:
-    """Hydra initialised on these folders, and whatever was there before put back afterwards.
-
-    ``hydra.initialize_config_dir`` takes a single folder, and ``hydra.searchpath`` comes too late for the
-    primary configuration; so this is the body of the former with the user's folder in front.
-    """
-    instance = GlobalHydra.instance()
-    before = instance.hydra
-    instance.clear()
-    try:
-        version.setbase("1.3")
-        path = create_config_search_path(str(folders[-1]))
-        for folder in folders[:-1]:
-            path.prepend(provider="user", path=f"file://{folder}", anchor="main")
-        Hydra.create_main_hydra2(task_name="finemask", config_search_path=path)
-        yield
     finally:
-        instance.hydra = before
+        _UsersFolders.folders = ()
+        GlobalHydra.instance().hydra = before
 
 
 def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:
@@ -247,23 +241,19 @@ def _check_option(override: Override, folders: Sequence[Path], verb: str) -> Non
         if str(option).removesuffix(".yaml") not in known:
             if isinstance(value, str) and (found := meant(verb, group, value)):
                 raise ConfigError(f"'{value}' is no option of the group '{group}'", remedy=str(found))
-            guess = nearest(str(option), known)
             raise ConfigError(
                 f"'{option}' is no option of the group '{group}'",
-                remedy=(f"Did you mean {group}={guess}? " if guess else "") + options_remedy(group, folders),
+                remedy=did_you_mean(str(option), known, f"{group}={{}}") + options_remedy(group, folders),
             )
 
 
-def _flatten(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All dotted keys with their unresolved values, containers included."""
-    return _walk(OmegaConf.to_container(cfg, resolve=False), "")
-
-
-def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=False)
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         yield f"{prefix}{key}", value
-        yield from _walk(value, f"{prefix}{key}.")
+        yield from _flatten(value, f"{prefix}{key}.")
 
 
 def _check_complete(cfg: DictConfig, verb: str) -> None:

@@ -1,13 +1,12 @@
 """Hydra's override grammar, read one word at a time: ``key=value``, ``+key=value``, ``~key``, ``key=a,b``."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from finemask.config import files as config_files
@@ -15,7 +14,7 @@ from finemask.config.files import group_options
 from finemask.errors import ConfigError
 
 
-def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
+def parse_override(text: str) -> Override:
     """Reads one override.
 
     A value with characters that Hydra's grammar has no place for (é, &, #, a bracket in a file name) is taken
@@ -23,7 +22,6 @@ def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
 
     Args:
         text: as typed.
-        folders: where ``glob`` looks for options.
 
     Raises:
         ConfigError: not of the form ``key=value``, or an unbalanced list, mapping or quote.
@@ -41,7 +39,7 @@ def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
         raise ConfigError(
             f"{name}= is empty", remedy=f"Is it a variable of the shell that is not set? {name}=null means none."
         )
-    parser = OverridesParser.create(config_loader=_GroupOptions(folders))  # type: ignore[arg-type]
+    parser = OverridesParser.create()
     try:
         return parser.parse_overrides([f"{key}{equals}{value}"])[0]
     except HydraException as error:
@@ -51,7 +49,7 @@ def parse_override(text: str, folders: Sequence[Path] = ()) -> Override:
                 remedy="A list is [a,b], a mapping {a: 1}; text with special characters stands in quotes.",
             ) from error
     try:
-        return parser.parse_overrides([f"{key}={_quoted(value)}"])[0]
+        return parser.parse_overrides([f"{key}={quoted(value)}"])[0]
     except HydraException as error:
         raise ConfigError(f"'{text}' cannot be read: {one_line(error)}") from error
 
@@ -69,35 +67,21 @@ def expand_sweeps(overrides: Sequence[str], folders: Sequence[Path] | None = Non
     searched = list(folders or [config_files.config_dir()])
     runs: list[list[str]] = [[]]
     for text in overrides:
-        override = parse_override(text, searched)
+        override = parse_override(text)
         if override.is_sweep_override():
-            key = override.get_key_element()
-            choices = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            key, group = override.get_key_element(), override.key_or_group
+            value: Any = override.value()
+            if isinstance(value, Glob):
+                values = iter(value.filter(group_options(group, searched)))
+            else:
+                values = override.sweep_string_iterator()
+            choices = [f"{key}={value}" for value in values]
             if not choices:
-                raise ConfigError(f"'{text}' matches nothing", remedy=options_remedy(override.key_or_group, searched))
+                raise ConfigError(f"'{text}' matches nothing", remedy=options_remedy(group, searched))
         else:
             choices = [str(override.input_line)]
         runs = [[*run, choice] for run in runs for choice in choices]
     return runs
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name in ``known`` that was probably meant, or None.
-
-    Dotted names match as a whole or by their last part, so that ``epochs`` leads to ``trainer.max_epochs``.
-    """
-    names = list(dict.fromkeys(known))
-    tail = _tail(word)
-    same_tail = [name for name in names if _tail(name) == tail]
-    close = same_tail or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
-    if close:
-        return max(close, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())
-    tails = {_tail(name): name for name in reversed(names)}
-    found = difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)
-    if found:
-        return tails[found[0]]
-    inside = [name for name in names if len(tail) > 2 and tail in _tail(name).split("_")]
-    return inside[0] if inside else None
 
 
 def options_remedy(group: str, folders: Sequence[Path]) -> str:
@@ -111,20 +95,6 @@ def one_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """A value as Hydra's grammar quotes it: backslashes count only before a quote, also the closing one."""
     return re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value).join("''")
-
-
-class _GroupOptions:
-    """The one method of Hydra's configuration loader that ``glob(*)`` needs."""
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = folders
-
-    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        return group_options(group_name, self.folders)
-
-
-def _tail(name: str) -> str:
-    return re.split(r"[./]", name)[-1]

@@ -1,227 +1,175 @@
-"""Words that people bring from Ultralytics, Detectron2, MMDetection, torchvision's scripts and torchgeo.
+"""What a wrong word was meant to be: the word of another tool, or else a misspelling.
 
-A table for each verb, since ``weights`` is what training starts from and what prediction loads. It is looked at before
-anything is guessed by spelling. docs/guide/coming_from.md shows it to people; tests compose every key that it names.
+The other tools are Ultralytics, Detectron2, MMDetection, torchvision's scripts and torchgeo. There is a table for each
+verb, since ``weights`` is what training starts from and what prediction loads. docs/guide/coming_from.md shows them to
+people; tests compose every key that they name.
 """
 
+import difflib
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-Rows = Mapping[str, str | Sequence[tuple[str, str]]]
+Row = str | tuple[tuple[str, str], ...]
+Rows = Mapping[str, Row]
+
+
+def _by_word(meanings: Mapping[Row, str]) -> dict[str, Row]:
+    """Tables are written the other way around: what to type here, then all the words that stand for it elsewhere."""
+    return {word: row for row, words in meanings.items() for word in words.split()}
+
 
 # What is typed instead; {} is the value. Where the value decides, the first pattern that fits all of it: {0} is the
 # value, {1} the first group. An entry without "=" is a sentence: there is no such key here, and this is why.
-_NUMBER_OF_CLASSES = "The classes are those of the annotation file; their number is never typed"
 _DEVICE = (
     (r"cpu|mps", "trainer.accelerator={0}"),
     (r"cuda|gpu", "trainer.accelerator=gpu"),
     (r"(?:cuda:)?(\d+)", "trainer.accelerator=gpu trainer.devices=[{1}]"),
     (r"\[?(\d+(?:,\d+)*)\]?", "trainer.accelerator=gpu trainer.devices=[{1}]"),
 )
-_SWITCHED_PRECISION = (("(?i)true|1", "trainer.precision=auto"), ("(?i)false|0", "trainer.precision=32-true"))
-_OUTPUT: Rows = dict.fromkeys(
-    ("project", "output_dir", "out_dir", "save_dir", "work_dir", "outdir", "out", "dst", "dest", "destination"),
-    "output={}",
+_DATA_OF_TRAIN = (
+    (r".*\.ya?ml", "finemask data convert source={0} format=yolo output=DIR"),
+    (r".*\.json", "data.train={0}"),
+    (r".+", "data.root={0}"),
 )
-_TRAIN: Rows = {
-    # Ultralytics
-    "batch": "data.batch_size={}",
-    "batch_size": "data.batch_size={}",
-    "bs": "data.batch_size={}",
-    "imgsz": "model.min_size={} model.max_size={}",
-    "img_size": "model.min_size={} model.max_size={}",
-    "image_size": "model.min_size={} model.max_size={}",
-    "epochs": "trainer.max_epochs={}",
-    "num_epochs": "trainer.max_epochs={}",
-    "device": _DEVICE,
-    "devices": _DEVICE,
-    "gpus": "trainer.accelerator=gpu trainer.devices={}",
-    "data": (
-        (r".*\.ya?ml", "finemask data convert source={0} format=yolo output=DIR"),
-        (r".*\.json", "data.train={0}"),
-        (r".+", "data.root={0}"),
-    ),
-    "model": ((r".*\.(?:pth?|pkl|ckpt|safetensors)", "model.weights={0}"),),
-    "lr0": "optimizer.lr={}",
-    "lrf": "scheduler.final={}",
-    "workers": "data.num_workers={}",
-    "num_workers": "data.num_workers={}",
-    "pretrained": (
-        ("(?i)true|1", "model.weights=coco"),
-        ("(?i)false|0", "model.weights=none"),
-        (".+", "model.weights={0}"),
-    ),
-    "weights": "model.weights={}",
-    "patience": "callbacks=early_stopping callbacks.early_stopping.patience={}",
-    "freeze": "transfer=heads",
-    "amp": _SWITCHED_PRECISION,
-    "half": _SWITCHED_PRECISION,
-    "cos_lr": "scheduler=cosine",
-    "mosaic": "augment=mosaic",
-    "copy_paste": "augment=copy_paste",
-    "fliplr": "augment=flip",
-    "max_det": "max_detections={}",
-    "fraction": "trainer.limit_train_batches={}",
-    "nc": _NUMBER_OF_CLASSES,
-    # torchvision's scripts
-    "lr": "optimizer.lr={}",
-    "learning_rate": "optimizer.lr={}",
-    "momentum": "optimizer.momentum={}",
-    "weight_decay": "optimizer.weight_decay={}",
-    "data_path": "data.root={}",
-    "lr_steps": "scheduler=multistep scheduler.milestones=[0.67,0.9]",
-    "weights_backbone": "model.weights=imagenet",
-    "trainable_backbone_layers": "transfer.trainable_stages={}",
-    "print_freq": "trainer.log_every_n_steps={}",
-    "num_classes": _NUMBER_OF_CLASSES,
-    "test_only": "finemask evaluate model=FILE data.root=DIR output=DIR",
-    # Detectron2
-    "base_lr": "optimizer.lr={}",
-    "ims_per_batch": "data.batch_size={}",
-    "max_iter": "trainer.max_steps={}",
-    "steps": "scheduler=multistep scheduler.milestones=[0.67,0.9]",
-    "datasets.train": "data.train={}",
-    "datasets.test": "data.val={}",
-    "min_size_train": "model.min_size={}",
-    "max_size_train": "model.max_size={}",
-    "freeze_at": "transfer=last_stages",
-    "model.device": _DEVICE,
-    "detections_per_image": "model.roi_heads.detections_per_img={}",
-    "score_thresh_test": "model.roi_heads.score_thresh={}",
-    "nms_thresh_test": "model.roi_heads.nms_thresh={}",
-    "anchor_generator.sizes": "model.anchors.sizes={}",
-    "eval_period": "trainer.check_val_every_n_epoch={}",
-    "amp.enabled": _SWITCHED_PRECISION,
-    # MMDetection
-    "load_from": "model.weights={}",
-    "data_root": "data.root={}",
-    "ann_file": "data.train={}",
-    "val_interval": "trainer.check_val_every_n_epoch={}",
-    # torchgeo
-    "freeze_backbone": "transfer=heads",
-    **_OUTPUT,
-}
-_DETECTS: Rows = {
-    "batch": "batch_size={}",
-    "weights": "model={}",
-    "checkpoint": "model={}",
-    "load_from": "model={}",
-    "conf": "threshold={}",
-    "conf_thres": "threshold={}",
-    "confidence": "threshold={}",
-    "confidence_threshold": "threshold={}",
-    "score_thr": "threshold={}",
-    "score_thresh_test": "threshold={}",
-    "iou": "nms_thresh={}",
-    "iou_thres": "nms_thresh={}",
-    "nms_thresh_test": "nms_thresh={}",
-    "max_det": "detections_per_img={}",
-    "detections_per_image": "detections_per_img={}",
-    "agnostic_nms": "suppression=class_agnostic",
-    "augment": "tta=flip",
-    "half": "Precision is the model's own",
-    "imgsz": "Images are resized as the model was trained; 'tta=[320,480]' looks at several sizes",
-    "gpu": "device=cuda",
-    "gpus": "device=cuda",
-    **_OUTPUT,
-}
-_PREDICT: Rows = {
-    **_DETECTS,
-    "input": "source={}",
-    "inputs": "source={}",
-    "images": "source={}",
-    "img": "source={}",
-    "image": ((r".+", "source={0}"),),  # a section here
-    "path": "source={}",
-    "save_crop": "save=[overlay,coco,crops]",
-    "save_txt": "save=[overlay,coco,csv]",
-    "save_json": "save=[overlay,coco]",
-    "retina_masks": "Masks always have the image's own resolution",
-    "name": "output=runs/{}",
-    "show": "Every image gets an overlay in output=DIR",
-}
-_EVALUATE: Rows = {
-    **_DETECTS,
-    "data": ((r".+\.json", "annotations={0}"), (r".+", "data.root={0}")),
-    "workers": "num_workers={}",
-    "data_path": "data.root={}",
-    "data_root": "data.root={}",
-    "ann": "annotations={}",
-    "ann_file": "annotations={}",
-    "gt": "annotations={}",
-    "results": "predictions={}",
-    "dt": "predictions={}",
-    "dets": "predictions={}",
-    "max_dets": "max_detections={}",
-    "conf": "threshold={}",
-}
-_FILES: Rows = {
-    "data": ((r".+\.json", "annotations={0}"), (r".+", "annotations={0}/annotations/train.json images={0}/images")),
-    "data.root": ((r".+", "annotations={0}/annotations/train.json images={0}/images"),),
-    "ann": "annotations={}",
-    "ann_file": "annotations={}",
-    "json": "annotations={}",
-    "img_dir": "images={}",
-    "image_dir": "images={}",
-    **_OUTPUT,
-}
+_PRETRAINED = (
+    ("(?i)true|1", "model.weights=coco"),
+    ("(?i)false|0", "model.weights=none"),
+    (".+", "model.weights={0}"),
+)
+_FOLDER = (r".+", "annotations={0}/annotations/train.json images={0}/images")
+_OUTPUT = _by_word({"output={}": "project output_dir out_dir save_dir work_dir outdir out dst dest destination"})
+_TRAIN = _OUTPUT | _by_word(
+    {
+        "data.batch_size={}": "batch batch_size bs ims_per_batch",
+        "data.num_workers={}": "workers num_workers",
+        "data.root={}": "data_path data_root",
+        "data.train={}": "datasets.train ann_file",
+        "data.val={}": "datasets.test",
+        _DATA_OF_TRAIN: "data",
+        "model.min_size={} model.max_size={}": "imgsz img_size image_size",
+        "model.min_size={}": "min_size_train",
+        "model.max_size={}": "max_size_train",
+        "model.weights={}": "weights load_from",
+        ((r".*\.(?:pth?|pkl|ckpt|safetensors)", "model.weights={0}"),): "model",
+        _PRETRAINED: "pretrained",
+        "model.weights=imagenet": "weights_backbone",
+        "model.anchors.sizes={}": "anchor_generator.sizes",
+        "model.roi_heads.detections_per_img={}": "detections_per_image",
+        "model.roi_heads.score_thresh={}": "score_thresh_test",
+        "model.roi_heads.nms_thresh={}": "nms_thresh_test",
+        "trainer.max_epochs={}": "epochs num_epochs",
+        "trainer.max_steps={}": "max_iter",
+        "trainer.check_val_every_n_epoch={}": "eval_period val_interval",
+        "trainer.log_every_n_steps={}": "print_freq",
+        "trainer.limit_train_batches={}": "fraction",
+        "trainer.accelerator=gpu trainer.devices={}": "gpus",
+        _DEVICE: "device devices model.device",
+        (
+            ("(?i)true|1", "trainer.precision=auto"),
+            ("(?i)false|0", "trainer.precision=32-true"),
+        ): "amp half amp.enabled",
+        "optimizer.lr={}": "lr0 lr learning_rate base_lr",
+        "optimizer.momentum={}": "momentum",
+        "optimizer.weight_decay={}": "weight_decay",
+        "scheduler=cosine": "cos_lr",
+        "scheduler.final={}": "lrf",
+        "scheduler=multistep scheduler.milestones=[0.67,0.9]": "lr_steps steps",
+        "callbacks=early_stopping callbacks.early_stopping.patience={}": "patience",
+        "transfer=heads": "freeze freeze_backbone",
+        "transfer=last_stages": "freeze_at",
+        "transfer.trainable_stages={}": "trainable_backbone_layers",
+        "augment=mosaic": "mosaic",
+        "augment=copy_paste": "copy_paste",
+        "augment=flip": "fliplr",
+        "max_detections={}": "max_det",
+        "finemask evaluate model=FILE data.root=DIR output=DIR": "test_only",
+        "The classes are those of the annotation file; their number is never typed": "nc num_classes",
+    }
+)
+_DETECTS = _OUTPUT | _by_word(
+    {
+        "batch_size={}": "batch",
+        "model={}": "weights checkpoint load_from",
+        "threshold={}": "conf conf_thres confidence confidence_threshold score_thr score_thresh_test",
+        "nms_thresh={}": "iou iou_thres nms_thresh_test",
+        "detections_per_img={}": "max_det detections_per_image",
+        "suppression=class_agnostic": "agnostic_nms",
+        "tta=flip": "augment",
+        "device=cuda": "gpu gpus",
+        "Precision is the model's own": "half",
+        "Images are resized as the model was trained; 'tta=[320,480]' looks at several sizes": "imgsz",
+    }
+)
+_PREDICT = _DETECTS | _by_word(
+    {
+        "source={}": "input inputs images img path",
+        ((r".+", "source={0}"),): "image",  # a section here
+        "save=[overlay,coco,crops]": "save_crop",
+        "save=[overlay,coco,csv]": "save_txt",
+        "save=[overlay,coco]": "save_json",
+        "output=runs/{}": "name",
+        "Masks always have the image's own resolution": "retina_masks",
+        "Every image gets an overlay in output=DIR": "show",
+    }
+)
+_EVALUATE = _DETECTS | _by_word(
+    {
+        ((r".+\.json", "annotations={0}"), (r".+", "data.root={0}")): "data",
+        "data.root={}": "data_path data_root",
+        "annotations={}": "ann ann_file gt",
+        "predictions={}": "results dt dets",
+        "max_detections={}": "max_dets",
+        "num_workers={}": "workers",
+    }
+)
+_READS = _by_word(
+    {
+        ((r".+\.json", "annotations={0}"), _FOLDER): "data",
+        (_FOLDER,): "data.root",
+        "annotations={}": "ann ann_file json",
+        "images={}": "img_dir image_dir",
+    }
+)
+_FILES = _READS | _OUTPUT
+_SIZES = "model.min_size={} model.max_size={}"
 SYNONYMS: dict[str, Rows] = {
     "train": _TRAIN,
-    "data preview": {**_TRAIN, **_OUTPUT},
+    "data preview": _TRAIN,
     "predict": _PREDICT,
     "evaluate": _EVALUATE,
-    "info": {"weights": "model={}", "checkpoint": "model={}"},
-    "compare": {"gt": "annotations={}", "ann": "annotations={}", **_OUTPUT},
-    "benchmark": {"batch": "batch_size={}", "imgsz": "model.min_size={} model.max_size={}", "half": "precision=auto"},
-    "data check": {key: row for key, row in _FILES.items() if key not in _OUTPUT},
+    "info": _by_word({"model={}": "weights checkpoint"}),
+    "compare": _OUTPUT | _by_word({"annotations={}": "gt ann"}),
+    "benchmark": _by_word({"batch_size={}": "batch", _SIZES: "imgsz", "precision=auto": "half"}),
+    "data check": _READS,
     "data stats": _FILES,
-    "data split": {**_FILES, "ratios": "fractions={}", "split": "fractions={}", "k": "folds={}"},
-    "data tile": {**_FILES, "tile_size": "size={}", "slice_height": "size={}", "imgsz": "size={}"},
-    "data suspects": {"data": _EVALUATE["data"], "weights": "model={}", "batch": "batch_size={}", **_OUTPUT},
-    "data synth": {"n": "images={}", "num_images": "images={}", "imgsz": "size={}", "image_size": "size={}", **_OUTPUT},
-    "data convert": {
-        "input": "source={}",
-        "src": "source={}",
-        "data": "source={}",
-        "path": "source={}",
-        "from": "format={}",
-        "target": "to={}",
-        "names": "classes={}",
-        **_OUTPUT,
-    },
-}  # fmt: skip
-OTHER_VERBS = {
-    "val": "evaluate",
-    "validate": "evaluate",
-    "eval": "evaluate",
-    "test": "evaluate",
-    "score": "evaluate",
-    "detect": "predict",
-    "infer": "predict",
-    "inference": "predict",
-    "fit": "train",
-    "finetune": "train",
-    "fine-tune": "train",
-    "convert": "data convert",
-    "check": "data check",
-    "split": "data split",
-    "stats": "data stats",
-    "tile": "data tile",
-    "slice": "data tile",
-    "preview": "data preview",
-    "browse": "data preview",
-    "synth": "data synth",
-    "suspects": "data suspects",
-    "checks": "doctor",
-    "env": "doctor",
-    "collect_env": "doctor",
-    "cfg": "config",
-    "copy-cfg": "config",
-    "diff": "compare",
-    "version": "--version",
+    "data split": _FILES | _by_word({"fractions={}": "ratios split", "folds={}": "k"}),
+    "data tile": _FILES | _by_word({"size={}": "tile_size slice_height imgsz"}),
+    "data suspects": _OUTPUT | _by_word({_EVALUATE["data"]: "data", "model={}": "weights", "batch_size={}": "batch"}),
+    "data synth": _OUTPUT | _by_word({"images={}": "n num_images", "size={}": "imgsz image_size"}),
+    "data convert": _OUTPUT
+    | _by_word({"source={}": "input src data path", "format={}": "from", "to={}": "target", "classes={}": "names"}),
 }
+OTHER_VERBS = _by_word(
+    {
+        "evaluate": "val validate eval test score",
+        "predict": "detect infer inference",
+        "train": "fit finetune fine-tune",
+        "data convert": "convert",
+        "data check": "check",
+        "data split": "split",
+        "data stats": "stats",
+        "data tile": "tile slice",
+        "data preview": "preview browse",
+        "data synth": "synth",
+        "data suspects": "suspects",
+        "doctor": "checks env collect_env",
+        "config": "cfg copy-cfg",
+        "compare": "diff",
+        "--version": "version",
+    }
+)
 # Other tools name the task before the verb: yolo segment train …
 TASKS = ("segment", "detect", "task=segment", "task=detect")
 MISSING_VERBS = {
@@ -281,7 +229,7 @@ def meant(verb: str, key: str, value: str) -> Meant | None:
     return None
 
 
-def _filled(row: str | Sequence[tuple[str, str]], value: str) -> Meant | None:
+def _filled(row: Row, value: str) -> Meant | None:
     if isinstance(row, str):
         if "=" not in row.partition(" ")[0] and not row.startswith("finemask "):
             return Meant(why=row)
@@ -290,3 +238,38 @@ def _filled(row: str | Sequence[tuple[str, str]], value: str) -> Meant | None:
         if found := re.fullmatch(pattern, value):
             return Meant(tuple(word.format(value, *found.groups()) for word in text.split()))
     return None
+
+
+def did_you_mean(word: str, known: Iterable[str], shown: str = "{}") -> str:
+    """``"Did you mean NAME? "``, to go before the rest of a remedy; empty where no name is near.
+
+    Args:
+        word: as typed.
+        known: the names there are.
+        shown: the name as it is printed, ``model={}`` for example.
+    """
+    guess = nearest(word, known)
+    return f"Did you mean {shown.format(guess)}? " if guess else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name in ``known`` that was probably meant, or None.
+
+    Dotted names match as a whole or by their last part, so that ``epochs`` leads to ``trainer.max_epochs``.
+    """
+    names = list(dict.fromkeys(known))
+    tail = _last_part(word)
+    same_tail = [name for name in names if _last_part(name) == tail]
+    close = same_tail or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    if close:
+        return max(close, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())
+    tails = {_last_part(name): name for name in reversed(names)}
+    found = difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)
+    if found:
+        return tails[found[0]]
+    inside = [name for name in names if len(tail) > 2 and tail in _last_part(name).split("_")]
+    return inside[0] if inside else None
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[./]", name)[-1]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.config import nearest, plain
+from finemask.config import did_you_mean, plain
 from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -226,11 +226,10 @@ def _check_monitors(cfg: DictConfig, measured: list[str]) -> None:
     }
     for where, metric in watched.items():
         if metric not in (*measured, "epoch", "step") and not str(metric).startswith("train/"):
-            guess = nearest(str(metric), measured)
             raise ConfigError(
                 f"nothing measures {metric}",
                 where=where,
-                remedy=f"{f'Did you mean {guess}? ' if guess else ''}There is {', '.join(measured)}.",
+                remedy=f"{did_you_mean(str(metric), measured)}There is {', '.join(measured)}.",
             )
 
 

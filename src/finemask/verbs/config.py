@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from finemask.config import nearest, search_path
+from finemask.config import did_you_mean, search_path
 from finemask.config.files import read_config_text
 from finemask.errors import ConfigError
 from finemask.ops.files import write_text
@@ -32,8 +32,7 @@ def main(cfg: DictConfig) -> int:
             written = copy(folders, name, cfg.destination)
             print(f"wrote {written}")
         case other:
-            guess = nearest(str(other), ["list", "show", "copy"])
-            hint = f"Did you mean finemask config {guess}? " if guess else ""
+            hint = did_you_mean(str(other), ["list", "show", "copy"], "finemask config {}")
             raise ConfigError(f"config does not know '{other}'", remedy=f"{hint}It does list, show and copy.")
     return 0
 
@@ -64,11 +63,8 @@ def listing(folders: Sequence[Path], group: str | None = None) -> list[str]:
     shown = [name for name in known if group is None or name.startswith(f"{group}/")]
     if not shown:
         groups = {name.rpartition("/")[0] for name in known} - {""}
-        guess = nearest(str(group), sorted(groups))
-        raise ConfigError(
-            f"there is no group '{group}'",
-            remedy=(f"Did you mean '{guess}'? " if guess else "") + f"There are: {', '.join(sorted(groups))}.",
-        )
+        hint = did_you_mean(str(group), sorted(groups), "'{}'")
+        raise ConfigError(f"there is no group '{group}'", remedy=f"{hint}There are: {', '.join(sorted(groups))}.")
     width = max(map(len, shown)) + 2
     return [f"{name:<{width}}{_first_sentence(find(folders, name))}".rstrip() for name in shown]
 
@@ -83,8 +79,7 @@ def find(folders: Sequence[Path], name: str | None) -> Path:
         raise ConfigError("which one?", remedy="Type: finemask config list")
     known = names(folders)
     if name not in known:
-        guess = nearest(name, known)
-        hint = f"Did you mean '{guess}'? " if guess else ""
+        hint = did_you_mean(name, known, "'{}'")
         raise ConfigError(f"there is no configuration '{name}'", remedy=f"{hint}Type: finemask config list")
     return next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
 
-from finemask.config import config_dir, nearest, plain
+from finemask.config import config_dir, did_you_mean, plain
 from finemask.config.files import group_options
 from finemask.errors import ConfigError
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
@@ -98,8 +98,7 @@ def _changed(own: Mapping[str, Any], suppression: str | None, nms_thresh: Any) -
     if suppression is not None:
         known = group_options(_GROUP, [config_dir()])
         if suppression not in known:
-            guess = nearest(str(suppression), known)
-            hint = f"Did you mean {guess}? " if guess else ""
+            hint = did_you_mean(str(suppression), known)
             raise ConfigError(f"suppression={suppression}", remedy=f"{hint}There are: {', '.join(known)}.")
         config["suppression"] = OmegaConf.load(config_dir() / _GROUP / f"{suppression}.yaml")
     if nms_thresh is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.config import compose, plain
+from finemask.config.overrides import quoted
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
@@ -80,7 +81,7 @@ def train(
     from finemask.training.run import train as run_training
     from finemask.workflows.train_check import check_data
 
-    root = [] if data_root is None else [f"data.root={_quoted(data_root)}"]
+    root = [] if data_root is None else [f"data.root={quoted(str(data_root))}"]
     cfg = compose("train", [*root, *overrides], config_dir=config_dir)
     prepare_data(cfg)
     if cfg.data.check:
@@ -122,11 +123,5 @@ def evaluate(
         "annotations": annotations,
         "output": output,
     }
-    typed = [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
+    typed = [f"{key}={quoted(str(value))}" for key, value in given.items() if value is not None]
     return evaluate_model_or_results(plain(compose("evaluate", [*typed, *overrides]))).metrics
-
-
-def _quoted(path: str | Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
