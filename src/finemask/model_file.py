@@ -116,12 +116,15 @@ def read_header(path: Path | str) -> ModelHeader:
     return _open(find_model_file(path))[0]
 
 
-def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
+def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
     """Builds the model a file describes and gives it the file's weights.
+
+    Losses and the sampler are not needed to predict: where their code is not there, or not trusted, the model has a
+    stand-in that refuses to train.
 
     Args:
         path: see ``find_model_file``.
-        trust: dotted names of builders of your own that the file may name, besides finemask's.
+        trust: parts of your own that the file may name, besides finemask's: see ``allowed_targets``.
 
     Returns:
         The model in evaluation mode on the CPU, and the header.
@@ -130,7 +133,7 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
         ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its
             weights do not fit the architecture it describes.
     """
-    from finemask.config.files import shipped_targets
+    from finemask.config.files import allowed_targets
     from finemask.model.build import build_model
 
     path = find_model_file(path)
@@ -142,9 +145,7 @@ def load_model_file(path: Path | str, trust: Collection[str] = ()) -> tuple[nn.M
     try:
         # Initial values are drawn and overwritten; the caller's random state stays as it was.
         with torch.random.fork_rng(devices=[]):
-            # a file found on the internet must not choose code to run: only what ships, and what the user names
-            allowed = shipped_targets("model") | set(trust)
-            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=allowed)
+            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=allowed_targets(trust))
         model.load_state_dict(weights, strict=True)
     except FinemaskError as error:
         raise ModelFileError(error.what, where=path, remedy=error.remedy) from error

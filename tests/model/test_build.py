@@ -1,12 +1,14 @@
 """Assembling models from configurations."""
 
+import copy
+
 import pytest
 import torch
 from model_cases import model_config, random_scene
 from torch import nn
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.files import allowed_targets, shipped_targets
 from finemask.errors import ConfigError
 from finemask.model.backbone import strides_of
 from finemask.model.build import build_model
@@ -88,9 +90,79 @@ def test_parts_of_others_are_used_in_training_and_refused_from_a_file():
     config["mask_predictor"] = {"_target_": "model_cases.ConstantMaskPredictor", "_partial_": True}
     model = build_model(config, num_classes=2)
     assert type(model.roi_heads.mask_predictor).__name__ == "ConstantMaskPredictor"
-    with pytest.raises(ConfigError, match=r"ConstantMaskPredictor is not one of finemask's own parts"):
+    with pytest.raises(ConfigError, match=r"ConstantMaskPredictor \(model\.mask_predictor\) is not one of"):
         build_model(config, num_classes=2, allowed=shipped_targets("model"))
     build_model(config, num_classes=2, allowed=shipped_targets("model") | {"model_cases.ConstantMaskPredictor"})
+
+
+def test_everything_foreign_stands_in_one_message_with_the_key_to_type():
+    config = model_config("tiny")
+    config["mask_predictor"] = {"_target_": "model_cases.ConstantMaskPredictor", "_partial_": True}
+    config["box_head"]["inner"] = [{"_target_": "elsewhere.Inner"}]  # however deep
+    config["mask_loss"] = {"_target_": "elsewhere.Loss"}  # not needed to predict
+    with pytest.raises(ConfigError) as refused:
+        build_model(config, num_classes=2, allowed=shipped_targets("model"))
+    message, predictor = str(refused.value), "model_cases.ConstantMaskPredictor"
+    assert f"{predictor} (model.mask_predictor), elsewhere.Inner (model.box_head) are not finemask's" in message
+    assert "'trust=[model_cases.ConstantMaskPredictor,elsewhere.Inner]'" in message
+    assert "Loss" not in message
+
+
+@pytest.mark.parametrize("trust", ["model_cases.*", "model_cases.ConstantMaskPredictor"])
+def test_parts_are_trusted_by_name_or_by_package(trust):
+    config = model_config("tiny")
+    config["mask_predictor"] = {"_target_": "model_cases.ConstantMaskPredictor", "_partial_": True}
+    build_model(config, num_classes=2, allowed=allowed_targets(trust))
+    for other in ("model_case.*", "*", ".*", "model_cases", "model_cases.Constant"):
+        with pytest.raises(ConfigError, match="is not one of"):
+            build_model(config, num_classes=2, allowed=allowed_targets([other]))
+
+
+@pytest.mark.parametrize("key", ["class_loss", "box_loss", "mask_loss", "sampler"])
+def test_a_model_predicts_without_the_code_of_its_losses_and_refuses_to_be_trained(key):
+    config = model_config("tiny")
+    torch.manual_seed(0)
+    trained = build_model(config, num_classes=3).eval()
+    config[key] = {"_target_": "elsewhere.Part", "strength": 2}
+    image, target, _ = random_scene(70, 90, 3)
+    for allowed in (allowed_targets(), allowed_targets("elsewhere.*")):  # not trusted; trusted, but not there
+        model = build_model(config, num_classes=3, allowed=allowed).eval()
+        place = "fg_bg_sampler" if key == "sampler" else key
+        model.load_state_dict(
+            {
+                **trained.state_dict(),
+                **({f"roi_heads.{place}.weight": torch.ones(1)} if place in ("fg_bg_sampler", "mask_loss") else {}),
+            }
+        )
+        with torch.inference_mode():
+            (found,), (expected,) = model([image]), trained([image])
+        assert torch.equal(found["scores"], expected["scores"])
+        assert torch.equal(found["mask_probs"], expected["mask_probs"])
+        with pytest.raises(ConfigError, match=r"cannot be trained further: elsewhere\.Part"):
+            copy.deepcopy(model).train()([image], [target])
+    with pytest.raises(ConfigError, match=r"elsewhere\.Part cannot be imported"):
+        build_model(config, num_classes=3)
+
+
+def test_a_part_may_be_made_of_parts():
+    config = model_config("tiny")
+    config["mask_loss"] = {
+        "_target_": "model_cases.SumOfLosses",
+        "losses": [
+            {"_target_": "finemask.model.mask_losses.BCEMaskLoss"},
+            {"_target_": "model_cases.ConstantLoss", "value": 41.0},
+        ],
+    }
+    model = build_model(config, num_classes=4).train()
+    image, target, _ = random_scene(70, 90, 3)
+    config["mask_loss"] = {"_target_": "finemask.model.mask_losses.BCEMaskLoss"}
+    plain = build_model(config, num_classes=4).train()
+    plain.load_state_dict(model.state_dict())
+    losses = []
+    for one in (model, plain):
+        torch.manual_seed(3)
+        losses.append(one([image], [target])["loss_mask"].item())
+    assert losses[0] == pytest.approx(losses[1] + 41.0, abs=1e-4)
 
 
 def test_a_loss_of_ones_own_is_what_the_model_reports():

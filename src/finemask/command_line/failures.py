@@ -44,10 +44,11 @@ def explain(error: BaseException, own: Collection[str] = ()) -> int:
 
 
 def own_modules(cfg: object) -> set[str]:
-    """The modules that a configuration's ``_target_`` names and that neither finemask nor its libraries bring."""
+    """The modules that ``_target_`` or ``trust`` names and that neither finemask nor its libraries bring."""
     if isinstance(cfg, dict):
-        target = cfg.get("_target_")
-        named = {target.split(".")[0]} if isinstance(target, str) else set()
+        trust = cfg.get("trust", [])
+        targets = [cfg.get("_target_"), *(trust if isinstance(trust, list) else [trust])]
+        named = {target.split(".")[0] for target in targets if isinstance(target, str)}
         return (named - _LIBRARIES).union(*map(own_modules, cfg.values()))
     return set().union(*map(own_modules, cfg)) if isinstance(cfg, list) else set()
 

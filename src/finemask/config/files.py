@@ -4,7 +4,7 @@ Help is printed from here, so that neither torch nor Hydra is imported for it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,6 +52,17 @@ def shipped_targets(group: str) -> frozenset[str]:
     """Every ``_target_`` that the shipped files of a group and of the groups inside it name."""
     files = (config_dir() / group).rglob("*.yaml")
     return frozenset(name for path in files for name in _TARGET.findall(path.read_text(encoding="utf-8")))
+
+
+def allowed_targets(trust: str | Collection[str] = ()) -> frozenset[str]:
+    """What a model file or checkpoint may name as code: the parts that ship, and what its reader trusts.
+
+    A file that was found somewhere must not choose what runs.
+
+    Args:
+        trust: dotted names, ``mylab.nets.Backbone``, or packages, ``mylab.*``; one or several.
+    """
+    return shipped_targets("model") | frozenset([trust] if isinstance(trust, str) else trust)
 
 
 def search_path(folder: Path | str | None) -> list[Path]:

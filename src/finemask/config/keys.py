@@ -10,6 +10,7 @@ from collections.abc import Mapping
 Table = Mapping[str, str]
 
 _DEVICE = "device!"
+_TRUST = "text | [text]*!"
 _SUPPRESSION = "null | nms | class_agnostic | soft_linear | soft_gaussian | mask | mask_agnostic!"
 _DETECTION: Table = {
     "suppression": _SUPPRESSION,
@@ -68,6 +69,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "operating_iou": ">0.0..1.0!",
             "backend": "fast | pycocotools!",
             "device": _DEVICE,
+            "trust": _TRUST,
             "batch_size": "1..!",
             "num_workers": "auto | 1..1024!",
             **_DETECTION,
@@ -99,6 +101,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "color_by": "instance | class!",
             "batch_size": "1..!",
             "device": _DEVICE,
+            "trust": _TRUST,
             **_DETECTION,
         }
     },
@@ -208,6 +211,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "min_score": "0.0..1.0!",
             "max_suspects": "1..!",
             "device": _DEVICE,
+            "trust": _TRUST,
             "batch_size": "1..!",
             "num_workers": "auto | 1..1024!",
         },

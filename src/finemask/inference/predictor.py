@@ -27,13 +27,14 @@ Threshold: TypeAlias = float | Literal["auto", "best_f1", "precision_90", "recal
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], None]
 
 
-def load(path: Path | str, device: str = "auto", trust: Collection[str] = ()) -> "Predictor":
+def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = ()) -> "Predictor":
     """Loads a model file; nothing else is needed.
 
     Args:
         path: a model file, or a run: ``runs/NAME`` is the newest of that name.
         device: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
-        trust: dotted names of builders of your own that the file may name, besides finemask's.
+        trust: parts of your own that the file may name, besides finemask's: dotted names, ``mylab.nets.Backbone``, or
+            packages, ``mylab.*``.
 
     Raises:
         ModelFileError: the file is missing, foreign or damaged.

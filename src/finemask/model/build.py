@@ -2,10 +2,13 @@
 
 import copy
 import math
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
+
+from torch import nn
 
 from finemask.errors import ConfigError
 from finemask.model.backbone import STAGES, PyramidBackbone
@@ -19,6 +22,9 @@ from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
 from finemask.types import Preprocessing, Suppression
+
+# What only training asks; a model without it predicts the same.
+TRAINING_PARTS = ("class_loss", "box_loss", "mask_loss", "sampler")
 
 # Where parts stood in files of earlier versions; a model file keeps the names of its day.
 _MOVED = {
@@ -40,7 +46,9 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     Args:
         config: the resolved group ``model`` (see configs/model/resnet50_fpn.yaml), as plain dicts and lists.
         num_classes: K + 1.
-        allowed: dotted names that the configuration may call; ``None`` allows any, as for a user's own training run.
+        allowed: dotted names that the configuration may call, and packages, ``mylab.*``: of a file, which may come from
+            anybody. A loss or sampler that is not allowed, or whose code is not there, is missed in training only.
+            ``None`` allows any and misses none, as for a user's own training run.
 
     Returns:
         The model, in training mode, all parameters trainable.
@@ -50,8 +58,19 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     """
 
     def part(key: str, **arguments: Any) -> Any:
-        return _instantiate(config[key], f"model.{key}", allowed, arguments)
+        return _instantiate(config[key], f"model.{key}", arguments)
 
+    def part_of_training(key: str) -> Any:
+        if allowed is None:
+            return part(key)
+        try:
+            _refuse_foreign({key: config[key]}, allowed)
+            return part(key)
+        except ConfigError as error:
+            return NotLoaded(error)
+
+    if allowed is not None:
+        _refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
     try:
         backbone = part("backbone")
         channels = backbone.out_channels
@@ -99,11 +118,12 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
-            class_loss=part("class_loss") if "class_loss" in config else CrossEntropyLoss(),  # older files have none
-            box_loss=part("box_loss"),
-            mask_loss=part("mask_loss"),
-            sampler=part("sampler"),
-            suppression=build_suppression(config, allowed=allowed),
+            # older files have no class_loss
+            class_loss=part_of_training("class_loss") if "class_loss" in config else CrossEntropyLoss(),
+            box_loss=part_of_training("box_loss"),
+            mask_loss=part_of_training("mask_loss"),
+            sampler=part_of_training("sampler"),
+            suppression=build_suppression(config),
             **roi_options,
         )
         transform = ImageTransform(preprocessing_from(config))
@@ -117,20 +137,39 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     return model
 
 
-def build_suppression(config: Mapping[str, Any], *, allowed: Collection[str] | None = None) -> Suppression | None:
+class NotLoaded(nn.Module):
+    """A loss or sampler whose code is not there or not trusted: the model predicts, and refuses to be trained.
+
+    Args:
+        reason: why it was not loaded.
+    """
+
+    def __init__(self, reason: ConfigError) -> None:
+        super().__init__()
+        self._what, self._where, self._remedy = reason.what, reason.where, reason.remedy
+
+    def forward(self, *args: Any) -> NoReturn:
+        """Raises the reason."""
+        what = f"this model cannot be trained further: {self._what}"
+        raise ConfigError(what, where=self._where, remedy=self._remedy)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """The part's own parameters in a file have no place here, and are no mistake."""
+
+
+def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
 
     Args:
-        config: the resolved group ``model``.
-        allowed: see ``build_model``.
+        config: the resolved group ``model``; what it names is trusted.
 
     Raises:
-        ConfigError: a value does not fit, or a name is not allowed.
+        ConfigError: a value does not fit.
     """
     if "suppression" not in config:
         return None
     try:
-        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", allowed, {})
+        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", {})
     except ValueError as error:
         raise ConfigError(str(error), where="model.suppression") from error
     return suppression
@@ -169,30 +208,82 @@ def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
     return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
 
 
-def _instantiate(
-    node: Mapping[str, Any], where: str, allowed: Collection[str] | None, arguments: Mapping[str, Any]
-) -> Any:
-    """Hydra's ``_target_`` and ``_partial_``, without Hydra and with an allow-list."""
-    options = dict(node)
+def foreign_parts(config: Mapping[str, Any], allowed: Collection[str]) -> dict[str, str]:
+    """What a ``model`` configuration names that is not allowed: the dotted names, and the key that each stands under.
+
+    Args:
+        config: the group ``model``, or some of its keys.
+        allowed: dotted names, and packages, ``mylab.*``.
+    """
+    packages = tuple(name.removesuffix("*") for name in allowed if name.endswith(".*"))
+    return {
+        target: key
+        for key, node in config.items()
+        for target in _targets(node)
+        if target not in allowed and not target.startswith(packages)
+    }
+
+
+def trust_keys(foreign: Collection[str]) -> tuple[str, str]:
+    """What to type to allow these dotted names: one by one, and by package."""
+    packages = sorted({f"{name.partition('.')[0]}.*" for name in foreign})
+    by_name, by_package = (shlex.quote(f"trust=[{','.join(names)}]") for names in (foreign, packages))
+    return by_name, by_package
+
+
+def _refuse_foreign(config: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raises if a configuration names code that is not allowed; all of it in one message."""
+    foreign = foreign_parts(config, allowed)
+    if not foreign:
+        return
+    listed = ", ".join(f"{target} (model.{key})" for target, key in foreign.items())
+    by_name, by_package = trust_keys(foreign)
+    raise ConfigError(
+        f"{listed} {'is not one of' if len(foreign) == 1 else 'are not'} finemask's own parts",
+        remedy=f"If you know and trust that code, allow it by name: {by_name}; or by package: {by_package}.",
+    )
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every ``_target_`` in a configuration, at whatever depth, by its present name."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield _today(str(node["_target_"]))
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for inner in node:
+            yield from _targets(inner)
+
+
+def _instantiate(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Any:
+    """Hydra's ``_target_`` and ``_partial_``, without Hydra; what is allowed has been looked at before."""
+    options = {key: _built(value, f"{where}.{key}") for key, value in node.items()}
     target = _today(options.pop("_target_"))
     is_partial = options.pop("_partial_", False)
-    if allowed is not None and target not in allowed:
-        raise ConfigError(
-            f"{target} is not one of finemask's own parts",
-            where=where,
-            remedy=f'If you know and trust that code, allow it by name: trust=["{target}"].',
-        )
     module_name, _, name = target.rpartition(".")
     try:
         builder = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{target} cannot be imported: {error}", where=f"{where}._target_") from error
+    except Exception as error:  # whatever somebody's module does when it is imported
+        raise ConfigError(
+            f"{target} cannot be imported: {error}",
+            where=f"{where}._target_",
+            remedy="Code of your own must be installed, or its folder named in PYTHONPATH.",
+        ) from error
     if is_partial:
         return partial(builder, **options, **arguments)
     try:
         return builder(**options, **arguments)
     except TypeError as error:
         raise ConfigError(f"{target} does not take these arguments: {error}", where=where) from error
+
+
+def _built(value: Any, where: str) -> Any:
+    """An argument of a part: a part itself, where it has a ``_target_``."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return _instantiate(value, where, {})
+        return {key: _built(inner, f"{where}.{key}") for key, inner in value.items()}
+    return [_built(inner, where) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _today(target: str) -> str:

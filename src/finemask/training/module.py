@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from finemask.config.files import shipped_targets
+from finemask.config.files import allowed_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
@@ -86,14 +86,15 @@ class MaskRCNNModule(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override] # Lightning's takes the arguments that ours does not need
-        cls, checkpoint_path: Path | str, map_location: Any = "cpu", trust: Collection[str] = (), **options: Any
+        cls, checkpoint_path: Path | str, map_location: Any = "cpu", trust: str | Collection[str] = (), **options: Any
     ) -> Self:
         """The module of a checkpoint, which holds the model's configuration and categories: nothing else is needed.
 
         Args:
             checkpoint_path: what a run or a trainer with this module wrote.
             map_location: device of the weights.
-            trust: dotted names of builders of your own that it may name, besides finemask's.
+            trust: parts of your own that it may name, besides finemask's: dotted names, ``mylab.nets.Backbone``, or
+                packages, ``mylab.*``. Losses and a sampler that are neither are only missed in training.
             **options: of the module, such as ``lr``: for a training that goes on.
 
         Raises:
@@ -109,7 +110,10 @@ class MaskRCNNModule(pl.LightningModule):
                 remedy="Take the run's model.safetensors, or start from its weights: model.weights=PATH.",
             )
         categories = [Category(**category) for category in content["categories"]]
-        model = build_model(content["model_config"], len(categories) + 1, allowed=shipped_targets("model") | set(trust))
+        try:
+            model = build_model(content["model_config"], len(categories) + 1, allowed=allowed_targets(trust))
+        except ConfigError as error:
+            raise ConfigError(error.what, where=path, remedy=error.remedy) from error
         module = cls(model, categories=categories, settings=content.get("settings"), **options)
         module.load_state_dict(content["state_dict"])
         return module.to(map_location)

@@ -97,7 +97,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
     judged = _images_to_judge(files, headers, index)
     collected = CocoEvaluator(load_ground_truth(annotations), index.category_ids)
     for file, positions in zip(files, judged, strict=True):
-        model, _ = load_model_file(file)
+        model, _ = load_model_file(file, options["trust"])
         detect_split(
             model, index, collected, device, options["batch_size"], options["num_workers"], positions=positions
         )

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
+from finemask.config.files import allowed_targets
+from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import ModelHeader, find_model_file, verify_model_file
 from finemask.model_header import TrainingSizes, header_to_json
 
@@ -78,6 +80,7 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
     contrast = f"; local contrast equalised, clip limit {preprocessing.clahe:g}" if preprocessing.clahe else ""
     found = [
         ("architecture", architecture(header.model)),
+        *own_parts_rows(header.model),
         ("size", f"{size['numbers'] / 1e6:.1f} million numbers, {size['bytes'] / 2**20:.1f} MiB"),
         (
             "input",
@@ -134,6 +137,18 @@ def architecture(config: Mapping[str, Any]) -> str:
     name = config.get("name")
     listed = ", ".join(parts) or "not described"
     return f"{name}: {listed}" if name else listed
+
+
+def own_parts_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Parts that are not finemask's, and what to type to load them; what only training asks for stands apart."""
+    foreign = foreign_parts(config, allowed_targets())
+    needed = {target: key for target, key in foreign.items() if key not in TRAINING_PARTS}
+    rest = [f"{target} ({key})" for target, key in foreign.items() if target not in needed]
+    found = []
+    if needed:
+        listed = ", ".join(f"{target} ({key})" for target, key in needed.items())
+        found.append(("parts of your own", f"{listed}; loaded with {trust_keys(needed)[1]}"))
+    return found + ([("not needed to predict", ", ".join(rest))] if rest else [])
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table | None:

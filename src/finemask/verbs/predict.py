@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> int:
     ledger = Ledger(output, save)
     names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
     ledger.check(lambda image: image in names or image.startswith(videos))
-    predictor = load(options["model"], options["device"])
+    predictor = load(options["model"], options["device"], options["trust"])
     predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     ids = None if annotations is None else read_annotation_ids(annotations, items, predictor.categories)

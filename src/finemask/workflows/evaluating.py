@@ -77,7 +77,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
 
     device, refine = choose_device(options["device"]), refinement(options["refine"])
     file = find_model_file(options["model"])
-    model, header = load_model_file(file)
+    model, header = load_model_file(file, options["trust"])
     model = with_options(model, header, options)
     reading = ImageReading.of(options["data"]["image"], header.reading)
     index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
