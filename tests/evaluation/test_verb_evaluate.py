@@ -84,7 +84,7 @@ def test_errors_and_advice_are_shown_and_outlines_when_asked_for(files, tmp_path
         (["predictions=r.json"], "predictions= needs annotations="),
         (["predictions=r.json", "annotations=t.json", "threshold=model"], "needs model="),
         (["model=m.safetensors"], "model= needs data.root="),
-        (["model=m.safetensors", "data.root=d", "split=dev"], "no split 'dev'.*train, val, test"),
+        (["model=m.safetensors", "data.root=d", "split=dev"], "split cannot be 'dev'. It is train, val or test"),
         (["model=m.safetensors", "data.root=d", "split=test"], "data.test is not set.*data.test=FILE"),
     ],
 )
@@ -95,7 +95,7 @@ def test_contradictions_are_explained(tmp_path, overrides, message):
 
 
 def test_other_backends_and_missing_folders_are_explained(files, tmp_path):
-    with pytest.raises(ConfigError, match="no backend 'quick'"):
+    with pytest.raises(ConfigError, match="backend cannot be 'quick'"):
         evaluate(*files, f"output={tmp_path}/out", "backend=quick")
     with pytest.raises(ConfigError, match="is not a folder"):
         evaluate(*files, f"output={tmp_path}/out", f"images={tmp_path}/nowhere")
@@ -231,5 +231,6 @@ def test_the_shipped_configuration_is_the_promised_one():
         "val": "annotations/val.json",
         "test": None,
         "images": "images",
+        "image": {"page": None, "range": None, "channels": None},  # as the model file says
     }
     assert (cfg["iou_types"], cfg["max_detections"], cfg["threshold"]) == ("auto", "auto", "auto")

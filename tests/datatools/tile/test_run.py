@@ -1,6 +1,7 @@
 """Tiles against pycocotools: every mask of a tile is the crop of the full mask, pixel for pixel."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -520,3 +521,18 @@ def test_what_was_chosen_of_the_images_is_in_the_tiles_and_need_not_be_chosen_ag
             x0, y0 = entry["tile_of"]["x0"], entry["tile_of"]["y0"]
             height, width = index.size_hw(i)
             assert np.array_equal(index.read_image(i), expected[y0 : y0 + height, x0 : x0 + width])
+
+
+def test_an_image_that_cannot_be_read_leaves_no_tiles_behind(scene, tmp_path):
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(scene, spoilt)
+    (spoilt / "images" / "grey.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"grey\.png"):
+        tile_files([spoilt / "annotations/train.json"], [spoilt / "images"], tmp_path / "new", TileSettings(size=64))
+    assert not (tmp_path / "new").exists()
+
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"grey\.png"):
+        tile_files([spoilt / "annotations/train.json"], [spoilt / "images"], tmp_path / "used", TileSettings(size=64))
+    assert [path.name for path in (tmp_path / "used").rglob("*")] == ["notes.txt"]

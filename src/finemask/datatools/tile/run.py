@@ -4,6 +4,7 @@ One image is open at a time, one tile is in memory, and annotations go to the fi
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,7 +27,7 @@ from finemask.datatools.tile.output import (
 from finemask.datatools.tile.report import ClassCount, TileReport
 from finemask.datatools.tile.settings import Slivers, TileFormat, TileSettings
 from finemask.datatools.tile.source import SourceEntries, read_source_entries
-from finemask.errors import ConfigError, DataError
+from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.tiles import tile_windows
 
@@ -84,12 +85,28 @@ def tile_files(
     total = sum(len(_windows(index, i, settings)) for index in indices for i in range(len(index)))
     cutter = _Cutter(output, settings, free_memory_bytes, progress, total)
     reports = []
+    was_there = output.is_dir()
     for number, (name, index, old) in enumerate(zip(names, indices, earlier, strict=True)):
-        report, written = cutter.cut(number, name, index)
+        written: set[str] = set()
+        try:
+            report = cutter.cut(number, name, index, written)
+        except FinemaskError:
+            _remove_pictures(output, written - old, and_itself=not was_there)
+            raise
         for file_name in old - written:
             (output / "images" / file_name).unlink(missing_ok=True)
         reports.append(report)
     return reports
+
+
+def _remove_pictures(output: Path, file_names: set[str], *, and_itself: bool) -> None:
+    """Takes back what was cut before an image could not be read: pictures without annotations are of no use."""
+    for file_name in file_names:
+        (output / "images" / file_name).unlink(missing_ok=True)
+    folders = [path for path in sorted(output.rglob("*"), reverse=True) if path.is_dir()]
+    for folder in [*folders, *([output] if and_itself else [])]:
+        with suppress(OSError):  # something is in it
+            folder.rmdir()
 
 
 class _Cutter:
@@ -107,14 +124,13 @@ class _Cutter:
         self._progress, self._total, self._done = progress, total, 0
         self._next_ids = (1, 1)
 
-    def cut(self, number: int, name: str, index: CocoIndex) -> tuple[TileReport, set[str]]:
-        """Tiles one file; the report and the names of the pictures written."""
+    def cut(self, number: int, name: str, index: CocoIndex, written: set[str]) -> TileReport:
+        """Tiles one file; the names of the pictures go into ``written``."""
         settings = self._settings
         entries = read_source_entries(index.annotations_path)
         path = self._output / "annotations" / f"{name}.json"
         report = TileReport(name, path, classes={category.name: ClassCount() for category in index.categories})
         names, file_names = FreeNames(), index.file_names
-        written: set[str] = set()
         with growing_file(path, _head(entries, index, settings), *self._next_ids) as file:
             for i in range(len(index)):
                 windows = _windows(index, i, settings)
@@ -135,7 +151,7 @@ class _Cutter:
                     "no tile is left", where=index.annotations_path, remedy="Keep empty ones with empty_tiles=keep"
                 )
             self._next_ids = (file.next_image_id, file.next_annotation_id)
-        return report, written
+        return report
 
     def _cut_image(
         self,
