@@ -232,7 +232,11 @@ def _family_asked_for(words: list[str]) -> list[str]:
     """The verbs of a family, where its help was asked for: ``finemask data``, ``finemask data --help``."""
     if words[1:] and words[1] not in ("--help", "-h", "help"):
         return []
-    return [name for name in VERBS if name.startswith(f"{words[0]} ")]
+    return _family(words[0])
+
+
+def _family(word: str) -> list[str]:
+    return [name for name in VERBS if name.startswith(f"{word} ")]
 
 
 def _split_verb(words: list[str]) -> tuple[str, list[str]]:
@@ -242,8 +246,7 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:count])
         if name in VERBS:
             return name, words[count:]
-    family = [name for name in VERBS if name.startswith(f"{words[0]} ")]
-    if family:
+    if family := _family(words[0]):
         typed = " ".join(words[:2])
         hint = did_you_mean(typed, family, "finemask {}")
         raise FinemaskError(

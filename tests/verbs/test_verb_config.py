@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from finemask.config import config_dir
+from finemask.config.files import config_names
 from finemask.errors import ConfigError
 from finemask.verbs import config as verb
 
@@ -75,7 +76,7 @@ def test_copying_to_a_file_and_never_over_one(shipped: Path, tmp_path: Path) -> 
 def test_the_verb_on_the_shipped_files(capsys: pytest.CaptureFixture[str]) -> None:
     cfg = OmegaConf.create({"action": "list", "name": None, "config_dir": None, "destination": None})
     assert verb.main(cfg) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == verb.names([config_dir()])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == config_names([config_dir()])
     cfg.action, cfg.name = "show", "config.yaml"
     assert verb.main(cfg) == 0
     assert capsys.readouterr().out == (config_dir() / "config.yaml").read_text()

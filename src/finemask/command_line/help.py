@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finemask.config import files as config_files
-from finemask.config.files import ConfigText, Key, group_options, groups, read_config_text
+from finemask.config.files import ConfigText, Key, find_config, group_options, groups, read_config_text
 
 _FLAGS = {
     "--help, -h": "this page",
@@ -65,8 +65,9 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
         folders: where configurations are searched; the shipped ones by default.
     """
     searched = list(folders or [config_files.config_dir()])
-    file = f"{verb.replace(' ', '_')}.yaml"
-    text = read_config_text(next(folder / file for folder in searched if (folder / file).is_file()))
+    path = find_config(verb.replace(" ", "_"), searched)
+    assert path is not None, "every verb has a configuration"
+    text = read_config_text(path)
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     parts = [f"usage: {usage}", text.description]
     if text.examples:
@@ -133,7 +134,7 @@ def _nested_defaults(text: ConfigText, folders: Sequence[Path]) -> dict[str, str
 
 def _chain(group: str, option: str, folders: Sequence[Path]) -> Iterator[ConfigText]:
     """The file of an option, preceded by those it builds on."""
-    path = next((p for folder in folders if (p := folder / group / f"{option}.yaml").is_file()), None)
+    path = find_config(f"{group}/{option}", folders)
     if path is None:
         return
     text = read_config_text(path)

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import files as config_files
 from finemask.config import plain
-from finemask.config.files import examples, group_options, groups, search_path
+from finemask.config.files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.overrides import one_line, options_remedy, parse_override
 from finemask.config.synonyms import did_you_mean, meant
@@ -75,11 +75,9 @@ def compose(
 
 
 def _find(folders: Sequence[Path], name: str, verb: str) -> Path:
-    for folder in folders:
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            return path
-    known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    if path := find_config(name, folders):
+        return path
+    known = [known for known in config_names(folders) if "/" not in known]
     raise ConfigError(
         f"there is no configuration '{name}' for finemask {verb} in {' or '.join(map(str, folders))}",
         remedy=did_you_mean(name, known, "--config-name {}").strip() or None,

@@ -84,19 +84,28 @@ def search_path(folder: Path | str | None) -> list[Path]:
     return [own, config_dir()]
 
 
-def groups(folders: Sequence[Path]) -> list[str]:
-    """All groups, ``model`` and ``model/box_loss`` alike: folders that hold YAML files, at most two deep.
+def config_names(folders: Sequence[Path]) -> list[str]:
+    """``train``, ``model/light``, …: every YAML file of the folders, at most two deep, those at the top first.
 
     A user's folder may hold a whole dataset besides, so it is not searched any deeper.
     """
-    return sorted(
-        {
-            path.parent.relative_to(folder).as_posix()
-            for folder in folders
-            for depth in ("*/*.yaml", "*/*/*.yaml")
-            for path in folder.glob(depth)
-        }
-    )
+    found = {
+        path.relative_to(folder).with_suffix("").as_posix()
+        for folder in folders
+        for depth in ("*.yaml", "*/*.yaml", "*/*/*.yaml")
+        for path in folder.glob(depth)
+    }
+    return sorted(found, key=lambda name: ("/" in name, name))
+
+
+def find_config(name: str, folders: Sequence[Path]) -> Path | None:
+    """The file of a configuration: that of the first folder to hold one; None where none does."""
+    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def groups(folders: Sequence[Path]) -> list[str]:
+    """All groups, ``model`` and ``model/box_loss`` alike: folders that hold configurations."""
+    return sorted({name.rpartition("/")[0] for name in config_names(folders)} - {""})
 
 
 def group_options(group: str, folders: Sequence[Path]) -> list[str]:

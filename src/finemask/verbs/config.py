@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from finemask.config import did_you_mean, search_path
-from finemask.config.files import read_config_text
+from finemask.config.files import config_names, find_config, groups, read_config_text
 from finemask.errors import ConfigError
 from finemask.ops.files import write_text
 
@@ -37,18 +37,6 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def names(folders: Sequence[Path]) -> list[str]:
-    """``train``, ``model/light``, …: every YAML file of the folders, at most two deep, those at the top first."""
-    depths = ("*.yaml", "*/*.yaml", "*/*/*.yaml")
-    found = {
-        path.relative_to(folder).with_suffix("").as_posix()
-        for folder in folders
-        for depth in depths
-        for path in folder.glob(depth)
-    }
-    return sorted(found, key=lambda name: ("/" in name, name))
-
-
 def listing(folders: Sequence[Path], group: str | None = None) -> list[str]:
     """One line a configuration: its name and the first sentence of its header.
 
@@ -59,12 +47,11 @@ def listing(folders: Sequence[Path], group: str | None = None) -> list[str]:
     Raises:
         ConfigError: there is no such group.
     """
-    known = names(folders)
+    known = config_names(folders)
     shown = [name for name in known if group is None or name.startswith(f"{group}/")]
     if not shown:
-        groups = {name.rpartition("/")[0] for name in known} - {""}
-        hint = did_you_mean(str(group), sorted(groups), "'{}'")
-        raise ConfigError(f"there is no group '{group}'", remedy=f"{hint}There are: {', '.join(sorted(groups))}.")
+        hint = did_you_mean(str(group), groups(folders), "'{}'")
+        raise ConfigError(f"there is no group '{group}'", remedy=f"{hint}There are: {', '.join(groups(folders))}.")
     width = max(map(len, shown)) + 2
     return [f"{name:<{width}}{_first_sentence(find(folders, name))}".rstrip() for name in shown]
 
@@ -77,11 +64,12 @@ def find(folders: Sequence[Path], name: str | None) -> Path:
     """
     if name is None:
         raise ConfigError("which one?", remedy="Type: finemask config list")
-    known = names(folders)
-    if name not in known:
+    known = config_names(folders)
+    path = find_config(name, folders)
+    if name not in known or path is None:
         hint = did_you_mean(name, known, "'{}'")
         raise ConfigError(f"there is no configuration '{name}'", remedy=f"{hint}Type: finemask config list")
-    return next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
+    return path
 
 
 def copy(folders: Sequence[Path], name: str | None, destination: str | None) -> Path:
