@@ -10,6 +10,7 @@ from collections.abc import Mapping
 Table = Mapping[str, str]
 
 _DEVICE = "device!"
+_SEED = "0..4294967295!"
 _TRUST = "text | [text]*!"
 _SUPPRESSION = "null | nms | class_agnostic | soft_linear | soft_gaussian | mask | mask_agnostic!"
 _DETECTION: Table = {
@@ -27,6 +28,17 @@ _SPLITS: Table = {
     "images": "path!",
     "image": "keys",
 }
+# Of the verbs that hold detections, a model's or a file's, against annotations.
+_SCORING: Table = {
+    "data": "keys!",
+    "split": "train | val | test!",
+    **dict.fromkeys(("predictions", "annotations", "images"), "null | path!"),
+    "output": "path!",
+    "device": _DEVICE,
+    "trust": _TRUST,
+    "batch_size": "1..!",
+    "num_workers": "auto | 1..1024!",
+}
 _IMAGE: Table = {
     "page": "null | 0..!",
     "range": "null | auto | full | image | [number]2!",
@@ -35,7 +47,7 @@ _IMAGE: Table = {
 _TRAIN: Table = {
     "name": "text!",
     "output": "path!",
-    "seed": "0..4294967295!",
+    "seed": _SEED,
     "prepare": "null | keys!",
     "resume": "null | auto | path!",
     "monitor": "text!",
@@ -56,22 +68,13 @@ VERBS: dict[str, dict[str, Table]] = {
     "train": {"": _TRAIN},
     "evaluate": {
         "": {
+            **_SCORING,
             "model": "null | path!",
-            "data": "keys!",
-            "split": "train | val | test!",
-            "predictions": "null | path!",
-            "annotations": "null | path!",
-            "images": "null | path!",
-            "output": "path!",
             "iou_types": "auto | bbox | segm | [bbox | segm | boundary]!",
             "max_detections": "auto | 1..!",
             "threshold": "auto | model | 0.0..1.0!",
             "operating_iou": ">0.0..1.0!",
             "backend": "fast | pycocotools!",
-            "device": _DEVICE,
-            "trust": _TRUST,
-            "batch_size": "1..!",
-            "num_workers": "auto | 1..1024!",
             **_DETECTION,
         },
         "data": _SPLITS,
@@ -127,7 +130,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "device": _DEVICE,
             "precision": "auto | 32-true | bf16-mixed | 16-mixed!",
             "output": "null | path!",
-            "seed": "0..4294967295!",
+            "seed": _SEED,
             "augment": "keys!",
             "model": "keys!",
         }
@@ -186,7 +189,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "folds": "null | 2..!",
             "group_by": "text | [text]!",
             "stratify": "flag!",
-            "seed": "0..4294967295!",
+            "seed": _SEED,
         }
     },
     "data stats": {
@@ -201,19 +204,10 @@ VERBS: dict[str, dict[str, Table]] = {
     },
     "data suspects": {
         "": {
+            **_SCORING,
             "model": "null | path | [path]!",
-            "data": "keys!",
-            "split": "train | val | test!",
-            "predictions": "null | path!",
-            "annotations": "null | path!",
-            "images": "null | path!",
-            "output": "path!",
             "min_score": "0.0..1.0!",
             "max_suspects": "1..!",
-            "device": _DEVICE,
-            "trust": _TRUST,
-            "batch_size": "1..!",
-            "num_workers": "auto | 1..1024!",
         },
         "data": _SPLITS,
     },
@@ -222,7 +216,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "output": "path!",
             "images": "2..!",
             "size": "64..4096!",
-            "seed": "0..4294967295!",
+            "seed": _SEED,
             "val_fraction": "0.0..1.0!",
         }
     },
@@ -240,7 +234,7 @@ VERBS: dict[str, dict[str, Table]] = {
             "format": "auto | png | jpg!",
             "quality": "1..100!",
             "reader": "auto | pillow | vips!",
-            "seed": "0..4294967295!",
+            "seed": _SEED,
         }
     },
 }
