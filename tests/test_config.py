@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
-from finemask.config import compose, config_dir, expand_sweeps, kinds, nearest, plain
+from finemask.config import compose, config_dir, expand_sweeps, kinds, plain
 from finemask.config import files as config_files
 from finemask.config.overrides import parse_override, quoted
 from finemask.errors import ConfigError
@@ -258,21 +258,6 @@ def test_sweeps_become_their_product(tree: Path) -> None:
     assert expand_sweeps(["a=[1,2]"]) == [["a=[1,2]"]]
     with pytest.raises(ConfigError, match="matches nothing"):
         expand_sweeps(["model=glob(z*)"])
-
-
-@pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        ("trainer.max_epoch", "trainer.max_epochs"),
-        ("epochs", "trainer.max_epochs"),
-        ("lr", "optimizer.lr"),
-        ("schedule", None),
-        ("root", "data.root"),
-        ("qqqq", None),
-    ],
-)
-def test_nearest(word: str, meant: str | None) -> None:
-    assert nearest(word, ["trainer.max_epochs", "optimizer.lr", "data.root", "data", "seed"]) == meant
 
 
 def test_the_text_of_a_configuration_says_what_its_yaml_holds(tmp_path: Path) -> None:

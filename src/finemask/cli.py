@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from finemask.command_line.failures import explain, own_modules
 from finemask.config import plain, search_path
-from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, did_you_mean, meant
-from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
+from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
+from finemask.errors import INTERRUPTED, ConfigError, FinemaskError, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

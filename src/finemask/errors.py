@@ -1,8 +1,10 @@
 """Errors that a person can mend. The command line prints them as one paragraph and exits with code 2."""
 
+import difflib
 import errno
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 INTERRUPTED = 130  # exit code, as of a shell: stopped by a person, after saving
 
@@ -90,3 +92,38 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     # Writers in C++ and Rust (checkpoints, model files) only leave the text.
     return "No space left on device" in str(error)
+
+
+def did_you_mean(word: str, known: Iterable[str], shown: str = "{}") -> str:
+    """``"Did you mean NAME? "``, to go before the rest of a remedy; empty where no name is near.
+
+    Args:
+        word: as typed.
+        known: the names there are.
+        shown: the name as it is printed, ``model={}`` for example.
+    """
+    guess = nearest(word, known)
+    return f"Did you mean {shown.format(guess)}? " if guess else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name in ``known`` that was probably meant, or None.
+
+    Dotted names match as a whole or by their last part, so that ``epochs`` leads to ``trainer.max_epochs``.
+    """
+    names = list(dict.fromkeys(known))
+    tail = _last_part(word)
+    same_tail = [name for name in names if _last_part(name) == tail]
+    close = same_tail or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    if close:
+        return max(close, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())
+    tails = {_last_part(name): name for name in reversed(names)}
+    found = difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)
+    if found:
+        return tails[found[0]]
+    inside = [name for name in names if len(tail) > 2 and tail in _last_part(name).split("_")]
+    return inside[0] if inside else None
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[./]", name)[-1]

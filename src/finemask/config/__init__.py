@@ -6,7 +6,6 @@
 from typing import TYPE_CHECKING, Any, cast
 
 from finemask.config.files import config_dir, search_path
-from finemask.config.synonyms import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from finemask.config.composing import compose
     from finemask.config.overrides import expand_sweeps
 
-__all__ = ["compose", "config_dir", "did_you_mean", "expand_sweeps", "nearest", "plain", "search_path"]
+__all__ = ["compose", "config_dir", "expand_sweeps", "plain", "search_path"]
 
 
 def plain(node: "DictConfig") -> dict[str, Any]:

@@ -28,8 +28,8 @@ from finemask.config import plain
 from finemask.config.files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.overrides import one_line, options_remedy, parse_override
-from finemask.config.synonyms import did_you_mean, meant
-from finemask.errors import ConfigError
+from finemask.config.synonyms import meant
+from finemask.errors import ConfigError, did_you_mean
 
 
 def compose(

@@ -1,14 +1,12 @@
-"""What a wrong word was meant to be: the word of another tool, or else a misspelling.
+"""Words that people bring from Ultralytics, Detectron2, MMDetection, torchvision's scripts and torchgeo.
 
-The other tools are Ultralytics, Detectron2, MMDetection, torchvision's scripts and torchgeo. There is a table for each
-verb, since ``weights`` is what training starts from and what prediction loads. docs/guide/coming_from.md shows them to
-people; tests compose every key that they name.
+A table for each verb, since ``weights`` is what training starts from and what prediction loads. It is looked at before
+anything is guessed by spelling. docs/guide/coming_from.md shows it to people; tests compose every key that it names.
 """
 
-import difflib
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 Row = str | tuple[tuple[str, str], ...]
@@ -238,38 +236,3 @@ def _filled(row: Row, value: str) -> Meant | None:
         if found := re.fullmatch(pattern, value):
             return Meant(tuple(word.format(value, *found.groups()) for word in text.split()))
     return None
-
-
-def did_you_mean(word: str, known: Iterable[str], shown: str = "{}") -> str:
-    """``"Did you mean NAME? "``, to go before the rest of a remedy; empty where no name is near.
-
-    Args:
-        word: as typed.
-        known: the names there are.
-        shown: the name as it is printed, ``model={}`` for example.
-    """
-    guess = nearest(word, known)
-    return f"Did you mean {shown.format(guess)}? " if guess else ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name in ``known`` that was probably meant, or None.
-
-    Dotted names match as a whole or by their last part, so that ``epochs`` leads to ``trainer.max_epochs``.
-    """
-    names = list(dict.fromkeys(known))
-    tail = _last_part(word)
-    same_tail = [name for name in names if _last_part(name) == tail]
-    close = same_tail or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
-    if close:
-        return max(close, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())
-    tails = {_last_part(name): name for name in reversed(names)}
-    found = difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)
-    if found:
-        return tails[found[0]]
-    inside = [name for name in names if len(tail) > 2 and tail in _last_part(name).split("_")]
-    return inside[0] if inside else None
-
-
-def _last_part(name: str) -> str:
-    return re.split(r"[./]", name)[-1]

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, overload
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from finemask.errors import ConfigError, DataError, FinemaskError
+from finemask.errors import ConfigError, DataError, FinemaskError, did_you_mean
 from finemask.inference.instances import Instances, instances_from_detections
 from finemask.inference.scale import ScaleWatch
 from finemask.inference.sources import NamedImage, One, Source, is_single, read_images
@@ -247,11 +246,9 @@ class Predictor:
         known = [category.name for category in self.categories]
         for name in thresholds:
             if name not in known:
-                close = get_close_matches(str(name), known, n=1)
-                hint = f"Did you mean {close[0]}? " if close else ""
                 raise ConfigError(
                     f"threshold names the class {name!r}, which this model does not know",
-                    remedy=f"{hint}It knows: {', '.join(known)}.",
+                    remedy=f"{did_you_mean(str(name), known)}It knows: {', '.join(known)}.",
                 )
         given = {name: _score(value, f"threshold of {name} is {value}") for name, value in thresholds.items()}
         return lambda name: given[name] if name in given else self.header.threshold_of(name)

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.config import did_you_mean, plain
-from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
+from finemask.config import plain
+from finemask.errors import ConfigError, FinemaskError, chain_of, did_you_mean, is_disk_full
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.self_check import ground_truth_as_predictions

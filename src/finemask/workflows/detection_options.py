@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
 
-from finemask.config import config_dir, did_you_mean, plain
+from finemask.config import config_dir, plain
 from finemask.config.files import group_options
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
 from finemask.model.build import build_suppression
 from finemask.model.mask_rcnn import MaskRCNN

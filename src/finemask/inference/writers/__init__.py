@@ -1,12 +1,11 @@
 """Files that predictions are written to: one small module a format, imported when it is chosen by name."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
 
 # What `save=` may name, and the class that does it.
@@ -60,8 +59,7 @@ def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instanc
     writers: list[Writer] = []
     for name in dict.fromkeys(names):
         if name not in WRITERS:
-            close = get_close_matches(str(name), WRITERS, n=1)
-            hint = f"Did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(str(name), WRITERS)
             raise ConfigError(f"save={name} is not known", remedy=f"{hint}There are: {', '.join(WRITERS)}.")
         module, _, kind = WRITERS[name].partition(":")
         options = {"color_by": color_by} if name == "overlay" else {}
