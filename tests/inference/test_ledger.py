@@ -19,7 +19,7 @@ TWO, ONE = rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36)), rectangles(re
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verb, "load", lambda path, device: Predictor(ColourModel(), colour_header()))
+    monkeypatch.setattr(verb, "load", lambda path, device, trust: Predictor(ColourModel(), colour_header()))
     (tmp_path / "photos" / "sub").mkdir(parents=True)
     for name, image in (("a.png", TWO), ("sub/b.png", ONE), ("sub.png", TWO)):
         Image.fromarray(image).save(tmp_path / "photos" / name)

@@ -24,7 +24,7 @@ def photos(tmp_path, monkeypatch):
 
 @pytest.fixture
 def colours_for_a_model(monkeypatch, predictor):
-    monkeypatch.setattr(verb, "load", lambda path, device: predictor)
+    monkeypatch.setattr(verb, "load", lambda path, device, trust: predictor)
     return predictor
 
 
@@ -114,7 +114,7 @@ def test_what_was_found_before_an_interruption_is_kept(photos, monkeypatch, caps
 
     from inference_data import ColourModel
 
-    monkeypatch.setattr(verb, "load", lambda path, device: Interrupted(ColourModel(), colour_header()))
+    monkeypatch.setattr(verb, "load", lambda path, device, trust: Interrupted(ColourModel(), colour_header()))
     assert cli.main(["predict", "model=m", "source=photos", "output=out", "save=coco"]) == 130
     assert len(json.loads((photos.parent / "out" / "images.json").read_text())["images"]) == 2
 

@@ -30,7 +30,7 @@ def dataset(tmp_path, monkeypatch):
             {"id": id_, "image_id": id_, "category_id": 8, "segmentation": encode(mask), "bbox": box, "iscrowd": 0}
         )
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    monkeypatch.setattr(verb, "load", lambda path, device: Predictor(ColourModel(), colour_header()))
+    monkeypatch.setattr(verb, "load", lambda path, device, trust: Predictor(ColourModel(), colour_header()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -137,7 +137,7 @@ def test_predict_says_how_many_duplicates_there_are(tmp_path, monkeypatch, capsy
     Image.fromarray(rectangles(red=(5, 6, 25, 20))).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     for model, expected in ((Twice(), True), (ColourModel(), False)):
-        monkeypatch.setattr(predict, "load", lambda path, device, m=model: Predictor(m, colour_header()))
+        monkeypatch.setattr(predict, "load", lambda path, device, trust, m=model: Predictor(m, colour_header()))
         assert cli.main(["predict", "model=m", "source=a.png", "output=out", "save=coco"]) == 0
         said = "1 instance (50 %) on top of a better one" in capsys.readouterr().out
         assert said == expected
