@@ -1,5 +1,6 @@
 """Words of other tools: each leads to something that can be typed."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
-from finemask.config import compose, config_dir
+from finemask.config import compose, config_dir, synonyms
 from finemask.config.files import groups
 from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, SYNONYMS, Meant, Rows, meant
 from finemask.errors import ConfigError
@@ -52,6 +53,19 @@ def paths(node: object) -> Iterator[tuple[str, ...]]:
 def test_every_row_says_something_for_some_value() -> None:
     told = {(verb, word) for verb in SYNONYMS for _, word, _, _ in suggestions(verb)}
     assert [(verb, word) for verb, rows in SYNONYMS.items() for word in rows if (verb, word) not in told] == []
+
+
+def test_no_word_stands_in_two_rows_of_a_table() -> None:
+    """The later row would hide the earlier without a word."""
+    calls = [
+        node for node in ast.walk(ast.parse(Path(synonyms.__file__).read_text("utf-8"))) if isinstance(node, ast.Call)
+    ]
+    tables = [node.args[0] for node in calls if getattr(node.func, "id", "") == "_by_word"]
+    assert len(tables) > 10
+    for table in tables:
+        assert isinstance(table, ast.Dict)
+        words = [word for value in table.values for word in ast.literal_eval(value).split()]
+        assert len(words) == len(set(words))
 
 
 @pytest.mark.parametrize("verb", SYNONYMS)
