@@ -506,6 +506,8 @@ def test_the_page_of_train_begins_with_what_most_people_set(capsys: pytest.Captu
     keys = [re.split(r"[='\"]+", line.strip(" '\""))[0] for line in block.splitlines() if re.match(r"  ['\"]?\w", line)]
     assert len(keys) == 10
     assert keys[:3] == ["data.root", "name", "model"]
+    assert "data.batch_size=2 " in block  # which refers to the preset's
+    assert "$" not in block
 
 
 def test_options_of_an_own_folder_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,9 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
     options = list(_group_rows(text, searched)) if text.defaults else []
     if text.first:
         known = {row.key: row for row in [*_rows(text.keys), *options, *(row for _, rows in sections for row in rows)]}
-        parts.append("what most people set:\n" + "\n".join(_table([known[key] for key in text.first], width)))
+        parts.append(
+            "what most people set:\n" + "\n".join(_table([_filled(known[key], known) for key in text.first], width))
+        )
     if text.keys:
         parts.append("keys:\n" + "\n".join(_table(list(_rows(text.keys)), width)))
     if options:
@@ -102,6 +104,14 @@ def _rows(keys: Sequence[Key]) -> Iterator[_Row]:
         shown = "…" if key.value == "???" else key.value
         typed = _quoted(f"{key.name}={shown}") if key.value else key.name
         yield _Row(key.name, typed, "; ".join(filter(None, [key.comment, needed])))
+
+
+def _filled(row: _Row, known: Mapping[str, _Row]) -> _Row:
+    """A row with the default that its value refers to, ``data.batch_size=${preset.batch_size}``, in its place."""
+    referred = re.search(r"\$\{([\w.]+)\}", row.typed)
+    if referred is None or referred[1] not in known:
+        return row
+    return row._replace(typed=f"{row.key}={known[referred[1]].typed.partition('=')[2]}")
 
 
 def _quoted(word: str) -> str:
