@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import hydra.utils
@@ -210,6 +210,43 @@ def test_a_users_primary_configuration_comes_before_the_shipped_and_may_name_fur
         "name": "theirs",
     }, "the shipped big, and the loss of the third folder"
     assert compose("train", ["data.root=d"]).name == "default", "their folder is searched when it is given, only"
+
+
+def test_an_own_part_has_none_of_the_keys_of_the_part_it_replaces(tmp_path: Path) -> None:
+    own = write_tree(
+        tmp_path / "own",
+        {
+            "model/mine.yaml": "defaults: [light, _self_]\nname: mine\nbackbone: {_target_: lab.net, width: 12}\n",
+            "model/backbone/mine.yaml": "_target_: lab.other\nwidth: 8\n",
+            "model/sampler/mine.yaml": "_target_: lab.Sampler\nmost: 3\n",
+            "experiment/mine.yaml": """
+                # @package _global_
+                defaults: [{override /model: light}, {override /model/sampler: mine}, {override /model/rpn: mine}]
+                model: {mask_predictor: {_target_: lab.Predictor}}
+                """,
+            "model/rpn/mine.yaml": "_target_: lab.rpn\n",
+        },
+    )
+
+    def model_of(*overrides: str) -> dict[str, Any]:
+        return cast(dict[str, Any], plain(compose("train", ["data.root=d", *overrides], config_dir=own).model))
+
+    assert model_of("model=mine")["backbone"] == {"_target_": "lab.net", "width": 12}
+    assert model_of("model=mine", "model.backbone.width=20")["backbone"] == {"_target_": "lab.net", "width": 20}
+    other = {"_target_": "lab.other", "width": 8}
+    assert model_of("model=tiny", "model/backbone=mine")["backbone"] == other
+    assert model_of("model.backbone=mine", "+model.backbone.deep=1")["backbone"] == {**other, "deep": 1}
+    # the preset sets keys of the sampler that it has itself, after the group was chosen
+    assert model_of("model=tiny", "model/sampler=mine")["sampler"] == {"_target_": "lab.Sampler", "most": 3}
+    of_experiment = model_of("experiment=mine")
+    assert of_experiment["sampler"] == {"_target_": "lab.Sampler", "most": 3}
+    assert of_experiment["rpn"] == {"_target_": "lab.rpn"}
+    assert of_experiment["mask_predictor"] == {"_target_": "lab.Predictor", "_partial_": True}
+    assert of_experiment["backbone"] == model_of("model=light")["backbone"]
+    typed = model_of("model.backbone._target_=lab.net", "+model.backbone.width=3", "model.backbone.name=x")
+    assert typed["backbone"] == {"_target_": "lab.net", "width": 3, "name": "x"}
+    with pytest.raises(ConfigError, match=r"unknown key 'model\.backbone\.norm'"):
+        model_of("model=mine", "model.backbone.norm=gn")
 
 
 def test_composing_leaves_hydra_as_it_found_it(tree: Path) -> None:

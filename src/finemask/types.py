@@ -13,14 +13,13 @@ Boxes are ``xyxy`` in absolute pixels unless a name says otherwise; labels are 1
 # torch is only named here: the verbs of data start without it, in a third of the time.
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor, nn
+    from torchvision.models.detection.image_list import ImageList
 
 
 class Category(NamedTuple):
@@ -92,6 +91,48 @@ class Preprocessing:
     def scale(self, size_hw: tuple[int, int]) -> float:
         """The factor that brings an image of this height and width to the model's size, outside of training."""
         return min(self.min_size[-1] / min(size_hw), self.max_size / max(size_hw))
+
+
+class Backbone(Protocol):
+    """Images [B, 3, H, W], H and W multiples of 32, to feature maps [B, out_channels, h, w] by name, finest first.
+
+    Torchvision's own kind. Maps named by numbers, ``0``, ``1``, …, are what RoIs are pooled from; others are only for
+    the RPN, and ``model.anchors`` has sizes for all of them. A module, which may have ``stages``: names of its modules
+    in five lists, stem and strides 4 to 32, that ``transfer`` freezes one by one.
+    """
+
+    out_channels: int
+
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]: ...
+
+
+class HeadFactory(Protocol):
+    """Builds what stands between pooled features and a predictor.
+
+    A box head turns [R, in_channels, 7, 7] into [R, D], a mask head [R, in_channels, 14, 14] into [R, D, 14, 14].
+
+    Returns:
+        The head and D; or the head alone, if it has D as ``out_channels``.
+    """
+
+    def __call__(self, in_channels: int) -> tuple[nn.Module, int] | nn.Module: ...
+
+
+class ProposalNetwork(Protocol):
+    """Region proposals; built with ``in_channels`` of the maps and ``anchors``, torchvision's generator of them.
+
+    Args:
+        images: torchvision's ``ImageList``.
+        features: maps by name.
+        targets: in training; None otherwise.
+
+    Returns:
+        Proposals [P, 4] of each image, xyxy px of the batch, best first; and losses by name, empty without targets.
+    """
+
+    def __call__(
+        self, images: ImageList, features: Mapping[str, Tensor], targets: list[Target] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]: ...
 
 
 class BoxPredictorFactory(Protocol):

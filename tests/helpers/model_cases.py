@@ -1,5 +1,6 @@
 """Small models and targets for the model tests."""
 
+from collections import OrderedDict
 from functools import cache
 
 import numpy as np
@@ -76,3 +77,53 @@ class SumOfLosses(nn.Module):
 
     def forward(self, mask_logits, mask_targets, labels):
         return sum(loss(mask_logits, mask_targets, labels) for loss in self.losses)
+
+
+class OneMapBackbone(nn.Module):
+    """A backbone that is not finemask's, of torchvision's kind: a single map of stride 16."""
+
+    def __init__(self, width: int = 8, gives: str = "map") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 16, stride=16)
+        self.out_channels = width + (gives == "other width")
+        self.gives = gives
+        if gives == "no width":
+            del self.out_channels
+        if gives == "stages":
+            self.stages = [["conv"], ["elsewhere"], [], [], []]
+
+    def forward(self, images):
+        features = self.conv(images)
+        levels = {
+            "tensor": features,
+            "list": [features],
+            "named otherwise": OrderedDict(pool=features),
+            "coarse first": OrderedDict([("0", features[..., ::2, ::2]), ("1", features)]),
+        }
+        return levels.get(self.gives, OrderedDict([("0", features)]))
+
+
+class WholeImageProposals(nn.Module):
+    """A proposal network that is not finemask's: it proposes the whole image, and halves and quarters of it."""
+
+    def __init__(self, in_channels: int, anchors: nn.Module, parts: int = 2) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, images, features, targets=None):
+        proposals = []
+        for height, width in images.image_sizes:
+            whole = torch.tensor([0.0, 0.0, width, height])
+            proposals.append(torch.stack([whole / (k + 1) for k in range(self.parts)]))
+        return proposals, ({"loss_rpn": next(iter(features.values())).mean() ** 2} if targets else {})
+
+
+class MeanHead(nn.Module):
+    """A box head that is not finemask's, without a pair: its width is an attribute."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+
+    def forward(self, features):
+        return features.mean(dim=(2, 3))

@@ -165,6 +165,81 @@ def test_a_part_may_be_made_of_parts():
     assert losses[0] == pytest.approx(losses[1] + 41.0, abs=1e-4)
 
 
+def own_backbone(**options) -> dict:
+    config = model_config("tiny")
+    config["backbone"] = {"_target_": "model_cases.OneMapBackbone", **options}
+    config["anchors"]["sizes"] = [32]
+    return config
+
+
+def test_a_backbone_of_ones_own_with_a_single_map_is_taken():
+    model = build_model(own_backbone(width=12), num_classes=4)
+    assert strides_of(model.backbone, 128) == [16]
+    apply_transfer(model, Transfer(trainable_stages=0))
+    assert not any(parameter.requires_grad for parameter in model.backbone.body.parameters())
+    apply_transfer(model, Transfer(trainable_stages=3))
+    image, target, _ = random_scene(70, 90, 3)
+    losses = model.train()([image], [target])
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with torch.inference_mode():
+        (found,) = model.eval()([image])
+    assert found["image_size_hw"] == (70, 90)
+
+
+def test_a_pyramid_of_torchvision_is_taken_as_it_is():
+    config = model_config("tiny")
+    target = "torchvision.models.detection.backbone_utils.resnet_fpn_backbone"
+    config["backbone"] = {"_target_": target, "backbone_name": "resnet18", "weights": None, "trainable_layers": 5}
+    model = build_model(config, num_classes=3).eval()
+    assert strides_of(model.backbone, 128) == [4, 8, 16, 32, 64]
+    assert model.roi_heads.box_roi_pool.featmap_names == ["0", "1", "2", "3"]
+    with torch.inference_mode():
+        (found,) = model([torch.randint(0, 255, (3, 60, 80), dtype=torch.uint8)])
+    assert found["mask_probs"].shape[1:] == (28, 28)
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        ("tensor", "OneMapBackbone gives a Tensor, not an OrderedDict"),
+        ("list", "OneMapBackbone gives a list, not an OrderedDict"),
+        ("named otherwise", "OneMapBackbone names its maps pool"),
+        ("coarse first", r"the maps 0: \[1, 8, 8, 8\], 1: \[1, 8, 16, 16\].*the finest first"),
+        ("other width", r"the maps 0: \[1, 8, 16, 16\].*must be \[1, 9, h, w\]"),
+        ("no width", "OneMapBackbone has no out_channels"),
+        ("stages", "stages of model_cases.OneMapBackbone are not 5 lists"),
+    ],
+)
+def test_a_backbone_of_another_kind_is_refused_in_words(gives, said):
+    with pytest.raises(ConfigError, match=rf"^model\.backbone: .*{said}"):
+        build_model(own_backbone(gives=gives), num_classes=2)
+
+
+def test_anchors_must_be_of_as_many_sizes_as_there_are_maps():
+    config = own_backbone()
+    config["anchors"]["sizes"] = [16, 32]
+    with pytest.raises(ConfigError, match=r"model\.anchors\.sizes: 2 sizes for the 1 level of the backbone"):
+        build_model(config, num_classes=2)
+
+
+def test_proposals_and_heads_of_ones_own():
+    config = own_backbone()
+    config["rpn"] = {"_target_": "model_cases.WholeImageProposals", "parts": 3}
+    config["box_head"] = {"_target_": "model_cases.MeanHead"}
+    model = build_model(config, num_classes=4)
+    image, target, _ = random_scene(70, 90, 3)
+    losses = model.train()([image], [target])
+    assert set(losses) == {"loss_rpn", "loss_classifier", "loss_box_reg", "loss_mask"}
+    with torch.inference_mode():
+        model.roi_heads.score_thresh = 0.0
+        (found,) = model.eval()([image])
+    assert len(found["scores"])
+    config["box_head"] = {"_target_": "torch.nn.Linear", "out_features": 3, "_partial_": True}
+    with pytest.raises(ConfigError, match=r"model\.box_head: a partial is neither a module with out_channels"):
+        build_model(config, num_classes=4)
+
+
 def test_a_loss_of_ones_own_is_what_the_model_reports():
     model = build_model(model_config("tiny"), num_classes=4).train()
     model.roi_heads.mask_loss = lambda logits, targets, labels: logits.sum() * 0 + 42.0

@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +29,7 @@ from finemask.config import plain
 from finemask.config.files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.overrides import one_line, options_remedy, parse_override
+from finemask.config.own_parts import drop_shipped_keys, own_parts
 from finemask.config.synonyms import meant
 from finemask.errors import ConfigError, did_you_mean
 
@@ -222,12 +224,26 @@ def _hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Overr
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folders[-1]), job_name="finemask", version_base="1.3"):
-            return hydra_compose(name, [str(override.input_line) for override in overrides])
+            typed = [str(override.input_line) for override in overrides]
+            cfg = hydra_compose(name, typed)
+            if parts := own_parts(cfg):
+                drop_shipped_keys(cfg, parts, _users_files(name, folders[-1], typed), overrides)
+            return cfg
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(one_line(error), where=f"{name}.yaml") from error
     finally:
         _UsersFolders.folders = ()
         GlobalHydra.instance().hydra = before
+
+
+def _users_files(name: str, shipped: Path, typed: list[str]) -> Iterator[tuple[Any, str]]:
+    """What a configuration is composed of besides shipped files; each with the key that it stands under."""
+    loader = GlobalHydra.instance().config_loader()
+    composed = loader.compute_defaults_list(name, typed, RunMode.RUN)
+    for part in composed.defaults:
+        source = next((source for source in loader.get_sources() if source.is_config(part.config_path)), None)
+        if source is not None and source.path != str(shipped):
+            yield OmegaConf.to_container(source.load_config(part.config_path).config), part.package or ""
 
 
 def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:

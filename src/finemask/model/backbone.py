@@ -6,7 +6,7 @@ and feature maps at strides 4, 8, 16, 32 and a pooled 64.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ def _units(body: nn.Module, ends: Sequence[str]) -> list[str]:
 
 
 STAGES = 4  # strides 4, 8, 16, 32
+_EMPTY_PX = 256  # side of the image that somebody's own backbone is tried with
 
 # The last block of each stride and its channels. torchvision's own mobilenet_backbone takes the first block of a
 # stride, and by default two levels of the same stride.
@@ -99,6 +100,90 @@ class PyramidBackbone(nn.Module):
             maps = OrderedDict((level, features.permute(0, 3, 1, 2)) for level, features in maps.items())
         pyramid: dict[str, Tensor] = self.fpn(maps)
         return pyramid
+
+
+class OwnBackbone(nn.Module):
+    """Somebody's own backbone, as torchvision's detectors take it; its output is looked at once.
+
+    Args:
+        body: images [B, 3, H, W] to an ``OrderedDict`` of maps [B, out_channels, h, w] by name, finest first. It has
+            ``out_channels``, and may have ``stages``: names of its modules in five lists, for ``transfer``; without,
+            it is frozen or trained as a whole.
+
+    Attributes:
+        levels: the names of the maps. Those that are numbers, as torchvision's are, are what RoIs are pooled from.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        channels = getattr(body, "out_channels", None)
+        if not isinstance(channels, int):
+            raise ConfigError(
+                f"{_shown(body)} has no out_channels", remedy="It is the width of every map that it gives."
+            )
+        self.body = body
+        self.out_channels = channels
+        self.stages = _stages_of(body)
+        self.levels = self._levels()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images [B, 3, H, W] to the body's maps."""
+        maps: dict[str, Tensor] = self.body(images)
+        return maps
+
+    def _levels(self) -> list[str]:
+        """Names of the maps of an empty image; raises if they are not what the detector needs."""
+        maps = _run_on_empty(self.body, _EMPTY_PX)
+        if not isinstance(maps, Mapping) or not maps:
+            raise ConfigError(
+                f"{_shown(self.body)} gives a {type(maps).__name__}, not an OrderedDict of feature maps",
+                remedy='A single map is OrderedDict([("0", features)]).',
+            )
+        sizes = {name: tuple(getattr(level, "shape", ())) for name, level in maps.items()}
+        sides = [size[-1] for size in sizes.values() if len(size) == 4 and size[:2] == (1, self.out_channels)]
+        if len(sides) != len(sizes) or sides != sorted(sides, reverse=True):
+            listed = ", ".join(f"{name}: {list(size)}" for name, size in sizes.items())
+            raise ConfigError(
+                f"{_shown(self.body)} gives the maps {listed} for an image of [1, 3, {_EMPTY_PX}, {_EMPTY_PX}]",
+                remedy=f"They must be [1, {self.out_channels}, h, w], as its out_channels says, the finest first.",
+            )
+        if not any(str(name).isdigit() for name in sizes):
+            raise ConfigError(
+                f"{_shown(self.body)} names its maps {', '.join(map(str, sizes))}",
+                remedy='Those that RoIs are pooled from are named "0", "1", …, as torchvision\'s.',
+            )
+        return [str(name) for name in sizes]
+
+
+def _stages_of(body: nn.Module) -> list[list[str]]:
+    """What the body says of its five parts; where it says nothing, all of it is the last."""
+    stages = getattr(body, "stages", None)
+    if not isinstance(stages, list):  # modules of that name are common, and something else
+        return [[], [], [], [], [""]]
+    names = {name for name, _ in body.named_modules()}
+    if len(stages) != STAGES + 1 or not all(isinstance(stage, list) and names.issuperset(stage) for stage in stages):
+        raise ConfigError(
+            f"the stages of {_shown(body)} are not {STAGES + 1} lists of names of its modules",
+            remedy="They are stem and strides 4 to 32, and are frozen from the first on.",
+        )
+    return stages
+
+
+def _shown(part: object) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _run_on_empty(module: nn.Module, size: int) -> Any:
+    """What a module makes of an empty image, in evaluation; its mode stays."""
+    was_training = module.training
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        found = module.eval()(torch.zeros(1, 3, size, size, device=device))
+    module.train(was_training)
+    return found
 
 
 def resnet_fpn(
@@ -201,9 +286,4 @@ def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:
 
 def strides_of(backbone: nn.Module, size: int = 256) -> list[float]:
     """Stride of each level, measured by running an empty image through the backbone."""
-    was_training = backbone.training
-    device = next(backbone.parameters()).device
-    with torch.no_grad():
-        maps = backbone.eval()(torch.zeros(1, 3, size, size, device=device))
-    backbone.train(was_training)
-    return [size / level.shape[-1] for level in maps.values()]
+    return [size / level.shape[-1] for level in _run_on_empty(backbone, size).values()]

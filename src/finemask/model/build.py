@@ -1,43 +1,27 @@
-"""From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
+"""From a configuration to a model, part by part."""
 
 import copy
 import math
-import shlex
-from collections.abc import Collection, Iterator, Mapping
-from functools import partial
-from importlib import import_module
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import STAGES, PyramidBackbone
+from finemask.model.backbone import STAGES, OwnBackbone, PyramidBackbone
 from finemask.model.box_branch import box_branch_of
 from finemask.model.class_losses import CrossEntropyLoss
 from finemask.model.cpu.roi_align import PyramidRoIAlign
 from finemask.model.cpu.winograd import use_winograd
 from finemask.model.heads import POOLED_BOX, POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.parts import TRAINING_PARTS, NotLoaded, instantiate, refuse_foreign
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
 from finemask.model.transform import ImageTransform
+from finemask.ops.wording import plural
 from finemask.types import Preprocessing, Suppression
-
-# What only training asks; a model without it predicts the same.
-TRAINING_PARTS = ("class_loss", "box_loss", "mask_loss", "sampler")
-
-# Where parts stood in files of earlier versions; a model file keeps the names of its day.
-_MOVED = {
-    "box_loss": "box_losses",
-    "class_loss": "class_losses",
-    "mask_loss": "mask_losses",
-    "sampler": "samplers",
-    "suppression": "suppression",
-    "anchors": "rpn",
-    "box_predictor.cosine": "box_predictor.linear",
-    "box_predictor.iterative": "box_predictor.cascade",
-    "mask_predictor.deep_fcn": "mask_predictor.fcn",
-}
 
 
 def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None) -> MaskRCNN:
@@ -58,24 +42,24 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     """
 
     def part(key: str, **arguments: Any) -> Any:
-        return _instantiate(config[key], f"model.{key}", arguments)
+        return instantiate(config[key], f"model.{key}", arguments)
 
     def part_of_training(key: str) -> Any:
         if allowed is None:
             return part(key)
         try:
-            _refuse_foreign({key: config[key]}, allowed)
+            refuse_foreign({key: config[key]}, allowed)
             return part(key)
         except ConfigError as error:
             return NotLoaded(error)
 
     if allowed is not None:
-        _refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
+        refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
     try:
-        backbone = part("backbone")
+        backbone = _backbone(part("backbone"))
         channels = backbone.out_channels
         anchors = part("anchors")
-        rpn_options, roi_options = dict(config["rpn"]), dict(config["roi_heads"])
+        roi_options = dict(config["roi_heads"])
         if roi_options["detections_per_img"] == "auto":
             raise ConfigError(
                 "'auto' must be a number by now",
@@ -85,11 +69,14 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         if not isinstance(roi_options["detections_per_img"], int) or roi_options["detections_per_img"] < 1:
             raise ConfigError("a whole number of at least 1, or auto", where="model.roi_heads.detections_per_img")
         per_location = anchors.num_anchors_per_location()
-        if isinstance(backbone, PyramidBackbone) and len(per_location) != STAGES + 1:
+        levels = backbone.levels if isinstance(backbone, OwnBackbone) else [*map(str, range(STAGES)), "pool"]
+        if len(per_location) != len(levels):
             raise ConfigError(
-                f"{len(per_location)} sizes for the {STAGES + 1} levels of the pyramid", where="model.anchors.sizes"
+                f"{plural(len(per_location), 'size')} for the {plural(len(levels), 'level')} of the backbone",
+                where="model.anchors.sizes",
             )
-        for section in ("rpn", "roi_heads"):
+        has_own_rpn = "_target_" in config["rpn"]
+        for section in ("roi_heads",) if has_own_rpn else ("rpn", "roi_heads"):
             background, foreground = config[section]["bg_iou_thresh"], config[section]["fg_iou_thresh"]
             if background > foreground:
                 raise ConfigError(
@@ -97,25 +84,23 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
                     where=f"model.{section}",
                     remedy="Below the first is background, from the second on an object.",
                 )
-        rpn = RowsRegionProposalNetwork(
-            anchors,
-            RowsRPNHead(channels, per_location[0], conv_depth=rpn_options.pop("conv_depth")),
-            pre_nms_top_n=_train_and_test(rpn_options, "pre_nms_top_n"),
-            post_nms_top_n=_train_and_test(rpn_options, "post_nms_top_n"),
-            **rpn_options,
+        rpn = (
+            part("rpn", in_channels=channels, anchors=anchors)
+            if has_own_rpn
+            else _shipped_rpn(config["rpn"], channels, anchors)
         )
-        box_head, box_width = part("box_head", in_channels=channels)
-        mask_head, mask_channels = part("mask_head", in_channels=channels)
+        box_head, box_width = _head(part("box_head", in_channels=channels), "box_head")
+        mask_head, mask_channels = _head(part("mask_head", in_channels=channels), "mask_head")
         box_predictor = part("box_predictor")(in_channels=box_width, num_classes=num_classes)
         box_branch_of(box_predictor).attach(box_head, channels)
-        levels = [str(level) for level in range(len(per_location) - 1)]
+        pooled = [level for level in levels if level.isdigit()]
         sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale", 224)
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
-            box_roi_pool=PyramidRoIAlign(levels, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
+            box_roi_pool=PyramidRoIAlign(pooled, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
             box_head=box_head,
             box_predictor=box_predictor,
-            mask_roi_pool=PyramidRoIAlign(levels, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
+            mask_roi_pool=PyramidRoIAlign(pooled, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
             # older files have no class_loss
@@ -137,26 +122,6 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     return model
 
 
-class NotLoaded(nn.Module):
-    """A loss or sampler whose code is not there or not trusted: the model predicts, and refuses to be trained.
-
-    Args:
-        reason: why it was not loaded.
-    """
-
-    def __init__(self, reason: ConfigError) -> None:
-        super().__init__()
-        self._what, self._where, self._remedy = reason.what, reason.where, reason.remedy
-
-    def forward(self, *args: Any) -> NoReturn:
-        """Raises the reason."""
-        what = f"this model cannot be trained further: {self._what}"
-        raise ConfigError(what, where=self._where, remedy=self._remedy)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        """The part's own parameters in a file have no place here, and are no mistake."""
-
-
 def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
 
@@ -169,7 +134,7 @@ def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     if "suppression" not in config:
         return None
     try:
-        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", {})
+        suppression: Suppression = instantiate(config["suppression"], "model.suppression", {})
     except ValueError as error:
         raise ConfigError(str(error), where="model.suppression") from error
     return suppression
@@ -204,93 +169,40 @@ def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
-    return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
+def _backbone(built: Any) -> PyramidBackbone | OwnBackbone:
+    if isinstance(built, PyramidBackbone):
+        return built
+    try:
+        if isinstance(built, nn.Module):
+            return OwnBackbone(built)
+        raise ConfigError(f"a {type(built).__name__} is not a module")
+    except ConfigError as error:
+        raise ConfigError(error.what, where="model.backbone", remedy=error.remedy) from error
 
 
-def foreign_parts(config: Mapping[str, Any], allowed: Collection[str]) -> dict[str, str]:
-    """What a ``model`` configuration names that is not allowed: the dotted names, and the key that each stands under.
-
-    Args:
-        config: the group ``model``, or some of its keys.
-        allowed: dotted names, and packages, ``mylab.*``.
-    """
-    packages = tuple(name.removesuffix("*") for name in allowed if name.endswith(".*"))
-    return {
-        target: key
-        for key, node in config.items()
-        for target in _targets(node)
-        if target not in allowed and not target.startswith(packages)
-    }
-
-
-def trust_keys(foreign: Collection[str]) -> tuple[str, str]:
-    """What to type to allow these dotted names: one by one, and by package."""
-    packages = sorted({f"{name.partition('.')[0]}.*" for name in foreign})
-    by_name, by_package = (shlex.quote(f"trust=[{','.join(names)}]") for names in (foreign, packages))
-    return by_name, by_package
-
-
-def _refuse_foreign(config: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Raises if a configuration names code that is not allowed; all of it in one message."""
-    foreign = foreign_parts(config, allowed)
-    if not foreign:
-        return
-    listed = ", ".join(f"{target} (model.{key})" for target, key in foreign.items())
-    by_name, by_package = trust_keys(foreign)
+def _head(built: Any, key: str) -> tuple[nn.Module, int]:
+    """A head and its output width: as a pair, or as a module with ``out_channels``."""
+    match built:
+        case (nn.Module() as head, int(width)):
+            return head, width
+        case nn.Module(out_channels=int(width)):
+            return built, width
     raise ConfigError(
-        f"{listed} {'is not one of' if len(foreign) == 1 else 'are not'} finemask's own parts",
-        remedy=f"If you know and trust that code, allow it by name: {by_name}; or by package: {by_package}.",
+        f"a {type(built).__name__} is neither a module with out_channels nor a pair of a module and that number",
+        where=f"model.{key}",
     )
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a configuration, at whatever depth, by its present name."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield _today(str(node["_target_"]))
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for inner in node:
-            yield from _targets(inner)
+def _shipped_rpn(options: Mapping[str, Any], channels: int, anchors: AnchorGenerator) -> RowsRegionProposalNetwork:
+    options = dict(options)
+    return RowsRegionProposalNetwork(
+        anchors,
+        RowsRPNHead(channels, anchors.num_anchors_per_location()[0], conv_depth=options.pop("conv_depth")),
+        pre_nms_top_n=_train_and_test(options, "pre_nms_top_n"),
+        post_nms_top_n=_train_and_test(options, "post_nms_top_n"),
+        **options,
+    )
 
 
-def _instantiate(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Any:
-    """Hydra's ``_target_`` and ``_partial_``, without Hydra; what is allowed has been looked at before."""
-    options = {key: _built(value, f"{where}.{key}") for key, value in node.items()}
-    target = _today(options.pop("_target_"))
-    is_partial = options.pop("_partial_", False)
-    module_name, _, name = target.rpartition(".")
-    try:
-        builder = getattr(import_module(module_name), name)
-    except Exception as error:  # whatever somebody's module does when it is imported
-        raise ConfigError(
-            f"{target} cannot be imported: {error}",
-            where=f"{where}._target_",
-            remedy="Code of your own must be installed, or its folder named in PYTHONPATH.",
-        ) from error
-    if is_partial:
-        return partial(builder, **options, **arguments)
-    try:
-        return builder(**options, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"{target} does not take these arguments: {error}", where=where) from error
-
-
-def _built(value: Any, where: str) -> Any:
-    """An argument of a part: a part itself, where it has a ``_target_``."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            return _instantiate(value, where, {})
-        return {key: _built(inner, f"{where}.{key}") for key, inner in value.items()}
-    return [_built(inner, where) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _today(target: str) -> str:
-    """The present dotted name of a part that a file of an earlier version names."""
-    package, _, name = target.rpartition(".")
-    place = package.removeprefix("finemask.model.")
-    for old in (place, place.partition(".")[0]):
-        if package != place and old in _MOVED:
-            return f"finemask.model.{_MOVED[old]}.{name}"
-    return target
+def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
+    return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}

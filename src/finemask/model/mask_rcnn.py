@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.transform import ImageTransform
@@ -18,7 +17,7 @@ class MaskRCNN(nn.Module):
     Args:
         transform: images and targets to a batch.
         backbone: batch to feature maps.
-        rpn: feature maps to proposals.
+        rpn: see ``finemask.types.ProposalNetwork``.
         roi_heads: proposals to losses or detections.
 
     Attributes:
@@ -29,7 +28,7 @@ class MaskRCNN(nn.Module):
         self,
         transform: ImageTransform,
         backbone: nn.Module,
-        rpn: RegionProposalNetwork,
+        rpn: nn.Module,
         roi_heads: CriterionRoIHeads,
     ) -> None:
         super().__init__()

@@ -46,9 +46,9 @@ def resolve_model(
     resolved = copy.deepcopy(dict(config))
     resolved.pop("preset", None)  # of the training, not of the model
     backbone, roi_heads = resolved["backbone"], resolved["roi_heads"]
-    if backbone["norm"] == "auto":
+    if backbone.get("norm") == "auto":
         backbone["norm"] = "bn" if resolved["weights"] == "none" else "frozen_bn"
-    if resolved["weights"] == "coco" and backbone["norm"] == "frozen_bn":
+    if resolved["weights"] == "coco" and backbone.get("norm") == "frozen_bn":
         backbone["norm_eps"] = 0.0
     if roi_heads["detections_per_img"] == "auto":
         roi_heads["detections_per_img"] = max(_COCO_DETECTION_CAP, math.ceil(1.5 * max_instances_per_image))

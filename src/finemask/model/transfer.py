@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import PyramidBackbone
+from finemask.model.backbone import OwnBackbone, PyramidBackbone
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def stage_of(model: nn.Module, name: str) -> int | None:
     """The backbone's part, 0 for the stem, that a parameter belongs to; ``None`` outside the body.
 
     Args:
-        model: with a ``PyramidBackbone``.
+        model: as ``build_model`` gives it.
         name: of the parameter in the model.
     """
     if not name.startswith("backbone.body."):
@@ -143,7 +143,7 @@ def _check(transfer: Transfer, stages: int) -> None:
         )
 
 
-def _backbone_of(model: nn.Module) -> PyramidBackbone:
+def _backbone_of(model: nn.Module) -> PyramidBackbone | OwnBackbone:
     backbone = model.get_submodule("backbone")
-    assert isinstance(backbone, PyramidBackbone)
+    assert isinstance(backbone, PyramidBackbone | OwnBackbone)
     return backbone

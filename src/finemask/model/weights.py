@@ -97,7 +97,13 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
         chosen = _COCO[config["name"]]
         return fit(_download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})", _coco_names())
     if weights == "imagenet":
-        name = config["backbone"]["name"]
+        name = config["backbone"].get("name")
+        if not str(config["backbone"]["_target_"]).startswith("finemask."):
+            raise WeightsError(
+                f"nobody publishes weights for {config['backbone']['_target_']}",
+                where="model.weights=imagenet",
+                remedy="Use model.weights=none, or a file: a state_dict of it.",
+            )
         if config["backbone"]["_target_"].endswith("timm_fpn"):
             return fit(_timm_state_dict(name), f"timm's weights of {name}")
         published = get_model_weights(name)

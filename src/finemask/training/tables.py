@@ -73,8 +73,9 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
     table = Table()
     for heading in ("part", "parameters", "trained", "frozen"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    for name in (*_PARTS, ""):
-        part: nn.Module = model.get_submodule(name)
+    modules = dict(model.named_modules())  # a backbone of one's own has no pyramid of ours
+    for name in (*(name for name in _PARTS if name in modules), ""):
+        part: nn.Module = modules[name]
         table.add_row(
             name or "all",
             *(f"{count_parameters(part, trainable):,}" for trainable in (None, True, False)),
@@ -87,7 +88,9 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
         *_schedule(begins),
     ]
     backbone = config["backbone"]
-    return _block(f"Model: {config['name']} (backbone {backbone['name']}, norm {backbone['norm']})", table, notes)
+    norm = f", norm {backbone['norm']}" if "norm" in backbone else ""
+    shown_backbone = f"{backbone.get('name', backbone['_target_'])}{norm}"
+    return _block(f"Model: {config['name']} (backbone {shown_backbone})", table, notes)
 
 
 def _schedule(begins: Sequence[int]) -> list[str]:

@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from safetensors import safe_open
 
 from finemask.config.files import allowed_targets
-from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
+from finemask.model.parts import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import ModelHeader, find_model_file, verify_model_file
 from finemask.model_header import TrainingSizes, header_to_json
 
@@ -60,7 +61,8 @@ def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, i
     classes = Table("label", "class", "category id", "supercategory", "threshold", box=box.SIMPLE_HEAD)
     for label, category in enumerate(header.categories, start=1):
         threshold = f"{header.threshold_of(category.name):.2f}"
-        classes.add_row(str(label), category.name, str(category.id), category.supercategory, threshold)
+        cells = (str(label), category.name, str(category.id), category.supercategory, threshold)
+        classes.add_row(*map(Text, cells))  # brackets are no markup
     console.print(classes)
     metrics = metrics_table(header.metrics)
     if metrics is not None:
@@ -69,7 +71,7 @@ def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, i
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in rows(header, size):
-        facts.add_row(name, value)
+        facts.add_row(name, Text(value))
     console.print(facts, highlight=False)
 
 
@@ -128,7 +130,7 @@ def sizes_rows(sizes: TrainingSizes) -> list[tuple[str, str]]:
 def architecture(config: Mapping[str, Any]) -> str:
     """The parts that a configuration names: ``tiny: mobilenet_fpn (mobilenet_v2), two_mlp, …``."""
     parts = []
-    for key in ("backbone", "box_head", "box_predictor", "mask_head", "mask_predictor"):
+    for key in ("backbone", "rpn", "box_head", "box_predictor", "mask_head", "mask_predictor"):
         part = config.get(key)
         if not isinstance(part, Mapping) or "_target_" not in part:
             continue
@@ -146,8 +148,8 @@ def own_parts_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     rest = [f"{target} ({key})" for target, key in foreign.items() if target not in needed]
     found = []
     if needed:
-        listed = ", ".join(f"{target} ({key})" for target, key in needed.items())
-        found.append(("parts of your own", f"{listed}; loaded with {trust_keys(needed)[1]}"))
+        found.append(("parts of your own", ", ".join(f"{target} ({key})" for target, key in needed.items())))
+        found.append(("loaded with", trust_keys(needed)[1]))
     return found + ([("not needed to predict", ", ".join(rest))] if rest else [])
 
 

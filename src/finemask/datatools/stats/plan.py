@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -37,7 +39,19 @@ class ModelSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "ModelSettings":
-        """Takes them from the group ``model``, resolved, as plain dicts and lists."""
+        """Takes them from the group ``model``, resolved, as plain dicts and lists.
+
+        Raises:
+            ConfigError: anchors or proposals are not finemask's.
+        """
+        for key in ("anchors", "rpn"):
+            target = str(config[key].get("_target_", "finemask."))
+            if not target.startswith("finemask."):
+                raise ConfigError(
+                    f"{target} is not finemask's own, and what it does with objects is not known here",
+                    where=f"model.{key}",
+                    remedy="Give the model that yours builds on, such as model=light.",
+                )
         sizes = config["min_size"]
         return cls(
             name=str(config["name"]),
