@@ -7,8 +7,8 @@ from inference_data import colour_header
 from model_cases import model_config, random_scene
 
 from finemask.errors import ConfigError
-from finemask.model.build import build_model, preprocessing_from
-from finemask.model.transform import ImageTransform
+from finemask.model.build import build_model
+from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.model_file import load_model_file, read_header, save_model_file
 from finemask.ops.clahe import clahe
 from finemask.verbs.info import rows

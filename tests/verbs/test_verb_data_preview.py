@@ -8,8 +8,7 @@ from stats_data import rectangle, write_coco
 
 from finemask.cli import main
 from finemask.config import compose, plain
-from finemask.model.build import preprocessing_from
-from finemask.model.transform import ImageTransform
+from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.layers import layers_to_masks
 from finemask.training.run import build_datamodule
 from finemask.verbs.data_preview_pairs import make_pair, open_split

@@ -1,9 +1,12 @@
-"""From a configuration to a model, part by part."""
+"""From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
 
 import copy
-import math
-from collections.abc import Collection, Mapping
-from typing import Any
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any, NoReturn
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -14,14 +17,33 @@ from finemask.model.box_branch import box_branch_of
 from finemask.model.class_losses import CrossEntropyLoss
 from finemask.model.cpu.roi_align import PyramidRoIAlign
 from finemask.model.cpu.winograd import use_winograd
-from finemask.model.heads import POOLED_BOX, POOLED_MASK
+from finemask.model.heads import POOLED_BOX, POOLED_MASK, as_head
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.parts import TRAINING_PARTS, NotLoaded, instantiate, refuse_foreign
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
-from finemask.model.transform import ImageTransform
+from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.wording import plural
-from finemask.types import Preprocessing, Suppression
+from finemask.types import Suppression
+
+# What only training asks; a model without it predicts the same.
+TRAINING_PARTS = ("class_loss", "box_loss", "mask_loss", "sampler")
+
+# Where parts stood in files of earlier versions; a model file keeps the names of its day.
+_MOVED = {
+    "box_loss": "box_losses",
+    "class_loss": "class_losses",
+    "mask_loss": "mask_losses",
+    "sampler": "samplers",
+    "suppression": "suppression",
+    "anchors": "rpn",
+    "box_predictor.cosine": "box_predictor.linear",
+    "box_predictor.iterative": "box_predictor.cascade",
+    "mask_predictor.deep_fcn": "mask_predictor.fcn",
+}
+
+
+# Packages that nobody should trust as a whole: they hold ways to run anything, torch.hub.load and os.system.
+_NEVER_WHOLE = {"torch", "torchvision", "timm", "numpy"} | sys.stdlib_module_names
 
 
 def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None) -> MaskRCNN:
@@ -42,19 +64,19 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     """
 
     def part(key: str, **arguments: Any) -> Any:
-        return instantiate(config[key], f"model.{key}", arguments)
+        return _instantiate(config[key], f"model.{key}", arguments)
 
     def part_of_training(key: str) -> Any:
         if allowed is None:
             return part(key)
         try:
-            refuse_foreign({key: config[key]}, allowed)
+            _refuse_foreign({key: config[key]}, allowed)
             return part(key)
         except ConfigError as error:
             return NotLoaded(error)
 
     if allowed is not None:
-        refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
+        _refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
     try:
         backbone = _backbone(part("backbone"))
         channels = backbone.out_channels
@@ -89,8 +111,8 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             if has_own_rpn
             else _shipped_rpn(config["rpn"], channels, anchors)
         )
-        box_head, box_width = _head(part("box_head", in_channels=channels), "box_head")
-        mask_head, mask_channels = _head(part("mask_head", in_channels=channels), "mask_head")
+        box_head, box_width = as_head(part("box_head", in_channels=channels), "box_head")
+        mask_head, mask_channels = as_head(part("mask_head", in_channels=channels), "mask_head")
         box_predictor = part("box_predictor")(in_channels=box_width, num_classes=num_classes)
         box_branch_of(box_predictor).attach(box_head, channels)
         pooled = [level for level in levels if level.isdigit()]
@@ -122,6 +144,26 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     return model
 
 
+class NotLoaded(nn.Module):
+    """A loss or sampler whose code is not there or not trusted: the model predicts, and refuses to be trained.
+
+    Args:
+        reason: why it was not loaded.
+    """
+
+    def __init__(self, reason: ConfigError) -> None:
+        super().__init__()
+        self._what, self._where, self._remedy = reason.what, reason.where, reason.remedy
+
+    def forward(self, *args: Any) -> NoReturn:
+        """Raises the reason."""
+        what = f"this model cannot be trained further: {self._what}"
+        raise ConfigError(what, where=self._where, remedy=self._remedy)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """The part's own parameters in a file have no place here, and are no mistake."""
+
+
 def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
 
@@ -134,39 +176,10 @@ def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     if "suppression" not in config:
         return None
     try:
-        suppression: Suppression = instantiate(config["suppression"], "model.suppression", {})
+        suppression: Suppression = _instantiate(config["suppression"], "model.suppression", {})
     except ValueError as error:
         raise ConfigError(str(error), where="model.suppression") from error
     return suppression
-
-
-def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that a ``model`` configuration describes.
-
-    Raises:
-        ConfigError: sizes or normalisation of the wrong kind.
-    """
-    sizes = config["min_size"]
-    sizes = tuple(int(size) for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))
-    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
-    if not sizes or min(sizes) < 32 or int(config["max_size"]) < max(sizes):
-        raise ConfigError(
-            f"min_size {list(sizes)} and max_size {config['max_size']} px do not fit",
-            where="model",
-            remedy="Sizes are at least 32 px, and max_size is at least the largest min_size.",
-        )
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
-    contrast = float(config.get("clahe", 0.0))
-    if not 0 <= contrast < math.inf:
-        raise ConfigError(f"clahe is {contrast}", where="model", remedy="It is 0 for none, or a clip limit such as 2.")
-    return Preprocessing(
-        min_size=sizes,
-        max_size=int(config["max_size"]),
-        image_mean=(mean[0], mean[1], mean[2]),
-        image_std=(std[0], std[1], std[2]),
-        clahe=contrast,
-    )
 
 
 def _backbone(built: Any) -> PyramidBackbone | OwnBackbone:
@@ -178,19 +191,6 @@ def _backbone(built: Any) -> PyramidBackbone | OwnBackbone:
         raise ConfigError(f"a {type(built).__name__} is not a module")
     except ConfigError as error:
         raise ConfigError(error.what, where="model.backbone", remedy=error.remedy) from error
-
-
-def _head(built: Any, key: str) -> tuple[nn.Module, int]:
-    """A head and its output width: as a pair, or as a module with ``out_channels``."""
-    match built:
-        case (nn.Module() as head, int(width)):
-            return head, width
-        case nn.Module(out_channels=int(width)):
-            return built, width
-    raise ConfigError(
-        f"a {type(built).__name__} is neither a module with out_channels nor a pair of a module and that number",
-        where=f"model.{key}",
-    )
 
 
 def _shipped_rpn(options: Mapping[str, Any], channels: int, anchors: AnchorGenerator) -> RowsRegionProposalNetwork:
@@ -206,3 +206,93 @@ def _shipped_rpn(options: Mapping[str, Any], channels: int, anchors: AnchorGener
 
 def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
     return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
+
+
+def foreign_parts(config: Mapping[str, Any], allowed: Collection[str]) -> dict[str, str]:
+    """What a ``model`` configuration names that is not allowed: the dotted names, and the key that each stands under.
+
+    Args:
+        config: the group ``model``, or some of its keys.
+        allowed: dotted names, and packages, ``mylab.*``.
+    """
+    packages = tuple(name.removesuffix("*") for name in allowed if name.endswith(".*"))
+    return {
+        target: key
+        for key, node in config.items()
+        for target in _targets(node)
+        if target not in allowed and not target.startswith(packages)
+    }
+
+
+def trust_keys(foreign: Collection[str]) -> tuple[str, str]:
+    """What to type to allow these dotted names: one by one, and by package."""
+    tops = {name: name.partition(".")[0] for name in foreign}
+    packages = dict.fromkeys(name if top in _NEVER_WHOLE else f"{top}.*" for name, top in tops.items())
+    by_name, by_package = (shlex.quote(f"trust=[{','.join(names)}]") for names in (foreign, packages))
+    return by_name, by_package
+
+
+def _refuse_foreign(config: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raises if a configuration names code that is not allowed; all of it in one message."""
+    foreign = foreign_parts(config, allowed)
+    if not foreign:
+        return
+    listed = ", ".join(f"{target} (model.{key})" for target, key in foreign.items())
+    by_name, by_package = trust_keys(foreign)
+    whole = "" if by_package == by_name else f"; or by package: {by_package}"
+    raise ConfigError(
+        f"{listed} {'is not one of' if len(foreign) == 1 else 'are not'} finemask's own parts",
+        remedy=f"If you know and trust that code, allow it by name: {by_name}{whole}.",
+    )
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every ``_target_`` in a configuration, at whatever depth, by its present name."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield _today(str(node["_target_"]))
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for inner in node:
+            yield from _targets(inner)
+
+
+def _instantiate(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Any:
+    """Hydra's ``_target_`` and ``_partial_``, without Hydra; what is allowed has been looked at before."""
+    options = {key: _built(value, f"{where}.{key}") for key, value in node.items()}
+    target = _today(options.pop("_target_"))
+    is_partial = options.pop("_partial_", False)
+    module_name, _, name = target.rpartition(".")
+    try:
+        builder = getattr(import_module(module_name), name)
+    except Exception as error:  # whatever somebody's module does when it is imported
+        raise ConfigError(
+            f"{target} cannot be imported: {error}",
+            where=f"{where}._target_",
+            remedy="Code of your own must be installed, or its folder named in PYTHONPATH.",
+        ) from error
+    if is_partial:
+        return partial(builder, **options, **arguments)
+    try:
+        return builder(**options, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"{target} does not take these arguments: {error}", where=where) from error
+
+
+def _built(value: Any, where: str) -> Any:
+    """An argument of a part: a part itself, where it has a ``_target_``."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return _instantiate(value, where, {})
+        return {key: _built(inner, f"{where}.{key}") for key, inner in value.items()}
+    return [_built(inner, where) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _today(target: str) -> str:
+    """The present dotted name of a part that a file of an earlier version names."""
+    package, _, name = target.rpartition(".")
+    place = package.removeprefix("finemask.model.")
+    for old in (place, place.partition(".")[0]):
+        if package != place and old in _MOVED:
+            return f"finemask.model.{_MOVED[old]}.{name}"
+    return target

@@ -1,10 +1,13 @@
 """Feature extractors between RoI pooling and the predictors, from torchvision's own modules."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+
+from finemask.errors import ConfigError
 
 POOLED_BOX = 7  # side of a pooled box feature
 POOLED_MASK = 14  # side of a pooled mask feature; predictions are twice that
@@ -40,3 +43,24 @@ def mask_convs(
     """
     norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d if norm == "bn" else None
     return MaskRCNNHeads(in_channels, list(channels), 1, norm_layer=norm_layer), channels[-1]
+
+
+def as_head(built: Any, key: str) -> tuple[nn.Module, int]:
+    """A head and its output width, of a pair of both or of a module with ``out_channels``.
+
+    Args:
+        built: what a ``HeadFactory`` gave.
+        key: of the model's configuration that names it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    match built:
+        case (nn.Module() as head, int(width)):
+            return head, width
+        case nn.Module(out_channels=int(width)):
+            return built, width
+    raise ConfigError(
+        f"a {type(built).__name__} is neither a module with out_channels nor a pair of a module and that number",
+        where=f"model.{key}",
+    )

@@ -1,7 +1,8 @@
 """What happens to an image between the file and the backbone, and to boxes on the way back."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,40 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import clip_boxes_to_image
 
+from finemask.errors import ConfigError
 from finemask.ops.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
 
 _SIZE_DIVISIBLE = 32  # the coarsest stride of the pyramid's body
+
+
+def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a ``model`` configuration describes.
+
+    Raises:
+        ConfigError: sizes or normalisation of the wrong kind.
+    """
+    sizes = config["min_size"]
+    sizes = tuple(int(size) for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))
+    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
+    if not sizes or min(sizes) < 32 or int(config["max_size"]) < max(sizes):
+        raise ConfigError(
+            f"min_size {list(sizes)} and max_size {config['max_size']} px do not fit",
+            where="model",
+            remedy="Sizes are at least 32 px, and max_size is at least the largest min_size.",
+        )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
+    contrast = float(config.get("clahe", 0.0))
+    if not 0 <= contrast < math.inf:
+        raise ConfigError(f"clahe is {contrast}", where="model", remedy="It is 0 for none, or a clip limit such as 2.")
+    return Preprocessing(
+        min_size=sizes,
+        max_size=int(config["max_size"]),
+        image_mean=(mean[0], mean[1], mean[2]),
+        image_std=(std[0], std[1], std[2]),
+        clahe=contrast,
+    )
 
 
 class ImageTransform(nn.Module):

@@ -12,8 +12,7 @@ from finemask.data.index import CocoIndex
 from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.preview import draw_view
 from finemask.errors import DataError
-from finemask.model.build import preprocessing_from
-from finemask.model.transform import ImageTransform
+from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural, word
