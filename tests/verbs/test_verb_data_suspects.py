@@ -49,7 +49,11 @@ def coloured(tmp_path, monkeypatch):
         "foreign": colour_header(data_fingerprint="other", held_out="2/2"),
     }
     monkeypatch.setattr("finemask.model_file.read_header", lambda path: headers[Path(path).stem])
-    monkeypatch.setattr("finemask.model_file.load_model_file", lambda path: (ColourModel(), headers[Path(path).stem]))
+
+    def loaded(path, trust=()):
+        return ColourModel(), headers[Path(path).stem]
+
+    monkeypatch.setattr("finemask.model_file.load_model_file", loaded)
     return tmp_path
 
 
