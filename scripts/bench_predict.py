@@ -23,7 +23,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from finemask.bench.comparison import Comparison, show, write
 from finemask.bench.scenes import scene
 from finemask.bench.timing import interleave
-from finemask.ops.paste import masks_to_rles
+from finemask.ops.mask_ops import masks_to_rles
 
 THRESHOLD = 0.5
 

@@ -16,7 +16,7 @@ from finemask import model_file
 from finemask.errors import ModelFileError
 from finemask.model_file import load_model_file, read_header, save_model_file
 from finemask.model_header import ModelHeader, TrainingSizes, header_from_json, header_to_json
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.types import Category, Preprocessing
 
 CONFIG = {"_target_": "finemask.tests.Small", "width": 3}

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from finemask.errors import ConfigError
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import Category, Preprocessing
 
 FORMAT_VERSION = 1

@@ -19,8 +19,8 @@ from finemask.data.datamodule import CocoDataModule, available_cores
 from finemask.data.index import CocoIndex
 from finemask.data.mosaic import Mosaic
 from finemask.errors import ConfigError, DataError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import ImageReading
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "data" / "coco.yaml"
 

@@ -29,7 +29,7 @@ from finemask.datatools.check.rules.training_fit import resized_hw
 from finemask.datatools.check.run import load_document
 from finemask.datatools.image_facts import Fault, facts_of, facts_of_file
 from finemask.errors import DataError
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 
 RULES = {rule.name: rule for rule in (*image_files.RULES, *duplicates.RULES, *training_fit.RULES)}
 

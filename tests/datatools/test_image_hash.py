@@ -19,7 +19,7 @@ from finemask.datatools.image_hash import (
     hash_pixels,
 )
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
+from finemask.ops.images.decode import decode_image
 
 
 @cache

@@ -29,7 +29,7 @@ from finemask.datatools.check.run import check_before_training, findings_of, loa
 from finemask.datatools.convert.run import convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.errors import DataError
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 
 FORMS: dict[str, tuple[Form, ...]] = {

@@ -13,7 +13,7 @@ from tiff_data import tiff_bytes
 import finemask
 from finemask.errors import ConfigError, DataError, FinemaskError, ModelFileError
 from finemask.inference.predictor import Predictor, load
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 
 
 def test_colour_order_position_and_mask_survive_from_file_to_instances(predictor, tmp_path):

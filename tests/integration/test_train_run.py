@@ -14,7 +14,7 @@ from finemask.config import compose
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.model.build import build_model
-from finemask.ops.decode import decode_image
+from finemask.ops.images.decode import decode_image
 from finemask.training.run import train
 
 

@@ -13,7 +13,7 @@ from finemask.model.mask_predictor.point_rend import (
     sample_uncertain_points,
     subdivide,
 )
-from finemask.ops.point_targets import cells_at
+from finemask.ops.mask_ops import cells_at
 
 
 def flower(points):

@@ -23,7 +23,7 @@ from finemask.data.image_weights import EmptyImages, image_weights, objects_per_
 from finemask.data.index import CocoIndex
 from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
 from finemask.errors import ConfigError
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.types import Category, Target
 
 Batch: TypeAlias = tuple[list[Tensor], list[Target]]

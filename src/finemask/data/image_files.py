@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from finemask.errors import DataError
-from finemask.ops.image_kinds import image_suffixes
+from finemask.ops.images.image_kinds import image_suffixes
 
 
 def leaves_folder(file_name: str) -> bool:

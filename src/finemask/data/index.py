@@ -22,8 +22,8 @@ from finemask.data.packed_file import map_packed
 from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
 from finemask.data.segments import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.mask_runs import MaskRuns, decode_runs, interleaved
 from finemask.ops.wording import count, names, plural, word
 from finemask.types import Category

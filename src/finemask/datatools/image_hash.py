@@ -25,9 +25,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_kinds import is_plain
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import is_plain
+from finemask.ops.images.image_reading import ImageReading
 
 MAX_DISTANCE = 6
 """Bits that near-duplicates differ in at most. Less misses recompressed copies of dark images; 8 joins five times as

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from finemask.data.index import CocoIndex
 from finemask.ops.colours import colours
-from finemask.ops.draw import draw_instances
+from finemask.ops.drawing import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
 from finemask.ops.rle import crop_to_rle
 from finemask.types import Target

@@ -140,7 +140,7 @@ class CocoEvaluator:
             box = [x0, y0, x1 - x0, y1 - y0]
             found.append(CocoResult(image_id=image_id, category_id=self.category_ids[label - 1], bbox=box, score=score))
         if "segm" in self.iou_types:
-            from finemask.ops.paste import masks_to_rles
+            from finemask.ops.mask_ops import masks_to_rles
 
             if rles is None:
                 rles = masks_to_rles(detections["mask_probs"], detections["boxes"], detections["image_size_hw"])

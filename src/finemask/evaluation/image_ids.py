@@ -11,8 +11,7 @@ from typing import Any
 
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth, ImageInfo, images_and_categories
-from finemask.ops.file_names import match_file_names
-from finemask.ops.files import sha256_of
+from finemask.ops.files import match_file_names, sha256_of
 from finemask.ops.json_file import read_json
 from finemask.types import Category
 

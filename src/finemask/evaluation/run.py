@@ -12,7 +12,7 @@ from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.report.page import write_report
 from finemask.evaluation.uncertainty import uncertainty
 from finemask.ops.files import atomic_path, write_json
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.ops.colours import colours
-from finemask.ops.draw import draw_instances
+from finemask.ops.drawing import draw_instances
 from finemask.ops.files import write_json, write_text
 from finemask.ops.mask_iou import mask_iou, suppress
-from finemask.ops.paste import masks_to_rles
+from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
 
@@ -118,7 +118,7 @@ class Instances:
             color_by: ``"instance"`` or ``"class"``.
 
         Returns:
-            An RGB picture; small images come back enlarged (``finemask.ops.draw.upscale_factor``).
+            An RGB picture; small images come back enlarged (``finemask.ops.drawing.upscale_factor``).
 
         Raises:
             ValueError: there is no image to draw on, or an unknown ``color_by``.

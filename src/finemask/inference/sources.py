@@ -21,12 +21,17 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.download import download
-from finemask.inference.in_memory import content_of, rgb_values
-from finemask.inference.video import VIDEO_SUFFIXES, count_frames, read_frames
-from finemask.ops.decode import decode_image
-from finemask.ops.image_kinds import image_suffixes
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.inference.source_content import (
+    VIDEO_SUFFIXES,
+    content_of,
+    count_frames,
+    download,
+    read_frames,
+    rgb_values,
+)
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import image_suffixes
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 log = logging.getLogger(__name__)
 

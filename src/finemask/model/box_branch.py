@@ -11,7 +11,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from finemask.model.samplers import Sample
 from finemask.model.suppression import settle_boxes
-from finemask.ops.boxes import ScoredBoxes, candidates_of
+from finemask.ops.box_ops import ScoredBoxes, candidates_of
 from finemask.types import BoxLoss, ClassLoss, Suppression, Target
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from finemask.ops.mask_targets import mask_targets
-from finemask.ops.point_targets import point_targets, points_in_boxes
+from finemask.ops.mask_ops import mask_targets, point_targets, points_in_boxes
 from finemask.types import MaskLoss
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finemask.errors import ConfigError
 from finemask.model.class_losses import weights_from_counts
-from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors, resized_boxes
+from finemask.ops.anchor_fit import best_anchor_iou, coverage, fit_anchors, resized_boxes
 
 _PYRAMID = "finemask.model.rpn.fpn_anchors"
 _COCO_DETECTION_CAP = 100

@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms
 
 from finemask.errors import ConfigError
-from finemask.ops.matching import match_boxes, sample_balanced
+from finemask.ops.box_ops import match_boxes, sample_balanced
 from finemask.types import Target
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from finemask.ops.matching import match_boxes, sample_balanced
+from finemask.ops.box_ops import match_boxes, sample_balanced
 from finemask.types import Target
 
 

@@ -18,8 +18,8 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.weights import read_torch_file
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
-from finemask.ops.anchors import resized_boxes
-from finemask.ops.image_reading import AS_THE_FILE_SAYS
+from finemask.ops.anchor_fit import resized_boxes
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.training.anchors import trained_boxes

@@ -17,7 +17,7 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.self_check import ground_truth_as_predictions
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.ops.paste import masks_to_rles
+from finemask.ops.mask_ops import masks_to_rles
 from finemask.types import Target
 
 _MIB = 1024**2

@@ -27,7 +27,7 @@ from finemask.datatools.check.run import RULES, findings_of, load_document, sort
 from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
 from finemask.workflows.progress import Progress
 

@@ -21,7 +21,7 @@ from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
 from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.workflows.progress import Progress
 

@@ -15,7 +15,7 @@ from finemask.datatools.tile.report import TileReport
 from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
 from finemask.machine.hardware import memory_gib
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import percent, plural, word
 from finemask.workflows.progress import Progress
 

@@ -17,7 +17,7 @@ from finemask.model.build import build_suppression
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
-from finemask.ops.paste import masks_to_rles
+from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.sobel_refine import refine_mask
 from finemask.types import Detections, Rle
 from finemask.workflows.detect_split import Refine

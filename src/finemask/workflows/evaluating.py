@@ -10,7 +10,7 @@ from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.evaluation.run import WrittenEvaluation, write_evaluation
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
 
 _SPLITS = ("train", "val", "test")

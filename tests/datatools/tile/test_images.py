@@ -10,8 +10,8 @@ from tiff_data import tiff_bytes
 from finemask.datatools.tile import images as tile_images
 from finemask.datatools.tile.images import PillowReader, VipsReader, WholeReader, open_image
 from finemask.errors import ConfigError, DataError, MissingExtraError, UndecidedImageError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import ImageReading
 
 HEIGHT, WIDTH = 70, 45
 WINDOWS = [(0, 0, 20, 20), (25, 0, 45, 20), (3, 10, 40, 41), (0, 50, 45, 70), (44, 69, 45, 70)]

@@ -19,11 +19,11 @@ from finemask.datatools.tile.back import places_of_tiles, results_to_source
 from finemask.datatools.tile.instances import cut_instances
 from finemask.datatools.tile.run import tile_files
 from finemask.datatools.tile.settings import TileSettings
+from finemask.datatools.tile.tile_windows import tile_windows
 from finemask.errors import ConfigError, DataError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_from_segmentation, rle_to_mask
-from finemask.ops.tiles import tile_windows
 from finemask.types import CocoResult
 
 SIZES_HW = {"wide.png": (90, 201), "tall.jpg": (150, 70), "deep/small.png": (40, 60), "grey.png": (64, 130)}

@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 if TYPE_CHECKING:
     from finemask.datatools.check.document import Document

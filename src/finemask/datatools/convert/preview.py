@@ -12,9 +12,9 @@ from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
 from finemask.errors import UndecidedImageError
 from finemask.ops.colours import colours
-from finemask.ops.decode import decode_image
-from finemask.ops.draw import draw_instances
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.drawing import draw_instances
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.rle import crop_to_rle
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.ops.wording import plural

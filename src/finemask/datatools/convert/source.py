@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from finemask.data.image_files import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
-from finemask.ops.image_kinds import image_suffixes, stored_size
+from finemask.ops.images.image_kinds import image_suffixes, stored_size
 
 MARKER = ".finemask-convert.json"
 """In a folder that a conversion wrote: the list of its files."""

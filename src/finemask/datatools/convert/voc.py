@@ -19,7 +19,7 @@ from finemask.datatools.convert.label_map import masks_of, palette_index, read_n
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, number_categories
 from finemask.datatools.convert.safe_xml import read_xml, text_of
 from finemask.datatools.convert.source import Source, split_of
-from finemask.ops.image_kinds import image_suffixes
+from finemask.ops.images.image_kinds import image_suffixes
 
 VOID = 255
 VOC_CLASSES = (

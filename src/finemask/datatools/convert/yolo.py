@@ -16,7 +16,7 @@ from finemask.datatools.convert.geometry import has_bridge, rectangle
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
 from finemask.datatools.convert.source import Source, split_of
 from finemask.errors import DataError
-from finemask.ops.image_kinds import image_suffixes
+from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_from_polygons
 from finemask.types import Category
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from finemask.data.index import CocoIndex
 from finemask.errors import DataError
-from finemask.ops.image_kinds import kind_of
+from finemask.ops.images.image_kinds import kind_of
 
 SIDE_PX = 512
 """Longer side that sharpness is measured at; smaller images are not enlarged."""

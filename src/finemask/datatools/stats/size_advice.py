@@ -11,7 +11,7 @@ from finemask.datatools.stats.item import Advice, State
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
 from finemask.datatools.stats.summary import boxes_in_training
-from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors
+from finemask.ops.anchor_fit import best_anchor_iou, coverage, fit_anchors
 from finemask.ops.wording import listed, percent
 
 

@@ -10,7 +10,7 @@ from finemask.data.index import CocoIndex
 from finemask.datatools.stats.images import Looks
 from finemask.datatools.stats.objects import GRID, Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
-from finemask.ops.anchors import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
+from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 
 SMALL, MEDIUM = 32**2, 96**2
 """Areas in px at which COCO's small and medium objects end."""

@@ -12,8 +12,7 @@ from PIL import Image
 from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.find import Suspect
 from finemask.ops.colours import VERDICTS, Colour
-from finemask.ops.draw import FAINT_OPACITY, draw_instances
-from finemask.ops.labels import is_captioned
+from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned
 from finemask.ops.rle import crop_to_rle, rle_box_xywh
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle

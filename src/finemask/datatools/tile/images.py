@@ -1,4 +1,4 @@
-"""Reading large images window by window, with the pixels that ``finemask.ops.decode`` gives for the whole.
+"""Reading large images window by window, with the pixels that ``finemask.ops.images.decode`` gives for the whole.
 
 Pillow decodes a file once and keeps it in its own form (4 bytes a pixel for colour); windows are cut from that, so
 the image is never there twice. libvips, an optional extra, decodes strip by strip and holds one row of tiles only.
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_kinds import is_plain, stored_size
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import is_plain, stored_size
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
 Reader: TypeAlias = Literal["auto", "pillow", "vips"]
 Window: TypeAlias = tuple[int, int, int, int]

@@ -27,9 +27,9 @@ from finemask.datatools.tile.output import (
 from finemask.datatools.tile.report import ClassCount, TileReport
 from finemask.datatools.tile.settings import Slivers, TileFormat, TileSettings
 from finemask.datatools.tile.source import SourceEntries, read_source_entries
+from finemask.datatools.tile.tile_windows import tile_windows
 from finemask.errors import ConfigError, DataError, FinemaskError
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.ops.tiles import tile_windows
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the tiles done and the tiles in all."""

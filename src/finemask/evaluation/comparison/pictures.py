@@ -38,7 +38,7 @@ def draw_changes(
     Returns:
         The pictures, and the names of files that could not be read.
     """
-    from finemask.ops.decode import decode_image
+    from finemask.ops.images.decode import decode_image
 
     names = {category.id: category.name for category in truth.categories}
     changes = comparison.changes[:number]

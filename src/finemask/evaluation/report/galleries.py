@@ -17,7 +17,7 @@ from finemask.evaluation.report.mistakes import Plan, Wanted, plan_mistakes
 from finemask.evaluation.report.outcomes import Outcome, choose, image_outcomes
 from finemask.evaluation.report.pictures import Drawn, Pair, draw_pair
 from finemask.ops.colours import Colour
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import CocoResult
 
 
@@ -127,7 +127,7 @@ def _whole_images(ground_truth: GroundTruth, outcomes: Sequence[Outcome]) -> Ite
 
 
 def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading) -> NDArray[np.uint8]:
-    from finemask.ops.decode import decode_image
+    from finemask.ops.images.decode import decode_image
 
     image = ground_truth.images[image_id]
     size_hw = (image.height, image.width) if image.height and image.width else None

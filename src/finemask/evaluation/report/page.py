@@ -28,7 +28,7 @@ from finemask.evaluation.report.numbers import (
 from finemask.evaluation.report.training import training_figures
 from finemask.ops.colours import verdict_css
 from finemask.ops.files import write_text
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.wording import count
 from finemask.types import CocoResult
 

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw
 
 from finemask.evaluation.report.findings import box_xywh
 from finemask.ops.colours import Colour
-from finemask.ops.draw import FAINT_OPACITY, draw_instances, upscale_factor
-from finemask.ops.labels import is_captioned
+from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned, upscale_factor
 from finemask.ops.rle import crop_to_rle
 from finemask.ops.rle_crop import rle_to_crop
 from finemask.types import Rle

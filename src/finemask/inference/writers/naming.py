@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from finemask.inference.instances import Instances
-from finemask.ops.image_kinds import image_suffixes
+from finemask.ops.images.image_kinds import image_suffixes
 
 
 def output_stem(instances: Instances) -> str:

@@ -11,7 +11,7 @@ from torchvision.models.detection._utils import BoxCoder
 from finemask.model.box_branch import BoxBranch, BoxContext, box_losses, clip_each, decode_boxes
 from finemask.model.box_predictor.linear import LinearBoxPredictor
 from finemask.model.samplers import Sample, label_boxes
-from finemask.ops.boxes import ScoredBoxes, vote_boxes
+from finemask.ops.box_ops import ScoredBoxes, vote_boxes
 
 
 class CascadeBoxPredictor(BoxBranch, nn.Module):

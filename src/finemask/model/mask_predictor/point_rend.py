@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from finemask.model.mask_branch import MaskRois, MaskTruth, PlainMaskBranch
 from finemask.model.mask_predictor.fcn import FCNMaskPredictor
-from finemask.ops.point_targets import cells_at, features_at, points_in_boxes
+from finemask.ops.mask_ops import cells_at, features_at, points_in_boxes
 from finemask.types import MaskLoss
 
 

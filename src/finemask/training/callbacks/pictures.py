@@ -6,8 +6,8 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from finemask.ops.draw import draw_instances
-from finemask.ops.paste import masks_to_rles
+from finemask.ops.drawing import draw_instances
+from finemask.ops.mask_ops import masks_to_rles
 from finemask.types import Detections
 
 

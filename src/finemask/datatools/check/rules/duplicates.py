@@ -18,8 +18,8 @@ from finemask.datatools.check.rules.overlaps import RULES as OVERLAP_RULES
 from finemask.datatools.check.values import show
 from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_reading import ImageReading
 
 _SHOWN = 4
 

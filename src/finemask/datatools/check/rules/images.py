@@ -19,7 +19,7 @@ from finemask.datatools.check.problems import (
 )
 from finemask.datatools.check.rules.findings import about_entry, about_image, remove
 from finemask.datatools.check.values import is_text, show, whole_in_text
-from finemask.ops.image_kinds import stored_size
+from finemask.ops.images.image_kinds import stored_size
 
 
 def _file_name_invalid(document: Document) -> Iterator[Finding]:

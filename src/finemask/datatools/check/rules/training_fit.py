@@ -11,7 +11,7 @@ from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity, each_document
 from finemask.datatools.check.rules.findings import about_annotation, about_image
 from finemask.datatools.check.values import show
-from finemask.ops.anchors import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
+from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 from finemask.ops.wording import plural, word
 
 SMALLEST_PX = 2.0

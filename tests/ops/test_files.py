@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from finemask.errors import DataError
-from finemask.ops.file_names import match_file_names
+from finemask.ops.files import match_file_names
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from finemask.model.rpn import fpn_anchors
-from finemask.ops.anchors import best_anchor_iou, coverage, fit_anchors, resized_boxes
+from finemask.ops.anchor_fit import best_anchor_iou, coverage, fit_anchors, resized_boxes
 
 SIZES, RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 

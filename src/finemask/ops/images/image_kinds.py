@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from finemask.ops.decode import EXIF_ORIENTATION, holds_16_bits, known_channels, page_of, wide_colours
-from finemask.ops.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
-from finemask.ops.tiff import TiffPage, read_page, tiff_pages
+from finemask.ops.images.decode import EXIF_ORIENTATION, holds_16_bits, known_channels, page_of, wide_colours
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
+from finemask.ops.images.tiff import TiffPage, read_page, tiff_pages
 
 _NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
 _NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from finemask.errors import DataError
-from finemask.ops.decode import decode_image
+from finemask.ops.images.decode import decode_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0].copy()

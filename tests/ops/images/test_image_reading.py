@@ -9,9 +9,9 @@ from PIL import Image
 from tiff_data import tiff_bytes
 
 from finemask.errors import ConfigError, DataError, UndecidedImageError
-from finemask.ops.decode import decode_image
-from finemask.ops.image_kinds import kind_of
-from finemask.ops.image_reading import ImageReading
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import kind_of
+from finemask.ops.images.image_reading import ImageReading
 
 GREY10 = np.array([[0, 1, 511, 1023]], np.uint16)
 STACK = [np.full((2, 3), 10 * k, np.uint8) for k in range(4)]

@@ -1,10 +1,19 @@
-"""What the mask head should answer, straight from label maps."""
+"""Masks as the mask head has them, M × M in a box: targets out of label maps, and pasting into RLE.
+
+A pixel's value stands at its whole-numbered coordinate, as RoIAlign (``aligned=False``) reads maps: what
+``point_targets`` reads at the middle of a cell is what ``mask_targets`` finds there with one sample.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.functional import interpolate, pad
+
+from finemask.ops.rle import crop_to_rle
+from finemask.types import Rle
 
 _CHUNK_PIXELS = 2**21  # of label map under the boxes that are projected together: bounds the memory
 
@@ -129,3 +138,115 @@ def _roi_align_operator(
     operator.scatter_add_(2, first.clamp(0, crop_length - 1), (1.0 - fraction) * weight)
     operator.scatter_add_(2, (first + 1).clamp(0, crop_length - 1), fraction * weight)
     return operator
+
+
+def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Points in units of their box, [R, P, 2] as (x, y) in 0..1, to px, given boxes [R, 4] xyxy px."""
+    corner, far = boxes[:, None, :2], boxes[:, None, 2:]
+    return corner + points * (far - corner).clamp(min=1.0)  # RoIAlign widens boxes to one pixel
+
+
+def point_targets(
+    layers: Sequence[Tensor], slots: Sequence[Tensor], matched_idxs: Sequence[Tensor], points: Sequence[Tensor]
+) -> Tensor:
+    """How much of an instance is at each point: the bilinear value of ``layer == value``.
+
+    Args:
+        layers: of each image, uint8 [L, H, W].
+        slots: of each image, int64 [N, 2], (layer, value) of each instance.
+        matched_idxs: of each image, int64 [R], the instance of each row of points.
+        points: of each image, float [R, P, 2], (x, y) px of its maps.
+
+    Returns:
+        float32 [sum of R, P], 0..1; 0 more than a pixel outside the image.
+    """
+    return torch.cat([_of_image(*parts) for parts in zip(layers, slots, matched_idxs, points, strict=True)])
+
+
+def _of_image(layers: Tensor, slots: Tensor, matched_idxs: Tensor, points: Tensor) -> Tensor:
+    height, width = layers.shape[-2:]
+    layer, value = slots[matched_idxs].unbind(1)
+    x, y = points.float().unbind(2)
+    counts = (x >= -1) & (x <= width) & (y >= -1) & (y <= height)
+    left, right, x_share = _neighbours(x, width)
+    top, bottom, y_share = _neighbours(y, height)
+
+    def indicator(row: Tensor, column: Tensor) -> Tensor:
+        return (layers[layer[:, None], row, column] == value[:, None]).float()
+
+    upper = torch.lerp(indicator(top, left), indicator(top, right), x_share)
+    lower = torch.lerp(indicator(bottom, left), indicator(bottom, right), x_share)
+    return torch.lerp(upper, lower, y_share) * counts
+
+
+def _neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels on either side along one axis, and how far towards the second one."""
+    position = position.clamp(0, length - 1)
+    first = position.long()
+    return first, (first + 1).clamp(max=length - 1), position - first
+
+
+def features_at(feature_map: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of a map [C, H, W] at points [R, P, 2], (x, y) in its own pixels: [R, P, C]."""
+    height, width = feature_map.shape[-2:]
+    x, y = points.unbind(2)
+    grid = torch.stack([x * (2 / max(1, width - 1)) - 1, y * (2 / max(1, height - 1)) - 1], dim=2)
+    values = functional.grid_sample(
+        feature_map[None].to(grid.dtype), grid[None], mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return values[0].permute(1, 2, 0)
+
+
+def cells_at(masks: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of masks [R, M, M] at points [R, P, 2], (x, y) in 0..1 from rim to rim: [R, P]."""
+    values = functional.grid_sample(
+        masks[:, None], points[:, None] * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return values[:, 0, 0]
+
+
+_PADDING = 1  # torchvision pads a mask by one pixel before resizing it, so that its edge fades out
+
+
+def masks_to_rles(
+    mask_probs: Tensor, boxes: Tensor, image_size_hw: tuple[int, int], threshold: float = 0.5
+) -> list[Rle]:
+    """Pastes each mask into its own box and encodes it from there.
+
+    The pixels are those of torchvision's ``paste_masks_in_image(...) > threshold``, including boxes that reach
+    beyond the image; the cost follows the boxes' area instead of N × H × W.
+
+    Args:
+        mask_probs: float [N, M, M], 0..1.
+        boxes: float [N, 4], xyxy px of the image.
+        image_size_hw: height and width of the image.
+        threshold: pixels above it are foreground.
+
+    Returns:
+        One RLE an instance, of size ``image_size_hw``.
+    """
+    height, width = image_size_hw
+    probs = pad(mask_probs.detach().float().cpu(), (_PADDING,) * 4)
+    corners = _expand(boxes.detach().float().cpu(), mask_probs.shape[-1]).to(torch.int64).tolist()
+    empty = torch.zeros(0, 0, dtype=torch.bool)
+    rles = []
+    for prob, (x1, y1, x2, y2) in zip(probs, corners, strict=True):
+        h, w = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+        top, left = max(y1, 0), max(x1, 0)
+        bottom, right = min(y2 + 1, height), min(x2 + 1, width)
+        if bottom <= top or right <= left:
+            crop, top, left = empty, 0, 0
+        else:
+            pasted = interpolate(prob[None, None], size=(h, w), mode="bilinear", align_corners=False)[0, 0]
+            crop = pasted[top - y1 : bottom - y1, left - x1 : right - x1] > threshold
+        rles.append(crop_to_rle(crop.numpy(), left, top, height, width))
+    return rles
+
+
+def _expand(boxes: Tensor, mask_side: int) -> Tensor:
+    """Boxes grown about their centre by what padding adds to a mask."""
+    scale = (mask_side + 2 * _PADDING) / mask_side
+    half_w, half_h = (boxes[:, 2] - boxes[:, 0]) * 0.5, (boxes[:, 3] - boxes[:, 1]) * 0.5
+    center_x, center_y = (boxes[:, 2] + boxes[:, 0]) * 0.5, (boxes[:, 3] + boxes[:, 1]) * 0.5
+    half_w, half_h = half_w * scale, half_h * scale
+    return torch.stack([center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h], dim=1)

@@ -11,8 +11,7 @@ from PIL import Image, ImageFont
 from pycocotools import mask as coco_mask
 
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, colours, relative_luminance, text_colour, verdict_css
-from finemask.ops.draw import draw_instances, outline, upscale_factor
-from finemask.ops.labels import draw_labels, font_size
+from finemask.ops.drawing import draw_instances, draw_labels, font_size, outline, upscale_factor
 from finemask.ops.rle_crop import rle_to_crop, run_lengths
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiff_data import tiff_bytes
 
-from finemask.ops.tiff import read_page, stack_of, tiff_pages
+from finemask.ops.images.tiff import read_page, stack_of, tiff_pages
 
 KINDS = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.float32, np.float64]
 

@@ -1,0 +1,168 @@
+"""Pixels that are no image file: downloads, frames of videos, arrays, tensors and open files in memory."""
+
+import http.client
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finemask.errors import DataError
+
+URL_TIMEOUT_S = 30.0
+MAX_URL_BYTES = 256 * 2**20
+
+
+def download(url: str) -> bytes:
+    """What an address holds.
+
+    Raises:
+        DataError: the host is not known or does not answer, the server refuses, the connection ends early, or what
+            comes is a web page, or more than ``MAX_URL_BYTES``.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "finemask"})  # some hosts refuse urllib's own
+    try:
+        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
+            content: bytes = response.read(MAX_URL_BYTES + 1)
+            kind, stated = response.headers.get_content_type(), response.headers.get("Content-Length") or ""
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        raise DataError(
+            f"cannot be downloaded: {_in_words(error, url)}",
+            where=url,
+            remedy="Check the address and the connection, or download it and give the file.",
+        ) from error
+    if len(content) > MAX_URL_BYTES:
+        raise DataError(
+            f"larger than {MAX_URL_BYTES // 2**20} MiB", where=url, remedy="Download it, then give the file."
+        )
+    if stated.isdecimal() and len(content) < int(stated):
+        raise DataError(
+            f"the connection ended after {len(content):,} of {int(stated):,} bytes", where=url, remedy="Try again."
+        )
+    if content.lstrip()[:1] == b"<" and kind in ("text/html", "application/xhtml+xml"):
+        raise DataError(
+            "the server sent a web page, not an image",
+            where=url,
+            remedy="Open the address in a browser: it may ask for a login, or be the page around the image.",
+        )
+    return content
+
+
+def _in_words(error: Exception, url: str) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered with status {error.code}, {error.reason}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, socket.gaierror):
+        return f"the host {urlsplit(url).hostname} is not known (DNS: {reason.strerror})"
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {URL_TIMEOUT_S:g} s"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    return str(reason) or type(reason).__name__
+
+
+def rgb_values(values: NDArray[Any] | Tensor) -> NDArray[Any]:
+    """Values as uint8, channels last; a float image of 0..1 takes 0..255.
+
+    Raises:
+        DataError: a tensor with channels elsewhere than torchvision has them, or floats beyond 0..1.
+    """
+    if isinstance(values, Tensor):
+        shape = list(values.shape)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
+            raise DataError(
+                f"an image tensor must be [3, H, W], or grey [1, H, W] or [H, W]; this is {shape}",
+                remedy="Give the images of a batch as a list, list(batch); bring channels to the front with "
+                ".permute(2, 0, 1).",
+            )
+        values = (values.permute(1, 2, 0) if len(shape) == 3 else values).detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    array: NDArray[Any] = values
+    if not np.issubdtype(array.dtype, np.floating) or not array.size:
+        return array
+    if not (array.min() >= 0 and array.max() <= 1):  # NaN fails both
+        raise DataError(
+            f"floating-point values must be 0 to 1, these are {array.min():g} to {array.max():g}",
+            remedy="Give the image before it is normalised, as uint8 of 0 to 255 or floats of 0 to 1.",
+        )
+    scaled: NDArray[Any] = np.rint(array * 255).astype(np.uint8)
+    return scaled
+
+
+def content_of(file: BinaryIO) -> bytes:
+    """All bytes of an open file, from its beginning where it can be rewound, as Pillow reads it.
+
+    Raises:
+        DataError: it was opened as text.
+    """
+    if file.seekable():
+        file.seek(0)
+    content: object = file.read()
+    if not isinstance(content, bytes):
+        raise DataError("the file was opened as text", remedy="Open it with 'rb'.")
+    return content
+
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+
+_COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
+_SHARE = 0.05  # by which a count made of duration and rate may be off, or by a second
+_GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the rest
+
+
+def count_frames(path: Path) -> int:
+    """Frames that a video says it has; 0 if it cannot be opened. Only good for showing progress."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
+    finally:
+        capture.release()
+
+
+def read_frames(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Frames in order, with their numbers from 1 on: uint8 [H, W, 3] RGB. Damaged ones are passed over.
+
+    Raises:
+        DataError: the video is missing, or not one frame of it can be read; after its last frame, if there are fewer
+            than it says.
+    """
+    if not path.is_file():
+        raise DataError("no such file", where=path, remedy="Check the path.")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
+        read, failed_in_a_row = 0, 0
+        for number in count(1):
+            is_read, frame = capture.read()
+            if is_read:
+                read, failed_in_a_row = read + 1, 0
+                yield number, np.ascontiguousarray(frame[:, :, ::-1], dtype=np.uint8)  # OpenCV gives BGR
+                continue
+            failed_in_a_row += 1
+            if number >= promised or failed_in_a_row >= _GIVE_UP:
+                break
+        if not read:
+            raise DataError(
+                "not a video that OpenCV can read",
+                where=path,
+                remedy="Convert it, for example with: ffmpeg -i INPUT -c:v libx264 output.mp4",
+            )
+        # Where there is no count in the file, OpenCV makes one of duration and rate, and sound may last longer.
+        exact = path.suffix.lower() in _COUNTED
+        slack = 0 if exact else max(capture.get(cv2.CAP_PROP_FPS), _SHARE * promised)
+        if promised - read > slack:
+            raise DataError(
+                f"{promised - read:,} of {promised:,} frames could not be read: the video is cut off or damaged",
+                where=path,
+                remedy="Copy it again; or repair it with: ffmpeg -i INPUT -c:v libx264 output.mp4",
+            )
+    finally:
+        capture.release()
