@@ -163,7 +163,7 @@ def _ways(
                 yield [api.annToRLE(annotation) for annotation in api.loadAnns(api.getAnnIds(imgIds=image))]
 
         return open_coco, all_of_coco
-    from finemask.data.index import CocoIndex
+    from finemask.coco.index import CocoIndex
 
     def all_of_index(index: Any) -> Iterator[Any]:
         for i in range(len(index)):

@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from finemask.coco.index import CocoIndex
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
 from finemask.data.batch import PackedBatch
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.ops.layers import layers_to_masks
 
 HEIGHT, WIDTH = 480, 640

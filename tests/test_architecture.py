@@ -264,7 +264,7 @@ def test_the_rules_above_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     real = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: text if self == bad else real(self, *a, **k))
     names = {name for name, _ in imported(bad)}
-    assert names == {"finemask.model.build", "finemask.data.index", "timm", "hydra.utils"}
+    assert names == {"finemask.model.build", "finemask.coco.index", "timm", "hydra.utils"}
     assert {name for name, node in imported(bad) if node in at_import_time(bad)} == names - {"hydra.utils"}
     with pytest.raises(AssertionError, match=r"finemask\.model\.build"):
         test_imports_go_downward_only(bad)

@@ -4,7 +4,7 @@ import torch
 from pycocotools.coco import COCO
 
 from finemask.bench.scenes import dense_target, proposals_around, scene, write_scenes
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 
 
 def test_a_scene_is_the_same_every_time_and_its_target_agrees_with_itself():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from finemask.coco.index import CocoIndex
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_albumentations import AlbumentationsAugmentation
 from finemask.data.augment_chain import Chain
 from finemask.data.copy_paste import CopyPaste
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.data.large_scale_jitter import LargeScaleJitter
 from finemask.data.mosaic import Mosaic
 from finemask.errors import DataError

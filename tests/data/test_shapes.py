@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.data.shapes import CATEGORY_IDS, draw_shapes
 from finemask.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ from faults import clean_scene
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import Dataset, Problem, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.repaired_files import log_path, write_repaired

@@ -17,7 +17,7 @@ from PIL import Image
 from tiff_data import tiff_bytes
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools import image_facts
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, RemoveEntry, SetValue, Severity

@@ -9,7 +9,7 @@ from faults import FAULTS, Scene, clean_scene
 from run_cases import small_run
 
 from finemask.cli import main as cli
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import AddEntry, Dataset, Finding, RemoveEntry, Rule, SetValue, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.run import RULES, findings_of, load_document

@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 from faults import FAULTS, clean_scene, spoilt
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
+from finemask.coco.values import show
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.run import RULES, ask, check_before_training, findings_of, load_document
-from finemask.datatools.check.values import show
 from finemask.errors import DataError
 
 REAL = [

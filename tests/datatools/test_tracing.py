@@ -5,10 +5,10 @@ import pytest
 import torch
 from stats_data import rectangle, write_coco
 
+from finemask.coco.index import CocoIndex
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_chain import EachAlone
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.datatools.tracing import Tracing
 from finemask.ops.layers import layers_to_masks
 

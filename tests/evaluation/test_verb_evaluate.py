@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from finemask.cli import main as command_line
+from finemask.coco.index import CocoIndex
 from finemask.config import compose
-from finemask.data.index import CocoIndex
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth

@@ -20,8 +20,8 @@ from forms_of_labels import ANNOTATIONS, SEGMENTATIONS
 from forms_writing import Form
 from scenes import Scene, clean_scene
 
-from finemask.data.index import CocoIndex
-from finemask.datatools.check.outline import read_outlines
+from finemask.coco.index import CocoIndex
+from finemask.coco.outline import read_outlines
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.repaired_files import write_repaired

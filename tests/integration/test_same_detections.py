@@ -12,8 +12,8 @@ from inference_data import CATEGORIES, colour_header
 from model_cases import model_config
 from PIL import Image
 
+from finemask.coco.index import CocoIndex
 from finemask.data.datamodule import CocoDataModule
-from finemask.data.index import CocoIndex
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.inference.predictor import Predictor

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, colours, relative_luminance, text_colour, verdict_css
 from finemask.ops.drawing import draw_instances, draw_labels, font_size, outline, upscale_factor
-from finemask.ops.rle_crop import rle_to_crop, run_lengths
+from finemask.ops.rle import rle_to_crop, run_lengths
 
 
 def encode(mask):

@@ -23,8 +23,7 @@ from finemask.ops.mask_ops import (
     point_targets,
     points_in_boxes,
 )
-from finemask.ops.rle import mask_to_rle, rle_area
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import mask_to_rle, rle_area, rle_to_crop
 
 
 @given(

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from finemask.ops.rle import crop_to_rle, mask_to_rle
-from finemask.ops.rle_crop import rle_to_crop, run_lengths
+from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_to_crop, run_lengths
 from finemask.types import Rle
 
 

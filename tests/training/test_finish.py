@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.training.finish import training_sizes
 from finemask.types import Preprocessing
 

@@ -9,7 +9,7 @@ from model_cases import model_config
 from rich.console import Console
 from torch import nn
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.model.build import build_model
 from finemask.model.class_rows import Classes
 from finemask.model.transfer import Transfer, apply_transfer

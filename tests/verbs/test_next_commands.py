@@ -5,8 +5,8 @@ import shlex
 import pytest
 
 from finemask import cli
+from finemask.coco.coco_file import load_coco
 from finemask.data.shapes import draw_shapes
-from finemask.datatools.coco_file import load_coco
 from finemask.errors import DataError
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from finemask.coco.cache import CacheFolder
+from finemask.coco.index import CocoIndex
 from finemask.data.augment import Augmentation, SceneAugmentation
 from finemask.data.batch import BatchLoader, PackedBatch
-from finemask.data.cache import CacheFolder
 from finemask.data.dataset import InstanceDataset, Sample
 from finemask.data.held_out import held_out
 from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
-from finemask.data.index import CocoIndex
 from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
 from finemask.errors import ConfigError
 from finemask.ops.images.image_reading import ImageReading

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from finemask.coco.index import CocoIndex
 from finemask.data.augment import Augmentation, NoAugmentation, Scene, SceneAugmentation
 from finemask.data.augment_chain import as_scene_augmentation
 from finemask.data.image_weights import objects_per_image
-from finemask.data.index import CocoIndex
 from finemask.data.layer_edits import compact
 from finemask.ops.layers import boxes_and_areas_from_layers
 from finemask.ops.mask_runs import boxes_and_areas_from_runs, layers_from_runs

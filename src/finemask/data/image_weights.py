@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.errors import ConfigError, DataError
 
 EmptyImages: TypeAlias = Literal["keep", "drop"] | float

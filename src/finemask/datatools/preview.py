@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.ops.colours import colours
 from finemask.ops.drawing import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers

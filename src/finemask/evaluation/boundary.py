@@ -9,8 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from finemask.ops.rle import crop_to_rle
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
 
 _WIDTH = 0.02  # of the image's diagonal

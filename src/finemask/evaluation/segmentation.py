@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from finemask.ops.mask_runs import counts_fit
-from finemask.ops.rle import rle_from_segmentation
-from finemask.ops.rle_crop import run_lengths
+from finemask.ops.rle import rle_from_segmentation, run_lengths
 from finemask.types import Rle
 
 MIN_POLYGON_NUMBERS = 6

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from finemask.ops.colours import Colour, colours, text_colour
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 from finemask.types import Rle
 
 FILL_OPACITY = 0.42

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from finemask.ops.rle import crop_to_rle
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
 
 _SMALLEST_BAND_PX = 2

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from finemask.bench.comparison import machine
 from finemask.bench.scenes import scene, write_scenes
+from finemask.coco.index import CocoIndex
 from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from finemask.coco.index import crowds_in_words
 from finemask.config import plain
-from finemask.data.index import crowds_in_words
 from finemask.datatools.convert.run import Conversion, convert
 from finemask.datatools.convert.source import ReadOptions
 from finemask.ops.wording import plural, word

@@ -7,8 +7,8 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image, PngImagePlugin
 
+from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.data.index import CocoIndex
 from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.preview import draw_view
 from finemask.errors import DataError

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from finemask.coco.index import CocoIndex
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_chain import EachAlone
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.datatools.preview import Stored, View, load_stored, view_of_tensors
 from finemask.datatools.tracing import Tracing
 from finemask.errors import ConfigError

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from finemask.datatools.coco_file import load_coco
+from finemask.coco.coco_file import load_coco
 from finemask.datatools.split.groups import HASH, Groups, group_images
 from finemask.datatools.split.output import REPORT, check_output, write_split
 from finemask.datatools.split.run import (

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.data.index import CocoIndex
 from finemask.datatools.stats.advice import advise, images_beside, train_command
 from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.accepted import refuse_to_lose
 from finemask.datatools.suspects.find import RULES, Suspect, find_suspects
 from finemask.datatools.suspects.listing import listing

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.errors import ConfigError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.types import Detections, Rle

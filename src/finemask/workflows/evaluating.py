@@ -69,7 +69,7 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
 def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     annotations, images_dir = _split_paths(options["data"], options["split"])
     # Only this route needs torch's models; scoring a results file should not wait for them.
-    from finemask.data.index import CocoIndex
+    from finemask.coco.index import CocoIndex
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file
     from finemask.workflows.detect_split import detect_split

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from convert_data import decode, encode, hard_coco, read_back, write_image, write_json, write_mask
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.convert.coco import read_coco
 from finemask.datatools.convert.run import convert
 from finemask.datatools.convert.source import ReadOptions, Source

@@ -7,7 +7,7 @@ import pytest
 from convert_data import decode, read_back
 from PIL import Image
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.convert.run import convert
 from finemask.errors import DataError
 

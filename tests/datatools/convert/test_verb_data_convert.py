@@ -4,8 +4,8 @@ import pytest
 from convert_data import hard_coco, write_image
 
 from finemask.cli import main
+from finemask.coco.index import CocoIndex
 from finemask.config import compose
-from finemask.data.index import CocoIndex
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 from stats_data import write_coco
 
+from finemask.coco.index import CocoIndex
 from finemask.config import compose, plain
-from finemask.data.index import CocoIndex
 from finemask.datatools.stats.plan import ModelSettings
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stats_data import rectangle, write_coco
 
+from finemask.coco.index import CocoIndex
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.stats.objects import GRID, measure_objects, overlapping_pairs
 

@@ -6,8 +6,8 @@ import pytest
 from label_faults import is_found
 
 from finemask.cli import main as cli
+from finemask.coco.index import CocoIndex
 from finemask.config import compose
-from finemask.data.index import CocoIndex
 from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
 from finemask.datatools.suspects.find import find_suspects
 from finemask.datatools.suspects.listing import digest_of, listing

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from label_faults import KINDS, is_found
 from scipy.special import expit
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.suspects.find import Suspect, _discounted, find_suspects
 from finemask.datatools.suspects.listing import listing
 from finemask.datatools.suspects.scene import build_scenes

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.suspects import pictures
 from finemask.datatools.suspects.find import RULES, find_suspects
 from finemask.datatools.suspects.scene import build_scenes

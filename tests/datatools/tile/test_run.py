@@ -13,8 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tiff_data import tiff_bytes
 
-from finemask.data.index import CocoIndex
-from finemask.datatools.coco_file import load_coco
+from finemask.coco.coco_file import load_coco
+from finemask.coco.index import CocoIndex
 from finemask.datatools.tile.back import places_of_tiles, results_to_source
 from finemask.datatools.tile.instances import cut_instances
 from finemask.datatools.tile.run import tile_files

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from finemask.datatools.check.document import AnnotationRow, Document
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 from finemask.types import Rle
 
 AS_OBJECTS = "crowds=objects"

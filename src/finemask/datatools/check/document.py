@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.data.image_files import leaves_folder
-from finemask.datatools.check.entries import has_segmentation, same_image, sound_box, sound_size
-from finemask.datatools.check.outline import Outline, read_outlines
+from finemask.coco.entries import has_segmentation, same_image, sound_box, sound_size
+from finemask.coco.image_names import leaves_folder
+from finemask.coco.outline import Outline, read_outlines
+from finemask.coco.values import is_text, whole, whole_in_text
 from finemask.datatools.check.problems import ListName
-from finemask.datatools.check.values import is_text, whole, whole_in_text
 from finemask.types import Rle
 
 LIST_NAMES: tuple[ListName, ...] = ("images", "annotations", "categories")

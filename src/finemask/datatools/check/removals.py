@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
+from finemask.coco.values import whole
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Dataset, Finding, ListName, RemoveEntry, SetValue
-from finemask.datatools.check.values import whole
 
 REMOVE = "remove=true"
 """What has to be said for such entries to be taken out as well."""

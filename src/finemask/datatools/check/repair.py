@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from finemask.coco.values import show, whole
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import (
     AddEntry,
@@ -19,7 +20,6 @@ from finemask.datatools.check.problems import (
     SetValue,
 )
 from finemask.datatools.check.run import RULES, ask, findings_of
-from finemask.datatools.check.values import show, whole
 
 _MOST_ROUNDS = 20  # two or three are enough; this only makes sure that it ends
 

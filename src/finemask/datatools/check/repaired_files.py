@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from finemask.coco.coco_file import is_standard, save_coco, standard
 from finemask.datatools.check.repair import Repaired, by_file, log_text
-from finemask.datatools.check.standard_json import is_standard, standard
-from finemask.datatools.coco_file import save_coco
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_text
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from finemask.data.index import crowds_in_words
+from finemask.coco.index import crowds_in_words
 from finemask.datatools.check.crowds import crowds_by_class
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Problem, Rule, Severity

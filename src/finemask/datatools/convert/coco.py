@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from finemask.datatools.check.entries import sound_box
-from finemask.datatools.coco_file import CocoDocument, save_coco
+from finemask.coco.coco_file import CocoDocument, save_coco
+from finemask.coco.entries import sound_box
 from finemask.datatools.convert.coco_repairs import read_repaired
 from finemask.datatools.convert.geometry import rectangle
 from finemask.datatools.convert.output import Output

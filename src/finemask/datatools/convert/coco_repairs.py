@@ -5,15 +5,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from finemask.data.image_files import leaves_folder
+from finemask.coco.coco_file import CocoDocument, load_coco
+from finemask.coco.entries import sound_size
+from finemask.coco.image_names import leaves_folder
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.entries import sound_size
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity
 from finemask.datatools.check.removals import REMOVE
 from finemask.datatools.check.repair import Change, repair
 from finemask.datatools.check.rules import boxes, categories, ids, images, masks, references, segmentation, structure
 from finemask.datatools.check.run import load_document
-from finemask.datatools.coco_file import CocoDocument, load_coco
 from finemask.datatools.convert.panoptic import is_panoptic
 from finemask.datatools.convert.records import Notes
 from finemask.datatools.convert.source import Source, split_of, whole_number

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
-from finemask.data.segments import FIFTHS_LIMIT
+from finemask.coco.fifths import FIFTHS_LIMIT
 from finemask.ops.outlines import Ring, mask_to_polygons
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 from finemask.types import Rle
 
 _SAGITTA_PX = 0.05  # by which a chord of an ellipse may fall short of its arc

@@ -20,8 +20,7 @@ from finemask.datatools.convert.output import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, join_groups, number_categories
 from finemask.datatools.convert.source import Source, split_of, whole_number
 from finemask.ops.json_file import read_json
-from finemask.ops.rle import crop_to_rle, rle_area
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_area, rle_to_crop
 from finemask.types import Rle
 
 _CROWD = "crowd"  # a flag of a shape

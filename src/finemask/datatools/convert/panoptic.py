@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.datatools.coco_file import CocoDocument
+from finemask.coco.coco_file import CocoDocument
 from finemask.datatools.convert.label_map import masks_of, read_numbers
 from finemask.datatools.convert.records import ImageRecord, Instance
 from finemask.datatools.convert.source import Source, whole_number

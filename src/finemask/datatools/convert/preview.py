@@ -15,8 +15,7 @@ from finemask.ops.colours import colours
 from finemask.ops.drawing import draw_instances
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.rle import crop_to_rle
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.ops.wording import plural
 from finemask.types import Rle
 

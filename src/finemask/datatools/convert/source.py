@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from finemask.data.image_files import FileNames
+from finemask.coco.image_names import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
 from finemask.ops.images.image_kinds import image_suffixes, stored_size

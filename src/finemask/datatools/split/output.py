@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.datatools.coco_file import save_coco
+from finemask.coco.coco_file import save_coco
 from finemask.datatools.split.run import SplitSource, part_document
 from finemask.errors import DataError
 from finemask.ops.files import write_json

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
-from finemask.data.image_files import leaves_folder
-from finemask.datatools.check.values import is_text, show, whole
-from finemask.datatools.coco_file import CocoDocument
+from finemask.coco.coco_file import CocoDocument
+from finemask.coco.image_names import leaves_folder
+from finemask.coco.values import is_text, show, whole
 from finemask.datatools.split.groups import Groups
 from finemask.datatools.split.stratify import assign_parts
 from finemask.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.stats import count_advice, size_advice
 from finemask.datatools.stats.choose_plan import choose_plan
 from finemask.datatools.stats.item import STATES, Advice

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.objects import Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan
 

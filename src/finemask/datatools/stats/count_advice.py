@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from finemask.coco.index import CocoIndex
 from finemask.data.image_weights import images_per_class
-from finemask.data.index import CocoIndex
 from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import Objects, overlapping_pairs
 from finemask.datatools.stats.plan import ModelSettings

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.charts import Axis, curves, heat_map, histogram, nice_limit, scatter
 from finemask.datatools.stats.images import Looks
 from finemask.datatools.stats.objects import Objects

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.errors import DataError
 from finemask.ops.images.image_kinds import kind_of
 

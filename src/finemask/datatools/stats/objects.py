@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 
 GRID = 24
 """Cells on a side of the map of where objects sit."""

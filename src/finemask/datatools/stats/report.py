@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.html_page import page
 from finemask.datatools.stats.advice import images_beside
 from finemask.datatools.stats.figures import image_figures, object_figures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.choose_plan import LEAST_PX, cheaper_plan, small_side, tile_overlap
 from finemask.datatools.stats.item import Advice, State
 from finemask.datatools.stats.objects import Objects

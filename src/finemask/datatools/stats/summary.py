@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.images import Looks
 from finemask.datatools.stats.objects import GRID, Objects
 from finemask.datatools.stats.plan import ModelSettings, Plan

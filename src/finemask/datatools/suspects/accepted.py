@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from finemask.coco.outline import Outline, read_outlines
+from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.outline import Outline, read_outlines
 from finemask.datatools.check.problems import AddEntry, Edit, Finding, RemoveEntry, SetValue
 from finemask.datatools.check.repair import Change, edited
-from finemask.datatools.check.values import is_text, show, whole
 from finemask.datatools.suspects.find import RULES
 from finemask.datatools.suspects.listing import FORMAT, digest_of
 from finemask.datatools.suspects.scene import SAME_OBJECT_IOU

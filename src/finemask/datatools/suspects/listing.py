@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.suspects.find import RULES, Suspect
 from finemask.errors import DataError
 from finemask.ops.json_file import read_json

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.suspects.find import Suspect
 from finemask.ops.colours import VERDICTS, Colour
 from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned
-from finemask.ops.rle import crop_to_rle, rle_box_xywh
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_box_xywh, rle_to_crop
 from finemask.types import Rle
 
 _SIDE_PX = 400  # of a picture; smaller ones would be enlarged for drawing, and shrunk again

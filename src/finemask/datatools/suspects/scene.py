@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.ops.mask_iou import mask_iou
 from finemask.ops.rle import crop_to_rle, rle_area, rles_for_coco
 from finemask.types import CocoResult, Rle

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from finemask.datatools.coco_file import CocoDocument
+from finemask.coco.coco_file import CocoDocument
 from finemask.datatools.tile.tile_windows import boxes_from_tile, rle_from_tile
 from finemask.errors import DataError
 from finemask.types import CocoResult

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.index import ImageInstances
+from finemask.coco.index import ImageInstances
 from finemask.ops.rle import crop_to_rle
 from finemask.types import Rle
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.datatools.coco_file import load_coco
+from finemask.coco.coco_file import load_coco
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import atomic_path
 

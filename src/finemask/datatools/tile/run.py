@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.datatools.tile.images import PillowReader, WindowReader, open_image
 from finemask.datatools.tile.instances import Part, cut_instances
 from finemask.datatools.tile.output import (

@@ -6,8 +6,7 @@ Both ways are exact: a tile begins at a whole pixel, so coordinates move by whol
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.ops.rle import crop_to_rle
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
 
 

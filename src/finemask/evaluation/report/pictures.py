@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw
 from finemask.evaluation.report.findings import box_xywh
 from finemask.ops.colours import Colour
 from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned, upscale_factor
-from finemask.ops.rle import crop_to_rle
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
 
 WHOLE_PX, CROP_PX = 880, 440  # longer side of a picture

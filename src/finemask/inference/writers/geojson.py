@@ -8,7 +8,7 @@ from finemask.inference.writers.naming import output_stem
 from finemask.ops.colours import colours
 from finemask.ops.files import write_json
 from finemask.ops.outlines import Polygon, Ring, mask_to_polygons
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 
 
 class GeojsonWriter:

@@ -12,7 +12,7 @@ from PIL import Image
 from finemask.inference.instances import Instances
 from finemask.inference.writers.naming import output_stem
 from finemask.ops.files import atomic_path
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 
 
 class LabelMapWriter:

@@ -12,7 +12,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.writers.naming import output_stem
 from finemask.ops.files import write_json
 from finemask.ops.outlines import mask_to_polygons
-from finemask.ops.rle_crop import rle_to_crop
+from finemask.ops.rle import rle_to_crop
 
 
 class LabelmeWriter:

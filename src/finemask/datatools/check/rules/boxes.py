@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from finemask.coco.entries import sound_box
+from finemask.coco.values import is_number, number_in_text, show
 from finemask.datatools.check.document import AnnotationRow, Document
-from finemask.datatools.check.entries import sound_box
 from finemask.datatools.check.problems import Edit, Finding, RemoveKey, Rule, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_annotation
-from finemask.datatools.check.values import is_number, number_in_text, show
 
 Box: TypeAlias = tuple[float, float, float, float]
 

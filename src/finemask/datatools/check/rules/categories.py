@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import CategoryRow, Document
 from finemask.datatools.check.problems import (
     AddEntry,
@@ -16,7 +17,6 @@ from finemask.datatools.check.problems import (
     each_document,
 )
 from finemask.datatools.check.rules.findings import about_category, about_entry
-from finemask.datatools.check.values import is_text, show, whole
 from finemask.ops.wording import plural, word
 
 _BACKGROUND = {"background", "_background_", "__background__", "bg", "void"}

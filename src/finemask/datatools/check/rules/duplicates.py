@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from finemask.coco.values import show
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import Dataset, Finding, Rule, Severity
 from finemask.datatools.check.rules.findings import about_image
 from finemask.datatools.check.rules.image_findings import facts_of_images
 from finemask.datatools.check.rules.overlaps import RULES as OVERLAP_RULES
-from finemask.datatools.check.values import show
 from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image

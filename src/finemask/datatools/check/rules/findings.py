@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from finemask.coco.values import whole
 from finemask.datatools.check.document import AnnotationRow, CategoryRow, Document, ImageRow
 from finemask.datatools.check.problems import Edit, Finding, ListName, RemoveEntry
-from finemask.datatools.check.values import whole
 
 
 def about_annotation(document: Document, row: AnnotationRow, message: str, *edits: Edit) -> Finding:

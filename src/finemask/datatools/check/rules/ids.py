@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from finemask.coco.entries import same_image
+from finemask.coco.values import WHOLE_LIMIT, show, whole, whole_in_text
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.entries import same_image
 from finemask.datatools.check.problems import (
     Edit,
     Finding,
@@ -15,7 +16,6 @@ from finemask.datatools.check.problems import (
     each_document,
 )
 from finemask.datatools.check.rules.findings import about_entry, remove
-from finemask.datatools.check.values import WHOLE_LIMIT, show, whole, whole_in_text
 
 
 class _FreshIds:

@@ -4,13 +4,13 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
+from finemask.coco.values import show
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import Dataset, Finding, Rule, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_image
 from finemask.datatools.check.rules.image_findings import REMOVES, counted, facts_of_images, removed
 from finemask.datatools.check.rules.image_places import Place, places_of
 from finemask.datatools.check.rules.image_sizes import RULES as SIZE_RULES
-from finemask.datatools.check.values import show
 from finemask.datatools.image_facts import Fault
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from finemask.coco.values import show
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import Dataset, Finding, RemoveEntry
 from finemask.datatools.check.rules.findings import about_image
 from finemask.datatools.check.rules.image_places import places_of
-from finemask.datatools.check.values import show
 from finemask.datatools.image_facts import ImageFacts, facts_of
 
 REMOVES = "removes the image and its annotations, unless it concerns more than half of the images"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from finemask.data.image_files import FileNames, Meant
+from finemask.coco.image_names import FileNames, Meant
 from finemask.datatools.check.document import Document, ImageRow
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from finemask.coco.values import show
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import Dataset, Edit, Finding, Rule, SetValue, Severity
 from finemask.datatools.check.rules.findings import about_image
 from finemask.datatools.check.rules.image_findings import REMOVES, counted, facts_of_images, removed
-from finemask.datatools.check.values import show
 
 
 def _size_differs(dataset: Dataset) -> Iterator[Finding]:

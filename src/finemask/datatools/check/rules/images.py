@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finemask.data.image_files import FileNames, leaves_folder
+from finemask.coco.entries import sound_size
+from finemask.coco.image_names import FileNames, leaves_folder
+from finemask.coco.values import is_text, show, whole_in_text
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.entries import sound_size
 from finemask.datatools.check.problems import (
     Edit,
     Finding,
@@ -18,7 +19,6 @@ from finemask.datatools.check.problems import (
     each_document,
 )
 from finemask.datatools.check.rules.findings import about_entry, about_image, remove
-from finemask.datatools.check.values import is_text, show, whole_in_text
 from finemask.ops.images.image_kinds import stored_size
 
 

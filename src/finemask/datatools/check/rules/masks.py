@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from finemask.datatools.check.crossing import crosses_itself
+from finemask.coco.polygons import crosses_itself
+from finemask.coco.values import show
 from finemask.datatools.check.crowds import AS_OBJECTS, are_a_habit, looks_single
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
@@ -20,7 +21,6 @@ from finemask.datatools.check.problems import (
     each_document,
 )
 from finemask.datatools.check.rules.findings import about_annotation
-from finemask.datatools.check.values import show
 
 _TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 _OUTSIDE_TOLERANCE_PX = 2.0

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from finemask.coco.values import show, whole, whole_in_text
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import Finding, ListName, Rule, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_entry, remove
-from finemask.datatools.check.values import show, whole, whole_in_text
 
 
 def _reference_not_integer(document: Document) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+from finemask.coco.entries import sound_box
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.entries import sound_box
 from finemask.datatools.check.problems import (
     Edit,
     Finding,

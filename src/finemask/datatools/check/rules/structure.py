@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from finemask.coco.coco_file import is_standard, standard
+from finemask.coco.values import is_encodable, show
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import Edit, Finding, RemoveKey, Rule, SetTop, SetValue, Severity, each_document
 from finemask.datatools.check.rules.findings import about_entry, remove
-from finemask.datatools.check.standard_json import is_standard, standard
-from finemask.datatools.check.values import is_encodable, show
 
 # Values under these keys have rules of their own, which know better what to do.
 _JUDGED = {

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.coco.values import show
 from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity, each_document
 from finemask.datatools.check.rules.findings import about_annotation, about_image
-from finemask.datatools.check.values import show
 from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 from finemask.ops.wording import plural, word
 

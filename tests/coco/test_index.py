@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from finemask.data.index import CocoIndex
+from finemask.coco.index import CocoIndex
 from finemask.errors import DataError
 from finemask.types import Category
 
@@ -137,8 +137,8 @@ def any_segmentation(rng, height, width):
 @pytest.mark.parametrize("pending", [1, 40, 2**17])
 @pytest.mark.parametrize("height", [30, 7000])  # the latter beyond int16 in fifths
 def test_a_mixture_in_no_order(write_dataset, monkeypatch, pending, height):
-    monkeypatch.setattr("finemask.data.segment_packer._PENDING", pending)
-    monkeypatch.setattr("finemask.data.packing._BLOCK", 50)
+    monkeypatch.setattr("finemask.coco.packing._PENDING", pending)
+    monkeypatch.setattr("finemask.coco.columns._BLOCK", 50)
     rng = np.random.default_rng(height)
     images = [{"id": int(i), "file_name": f"{i}.png", "height": 20, "width": 25} for i in rng.permutation(9)]
     images[4]["height"] = height

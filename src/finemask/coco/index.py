@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.cache import CacheFolder, read_packed
-from finemask.data.image_files import check_images_exist
-from finemask.data.packed_file import map_packed
-from finemask.data.packing import PackedCoco, PackedSegments, PackedStrings
-from finemask.data.segments import crop_of_counts, crop_of_polygons, runs_of_outlines
+from finemask.coco.cache import CacheFolder, map_packed, read_packed
+from finemask.coco.columns import PackedCoco, PackedSegments, PackedStrings
+from finemask.coco.fifths import crop_of_counts, crop_of_polygons, runs_of_outlines
+from finemask.coco.image_names import check_images_exist
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
@@ -89,7 +88,7 @@ class CocoIndex:
                 whether they are there.
             categories: those of training, for every file but the training file; matched by name.
             allow_missing_categories: accept a file that lacks some of ``categories``.
-            cache: folder where large files are kept packed; see ``finemask.data.cache``.
+            cache: folder where large files are kept packed; see ``finemask.coco.cache``.
             reading: page, range and channels of the images; see ``read_image``.
 
         Raises:

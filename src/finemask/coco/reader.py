@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.image_files import leaves_folder
-from finemask.data.json_stream import JsonStream
-from finemask.data.packing import PackedCoco, PackedStrings, offsets_of
-from finemask.data.segment_packer import SegmentPacker, UnusableSegmentError
+from finemask.coco.columns import PackedCoco, PackedStrings, offsets_of
+from finemask.coco.image_names import leaves_folder
+from finemask.coco.json_stream import JsonStream
+from finemask.coco.packing import SegmentPacker, UnusableSegmentError
 from finemask.errors import DataError
 from finemask.types import Category
 

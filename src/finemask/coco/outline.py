@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.segments import runs_of_counts
-from finemask.datatools.check.forms import Fault, are_run_lengths, known_form
-from finemask.datatools.check.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
-from finemask.datatools.check.values import is_number, show, whole
+from finemask.coco.fifths import runs_of_counts
+from finemask.coco.other_forms import Fault, are_run_lengths, known_form
+from finemask.coco.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
+from finemask.coco.values import is_number, show, whole
 from finemask.ops.rle import rles_for_coco
 from finemask.ops.wording import plural
 from finemask.types import Rle

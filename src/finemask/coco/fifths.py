@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.packing import PackedSegments, take_ragged
+from finemask.coco.columns import PackedSegments, take_ragged
 from finemask.ops.mask_runs import MaskRuns
 from finemask.ops.polygon_runs import runs_of_polygons
 

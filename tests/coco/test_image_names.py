@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finemask.data.image_files import FileNames, check_images_exist, leaves_folder
+from finemask.coco.image_names import FileNames, check_images_exist, leaves_folder
 from finemask.errors import DataError
 
 

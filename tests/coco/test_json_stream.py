@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from finemask.data import json_stream
-from finemask.data.json_stream import JsonStream
+from finemask.coco import json_stream
+from finemask.coco.json_stream import JsonStream
 from finemask.errors import DataError
 from finemask.ops.json_file import parse_json
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.data.packing import PackedSegments, offsets_of, take_ragged
-from finemask.data.segments import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
+from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
+from finemask.coco.fifths import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together
 _FIRST_PIXELS = 8  # in images up to this size outlines may well lie in the first pixel

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.data.segments import runs_of_counts
-from finemask.datatools.check.values import number_in_text, show, whole
+from finemask.coco.fifths import runs_of_counts
+from finemask.coco.values import number_in_text, show, whole
 
 _NUMBER_TYPES = {int, float}
 _DEEPEST = 3  # a list of polygons, of points, of numbers

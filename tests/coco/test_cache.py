@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from finemask.data import cache, packed_file
-from finemask.data.coco_json import read_coco_json
+from finemask.coco import cache
+from finemask.coco.cache import map_packed, write_packed
+from finemask.coco.columns import take_ragged
+from finemask.coco.index import CocoIndex
+from finemask.coco.reader import read_coco_json
 from finemask.data.dataset import InstanceDataset
-from finemask.data.index import CocoIndex
-from finemask.data.packed_file import map_packed, write_packed
-from finemask.data.packing import take_ragged
 from finemask.errors import DataError
 from finemask.types import Category
 
@@ -131,7 +131,7 @@ def test_an_edited_file_is_parsed(write_dataset, document, folder):
 def test_another_version_packs_anew(write_dataset, document, folder, monkeypatch):
     path, images = write_dataset(document)
     old = CocoIndex.read(path, images, cache=folder)
-    monkeypatch.setattr(packed_file, "FORMAT", packed_file.FORMAT + 1)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     new = CocoIndex.read(path, images, cache=folder)
     assert new.cache_file != old.cache_file
     with pytest.raises(ValueError, match="another version"):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from finemask.datatools.coco_file import load_coco, save_coco
+from finemask.coco.coco_file import load_coco, save_coco
 from finemask.errors import DataError
 
 DOCUMENT = {"info": {"year": 2026}, "images": [{"id": 1, "camera": "é"}], "annotations": [], "categories": [{"id": 3}]}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finemask.datatools.check.values import is_number, whole
+from finemask.coco.values import is_number, whole
 
 MAX_PIXELS = 2**31
 """Images of more pixels cannot have masks: COCO's run lengths are 32-bit numbers."""
