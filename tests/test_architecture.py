@@ -259,7 +259,7 @@ def test_no_file_names_a_place_on_the_machine_it_was_written_on() -> None:
 
 def test_the_rules_above_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = PACKAGE / "ops" / "imagined.py"
-    text = "from finemask.model import build\nfrom ..data import index\nimport timm\n"
+    text = "from finemask.model import build\nfrom ..coco import index\nimport timm\n"
     text += "def f():\n    import hydra.utils\n"
     real = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: text if self == bad else real(self, *a, **k))
