@@ -16,8 +16,8 @@ from finemask.evaluation import advice, caps
 from finemask.evaluation.analysis import analyse
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.run import write_evaluation
 from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.reports.evaluation_files import write_evaluation
 
 NAMES = ("ant", "bee")
 

@@ -10,9 +10,9 @@ from finemask.evaluation.calibration import calibration
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.operating_point import build_curve, operating_points
-from finemask.evaluation.run import WrittenEvaluation, write_evaluation
 from finemask.evaluation.threshold_intervals import ScoredMatches
 from finemask.model_header import ModelHeader
+from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluation
 from finemask.training.finish import model_thresholds
 from finemask.types import Category, Preprocessing
 from finemask.verbs.evaluate import show

@@ -7,8 +7,8 @@ from html_page import Page
 
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.report.page import write_report
 from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.reports.evaluation_report import write_report
 
 
 def evaluated(dataset, results=None):

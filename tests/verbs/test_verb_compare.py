@@ -16,8 +16,8 @@ from finemask.config import compose
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.run import write_evaluation
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS
+from finemask.reports.evaluation_files import write_evaluation
 from finemask.verbs.compare import main
 
 IMAGES = 24

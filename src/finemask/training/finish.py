@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from finemask.errors import ConfigError, WeightsError
 from finemask.evaluation.coco import CocoEvaluator
-from finemask.evaluation.run import write_evaluation
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.weights import read_torch_file
 from finemask.model_file import save_model_file
@@ -22,6 +21,7 @@ from finemask.ops.anchor_fit import resized_boxes
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
+from finemask.reports.evaluation_files import write_evaluation
 from finemask.training.anchors import trained_boxes
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.evaluation import CocoEvaluation

@@ -10,12 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.datatools.html_page import page
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.comparison.compare import Comparison, compare
-from finemask.evaluation.comparison.page import NOUNS, page_body
-from finemask.evaluation.comparison.pictures import Triptych, draw_changes
 from finemask.evaluation.comparison.sides import Side, common_ground_truth, load_side
 from finemask.evaluation.comparison.words import difference_text, p_text, summary, wins_text
 from finemask.evaluation.ground_truth import GroundTruth
@@ -24,6 +21,8 @@ from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural
+from finemask.pages.shell import page
+from finemask.reports.comparison_page import NOUNS, Triptych, draw_changes, page_body
 
 _MARKER = "finemask compare"  # in every page of this verb
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -17,12 +17,12 @@ from finemask.datatools.stats.images import chosen_rows, measure_images
 from finemask.datatools.stats.item import Advice
 from finemask.datatools.stats.objects import measure_objects
 from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.report import images_note, problems, stats_page
 from finemask.datatools.stats.summary import summarise
 from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
+from finemask.reports.statistics_page import images_note, problems, stats_page
 from finemask.workflows.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"

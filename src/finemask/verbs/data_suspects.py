@@ -17,12 +17,11 @@ from finemask.config import plain
 from finemask.datatools.suspects.accepted import refuse_to_lose
 from finemask.datatools.suspects.find import RULES, Suspect, find_suspects
 from finemask.datatools.suspects.listing import listing
-from finemask.datatools.suspects.page import EYEBROW, suspects_page
-from finemask.datatools.suspects.pictures import Pair, draw_pairs
 from finemask.datatools.suspects.scene import Scene, build_scenes
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word
+from finemask.reports.suspects_page import EYEBROW, Pair, draw_pairs, suspects_page
 from finemask.verbs.data_suspects_source import model_source, results_source
 from finemask.workflows.progress import Progress
 

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.datatools.html_page import page
-from finemask.datatools.stats.charts import Axis, nice_limit
+from finemask.pages.histograms import Axis, nice_limit
+from finemask.pages.shell import page
 from finemask.training.learning_curve import LearningCurve, Point, text_of
 from finemask.training.power_law import CONFIDENCE
 

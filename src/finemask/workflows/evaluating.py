@@ -9,9 +9,9 @@ from finemask.evaluation.coco import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
-from finemask.evaluation.run import WrittenEvaluation, write_evaluation
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
+from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluation
 
 _SPLITS = ("train", "val", "test")
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")

@@ -8,8 +8,8 @@ from stats_data import rectangle
 
 from finemask.datatools.stats.images import measure_images
 from finemask.datatools.stats.objects import measure_objects
-from finemask.datatools.stats.report import images_note, problems
 from finemask.datatools.stats.summary import spread, summarise
+from finemask.reports.statistics_page import images_note, problems
 
 HW = (400, 500)  # doubled at 800
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.datatools.contact_sheet import Cell, contact_sheet
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance
 from finemask.errors import UndecidedImageError
 from finemask.ops.colours import colours
@@ -17,6 +16,7 @@ from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.ops.wording import plural
+from finemask.pages.contact_sheet import Cell, contact_sheet
 from finemask.types import Rle
 
 MAX_IMAGES = 9

@@ -1,1 +1,0 @@
-"""One self-contained page: numbers, curves and example pictures of an evaluation."""

@@ -1,0 +1,143 @@
+"""Galleries of the evaluation report: whole images, and single mistakes shown large."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.errors import FinemaskError
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.ops.colours import Colour
+from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.pages.instance_pictures import Drawn, Pair, draw_pair
+from finemask.reports.example_choice import Outcome, Plan, Wanted, choose, image_outcomes, plan_mistakes
+from finemask.reports.found_objects import Findings
+from finemask.types import CocoResult
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of the page.
+
+    Args:
+        name: what it shows.
+        detail: a sentence on it, or nothing.
+        file_name: of the image.
+        outcome: counts of a whole image.
+        pair: both sides.
+    """
+
+    name: str
+    detail: str
+    file_name: str
+    outcome: Outcome | None
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples with a heading and an explanation.
+
+    Args:
+        title: heading.
+        note: what they have in common, and how they were chosen.
+        whole: whether they are whole images.
+        examples: at least one.
+    """
+
+    title: str
+    note: str
+    whole: bool
+    examples: list[Example]
+
+
+def build_galleries(
+    ground_truth: GroundTruth,
+    results: Sequence[CocoResult],
+    findings: Findings,
+    threshold: float,
+    images_dir: Path,
+    reading: ImageReading = AS_THE_FILE_SAYS,
+) -> tuple[list[Gallery], list[str]]:
+    """Chooses and draws the examples.
+
+    Args:
+        ground_truth: of the evaluation.
+        results: of the evaluation.
+        findings: of the evaluation at the threshold.
+        threshold: detections that score less are not shown.
+        images_dir: what the file names of the ground truth are relative to.
+        reading: what is read of images that hold more than one 8-bit picture.
+
+    Returns:
+        The galleries that have a picture, and the file names that could not be read.
+    """
+    names = {category.id: category.name for category in ground_truth.categories}
+    plans = [
+        *_whole_images(ground_truth, image_outcomes(ground_truth, results, findings)),
+        *plan_mistakes(ground_truth, results, findings),
+    ]
+    wanted = list(dict.fromkeys(_key(entry) for plan in plans for entry in plan.wanted))
+    drawn: dict[Any, Pair] = {}
+    unread = []
+    ids = {image_id for image_id, _ in wanted}
+    truths = _by_image(ground_truth.annotations, findings.object_colour, ids)
+    predictions = _by_image(results, findings.detection_colour, ids, threshold)
+    for image_id, keys in groupby(sorted(wanted, key=lambda key: key[0]), key=lambda key: key[0]):
+        try:
+            image = _read(ground_truth, image_id, images_dir, reading)
+        except (FinemaskError, OSError, ValueError):
+            unread.append(ground_truth.images[image_id].file_name)
+            continue
+        for key in keys:
+            drawn[key] = draw_pair(image, truths[image_id], predictions[image_id], names, key[1])
+    galleries = []
+    for title, note, entries in plans:
+        shown = [
+            Example(e.name, e.detail, ground_truth.images[e.image_id].file_name, e.outcome, drawn[_key(e)])
+            for e in entries
+            if _key(e) in drawn
+        ]
+        if shown:
+            galleries.append(Gallery(title, note, entries[0].around is None, shown))
+    return galleries, unread
+
+
+def _key(wanted: Wanted) -> tuple[int, tuple[float, ...] | None]:
+    return wanted.image_id, None if wanted.around is None else tuple(wanted.around)
+
+
+def _whole_images(ground_truth: GroundTruth, outcomes: Sequence[Outcome]) -> Iterator[Plan]:
+    headings = {
+        "worst": ("Worst images", "Lowest F1: begin here to see what goes wrong."),
+        "best": ("Best images", "Highest F1."),
+        "random": ("Random images", "Drawn without looking at the result, so they show the ordinary case."),
+    }
+    for key, group in choose(outcomes).items():
+        yield Plan(
+            *headings[key],
+            [Wanted(o.image_id, ground_truth.images[o.image_id].file_name, "", outcome=o) for o in group],
+        )
+
+
+def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading) -> NDArray[np.uint8]:
+    from finemask.ops.images.decode import decode_image
+
+    image = ground_truth.images[image_id]
+    size_hw = (image.height, image.width) if image.height and image.width else None
+    return decode_image(images_dir / image.file_name, size_hw, reading)
+
+
+def _by_image(
+    entries: Iterable[Mapping[str, Any]], colour_of: Callable[[int], Colour], wanted: set[int], threshold: float = 0.0
+) -> dict[int, list[Drawn]]:
+    grouped: dict[int, list[Drawn]] = defaultdict(list)
+    for position, entry in enumerate(entries):
+        if entry["image_id"] in wanted and entry.get("score", threshold) >= threshold:
+            grouped[entry["image_id"]].append(Drawn(entry, colour_of(position)))
+    return grouped

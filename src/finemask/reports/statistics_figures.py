@@ -1,0 +1,182 @@
+"""Charts of the statistics page."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from finemask.coco.index import CocoIndex
+from finemask.datatools.stats.images import Looks
+from finemask.datatools.stats.objects import Objects
+from finemask.datatools.stats.plan import ModelSettings, Plan
+from finemask.datatools.stats.summary import anchor_fit, objects_per_image
+from finemask.ops.wording import count, percent, plural
+from finemask.pages.histograms import Axis, curves, heat_map, histogram, nice_limit, scatter
+
+_FEW_VALUES = 40  # whole numbers that still get a bar each
+
+
+class Figure(NamedTuple):
+    """A chart with what belongs under it.
+
+    Args:
+        title: heading.
+        svg: the chart.
+        note: what it shows, in a sentence.
+        legend: pairs of CSS class and label.
+    """
+
+    title: str
+    svg: Markup
+    note: str
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def object_figures(index: CocoIndex, objects: Objects, settings: ModelSettings) -> list[Figure]:
+    """Sizes, shapes, numbers, places and overlaps; none without objects."""
+    if not len(objects):
+        return []
+    return [
+        _sizes(index, objects, settings),
+        _anchors(index, objects, settings),
+        _per_image(index, objects),
+        _shapes(objects, settings),
+        _places(index, objects),
+        _occlusion(objects),
+    ]
+
+
+def image_figures(index: CocoIndex, looks: Looks | None) -> list[Figure]:
+    """Sizes of the images and, where they were opened, how they look."""
+    figures = [_image_sizes(index)]
+    if looks is None or not looks.looks:
+        return figures
+    bright = np.array([look.brightness for look in looks.looks])
+    sharp = np.maximum([look.sharpness for look in looks.looks], 0.1)
+    low, high = 10.0 ** np.floor(np.log10(sharp.min())), 10.0 ** np.ceil(np.log10(sharp.max()) + 1e-9)
+    return [
+        *figures,
+        Figure(
+            "Brightness",
+            histogram(bright, Axis("mean luminance", 0, 255), name="Brightness of images", what="images"),
+            "0 is black, 255 white. Two humps are two kinds of images: both belong into every split.",
+        ),
+        Figure(
+            "Contrast",
+            histogram(
+                np.array([look.contrast for look in looks.looks]),
+                Axis("standard deviation of the luminance", 0, 128),
+                name="Contrast of images",
+                what="images",
+            ),
+            "0 is a plain area. Images near it hold little to learn from, or need stretching to their full range.",
+        ),
+        Figure(
+            "Sharpness",
+            histogram(
+                sharp,
+                Axis("variance of the Laplacian", float(low), float(high), log=True),
+                name="Sharpness of images",
+                what="images",
+            ),
+            "Measured with the longer side at 512 px. Low: blurred, or nothing in it has an edge.",
+        ),
+    ]
+
+
+def _sizes(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figure:
+    side = np.sqrt(objects.areas)
+    scale = Plan(settings.min_size, settings.max_size).scales(index.heights, index.widths)[objects.image]
+    both = np.concatenate([side, side * scale])
+    axis = Axis("side of the object, px", max(1.0, float(both.min()) * 0.8), float(both.max()) * 1.25, log=True)
+    marks = [(32.0, "32"), (96.0, "96")]
+    return Figure(
+        "Size of the objects",
+        histogram(side * scale, axis, name="Size of the objects", outline=side, marks=marks),
+        "Side: the square root of the mask's area. COCO's small objects end at 32 px, medium ones at 96.",
+        (("accent", f"in training (shorter side {settings.min_size} px)"), ("main", "in the image as it is")),
+    )
+
+
+def _anchors(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figure:
+    plan = Plan(settings.min_size, settings.max_size)
+    fit = anchor_fit(index, objects, plan, settings.anchor_sizes, settings.aspect_ratios)
+    half, more = (percent(float((fit >= cut).mean())) for cut in (0.5, 0.7))
+    sizes = ", ".join(f"{size:g}" for size in settings.anchor_sizes)
+    return Figure(
+        "Anchors",
+        curves(
+            [("objects", "accent", fit)],
+            Axis("IoU with the best anchor, at least", 0, 1),
+            name="Share of the objects over the IoU with their best anchor",
+            y_label="objects",
+        ),
+        f"How well the best anchor of {sizes} px overlaps each object. {half} reach an IoU of 0.5, {more} one of 0.7.",
+    )
+
+
+def _per_image(index: CocoIndex, objects: Objects) -> Figure:
+    number = objects_per_image(index, objects)
+    most = int(number.max())
+    empty = int((number == 0).sum())
+    few = most < _FEW_VALUES
+    axis = Axis("objects in an image", -0.5, most + 0.5) if few else Axis("objects in an image", 0, nice_limit(most))
+    return Figure(
+        "Objects in an image",
+        histogram(number, axis, name="Objects in an image", what="images", bins=most + 1 if few else _FEW_VALUES),
+        f"Median {np.median(number):g}, at most {count(most)}; {plural(empty, 'image has', 'images have')} none.",
+    )
+
+
+def _shapes(objects: Objects, settings: ModelSettings) -> Figure:
+    extent = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    ratio = extent[:, 0] / extent[:, 1]
+    end = float(np.clip(2 ** np.ceil(np.log2(max(ratio.max(), 1 / ratio.min()))), 4, 32))
+    marks = [(1 / anchor, f"{1 / anchor:.2g}") for anchor in settings.aspect_ratios]
+    axis = Axis("width / height of the box", 1 / end, end, log=True)
+    return Figure(
+        "Shape of the boxes",
+        histogram(ratio, axis, name="Shape of the boxes", bins=48, marks=marks),
+        "Below 1 upright, above 1 lying. The upright lines are the anchors' shapes.",
+    )
+
+
+def _places(index: CocoIndex, objects: Objects) -> Figure:
+    aspect = float(np.clip(np.median(index.widths / index.heights), 0.4, 1.9))
+    top = 100 * float(objects.coverage.max(initial=0))
+    return Figure(
+        "Where objects sit",
+        heat_map(objects.coverage, name="Where objects sit", what="of the images have an object here", aspect=aspect),
+        f"All images laid over one another. The strongest colour: {top:.0f} % of the images have an object there.",
+    )
+
+
+def _occlusion(objects: Objects) -> Figure:
+    return Figure(
+        "Crowding",
+        curves(
+            [("objects", "accent", objects.crowding)],
+            Axis("of the object's box belongs to others, at least", 0.01, 1, unit=" %", scale=100),
+            name="Share of the objects over how much of their box belongs to others",
+            y_label="objects",
+        ),
+        f"{percent(float(objects.touches.mean()))} of the objects touch another, "
+        f"{percent(float((objects.pieces > 1).mean()))} lie in several pieces, "
+        f"{percent(float(objects.at_edge.mean()))} reach the edge of the image.",
+    )
+
+
+def _image_sizes(index: CocoIndex) -> Figure:
+    sizes = Counter(zip(index.widths.tolist(), index.heights.tolist(), strict=True))
+    points = [(float(w), float(h), number) for (w, h), number in sizes.most_common(400)]
+    end = nice_limit(float(max(index.widths.max(), index.heights.max())) * 1.02)
+    ((width, height), number), *others = sizes.most_common()
+    often = f"{len(sizes)} different sizes; most often {width} × {height} px ({plural(number, 'image')})."
+    return Figure(
+        "Size of the images",
+        scatter(
+            points, Axis("width, px", 0, end), Axis("height, px", 0, end), name="Size of the images", what="images"
+        ),
+        often if others else f"All images have {width} × {height} px.",
+    )

@@ -1,0 +1,174 @@
+"""The report as a browser shows it: headless Chromium, no network, both themes, on paper."""
+
+from contextlib import ExitStack
+
+import pytest
+from browser import browser_tab, find_browser
+from evaluation_data import random_dataset, random_results
+from PIL import Image
+from report_data import with_extras
+
+from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.ground_truth import ground_truth_from_dict
+from finemask.reports.evaluation_report import write_report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    dataset = random_dataset(3, images=4, categories=4, objects=6)
+    for image in dataset["images"]:
+        Image.new("RGB", (image["width"], image["height"]), (90, 120, 160)).save(folder / image["file_name"])
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset))
+    evaluator.add_results(random_results(dataset, 4))
+    evaluation = evaluator.evaluate()
+    return write_report(
+        folder / "report",
+        metrics=with_extras(evaluation.metrics),
+        curves=evaluation.curves,
+        ground_truth=evaluator.ground_truth,
+        results=evaluator.results,
+        images_dir=folder,
+        training_curves=[{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.0}],
+    )
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("needs Chromium or Chrome on the PATH")
+    with ExitStack() as stack:
+        try:
+            tab = stack.enter_context(browser_tab(browser, tmp_path_factory.mktemp("profile")))
+        except (AssertionError, OSError) as error:
+            pytest.skip(f"{browser} does not start without a screen: {error}")
+        yield tab
+
+
+@pytest.fixture
+def page(tab, report):
+    tab.prefer("light")
+    tab.open(report)
+    tab.value("localStorage.clear()")
+    tab.open(report)
+    return tab
+
+
+def test_nothing_is_fetched_and_nothing_complained_of(page, report):
+    assert report.resolve().as_uri() in page.requests
+    assert all(address.startswith(("file:", "data:")) for address in page.requests)
+    assert page.complaints == []
+
+
+def test_every_picture_loads(page):
+    pictures = page.value("[...document.querySelectorAll('.example img')].map(image => image.naturalWidth)")
+    assert len(pictures) > 10
+    assert min(pictures) > 0
+
+
+def test_the_page_fits_its_window(page, report):
+    for width in (1280, 400):
+        page.open(report, width=width)
+        assert page.value("document.documentElement.scrollWidth") <= width
+
+
+def test_the_table_sorts_by_mouse_and_by_keyboard(page):
+    column = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => +row.cells[{}].dataset.value)"
+    page.value("document.querySelectorAll('table.sortable th button')[1].click()")
+    values = page.value(column.format(1))
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) > 1
+    page.value("document.querySelectorAll('table.sortable th button')[1].focus()")
+    page.press("Enter", text="\r")
+    assert page.value(column.format(1)) == sorted(values)
+    assert (
+        page.value("document.querySelectorAll('table.sortable thead th')[1].getAttribute('aria-sort')") == "ascending"
+    )
+    page.value("document.querySelector('table.sortable th button').click()")
+    names = page.value("[...document.querySelectorAll('table.sortable tbody th')].map(cell => cell.textContent)")
+    assert names == sorted(names)
+
+
+A4_PX = 703  # 210 mm less two margins of 12 mm, at 96 px to the inch
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+def test_the_theme_follows_the_system_until_one_is_chosen(page, report):
+    light = page.value(BACKGROUND)
+    page.prefer("dark")
+    dark = page.value(BACKGROUND)
+    assert dark != light
+    page.value("document.getElementById('theme').click()")
+    assert page.value(BACKGROUND) == light
+    page.open(report)  # and is remembered
+    assert page.value(BACKGROUND) == light
+    assert page.value("document.getElementById('theme').textContent") == "Dark"
+    page.prefer("light")
+    page.value("document.getElementById('theme').click()")
+    assert page.value(BACKGROUND) == dark
+
+
+CONTRASTS = """(() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const linear = c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+  const ground = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = channels(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("main *, nav *")) {
+    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.getClientRects().length || element.closest("dialog")) continue;
+    const style = getComputedStyle(element), isSvg = element.namespaceURI.endsWith("svg");
+    if (isSvg && (element.tagName === "title" || element.classList.contains("count"))) continue;
+    const [a, b] = [channels(isSvg ? style.fill : style.color), ground(element)].map(luminance).sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) poor.push(element.outerHTML.slice(0, 120));
+  }
+  return poor;
+})()"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_in_both_themes(page, theme):
+    """WCAG AA: a contrast of 4.5 for every text of the page."""
+    page.prefer(theme)
+    assert page.value(CONTRASTS) == []
+
+
+def test_a_picture_opens_large_and_escape_closes_it(page):
+    page.value("document.querySelector('.example .view').focus()")
+    page.press("Enter", text="\r")
+    assert page.value("document.getElementById('large').open")
+    shown = "document.getElementById('large-image').src"
+    sides = page.value("[...document.querySelector('.example').querySelectorAll('img')].map(image => image.src)")
+    assert page.value(shown) == sides[0]
+    page.press(" ", text=" ")
+    assert page.value(shown) == sides[1]
+    page.press("ArrowRight")
+    assert page.value(shown) == page.value("document.querySelectorAll('.example')[1].querySelectorAll('img')[1].src")
+    page.press("Escape")
+    assert not page.value("document.getElementById('large').open")
+    assert page.value("document.activeElement.className") == "view"
+
+
+def test_paper_is_white_whatever_the_screen_is(page):
+    page.prefer("dark")
+    page.value("document.getElementById('theme').click()")
+    page.value("document.getElementById('theme').click()")  # chosen now, and dark
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert page.value(BACKGROUND) == "rgb(255, 255, 255)"
+        assert page.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+        page.call("Emulation.setDeviceMetricsOverride", width=A4_PX, height=1000, deviceScaleFactor=1, mobile=False)
+        cut = "box => !box.clientWidth || box.scrollWidth > box.clientWidth + 1"
+        assert page.value(f"[...document.querySelectorAll('.scroll')].filter({cut}).length") == 0
+        document = page.pdf()
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
+    assert document.startswith(b"%PDF-")
+    assert 3 <= document.count(b"/Type /Page\n") <= 30
