@@ -9,8 +9,8 @@ from inference_data import ColourModel, colour_header, rectangles
 from PIL import Image
 
 from finemask import cli
+from finemask.inference.ledger import FOLDERS, LEDGER
 from finemask.inference.predictor import Predictor
-from finemask.inference.writers.ledger import FOLDERS, LEDGER
 from finemask.verbs import predict as verb
 
 TWO, ONE = rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36)), rectangles(red=(5, 6, 25, 20))

@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from finemask.errors import ConfigError
-from finemask.inference.writers import WRITERS, open_writers
+from finemask.inference.writers import open_writers, writers_by_name
 
 
 def write(name, images, output):
@@ -25,7 +26,7 @@ def rasterised(points, height, width):
     return coco_mask.decode(rle)[:, :, 0].astype(bool)
 
 
-@pytest.mark.parametrize("name", sorted(WRITERS))
+@pytest.mark.parametrize("name", sorted(writers_by_name(Path())))
 def test_every_writer_takes_anything_and_leaves_no_temporary_file(name, three_instances, tmp_path):
     nothing = make_instances(np.zeros((0, 5, 7), bool), [], image=np.zeros((5, 7, 3), np.uint8), name="e.png")
     twin = three_instances[:1]

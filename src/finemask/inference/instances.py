@@ -1,5 +1,8 @@
-"""What was found in one image, in the forms people want it in."""
+"""The instances found in one image, and the forms they are wanted in: masks, pictures, COCO, LabelMe, GeoJSON, CSV."""
 
+import csv
+import io
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +18,22 @@ from finemask.ops.drawing import draw_instances
 from finemask.ops.files import write_json, write_text
 from finemask.ops.mask_iou import mask_iou, suppress
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.rle import rle_to_mask
+from finemask.ops.outlines import mask_to_polygons
+from finemask.ops.rle import rle_area, rle_to_crop, rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
+
+CSV_COLUMNS = (
+    "image",
+    "instance",  # number within the image, from 1 on
+    "class",
+    "category_id",
+    "score",
+    "x_min_px",
+    "y_min_px",
+    "x_max_px",
+    "y_max_px",
+    "area_px",  # pixels of the mask
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -149,37 +166,95 @@ class Instances:
         return results
 
     def to_labelme(self, path: Path | str | None = None) -> dict[str, Any]:
-        """A LabelMe document: one polygon a connected part; holes are filled, LabelMe has none.
+        """A LabelMe document, to correct by hand: a polygon for each connected part of a mask.
+
+        The parts of one instance share a ``group_id``. Holes are filled: LabelMe's polygons have none.
 
         Args:
-            path: also write it there.
+            path: also write it there; the image is then named relative to it.
         """
-        from finemask.inference.writers.labelme import labelme_document
+        polygons = [
+            {
+                "label": name,
+                "points": polygon.outer.tolist(),
+                "group_id": number,
+                "description": f"score {score:.3f}",
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            for number, (rle, name, score) in enumerate(zip(self.rles, self.class_names, self.scores, strict=True), 1)
+            for polygon in mask_to_polygons(*rle_to_crop(rle))
+        ]
+        height, width = self.image_size_hw
+        document: dict[str, Any] = {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": polygons,
+            "imagePath": self._path_from(None if path is None else Path(path).parent),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        }
+        if path is not None:
+            write_json(Path(path), document)
+        return document
 
-        return _also_written(path, labelme_document(self, None if path is None else Path(path).parent))
+    def _path_from(self, folder: Path | None) -> str:
+        """The image's path as a file in ``folder`` names it; its name alone without a folder or without a file."""
+        if self.path is None or folder is None:
+            return self.name if self.path is None else self.path.name
+        try:
+            return Path(os.path.relpath(self.path, folder)).as_posix()
+        except ValueError:  # on another drive, under Windows
+            return str(self.path.absolute())
 
     def to_geojson(self, path: Path | str | None = None) -> dict[str, Any]:
         """A GeoJSON FeatureCollection in pixel coordinates, y downwards, as QuPath reads it. Holes are kept.
 
+        It is RFC 7946 but for its coordinates; an instance without pixels is left out.
+
         Args:
             path: also write it there.
         """
-        from finemask.inference.writers.geojson import geojson_document
-
-        return _also_written(path, geojson_document(self))
+        features = []
+        columns = zip(self.rles, self.class_names, self.scores, self.labels, strict=True)
+        for rle, name, score, label in columns:
+            polygons = [
+                [[*ring, ring[0]] for ring in (part.tolist() for part in (polygon.outer, *polygon.holes))]
+                for polygon in mask_to_polygons(*rle_to_crop(rle))
+            ]
+            if not polygons:
+                continue
+            one = len(polygons) == 1
+            geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": polygons[0] if one else polygons}
+            properties = {
+                "objectType": "annotation",
+                "classification": {"name": name, "color": list(colours([int(label) - 1])[0])},
+                "measurements": {"score": round(float(score), 6)},
+            }
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+        document = {"type": "FeatureCollection", "features": features}
+        if path is not None:
+            write_json(Path(path), document)
+        return document
 
     def to_csv(self, path: Path | str | None = None) -> str:
-        """A table with a header, one line an instance: see ``finemask.inference.writers.csv_table.COLUMNS``.
+        """A table with a header, ``CSV_COLUMNS``, and one line an instance; only what needs quotes has them.
 
         Args:
             path: also write it there.
         """
-        from finemask.inference.writers.csv_table import csv_text
-
-        text = csv_text([self])
+        buffer = io.StringIO()
+        table = csv.writer(buffer, lineterminator="\n")
+        table.writerow(CSV_COLUMNS)
+        columns = zip(self.to_coco(), self.class_names, self.boxes, strict=True)
+        for number, (result, name, box) in enumerate(columns, start=1):
+            corners = [round(float(side), 2) for side in box]
+            score, area = round(result["score"], 6), rle_area(result["segmentation"])
+            table.writerow([self.name, number, name, result["category_id"], score, *corners, area])
         if path is not None:
-            write_text(Path(path), text)
-        return text
+            write_text(Path(path), buffer.getvalue())
+        return buffer.getvalue()
 
 
 def instances_from_detections(
@@ -217,9 +292,3 @@ def instances_from_detections(
         name=name,
         path=path,
     )
-
-
-def _also_written(path: Path | str | None, document: dict[str, Any]) -> dict[str, Any]:
-    if path is not None:
-        write_json(Path(path), document)
-    return document

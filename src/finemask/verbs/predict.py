@@ -14,10 +14,10 @@ from rich.table import Table
 from finemask.config import plain
 from finemask.errors import ConfigError, DataError
 from finemask.inference.instances import Instances
+from finemask.inference.ledger import Ledger
 from finemask.inference.predictor import load
 from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
-from finemask.inference.writers.ledger import Ledger
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, percent, plural
 from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids

@@ -1,0 +1,218 @@
+"""What ``save=`` of ``predict`` may name: overlays, masks, label maps, crops, COCO results, CSV, LabelMe, GeoJSON."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from finemask.errors import ConfigError, did_you_mean
+from finemask.inference.instances import Instances
+from finemask.ops.files import atomic_path, sha256_of, write_json, write_text
+from finemask.ops.images.image_kinds import image_suffixes
+from finemask.ops.rle import rle_to_crop, rle_to_mask
+from finemask.types import CocoResult
+
+
+class Writer(Protocol):
+    """Writes the predictions of a run, image by image, to one file or one folder named after itself."""
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Takes the instances of one more image.
+
+        Args:
+            instances: of the image.
+            image_id: in a COCO file; None where the annotation file that was given does not have the image.
+
+        Returns:
+            The files that were written for this image.
+        """
+
+    def finish(self) -> list[Path]:
+        """Writes what is written once; returns the files and folders that hold the result."""
+
+
+def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instance") -> list[Writer]:
+    """The writers of those names, each once.
+
+    Args:
+        names: keys of ``writers_by_name``.
+        output: folder to write to; made when first needed.
+        color_by: colours of the overlays, by ``instance`` or ``class``.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    known = writers_by_name(output, color_by)
+    for name in (chosen := dict.fromkeys(names)):
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise ConfigError(f"save={name} is not known", remedy=f"{hint}There are: {', '.join(known)}.")
+    return [known[name] for name in chosen]
+
+
+def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Writer]:
+    """Every writer there is, on a folder that none of them touches before it has something to write."""
+
+    def save_overlay(instances: Instances, path: Path) -> None:
+        # compress_level=1: a third of the time of the default, a tenth larger
+        _save(instances.draw(color_by=color_by), path, compress_level=1)
+
+    return {
+        "overlay": FilePerImage(output / "overlay", ".png", save_overlay),
+        "coco": CocoResults(output),
+        "masks": PicturePerInstance(output / "masks", _mask),
+        "label_map": FilePerImage(output / "label_map", ".png", lambda found, path: _save(_label_map(found), path)),
+        "crops": PicturePerInstance(output / "crops", _crop),
+        "csv": CsvTable(output),
+        "labelme": FilePerImage(output / "labelme", ".json", Instances.to_labelme),
+        "geojson": FilePerImage(
+            output / "geojson", ".geojson", lambda found, path: write_json(path, found.to_geojson(), indent=None)
+        ),
+    }
+
+
+def output_stem(instances: Instances) -> str:
+    """The image's name without its suffix; its folders are kept, so that equal names do not meet."""
+    path = PurePosixPath(instances.name)
+    parts = [part for part in path.parts if part not in ("/", "..", ".")]
+    stem = "/".join(parts) or "image"
+    return stem[: -len(path.suffix)] if path.suffix.lower() in image_suffixes() else stem
+
+
+class FilePerImage:
+    """``FOLDER/NAME.SUFFIX``: one file an image.
+
+    Args:
+        folder: of the files.
+        suffix: of the files, with its dot.
+        write: the instances of an image to a file.
+    """
+
+    def __init__(self, folder: Path, suffix: str, write: Callable[[Instances, Path], Any]) -> None:
+        self._folder, self._suffix, self._write = folder, suffix, write
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Writes the file of one image."""
+        path = self._folder / f"{output_stem(instances)}{self._suffix}"
+        self._write(instances, path)
+        return [path]
+
+    def finish(self) -> list[Path]:
+        """The folder."""
+        return [self._folder]
+
+
+class PicturePerInstance:
+    """``FOLDER/NAME/0001_CLASS.png``: one picture an instance.
+
+    Args:
+        folder: of the folders of the images.
+        picture: of the n-th instance, n from 0 on; None where it has none.
+    """
+
+    def __init__(self, folder: Path, picture: Callable[[Instances, int], Image.Image | None]) -> None:
+        self._folder, self._picture = folder, picture
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Writes the pictures of one image."""
+        folder, written = self._folder / output_stem(instances), []
+        for n, name in enumerate(instances.class_names):
+            if (picture := self._picture(instances, n)) is not None:
+                safe = re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") or "class"
+                written.append(folder / f"{n + 1:04d}_{safe}.png")
+                _save(picture, written[-1])
+        return written
+
+    def finish(self) -> list[Path]:
+        """The folder."""
+        return [self._folder]
+
+
+class CocoResults:
+    """``predictions.json``, a COCO results list, and ``images.json``, which says what its image ids mean.
+
+    An image id is the running number of the image, from 1 on, and category ids are those of the training annotations;
+    unless an annotation file was given, whose ids they are then.
+
+    Args:
+        output: folder of the run.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._results_file, self._images_file = output / "predictions.json", output / "images.json"
+        self._results: list[CocoResult] = []
+        self._images: list[dict[str, Any]] = []
+        self._categories: list[dict[str, Any]] = []
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Gathers one image; one without an id is left out."""
+        if image_id is not None:
+            height, width = instances.image_size_hw
+            self._images.append({"id": image_id, "file_name": instances.name, "height": height, "width": width})
+            self._categories = [category._asdict() for category in instances.categories]
+            self._results.extend(instances.to_coco(image_id))
+        return []
+
+    def finish(self) -> list[Path]:
+        """Writes both files."""
+        write_json(self._results_file, self._results, indent=None)
+        # The checksum says which results these ids are of: either file may be replaced without the other.
+        checksum = {"predictions_sha256": sha256_of(self._results_file)}
+        write_json(self._images_file, {"images": self._images, "categories": self._categories} | checksum)
+        return [self._results_file, self._images_file]
+
+
+class CsvTable:
+    """``predictions.csv``: one line an instance.
+
+    Args:
+        output: folder of the run.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._file = output / "predictions.csv"
+        self._of_images: list[str] = []
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Gathers the lines of one image."""
+        table = instances.to_csv()
+        self._of_images.append(table.partition("\n")[2] if self._of_images else table)  # one header for all
+        return []
+
+    def finish(self) -> list[Path]:
+        """Writes the table."""
+        write_text(self._file, "".join(self._of_images))
+        return [self._file]
+
+
+def _save(picture: Image.Image, path: Path, **options: Any) -> None:
+    with atomic_path(path) as temporary:
+        picture.save(temporary, **options)
+
+
+def _mask(instances: Instances, n: int) -> Image.Image:
+    """8 bits, of the image's size: 255 on the instance, else 0."""
+    return Image.fromarray(rle_to_mask(instances.rles[n]) * 255)
+
+
+def _crop(instances: Instances, n: int) -> Image.Image | None:
+    """The instance cut out by its mask's box; alpha is the mask. None for an instance without pixels."""
+    if instances.image is None:
+        raise ValueError("crops need the image")
+    mask, x0, y0 = rle_to_crop(instances.rles[n])
+    if not mask.size:
+        return None
+    rgb = instances.image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
+    return Image.fromarray(np.dstack([rgb, mask.astype(np.uint8) * 255]))
+
+
+def _label_map(instances: Instances) -> Image.Image:
+    """16 bits: 0 is background, n the n-th instance by score; where they overlap, the better one is on top."""
+    numbers = np.zeros(instances.image_size_hw, dtype=np.uint16)
+    for number in range(len(instances), 0, -1):
+        crop, x0, y0 = rle_to_crop(instances.rles[number - 1])
+        numbers[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]][crop] = number
+    return Image.fromarray(numbers)
