@@ -43,7 +43,7 @@ convolutions with a third of the multiplications on CPUs (`model/cpu/winograd.py
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_targets.py`),
 annotations in packed arrays (`data/packing.py`), all polygons of an image rasterised at once (`ops/polygon_runs.py`),
 masks pasted and run-length encoded inside their boxes (`ops/paste.py`), and COCO's matching for all images, thresholds
-and sizes at once (`evaluation/match_table.py`), checked against pycocotools (`evaluation/cross_check.py`).
+and sizes at once (`evaluation/numbers/match_table.py`), checked against pycocotools (`pycocotools_reference.py`).
 """
 
 

@@ -49,9 +49,9 @@ def _pycocotools(folder: Path) -> dict[str, Any]:
 
 
 def _finemask(folder: Path) -> dict[str, Any]:
-    from finemask.evaluation.coco import CocoEvaluator
+    from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
-    from finemask.evaluation.scores import COCO_KEYS
+    from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 
     start = time.perf_counter()
     evaluator = CocoEvaluator(load_ground_truth(folder / "truth.json"), max_detections=100)

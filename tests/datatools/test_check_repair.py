@@ -13,9 +13,9 @@ from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import AddEntry, Dataset, Finding, RemoveEntry, Rule, SetValue, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.run import RULES, findings_of, load_document
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.training.run import train
 
 # Faults of one image or annotation: each gets an image of its own.

@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import ground_truth_from_dict, load_ground_truth
+from finemask.evaluation.numbers.pycocotools_reference import coco_object
 
 
 def test_missing_fields_are_filled_in_from_the_segmentation(dataset):
@@ -47,7 +48,7 @@ def test_every_kind_of_segmentation_gives_the_same_mask(dataset):
 
 def test_the_given_content_is_left_alone(dataset):
     before = copy.deepcopy(dataset)
-    ground_truth_from_dict(dataset).to_coco()
+    coco_object(ground_truth_from_dict(dataset))
     assert dataset == before
 
 
@@ -77,7 +78,7 @@ def test_annotation_ids_that_pycocotools_misreads_are_harmless(dataset):
 
 
 def test_pycocotools_stays_silent(dataset, capsys):
-    ground_truth_from_dict(dataset).to_coco()
+    coco_object(ground_truth_from_dict(dataset))
     assert capsys.readouterr().out == ""
 
 

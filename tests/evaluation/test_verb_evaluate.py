@@ -12,9 +12,9 @@ from finemask.cli import main as command_line
 from finemask.coco.index import CocoIndex
 from finemask.config import compose
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.scores import COCO_KEYS
+from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.inference.predictor import choose_device
 from finemask.types import Detections
 from finemask.verbs.evaluate import main

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from html_page import Page
 
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.reports.evaluation_report import write_report
 
 

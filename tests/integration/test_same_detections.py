@@ -14,7 +14,7 @@ from PIL import Image
 
 from finemask.coco.index import CocoIndex
 from finemask.data.datamodule import CocoDataModule
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.inference.predictor import Predictor
 from finemask.model.build import build_model

@@ -9,10 +9,10 @@ from evaluation_data import random_dataset, random_results
 from PIL import Image
 from report_data import evaluated, report
 
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.analysis.operating_points import build_curve
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.operating_point import build_curve
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.reports.curve_figures import _settled
 from finemask.reports.evaluation_files import write_evaluation
 

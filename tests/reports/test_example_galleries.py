@@ -12,9 +12,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from finemask.evaluation.coco import CocoEvaluator
-from finemask.evaluation.ground_truth import coco_object, ground_truth_from_dict
-from finemask.evaluation.quiet import quiet_pycocotools
+from finemask.evaluation.evaluator import CocoEvaluator
+from finemask.evaluation.ground_truth import ground_truth_from_dict
+from finemask.evaluation.numbers.pycocotools_reference import coco_object, quiet_pycocotools
 from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 from finemask.pages.instance_pictures import (
@@ -87,7 +87,7 @@ def found_by_pycocotools(evaluator, iou_type):
         for n, result in enumerate(evaluator.results, start=1)
     ]
     with quiet_pycocotools():
-        reference = COCOeval(truth.to_coco(), coco_object(truth, detections), iou_type)
+        reference = COCOeval(coco_object(truth), coco_object(truth, detections), iou_type)
         reference.params.maxDets = [evaluator.max_detections]
         reference.params.areaRng, reference.params.areaRngLbl = [[0, 1e10]], ["all"]
         reference.evaluate()

@@ -8,7 +8,7 @@ from evaluation_data import random_dataset, random_results
 from PIL import Image
 from report_data import with_extras
 
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.reports.evaluation_report import write_report
 

@@ -9,9 +9,9 @@ from html_page import Page
 from PIL import Image
 from report_data import evaluated, report, with_extras
 
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.reports.report_numbers import advice_of
 
 

@@ -12,9 +12,9 @@ from run_cases import small_run
 from finemask.cli import main as cli
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.ops.files import write_json
 from finemask.training.finish import Finished
 from finemask.training.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve

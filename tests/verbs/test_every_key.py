@@ -21,7 +21,7 @@ from finemask.config import compose, plain
 from finemask.config.kinds import check_values
 from finemask.data.shapes import draw_shapes
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.model_file import save_model_file
@@ -198,7 +198,7 @@ def _data(cfg: DictConfig) -> None:
 
 
 def _trainer(cfg: DictConfig) -> None:
-    from finemask.evaluation.coco import CocoEvaluator
+    from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.training.callbacks.evaluation import CocoEvaluation
     from finemask.training.run import _build_trainer
 

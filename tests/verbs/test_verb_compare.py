@@ -14,7 +14,7 @@ from PIL import Image
 from finemask.cli import main as command_line
 from finemask.config import compose
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS
 from finemask.reports.evaluation_files import write_evaluation

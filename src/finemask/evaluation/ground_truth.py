@@ -8,10 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pycocotools.coco import COCO
-
 from finemask.errors import DataError
-from finemask.evaluation.quiet import quiet_pycocotools
 from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
 from finemask.ops.json_file import read_json
 from finemask.ops.rle import rle_area, rle_box_xywh
@@ -83,26 +80,6 @@ class GroundTruth:
                     where=self.source,
                     remedy="Evaluate boxes only with 'iou_types=[bbox]'.",
                 )
-
-    def to_coco(self) -> COCO:
-        """A pycocotools object. It gets its own dicts, because COCOeval writes into them."""
-        return coco_object(self, [dict(annotation) for annotation in self.annotations])
-
-
-def coco_object(ground_truth: GroundTruth, annotations: list[dict[str, Any]]) -> COCO:
-    """A pycocotools object of the ground truth's images and categories with the given annotations."""
-    with quiet_pycocotools():
-        coco = COCO()
-        dataset: Any = {
-            "images": [
-                {"id": id_, "height": image.height, "width": image.width} for id_, image in ground_truth.images.items()
-            ],
-            "categories": [{"id": category.id, "name": category.name} for category in ground_truth.categories],
-            "annotations": annotations,
-        }
-        coco.dataset = dataset
-        coco.createIndex()
-    return coco
 
 
 def load_ground_truth(path: Path | str) -> GroundTruth:

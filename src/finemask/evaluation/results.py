@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from finemask.errors import DataError
-from finemask.evaluation.corner_boxes import refuse_corner_boxes
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.implausible_results import refuse_corner_boxes, refuse_swapped_images
 from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
-from finemask.evaluation.swapped_images import refuse_swapped_images
 from finemask.ops.json_file import read_json
 from finemask.types import CocoResult, Rle
 

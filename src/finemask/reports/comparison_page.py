@@ -9,11 +9,18 @@ import numpy as np
 from markupsafe import Markup
 
 from finemask.errors import FinemaskError
-from finemask.evaluation.comparison.compare import Comparison, ImageChange
-from finemask.evaluation.comparison.words import NO_DIFFERENCE, difference_text, p_text, summary, wins_text
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.numbers.match_table import Matches
 from finemask.evaluation.result_table import ResultTable
-from finemask.evaluation.scores import Matches
+from finemask.evaluation.uncertainty.model_comparison import (
+    NO_DIFFERENCE,
+    Comparison,
+    ImageChange,
+    difference_text,
+    p_text,
+    summary,
+    wins_text,
+)
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, Colour
 from finemask.pages.instance_pictures import Drawn, Window, data_uri, draw_side
 from finemask.reports.found_objects import Findings, find

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from finemask.evaluation.coco import Curves
-from finemask.evaluation.operating_point import Curve
+from finemask.evaluation.analysis.operating_points import Curve
+from finemask.evaluation.evaluator import Curves
 from finemask.ops.wording import plural
 from finemask.pages.axes import Frame, nice_limit, tick_text
 from finemask.pages.charts import Column, Line, column_chart, line_chart

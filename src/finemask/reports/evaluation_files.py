@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finemask.evaluation.analysis import analyse
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.image_ids import drop_images_of_others
-from finemask.evaluation.uncertainty import uncertainty
+from finemask.evaluation.uncertainty.confidence_intervals import uncertainty
 from finemask.ops.files import atomic_path, write_json
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.reports.evaluation_report import write_report

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from finemask.evaluation.coco import Curves
+from finemask.evaluation.evaluator import Curves
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.ops.colours import verdict_css
 from finemask.ops.files import write_text

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.scores import Matches
+from finemask.evaluation.numbers.match_table import Matches
 from finemask.ops.colours import NO_VERDICT, VERDICTS, Colour
 from finemask.pages.instance_pictures import box_xywh
 from finemask.types import CocoResult

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.scores import COCO_KEYS
+from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.ops.wording import count, plural
 
 _EXPLANATIONS = {

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 
 from finemask.errors import ConfigError, WeightsError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.weights import read_torch_file
 from finemask.model_file import save_model_file

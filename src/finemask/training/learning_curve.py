@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
-from finemask.evaluation.jackknife import jackknife_error
+from finemask.evaluation.uncertainty.resampling import jackknife_error
 from finemask.ops.files import sha256_of, write_json
 from finemask.ops.json_file import read_json
 from finemask.ops.run_folders import newest_run

@@ -18,9 +18,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError, chain_of, did_you_mean, is_disk_full
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.model.build import build_model
 from finemask.model.norms import has_sync_norm
 from finemask.model.resolve import resolve_model

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from finemask.evaluation.bootstrap import interval_text
+from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.model.backbone import count_parameters
 from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from finemask.bench.timing import interleave
 from finemask.data.dataset import InstanceDataset
 from finemask.errors import FinemaskError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
-from finemask.evaluation.self_check import ground_truth_as_predictions
+from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.types import Target

@@ -11,14 +11,20 @@ from rich.table import Table
 
 from finemask.config import plain
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation.coco import CocoEvaluator
-from finemask.evaluation.comparison.compare import Comparison, compare
 from finemask.evaluation.comparison.sides import Side, common_ground_truth, load_side
-from finemask.evaluation.comparison.words import difference_text, p_text, summary, wins_text
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of
+from finemask.evaluation.uncertainty.model_comparison import (
+    Comparison,
+    compare,
+    difference_text,
+    p_text,
+    summary,
+    wins_text,
+)
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural
 from finemask.pages.shell import page

@@ -80,7 +80,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
     else:
         annotations, images_dir = _given_paths(options, "model")
     # Only this route needs torch's models.
-    from finemask.evaluation.coco import CocoEvaluator
+    from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file, read_header

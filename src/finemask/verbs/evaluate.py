@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.evaluation.bootstrap import interval_text
+from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.ops.wording import count, plural
 from finemask.reports.evaluation_files import WrittenEvaluation
 from finemask.reports.report_numbers import without_advice

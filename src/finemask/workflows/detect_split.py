@@ -14,7 +14,7 @@ from torch import nn
 
 from finemask.coco.index import CocoIndex
 from finemask.errors import ConfigError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.types import Detections, Rle
 from finemask.workflows.progress import Progress
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.errors import ConfigError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from finemask.errors import ConfigError
-from finemask.evaluation.coco import CocoEvaluator
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.types import Detections
 

@@ -1,0 +1,1 @@
+"""COCO's matching and the numbers made from it."""

@@ -1,0 +1,257 @@
+"""Two models on one ground truth: paired differences with intervals, per class too, and the images that changed.
+
+*Better* and *worse* are said only with an interval that leaves out zero.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_tables
+from finemask.evaluation.result_table import ResultTable
+from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches, informative_images, scored_matches
+from finemask.evaluation.uncertainty.resampling import LEVEL, Difference, difference, draw_weights
+from finemask.evaluation.uncertainty.weighted_ap import (
+    WeightedAp,
+    seconds_a_weighting,
+    weighted_ap,
+)
+from finemask.ops.wording import count, plural
+
+NO_DIFFERENCE = "no difference can be shown"
+
+
+def verdict(found: Difference) -> str:
+    """One of three: ``b is better by 0.031 (0.011 to 0.052)``, the same with *worse*, or ``NO_DIFFERENCE``."""
+    if not found.is_shown:
+        return NO_DIFFERENCE
+    low, high = sorted(abs(end) for end in found.interval)
+    word = "better" if found.interval[0] > 0 else "worse"
+    return f"b is {word} by {abs(found.value):.3f} ({low:.3f} to {high:.3f})"
+
+
+def difference_text(row: Mapping[str, Any]) -> str:
+    """``+0.031 (+0.011 to +0.052)``, of a row of ``compare.json``."""
+    value = f"{row['difference']:+.3f}"
+    return value if row["interval"] is None else f"{value} ({row['interval'][0]:+.3f} to {row['interval'][1]:+.3f})"
+
+
+def p_text(p_value: float | None) -> str:
+    """A p-value as one writes it."""
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def summary(what: str, row: Mapping[str, Any] | None, images: int) -> str:
+    """A sentence or two on one number.
+
+    Args:
+        what: its name, such as ``"AP of masks"``.
+        row: of ``compare.json``; None where it does not exist.
+        images: in the set.
+    """
+    if row is None:
+        return f"{what}: it does not exist, because there is nothing to find."
+    if row["interval"] is None:
+        return f"{what}: {row['verdict']}, because objects are in too few images."
+    p_value = p_text(row["p_value"])
+    p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
+    if row["smallest_detectable"] == 0:
+        return f"{what}: {row['verdict']}: no draw of the images shows one."
+    these = "This image" if images == 1 else f"These {count(images)} images"
+    smallest = f"{these} can show a difference of about {row['smallest_detectable']:.3f} or more."
+    if row["verdict"] == NO_DIFFERENCE:
+        return f"{what}: {row['verdict']}: {difference_text(row)}, {p_value}. {smallest}"
+    return f"{what}: {row['verdict']}, {p_value}. {smallest}"
+
+
+def wins_text(counts: Mapping[str, int]) -> str:
+    """How the classes are divided."""
+    total = sum(counts.values())
+    expected = 0.05 * total
+    text = f"of {plural(total, 'class', 'classes')}, a leads in {counts['a']}, b in {counts['b']}; "
+    text += f"in {counts['undecided']} {NO_DIFFERENCE}"
+    if counts["a"] + counts["b"] and total > 1:
+        text += f" (chance alone would give about {expected:.1f} leads)"
+    return text
+
+
+_AREA_OF = {"APs": 1, "APm": 2, "APl": 3}
+
+
+@dataclass(frozen=True)
+class ImageChange:
+    """One image at each side's own threshold of the best F1, IoU 0.5.
+
+    Args:
+        image_id: in the ground truth.
+        found: objects found by a and by b.
+        missed: objects missed by a and by b.
+        false: detections of a and of b that found nothing.
+    """
+
+    image_id: int
+    found: tuple[int, int]
+    missed: tuple[int, int]
+    false: tuple[int, int]
+
+    @property
+    def fewer_errors(self) -> int:
+        """How many errors fewer b makes; negative where it makes more."""
+        return self.missed[0] + self.false[0] - self.missed[1] - self.false[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a comparison found.
+
+    Args:
+        content: of ``compare.json``.
+        changes: every image in which the counts differ, the greatest change first.
+        thresholds: of a and b, at which the images were counted; None where nothing is right.
+        matches: of a and b.
+        iou_type: by which the images were counted.
+    """
+
+    content: dict[str, Any]
+    changes: list[ImageChange]
+    thresholds: tuple[float | None, float | None]
+    matches: tuple[Matches, Matches]
+    iou_type: str
+
+
+def compare(
+    truth: GroundTruth, a: ResultTable, b: ResultTable, iou_types: tuple[str, ...], max_detections: int
+) -> Comparison:
+    """Compares two sets of detections, image by image on the same resamples.
+
+    Args:
+        truth: what both are compared with; with masks if ``"segm"`` is among the types.
+        a: detections of one side, checked.
+        b: of the other.
+        iou_types: ``"bbox"``, ``"segm"`` or both; the last is the one that images are counted by.
+        max_detections: cap on the detections of one image and category, on both sides.
+    """
+    of_a, of_b = (match_tables(truth, results, iou_types, max_detections) for results in (a, b))
+    tables = {kind: (of_a[kind], of_b[kind]) for kind in iou_types}
+    weights = draw_weights(
+        len(truth.images), sum(seconds_a_weighting(table) for pair in tables.values() for table in pair)
+    )
+    names = {category.id: category.name for category in truth.categories}
+    content: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1], "images": len(truth.images)}
+    per_class: dict[str, dict[str, Any]] = {category.name: {} for category in truth.categories}
+    wins: dict[str, dict[str, int]] = {}
+    for kind, pair in tables.items():
+        table = pair[0]
+        measured = [_measured(side) for side in pair]
+        resampled = [weighted_ap(side, weights) for side in pair]
+        content[kind] = {
+            key: _row(
+                (float(measured[0].numbers[key][0]), float(measured[1].numbers[key][0])),
+                resampled[1].numbers[key] - resampled[0].numbers[key],
+                informative_images(table, area=_AREA_OF.get(key, 0)),
+            )
+            for key in measured[0].numbers
+        }
+        for position, category_id in enumerate(table.category_ids):
+            per_class[names[category_id]][f"{kind}_AP"] = _row(
+                (float(measured[0].per_class[position, 0]), float(measured[1].per_class[position, 0])),
+                resampled[1].per_class[position] - resampled[0].per_class[position],
+                informative_images(table, position),
+            )
+        wins[kind] = _wins(row[f"{kind}_AP"] for row in per_class.values())
+    kind = iou_types[-1]
+    sides = tuple(scored_matches(table, 0) for table in tables[kind])
+    points = [side.points()["best_f1"] for side in sides]
+    thresholds = (points[0].threshold, points[1].threshold)
+    content["operating_point"] = {
+        "iou": 0.5,
+        "iou_type": kind,
+        "thresholds": list(thresholds),
+        **_rates(sides, thresholds, weights),
+    }
+    content |= {"per_class": per_class, "wins": wins, "max_detections": max_detections, "version": version("finemask")}
+    matches = (tables[kind][0].matches(), tables[kind][1].matches())
+    return Comparison(content, _changes(tables[kind][0], sides, thresholds), thresholds, matches, kind)
+
+
+def _measured(table: MatchTable) -> WeightedAp:
+    return weighted_ap(table, np.ones((len(table.image_ids), 1)))
+
+
+def _row(values: tuple[float, float], differences: NDArray[np.float64], images: int) -> dict[str, Any] | None:
+    """One number of a and b; None where it does not exist."""
+    a, b = values
+    if np.isnan(a) or np.isnan(b):
+        return None
+    row: dict[str, Any] = {"a": a, "b": b, "difference": b - a}
+    found = difference(b - a, differences, images)
+    if found is None:
+        return row | {"interval": None, "p_value": None, "smallest_detectable": None, "verdict": NO_DIFFERENCE}
+    return row | {
+        "interval": list(found.interval),
+        "p_value": found.p_value,
+        "smallest_detectable": found.smallest_detectable,
+        "verdict": verdict(found),
+    }
+
+
+def _wins(rows: Any) -> dict[str, int]:
+    """In how many classes each side leads beyond chance."""
+    counts = Counter({"a": 0, "b": 0, "undecided": 0})
+    for row in rows:
+        if row is None:
+            continue
+        ends = row["interval"]
+        counts["undecided" if ends is None or ends[0] <= 0 <= ends[1] else "b" if ends[0] > 0 else "a"] += 1
+    return dict(counts)
+
+
+def _rates(
+    sides: tuple[ScoredMatches, ...], thresholds: tuple[float | None, float | None], weights: NDArray[np.float64]
+) -> Mapping[str, Any]:
+    """Precision, recall and F1 of both at their own thresholds, which stay as they are in every resample."""
+    if thresholds[0] is None or thresholds[1] is None:
+        return dict.fromkeys(("precision", "recall", "f1"))
+    unit = np.ones((len(weights), 1))
+    pairs = tuple(zip(sides, thresholds, strict=True))
+    measured = [side.resampled_rates(float(threshold or 0), unit) for side, threshold in pairs]
+    resampled = [side.resampled_rates(float(threshold or 0), weights) for side, threshold in pairs]
+    images = max(side.images for side in sides)
+    return {
+        rate: _row(
+            (float(measured[0][rate][0]), float(measured[1][rate][0])), resampled[1][rate] - resampled[0][rate], images
+        )
+        for rate in measured[0]
+    }
+
+
+def _changes(
+    table: MatchTable, sides: tuple[ScoredMatches, ...], thresholds: tuple[float | None, float | None]
+) -> list[ImageChange]:
+    images = len(table.image_ids)
+    found, false = [], []
+    for side, threshold in zip(sides, thresholds, strict=True):
+        kept = side.score >= (np.inf if threshold is None else threshold)
+        found.append(np.bincount(side.image[kept & side.is_true], minlength=images))
+        false.append(np.bincount(side.image[kept & ~side.is_true], minlength=images))
+    changes = []
+    for position in np.flatnonzero((found[0] != found[1]) | (false[0] != false[1])).tolist():
+        objects = int(sides[0].objects[position])
+        both = tuple(int(counts[position]) for counts in found)
+        changes.append(
+            ImageChange(
+                table.image_ids[position],
+                (both[0], both[1]),
+                (objects - both[0], objects - both[1]),
+                (int(false[0][position]), int(false[1][position])),
+            )
+        )
+    return sorted(changes, key=lambda c: (-abs(c.fewer_errors), -abs(c.found[1] - c.found[0]), c.image_id))
