@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from finemask.bench.comparison import Comparison, read, seconds
+from finemask.bench.timing import Comparison, read, seconds
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"

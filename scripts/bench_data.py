@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from finemask.bench.comparison import Comparison, write
+from finemask.bench.timing import Comparison, write
 
 
 def main() -> int:

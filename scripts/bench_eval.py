@@ -21,7 +21,7 @@ from typing import Any
 
 from bench_eval_work import CONTENDERS, measure, write_dataset
 
-from finemask.bench.comparison import Comparison, write
+from finemask.bench.timing import Comparison, write
 
 
 def main() -> int:

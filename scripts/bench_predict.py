@@ -20,9 +20,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from finemask.bench.comparison import Comparison, show, write
 from finemask.bench.scenes import scene
-from finemask.bench.timing import interleave
+from finemask.bench.timing import Comparison, interleave, show, write
 from finemask.ops.mask_ops import masks_to_rles
 
 THRESHOLD = 0.5

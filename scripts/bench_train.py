@@ -16,7 +16,7 @@ from pathlib import Path
 from bench_train_loop import measure_light, measure_loop, measure_overhead
 from bench_train_step import measure_classes, measure_compile, measure_roi_align, measure_step
 
-from finemask.bench.comparison import Comparison, show, write
+from finemask.bench.timing import Comparison, show, write
 
 WORK = ("step", "classes", "compile", "roi_align", "loop", "overhead", "light")
 

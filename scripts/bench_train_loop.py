@@ -28,13 +28,12 @@ from torch.utils.data import DataLoader
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from finemask.bench.comparison import Comparison
 from finemask.bench.scenes import write_scenes
-from finemask.bench.timing import interleave
+from finemask.bench.timing import Comparison, interleave
 from finemask.config import compose
 from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import cosine
-from finemask.training.run import train
+from finemask.workflows.train_model import train
 
 LR = 0.0005
 
@@ -115,9 +114,9 @@ class _Clock(pl.Callback):
 
 def measure_overhead(rounds: int, steps: int = 200) -> Comparison:
     """What Lightning, our LightningModule and our callbacks take a step, against a step of resnet50_fpn at 256 px."""
-    from finemask.training.callbacks.progress import EpochLines
+    from finemask.training.callbacks.progress_bar import EpochLines
     from finemask.training.callbacks.speed import Speed
-    from finemask.training.csv_logger import CsvLogger
+    from finemask.training.loggers import CsvLogger
 
     images, targets = scenes(256, 2, 8)
     step = interleave({"step": our_step(build_ours(256, 1), images, targets)}, rounds).median("step")

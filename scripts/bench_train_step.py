@@ -16,8 +16,7 @@ from bench_train_models import (
 from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
-from finemask.bench.comparison import Comparison
-from finemask.bench.timing import interleave
+from finemask.bench.timing import Comparison, interleave
 from finemask.model.cpu.roi_align import PyramidRoIAlign
 
 

@@ -30,7 +30,7 @@ from typing import Any
 from compare_parts_table import PLAIN, Result, page, put_section, rows_of, shown_words, table
 from omegaconf import OmegaConf
 
-from finemask.bench.comparison import machine
+from finemask.bench.timing import machine
 from finemask.ops.files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

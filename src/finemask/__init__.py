@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from finemask.errors import FinemaskError
     from finemask.inference.instances import Instances
     from finemask.inference.predictor import Predictor, load
-    from finemask.training.finish import save_model
     from finemask.training.module import MaskRCNNModule
+    from finemask.training.save_model import save_model
     from finemask.workflows.from_python import evaluate, maskrcnn, train
 
     __version__: str
@@ -28,7 +28,7 @@ _HOMES = {
     "evaluate": "finemask.workflows.from_python",
     "load": "finemask.inference.predictor",
     "maskrcnn": "finemask.workflows.from_python",
-    "save_model": "finemask.training.finish",
+    "save_model": "finemask.training.save_model",
     "train": "finemask.workflows.from_python",
 }
 __all__ = [

@@ -37,16 +37,16 @@ VERBS = {
     "compare": Verb("two runs or results files: differences with confidence intervals", "finemask.verbs.compare"),
     "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
     "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
-    "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data_check"),
+    "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data.check"),
     "data suspects": Verb(
-        "labels that a model contradicts, ranked, with pictures to tick", "finemask.verbs.data_suspects"
+        "labels that a model contradicts, ranked, with pictures to tick", "finemask.verbs.data.suspects"
     ),
-    "data split": Verb("train, val and test, or k folds: classes in proportion", "finemask.verbs.data_split"),
-    "data stats": Verb("sizes, classes, crowding, brightness; what it means for training", "finemask.verbs.data_stats"),
-    "data preview": Verb("contact sheets of what is on disk and of what the model sees", "finemask.verbs.data_preview"),
-    "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data_synth"),
-    "data convert": Verb("other tools' datasets to COCO, and COCO to theirs", "finemask.verbs.data_convert"),
-    "data tile": Verb("cut large images and their instances into overlapping tiles", "finemask.verbs.data_tile"),
+    "data split": Verb("train, val and test, or k folds: classes in proportion", "finemask.verbs.data.split"),
+    "data stats": Verb("sizes, classes, crowding, brightness; what it means for training", "finemask.verbs.data.stats"),
+    "data preview": Verb("contact sheets of what is on disk and of what the model sees", "finemask.verbs.data.preview"),
+    "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data.synth"),
+    "data convert": Verb("other tools' datasets to COCO, and COCO to theirs", "finemask.verbs.data.convert"),
+    "data tile": Verb("cut large images and their instances into overlapping tiles", "finemask.verbs.data.tile"),
     "benchmark": Verb("how fast this machine loads, trains, predicts and evaluates", "finemask.verbs.benchmark"),
     "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
     "config": Verb(

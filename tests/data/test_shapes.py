@@ -100,7 +100,7 @@ def test_other_annotations_are_never_overwritten(tmp_path):
 def test_the_verb(tmp_path, capsys):
     from omegaconf import OmegaConf
 
-    from finemask.verbs.data_synth import main
+    from finemask.verbs.data.synth import main
 
     output = tmp_path / "new" / "shapes"
     keys = {"output": str(output), "images": 5, "size": 64, "seed": 0, "val_fraction": 0.4}

@@ -16,7 +16,7 @@ from finemask.datatools.check.run import RULES, findings_of, load_document
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.training.run import train
+from finemask.workflows.train_model import train
 
 # Faults of one image or annotation: each gets an image of its own.
 GRAFTED = [

@@ -9,7 +9,7 @@ from run_cases import small_run
 
 from finemask.data.shapes import draw_shapes
 from finemask.model_file import read_header
-from finemask.training.run import train
+from finemask.workflows.train_model import train
 
 GRADUAL = (
     "transfer=gradual",

@@ -17,8 +17,8 @@ from finemask import cli
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError, FinemaskError
 from finemask.model_file import load_model_file, read_header
-from finemask.training import run as training
-from finemask.training.run import train
+from finemask.workflows import train_model as training
+from finemask.workflows.train_model import train
 
 ORDER = ["circle", "rectangle", "triangle", "star"]
 QUICK = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.max_epochs=1")
@@ -305,7 +305,7 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_weights(shapes, output):
         ("+optimizer.momentun=0.9", "momentun"),
         ("+scheduler.warmups=3", "warmups"),
         ("+callbacks.mine={_target_: nowhere.Callback}", "nowhere"),
-        ("+logger.mine={_target_: finemask.training.csv_logger.CsvLogger, path: x, file: y}", "file"),
+        ("+logger.mine={_target_: finemask.training.loggers.CsvLogger, path: x, file: y}", "file"),
         ("mode=up", "mode"),
     ],
 )

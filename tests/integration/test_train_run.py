@@ -15,7 +15,7 @@ from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.model.build import build_model
 from finemask.ops.images.decode import decode_image
-from finemask.training.run import train
+from finemask.workflows.train_model import train
 
 
 @pytest.fixture(scope="module")

@@ -192,22 +192,22 @@ def _model(cfg: DictConfig) -> None:
 
 
 def _data(cfg: DictConfig) -> None:
-    from finemask.training.run import build_datamodule
+    from finemask.workflows.train_model import build_datamodule
 
     build_datamodule(cfg).setup()
 
 
 def _trainer(cfg: DictConfig) -> None:
     from finemask.evaluation.evaluator import CocoEvaluator
-    from finemask.training.callbacks.evaluation import CocoEvaluation
-    from finemask.training.run import _build_trainer
+    from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+    from finemask.workflows.train_model import _build_trainer
 
     _build_trainer(cfg, CocoEvaluation(CocoEvaluator(load_ground_truth(LABELS))))
 
 
 def _steps(cfg: DictConfig) -> None:
     from finemask.training.module import MaskRCNNModule
-    from finemask.training.run import _instantiate, _optimizer
+    from finemask.workflows.train_model import _instantiate, _optimizer
 
     module = MaskRCNNModule(
         torch.nn.Linear(2, 2),

@@ -10,8 +10,8 @@ from finemask.cli import main
 from finemask.config import compose, plain
 from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.layers import layers_to_masks
-from finemask.training.run import build_datamodule
-from finemask.verbs.data_preview_pairs import make_pair, open_split
+from finemask.workflows.preview_pairs import make_pair, open_split
+from finemask.workflows.train_model import build_datamodule
 
 HW = (60, 80)
 
@@ -50,7 +50,7 @@ def test_two_sheets_that_say_what_they_show(root, tmp_path, capsys):
 
 
 def test_more_images_make_more_sheets_and_older_ones_go(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("finemask.verbs.data_preview.PER_SHEET", 2)
+    monkeypatch.setattr("finemask.verbs.data.preview.PER_SHEET", 2)
     output = tmp_path / "out"
     assert preview(root, output, "n=5", "augment=none") == 0
     expected = {f"{name}_{number}.png" for name in ("on_disk", "model_input") for number in (1, 2, 3)}

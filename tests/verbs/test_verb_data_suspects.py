@@ -15,7 +15,7 @@ from finemask.cli import main as cli
 from finemask.config import compose
 from finemask.data.held_out import held_out
 from finemask.errors import ConfigError, DataError
-from finemask.verbs.data_suspects import main
+from finemask.verbs.data.suspects import main
 from finemask.workflows.detect_split import detect_split
 
 BOX = {"red": (4, 4, 24, 24), "green": (30, 5, 50, 25), "blue": (6, 30, 26, 50)}

@@ -1,10 +1,22 @@
-"""Interleaved timing and what is read off it."""
+"""Interleaved timing of two ways to do the same work, and how the outcome is shown and kept."""
 
 import gc
+import json
+import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from finemask.machine.hardware import cores, processor_name
+from finemask.ops.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +76,113 @@ def _timed(work: Callable[[], object]) -> float:
         return time.perf_counter() - start
     finally:
         gc.enable()
+
+
+_PACKAGES = (
+    "finemask",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "numpy",
+    "pycocotools",
+    "albumentations",
+    "opencv-python-headless",
+    "pillow",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One piece of work, done both ways.
+
+    Args:
+        work: what was done, with its sizes.
+        baseline: whose way it was compared with.
+        baseline_s: median duration of the customary way, seconds.
+        finemask_s: median duration of ours, seconds.
+        ratio: how many times faster ours is: the median over rounds, or over pairs of measurements.
+        goal: the ratio it should have at least; 0: none, the figure is for information.
+        agreement: how far the outcomes differ, in words and numbers.
+        memory: peak memory of both, where it was measured.
+    """
+
+    work: str
+    baseline: str
+    baseline_s: float
+    finemask_s: float
+    ratio: float
+    goal: float
+    agreement: str
+    memory: str = ""
+
+    @classmethod
+    def of_timing(
+        cls, timing: Timing, work: str, goal: float, agreement: str, baseline: str = "torchvision"
+    ) -> "Comparison":
+        """What two contenders took, named ``"theirs"`` and ``"finemask"``."""
+        return cls(
+            work=work,
+            baseline=baseline,
+            baseline_s=timing.median("theirs"),
+            finemask_s=timing.median("finemask"),
+            ratio=timing.ratio("theirs", "finemask"),
+            goal=goal,
+            agreement=agreement,
+        )
+
+    @property
+    def goal_told(self) -> str:
+        """The goal as tables have it; nothing where there is none."""
+        return f"{self.goal:g}" if self.goal else ""
+
+
+def show(comparisons: Iterable[Comparison], console: Console | None = None) -> None:
+    """Prints a table."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("work", "against", "theirs", "ours", "× faster", "goal", "agreement"):
+        table.add_column(title, justify="left" if title in ("work", "against", "agreement") else "right")
+    for row in comparisons:
+        figures = (seconds(row.baseline_s), seconds(row.finemask_s), f"{row.ratio:.2f}", row.goal_told)
+        table.add_row(row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory))))
+    (console or Console(width=160)).print(table)
+
+
+def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, Any] | None = None) -> None:
+    """Keeps comparisons, with the machine they were made on, as JSON.
+
+    Args:
+        path: file to write.
+        comparisons: the rows.
+        details: what else was measured, for whoever looks into the file.
+    """
+    content: dict[str, Any] = {"machine": machine(), "comparisons": [asdict(row) for row in comparisons]}
+    if details is not None:
+        content["details"] = dict(details)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Comparison]]:
+    """What ``write`` kept."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["machine"], [Comparison(**row) for row in content["comparisons"]]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured with."""
+    found: dict[str, Any] = {
+        "processor": processor_name(),
+        "cores": cores(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"

@@ -20,9 +20,8 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.transfer import set_train_mode
 from finemask.model.weights import read_torch_file
 from finemask.ops.wording import plural
-from finemask.training.callbacks.evaluation import CocoEvaluation
-from finemask.training.optim import SchedulerFactory, cosine, parameter_groups
-from finemask.training.unfreezing import Unfreezing
+from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.optim import SchedulerFactory, Unfreezing, cosine, parameter_groups
 from finemask.types import Category, Detections, Target
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from finemask.model.backbone import count_parameters
 from finemask.model.class_rows import ClassRows
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.norms import norm_notes
+from finemask.model.resolve import Boxes, anchor_coverage
 from finemask.model.transfer import STAGE_NAMES
 from finemask.model.weights import LoadReport
 from finemask.ops.wording import plural
@@ -201,3 +202,33 @@ def _part(name: str) -> str:
         if name.startswith(part + "."):
             return part
     return name.split(".")[0]
+
+
+def anchors_line(before: Mapping[str, Any], after: Mapping[str, Any], boxes: Boxes) -> str | None:
+    """One line: the share of the objects that an anchor overlaps by half or more, fitted or not.
+
+    Args:
+        before: the group ``model`` as composed.
+        after: the same, resolved.
+        boxes: as ``trained_boxes`` gives them.
+
+    Returns:
+        ``None`` where there is nothing to say: no objects, or anchors of somebody else's.
+    """
+    now = anchor_coverage(after, boxes)
+    if now is None:
+        return None
+    text = f"{now:.1%} of the training objects have one that overlaps them by half or more (sizes {_anchors_of(after)})"
+    if before["anchors"].get("fit", "default") != "auto":
+        return f"Anchors: {text}"
+    then = anchor_coverage(before, boxes)
+    if all(list(before["anchors"][key]) == list(after["anchors"][key]) for key in ("sizes", "aspect_ratios")):
+        return f"Anchors, auto: {text}; kept, no others do clearly better"
+    return f"Anchors, auto: {text}; before it were {then:.1%} (sizes {_anchors_of(before)})"
+
+
+def _anchors_of(config: Mapping[str, Any]) -> str:
+    sizes, ratios = (
+        "[" + ", ".join(f"{value:g}" for value in config["anchors"][key]) + "]" for key in ("sizes", "aspect_ratios")
+    )
+    return f"{sizes} px, height/width {ratios}"

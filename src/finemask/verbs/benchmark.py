@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.bench.comparison import machine
 from finemask.bench.scenes import scene, write_scenes
-from finemask.coco.index import CocoIndex
+from finemask.bench.timing import machine
+from finemask.bench.workloads import Speed, measure_data, measure_evaluation, measure_prediction, measure_training
 from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
 from finemask.inference.predictor import choose_device
@@ -23,7 +23,6 @@ from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.ops.files import write_text
-from finemask.verbs.benchmark_work import Speed, measure_data, measure_evaluation, measure_prediction, measure_training
 from finemask.workflows.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")

@@ -9,10 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.pages.histograms import Axis, nice_limit
+from finemask.datatools.stats.charts import nice_limit
+from finemask.pages.histograms import Axis
 from finemask.pages.shell import page
-from finemask.training.learning_curve import LearningCurve, Point, text_of
-from finemask.training.power_law import CONFIDENCE
+from finemask.workflows.learning_curve import LearningCurve, Point, text_of
+from finemask.workflows.power_law import CONFIDENCE
 
 PAGE = "index.html"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 360, 62, 16, 16, 46

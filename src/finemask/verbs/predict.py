@@ -20,7 +20,7 @@ from finemask.inference.sources import list_items
 from finemask.inference.writers import Writer, open_writers
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, percent, plural
-from finemask.verbs.annotation_ids import missing_in_words, read_annotation_ids
+from finemask.workflows.annotation_ids import missing_in_words, read_annotation_ids
 from finemask.workflows.detection_options import check_refinement, with_options
 from finemask.workflows.progress import Progress
 

@@ -6,10 +6,10 @@ from rich.console import Console
 from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
 from finemask.training.console import say_next_steps
-from finemask.training.learning_curve import RESULT, run_learning_curve
-from finemask.training.run import prepare_data, train
 from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
-from finemask.workflows.train_check import check_data
+from finemask.workflows.check_before_training import check_data
+from finemask.workflows.learning_curve import RESULT, run_learning_curve
+from finemask.workflows.train_model import prepare_data, train
 
 
 def main(cfg: DictConfig) -> int:

@@ -12,7 +12,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer
 from finemask.model.weights import load_weights
-from finemask.training.finish import Finished
+from finemask.workflows.finish_run import Finished
 
 
 def maskrcnn(
@@ -77,9 +77,9 @@ def train(
     Raises:
         FinemaskError: something that can be mended, before anything was trained; or a training that diverged.
     """
-    from finemask.training.run import prepare_data
-    from finemask.training.run import train as run_training
-    from finemask.workflows.train_check import check_data
+    from finemask.workflows.check_before_training import check_data
+    from finemask.workflows.train_model import prepare_data
+    from finemask.workflows.train_model import train as run_training
 
     root = [] if data_root is None else [f"data.root={quoted(str(data_root))}"]
     cfg = compose("train", [*root, *overrides], config_dir=config_dir)
@@ -114,7 +114,7 @@ def evaluate(
     Raises:
         FinemaskError: settings that contradict each other, or files that cannot be used.
     """
-    from finemask.workflows.evaluating import evaluate_model_or_results
+    from finemask.workflows.evaluate_model import evaluate_model_or_results
 
     given = {
         "model": model,

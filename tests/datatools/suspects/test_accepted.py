@@ -15,7 +15,7 @@ from finemask.datatools.suspects.scene import build_scenes
 from finemask.errors import ConfigError, DataError
 from finemask.ops.mask_iou import mask_iou
 from finemask.ops.rle import rle_from_segmentation
-from finemask.verbs.data_check import main as data_check
+from finemask.verbs.data.check import main as data_check
 
 
 def one_iou(a, b):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from finemask.coco.index import CocoIndex
-from finemask.training.finish import training_sizes
+from finemask.training.save_model import training_sizes
 from finemask.types import Preprocessing
 
 PREPROCESSING = Preprocessing((64, 100), 160, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

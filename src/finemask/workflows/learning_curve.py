@@ -18,10 +18,10 @@ from finemask.ops.files import sha256_of, write_json
 from finemask.ops.json_file import read_json
 from finemask.ops.run_folders import newest_run
 from finemask.ops.wording import plural
-from finemask.training.finish import Finished
-from finemask.training.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
-from finemask.training.run import build_datamodule, train
 from finemask.training.run_dir import choose_run, close_run, open_run
+from finemask.workflows.finish_run import Finished
+from finemask.workflows.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
+from finemask.workflows.train_model import build_datamodule, train
 
 PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
 log = logging.getLogger(__name__)

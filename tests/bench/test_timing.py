@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from finemask.bench.comparison import Comparison, machine, read, seconds, show, write
+from finemask.bench.timing import Comparison, machine, read, seconds, show, write
 
 ROW = Comparison("work of a kind", "torchvision", 2.0, 0.5, 4.0, goal=3, agreement="identical")
 

@@ -1,13 +1,18 @@
-"""One CSV file with everything that was logged, a row a step."""
+"""Loggers of a run: metrics.csv, and TensorBoard with the best value beside the hyper-parameters."""
 
 import csv
 from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
+import yaml
 from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
 
 from finemask.ops.files import atomic_path
 
@@ -99,3 +104,39 @@ class CsvLogger(Logger):
     def finalize(self, status: str) -> None:
         """Writes the rest."""
         self.save()
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger, which shows the configuration as text, and as hyperparameters beside the monitored metric.
+
+    Lightning's own writes hyperparameters together with a value of the metric before the first step, which is made up.
+
+    Args:
+        save_dir: the run's folder.
+        monitor: name of the metric that the best weights are best at.
+        name: of the folder in it.
+        version: of a folder in that; empty for none.
+    """
+
+    def __init__(
+        self, save_dir: str, monitor: str = "val/segm_AP", name: str = "tensorboard", version: str = ""
+    ) -> None:
+        super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
+        self._monitor = monitor
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Writes the configuration; TensorBoard finds the metric's values among the curves."""
+        self.hparams = params
+        board = self.experiment
+        board.add_text("configuration", indent(yaml.safe_dump(params, sort_keys=False), "    "))
+        for summary in hparams(dict(_flat(params)), {self._monitor: 0.0}):
+            board.file_writer.add_summary(summary)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | float]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, bool | int | float | str) else str(value)

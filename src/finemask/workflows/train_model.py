@@ -26,22 +26,30 @@ from finemask.model.norms import has_sync_norm
 from finemask.model.resolve import resolve_model
 from finemask.model.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.weights import load_weights
-from finemask.training.anchors import anchors_line, trained_boxes
 from finemask.training.callbacks.checkpoints import LAST, LastCheckpoint, WholeCheckpoints, best_checkpoint
-from finemask.training.callbacks.evaluation import CocoEvaluation
-from finemask.training.callbacks.progress import EpochLines, TerminalProgress
+from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed, pl_is_cpu
 from finemask.training.console import RunLog, is_terminal, logging_to, show_table, shown
-from finemask.training.csv_logger import CsvLogger
-from finemask.training.finish import Finished, finish
+from finemask.training.loggers import CsvLogger
 from finemask.training.module import MaskRCNNModule
-from finemask.training.resuming import class_order, compare, in_order, keep_fitted, read_before, settings_of
+from finemask.training.optim import Unfreezing
 from finemask.training.run_dir import Run, choose_run, close_run, open_run, write_origin
-from finemask.training.tables import classes_table, data_table, model_table, weights_table
-from finemask.training.unfreezing import Unfreezing
+from finemask.training.save_model import trained_boxes
+from finemask.training.tables import anchors_line, classes_table, data_table, model_table, weights_table
+from finemask.workflows.finish_run import Finished, finish
+from finemask.workflows.resume_run import class_order, compare, in_order, keep_fitted, read_before, settings_of
 
 log = logging.getLogger(__name__)
 
+# Dotted names that the config.yaml of an earlier run may hold, and where these parts are now.
+_MOVED = {
+    "finemask.training.csv_logger.CsvLogger": "finemask.training.loggers.CsvLogger",
+    "finemask.training.tensorboard.TensorBoard": "finemask.training.loggers.TensorBoard",
+    "finemask.training.callbacks.pictures.ValidationPictures": (
+        "finemask.training.callbacks.validation_pictures.ValidationPictures"
+    ),
+}
 _TRIAL_STEPS = 1000  # of an optimiser that is only built to see that it can be
 _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
 
@@ -318,6 +326,8 @@ def _check_evaluator(evaluator: CocoEvaluator, cfg: DictConfig) -> None:
 
 
 def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
+    if now := _MOVED.get(node.get("_target_")):
+        node["_target_"] = now
     try:
         return instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:

@@ -16,9 +16,9 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.ops.files import write_json
-from finemask.training.finish import Finished
-from finemask.training.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
 from finemask.training.run_dir import choose_run, close_run, open_run
+from finemask.workflows.finish_run import Finished
+from finemask.workflows.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
 
 
 @pytest.fixture(scope="module")

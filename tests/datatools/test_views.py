@@ -7,7 +7,7 @@ from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
 from finemask.data.dataset import InstanceDataset
-from finemask.datatools.preview import View, draw_view, load_stored, view_of_tensors
+from finemask.datatools.views import View, draw_view, load_stored, view_of_tensors
 from finemask.model.transform import ImageTransform
 from finemask.ops.layers import layers_to_masks, masks_to_layers
 from finemask.types import Preprocessing, Target

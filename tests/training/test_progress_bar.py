@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from trainer_cases import cpu_trainer
 
-from finemask.training.callbacks.progress import EpochLines, TerminalProgress, _label
+from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress, _label
 from finemask.training.callbacks.speed import Speed
 
 BATCH = ([None, None], [None, None])
@@ -64,7 +64,7 @@ def test_max_steps_is_named_where_it_ends_the_training(caplog):
 def test_on_a_terminal_the_bar_has_a_loss_from_the_first_step_and_leaves_nothing_but_the_line(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr("finemask.training.callbacks.progress.get_console", lambda: console)
+    monkeypatch.setattr("finemask.training.callbacks.progress_bar.get_console", lambda: console)
     trainer, bar = cpu_trainer(batches=20, epochs=3), TerminalProgress(Speed())
     bar.on_train_epoch_start(trainer, None)
     bar.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.5)}, BATCH, 0)
@@ -84,7 +84,7 @@ def test_on_a_terminal_the_bar_has_a_loss_from_the_first_step_and_leaves_nothing
 def test_of_several_processes_only_the_first_draws_a_bar(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
-    monkeypatch.setattr("finemask.training.callbacks.progress.get_console", lambda: console)
+    monkeypatch.setattr("finemask.training.callbacks.progress_bar.get_console", lambda: console)
     trainer, bar = cpu_trainer(is_global_zero=False), TerminalProgress(Speed())
     bar.setup(trainer, None, "fit")
     bar.on_train_epoch_start(trainer, None)

@@ -20,9 +20,9 @@ from finemask.datatools.split.run import (
     read_source,
     split_images,
 )
+from finemask.datatools.split.split_tables import classes_table, parts_table, remarks
 from finemask.errors import DataError
 from finemask.ops.files import sha256_of
-from finemask.verbs.data_split_tables import classes_table, parts_table, remarks
 from finemask.workflows.progress import Progress
 
 
