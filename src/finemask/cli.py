@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finemask.command_line.failures import explain, own_modules
 from finemask.config import plain, search_path
@@ -22,39 +23,26 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """A row of the table: what the verb does, where it lives, and the keys that bare words fill in."""
-
-    summary: str
-    module: str
-    words: tuple[str, ...] = ()
-
-
+# Name to what it does. ``data check`` is ``finemask/verbs/data/check.py``.
 VERBS = {
-    "train": Verb("fine-tune on a COCO dataset, evaluate the best weights, write a model file", "finemask.verbs.train"),
-    "evaluate": Verb("score a model file on a split, or a COCO results file", "finemask.verbs.evaluate"),
-    "compare": Verb("two runs or results files: differences with confidence intervals", "finemask.verbs.compare"),
-    "predict": Verb("find and outline instances in images: overlays and COCO JSON", "finemask.verbs.predict"),
-    "info": Verb("what a model file is: classes, architecture, metrics, provenance", "finemask.verbs.info", ("model",)),
-    "data check": Verb("find what is wrong with annotations and images, and repair it", "finemask.verbs.data.check"),
-    "data suspects": Verb(
-        "labels that a model contradicts, ranked, with pictures to tick", "finemask.verbs.data.suspects"
-    ),
-    "data split": Verb("train, val and test, or k folds: classes in proportion", "finemask.verbs.data.split"),
-    "data stats": Verb("sizes, classes, crowding, brightness; what it means for training", "finemask.verbs.data.stats"),
-    "data preview": Verb("contact sheets of what is on disk and of what the model sees", "finemask.verbs.data.preview"),
-    "data synth": Verb("draw a small COCO dataset of overlapping shapes", "finemask.verbs.data.synth"),
-    "data convert": Verb("other tools' datasets to COCO, and COCO to theirs", "finemask.verbs.data.convert"),
-    "data tile": Verb("cut large images and their instances into overlapping tiles", "finemask.verbs.data.tile"),
-    "benchmark": Verb("how fast this machine loads, trains, predicts and evaluates", "finemask.verbs.benchmark"),
-    "doctor": Verb("what this machine has, what is wrong with it, what it suggests", "finemask.verbs.doctor"),
-    "config": Verb(
-        "list, show NAME or copy NAME DEST: start from a shipped configuration",
-        "finemask.verbs.config",
-        ("action", "name", "destination"),
-    ),
+    "train": "fine-tune on a COCO dataset, evaluate the best weights, write a model file",
+    "evaluate": "score a model file on a split, or a COCO results file",
+    "compare": "two runs or results files: differences with confidence intervals",
+    "predict": "find and outline instances in images: overlays and COCO JSON",
+    "info": "what a model file is: classes, architecture, metrics, provenance",
+    "data check": "find what is wrong with annotations and images, and repair it",
+    "data suspects": "labels that a model contradicts, ranked, with pictures to tick",
+    "data split": "train, val and test, or k folds: classes in proportion",
+    "data stats": "sizes, classes, crowding, brightness; what it means for training",
+    "data preview": "contact sheets of what is on disk and of what the model sees",
+    "data synth": "draw a small COCO dataset of overlapping shapes",
+    "data convert": "other tools' datasets to COCO, and COCO to theirs",
+    "data tile": "cut large images and their instances into overlapping tiles",
+    "benchmark": "how fast this machine loads, trains, predicts and evaluates",
+    "doctor": "what this machine has, what is wrong with it, what it suggests",
+    "config": "list, show NAME or copy NAME DEST: start from a shipped configuration",
 }
+_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
 
 
 @dataclass(slots=True)
@@ -102,12 +90,12 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
         from finemask.command_line.help import overview
 
-        print(overview({name: verb.summary for name, verb in VERBS.items()}, _version()))
+        print(overview(VERBS, _version()))
         return 0
     if family := _family_asked_for(words):
         from finemask.command_line.help import family_page
 
-        print(family_page(words[0], {name: VERBS[name].summary for name in family}))
+        print(family_page(words[0], {name: VERBS[name] for name in family}))
         return 0
     if words[0] in ("--version", "-V"):
         print(f"finemask {_version()}")
@@ -141,7 +129,7 @@ def _run(words: list[str]) -> int:
         return 0
     _refuse_missing_root(cfg)
     try:
-        code = _entry(request.verb)(cfg)
+        code: int = import_module(module_of(request.verb)).main(cfg)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -174,11 +162,9 @@ def _again(request: Request) -> str:
     return join(["finemask", *request.verb.split(), *words, "resume=auto"])
 
 
-def _entry(verb: str) -> Callable[[DictConfig], int]:
-    from importlib import import_module
-
-    main_of_verb: Callable[[Any], int] = import_module(VERBS[verb].module).main
-    return main_of_verb
+def module_of(verb: str) -> str:
+    """Where a verb lives: ``finemask.verbs.data.check`` for ``data check``."""
+    return f"finemask.verbs.{verb.replace(' ', '.')}"
 
 
 def _version() -> str:
@@ -196,7 +182,7 @@ def _usage(verb: str) -> str:
 def _read(words: list[str]) -> Request:
     verb, rest = _split_verb(words)
     request = Request(verb)
-    positions = list(VERBS[verb].words)
+    positions = list(_WORDS.get(verb, ()))
     while rest:
         word = rest.pop(0)
         flag, equals, attached = word.partition("=") if word.startswith("--") else (word, "", "")

@@ -126,7 +126,7 @@ def with_value(cfg: DictConfig, values: dict[str, Any], verb: str, key: str, val
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "benchmark"])
 def test_no_value_of_a_verb_ends_in_a_traceback(command: str, scene: Path) -> None:
     verb = command.partition(" of ")[0]
-    main = import_module(cli.VERBS[verb].module).main
+    main = import_module(cli.module_of(verb)).main
     first = compose(verb, [word.format(f"first {command}") for word in COMMANDS[command]])
     keys = list(leaves(cast(dict[str, Any], OmegaConf.to_container(first, resolve=False))))
     if verb in ("data preview", "data stats"):
