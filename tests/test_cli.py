@@ -55,9 +55,7 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "[]"
     for name, summary in cli.VERBS.items():
-        assert any(
-            line.split(maxsplit=len(name.split()))[:-1] == name.split() and summary in line for line in lines
-        )
+        assert any(line.split(maxsplit=len(name.split()))[:-1] == name.split() and summary in line for line in lines)
 
 
 @pytest.mark.parametrize("name", cli.VERBS)

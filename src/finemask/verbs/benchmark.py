@@ -16,6 +16,7 @@ from rich.table import Table
 from finemask.bench.scenes import scene, write_scenes
 from finemask.bench.timing import machine
 from finemask.bench.workloads import Speed, measure_data, measure_evaluation, measure_prediction, measure_training
+from finemask.coco.index import CocoIndex
 from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
 from finemask.inference.predictor import choose_device

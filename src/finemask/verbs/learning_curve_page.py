@@ -9,8 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.datatools.stats.charts import nice_limit
-from finemask.pages.histograms import Axis
+from finemask.pages.histograms import Axis, nice_limit
 from finemask.pages.shell import page
 from finemask.workflows.learning_curve import LearningCurve, Point, text_of
 from finemask.workflows.power_law import CONFIDENCE

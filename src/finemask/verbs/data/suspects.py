@@ -21,6 +21,7 @@ from finemask.datatools.suspects.scene import Scene, build_scenes
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word
+from finemask.reports.suspects_page import EYEBROW, Pair, draw_pairs, suspects_page
 from finemask.workflows.find_suspects import model_source, results_source
 from finemask.workflows.progress import Progress
 
