@@ -26,8 +26,8 @@ from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
 from finemask.datatools.check.repaired_files import write_repaired
 from finemask.datatools.check.run import check_before_training, findings_of, load_document
-from finemask.datatools.convert.run import convert
-from finemask.datatools.convert.source import ReadOptions
+from finemask.datatools.convert.conversion import convert
+from finemask.datatools.convert.source_files import ReadOptions
 from finemask.errors import DataError
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.rle import mask_to_rle, rle_to_mask

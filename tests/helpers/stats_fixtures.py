@@ -7,7 +7,7 @@ from stats_data import write_coco
 
 from finemask.coco.index import CocoIndex
 from finemask.config import compose, plain
-from finemask.datatools.stats.plan import ModelSettings
+from finemask.datatools.stats.input_resolution import ModelSettings
 
 
 @pytest.fixture(scope="session")

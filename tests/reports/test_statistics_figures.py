@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stats_data import rectangle
 
-from finemask.datatools.stats.images import measure_images
-from finemask.datatools.stats.objects import measure_objects
-from finemask.datatools.stats.summary import summarise
+from finemask.datatools.stats.dataset_summary import summarise
+from finemask.datatools.stats.image_stats import measure_images
+from finemask.datatools.stats.object_stats import measure_objects
 from finemask.reports.statistics_figures import image_figures, object_figures
 
 HW = (60, 80)

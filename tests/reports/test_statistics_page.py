@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from stats_data import rectangle
 
-from finemask.datatools.stats.advice import advise, train_command
-from finemask.datatools.stats.images import measure_images
-from finemask.datatools.stats.objects import measure_objects
-from finemask.datatools.stats.summary import summarise
+from finemask.datatools.stats.dataset_summary import summarise
+from finemask.datatools.stats.image_stats import measure_images
+from finemask.datatools.stats.object_stats import measure_objects
+from finemask.datatools.stats.training_advice import advise, train_command
 from finemask.reports.statistics_page import stats_page
 
 HW = (60, 80)
@@ -103,7 +103,7 @@ def test_names_of_people_cannot_become_markup(page_of):
 
 
 def test_bad_images_are_named_and_the_rest_is_shown(page_of, index_of, tmp_path, monkeypatch):
-    import finemask.datatools.stats.images as images
+    import finemask.datatools.stats.image_stats as images
 
     real = images._look
     monkeypatch.setattr(images, "_look", lambda index, row: "it is torn" if row == 0 else real(index, row))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.suspects.find import RULES, find_suspects
-from finemask.datatools.suspects.scene import build_scenes
+from finemask.datatools.suspects.label_faults import RULES, find_suspects
+from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import rle_box_xywh
 from finemask.reports import suspects_page

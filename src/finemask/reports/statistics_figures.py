@@ -7,10 +7,10 @@ import numpy as np
 from markupsafe import Markup
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.stats.images import Looks
-from finemask.datatools.stats.objects import Objects
-from finemask.datatools.stats.plan import ModelSettings, Plan
-from finemask.datatools.stats.summary import anchor_fit, objects_per_image
+from finemask.datatools.stats.dataset_summary import anchor_fit, objects_per_image
+from finemask.datatools.stats.image_stats import Looks
+from finemask.datatools.stats.input_resolution import ModelSettings, Plan
+from finemask.datatools.stats.object_stats import Objects
 from finemask.ops.wording import count, percent, plural
 from finemask.pages.histograms import Axis, curves, heat_map, histogram, nice_limit, scatter
 

@@ -12,12 +12,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.stats.advice import images_beside
-from finemask.datatools.stats.images import Looks, thumbnail
-from finemask.datatools.stats.item import Advice
-from finemask.datatools.stats.objects import Objects
-from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.summary import objects_per_image
+from finemask.datatools.stats.dataset_summary import objects_per_image
+from finemask.datatools.stats.image_stats import Looks, thumbnail
+from finemask.datatools.stats.input_resolution import ModelSettings
+from finemask.datatools.stats.object_stats import Objects
+from finemask.datatools.stats.training_advice import Advice, images_beside
 from finemask.ops.wording import count, percent, plural
 from finemask.pages.shell import page
 from finemask.reports.statistics_figures import image_figures, object_figures

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.suspects.find import RULES, Suspect
+from finemask.datatools.suspects.label_faults import RULES, Suspect
 from finemask.ops.colours import VERDICTS, Colour
 from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned
 from finemask.ops.rle import crop_to_rle, rle_box_xywh, rle_to_crop

@@ -5,10 +5,8 @@ import json
 import pytest
 from convert_data import CATEGORIES, boundary_loss_px, hard_coco, read_back
 
-from finemask.datatools.convert.detect import detect_format
-from finemask.datatools.convert.formats import READERS, WRITERS
-from finemask.datatools.convert.run import convert
-from finemask.datatools.convert.source import Source
+from finemask.datatools.convert.conversion import READERS, WRITERS, convert, detect_format
+from finemask.datatools.convert.source_files import Source
 
 WITHOUT_CROWDS = {"yolo"}
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from finemask.datatools.convert.run import convert
+from finemask.datatools.convert.conversion import convert
 from finemask.errors import FinemaskError
 
 VALUES = st.one_of(

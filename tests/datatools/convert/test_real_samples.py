@@ -8,7 +8,7 @@ from convert_data import decode, read_back
 from PIL import Image
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.convert.run import convert
+from finemask.datatools.convert.conversion import convert
 from finemask.errors import DataError
 
 # folder: format, {split: (images, instances)}, instances that are boxes

@@ -1,5 +1,4 @@
 """Datasets in other tools' formats, read into one small structure and written from it: one file a format.
 
-``run.convert`` is the door. ``records`` has the structure in the middle, ``formats`` the list of formats,
-``detect`` tells which one a folder holds.
+``conversion.convert`` is the door, with the table of formats; ``records`` has the structure in the middle.
 """

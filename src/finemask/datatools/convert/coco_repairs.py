@@ -14,9 +14,8 @@ from finemask.datatools.check.removals import REMOVE
 from finemask.datatools.check.repair import Change, repair
 from finemask.datatools.check.rules import boxes, categories, ids, images, masks, references, segmentation, structure
 from finemask.datatools.check.run import load_document
-from finemask.datatools.convert.panoptic import is_panoptic
 from finemask.datatools.convert.records import Notes
-from finemask.datatools.convert.source import Source, split_of, whole_number
+from finemask.datatools.convert.source_files import Source, split_of, whole_number
 from finemask.errors import DataError
 
 # What a conversion settles otherwise: a box stays a box (boxes= says what becomes of it), ids of annotations and areas
@@ -79,6 +78,12 @@ def read_repaired(source: Source, name: str) -> CocoDocument:
     for image_id in sorted(_labelled(raw) - _labelled(repaired), key=str):
         source.notes.add("images that have lost all their annotations: background, if they are trained on", image_id)
     return {**repaired, "images": [_with_true_name(entry) for entry in repaired["images"]]}
+
+
+def is_panoptic(document: CocoDocument) -> bool:
+    """Whether annotations hold segments instead of masks."""
+    first = document["annotations"][:1]
+    return any(isinstance(annotation, dict) and "segments_info" in annotation for annotation in first)
 
 
 def _labelled(raw: CocoDocument) -> set[int | None]:

@@ -24,7 +24,7 @@ from finemask.datatools.check.report import (
     totals,
 )
 from finemask.datatools.check.run import RULES, findings_of, load_document, sorted_problems
-from finemask.datatools.suspects.accepted import apply_accepted, read_accepted
+from finemask.datatools.suspects.suspects_list import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
 from finemask.ops.images.image_reading import ImageReading

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from finemask.coco.index import crowds_in_words
 from finemask.config import plain
-from finemask.datatools.convert.run import Conversion, convert
-from finemask.datatools.convert.source import ReadOptions
+from finemask.datatools.convert.conversion import Conversion, convert
+from finemask.datatools.convert.source_files import ReadOptions
 from finemask.ops.wording import plural, word
 from finemask.workflows.progress import Progress
 

@@ -12,12 +12,11 @@ from rich.text import Text
 
 from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.datatools.stats.advice import advise, images_beside, train_command
-from finemask.datatools.stats.images import chosen_rows, measure_images
-from finemask.datatools.stats.item import Advice
-from finemask.datatools.stats.objects import measure_objects
-from finemask.datatools.stats.plan import ModelSettings
-from finemask.datatools.stats.summary import summarise
+from finemask.datatools.stats.dataset_summary import summarise
+from finemask.datatools.stats.image_stats import chosen_rows, measure_images
+from finemask.datatools.stats.input_resolution import ModelSettings
+from finemask.datatools.stats.object_stats import measure_objects
+from finemask.datatools.stats.training_advice import Advice, advise, images_beside, train_command
 from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading

@@ -14,10 +14,9 @@ from rich.text import Text
 
 from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.datatools.suspects.accepted import refuse_to_lose
-from finemask.datatools.suspects.find import RULES, Suspect, find_suspects
-from finemask.datatools.suspects.listing import listing
-from finemask.datatools.suspects.scene import Scene, build_scenes
+from finemask.datatools.suspects.label_faults import RULES, Suspect, find_suspects
+from finemask.datatools.suspects.matched_labels import Scene, build_scenes
+from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word

@@ -1,0 +1,216 @@
+"""Pascal VOC: ``JPEGImages``, ``Annotations``, ``SegmentationObject``, ``SegmentationClass`` and ``ImageSets``.
+
+In ``SegmentationObject`` pixel value n is the n-th object of the XML file, 0 is background and 255 the unlabelled rim
+that VOC draws round its objects: it belongs to none. PNGs are palettes or the palette's colours. An object's class is
+that of its pixels in ``SegmentationClass``, where that is there and its classes are known, else the XML's.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from finemask.datatools.convert.mask_png_format import masks_of, palette_index, read_numbers
+from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, number_categories, rectangle
+from finemask.datatools.convert.source_files import Source, read_xml, split_of, text_of
+from finemask.ops.images.image_kinds import image_suffixes
+
+VOID = 255
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+def read_voc(source: Source) -> Dataset:
+    """Reads a VOC folder.
+
+    Where ``SegmentationObject`` holds anything, only images with a PNG there, and those in
+    ``ImageSets/Segmentation``, are taken; else every image with an XML file, with boxes alone.
+
+    Args:
+        source: the folder, or one XML file.
+    """
+    layout = _Layout(source)
+    images: list[ImageRecord] = []
+    for stem in source.watch(layout.stems(), "reading annotations"):
+        record = layout.image(stem)
+        if record is not None:
+            images.append(record)
+    used = [instance.category for image in images for instance in image.instances]
+    order = [name for name in layout.class_names.values() if name] or []
+    standard = set(used) <= set(VOC_CLASSES)
+    names = sorted(set(used)) if standard or not order else [*order, *sorted(set(used) - set(order))]
+    return Dataset(number_categories(names), images)
+
+
+@dataclass(slots=True)
+class _Layout:
+    source: Source
+    xmls: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+    class_names: dict[int, str] = field(default_factory=dict)  # by index in SegmentationClass
+    splits: dict[str, str] = field(default_factory=dict)  # by stem
+
+    def __post_init__(self) -> None:
+        for name in self.source.files:
+            path = PurePosixPath(name)
+            folders = path.parts[:-1]
+            if "SegmentationObject" in folders:
+                self.objects[path.stem] = name
+            elif "SegmentationClass" in folders:
+                self.classes[path.stem] = name
+            elif path.suffix.lower() == ".xml":
+                self.xmls[path.stem] = name
+            elif path.suffix.lower() in image_suffixes() and not any("Segmentation" in part for part in folders):
+                self.pictures.setdefault(path.stem, name)
+        if self.source.path.is_file():
+            only = self.source.path.stem
+            self.xmls = {only: self.source.path.resolve().relative_to(self.source.root).as_posix()}
+        self.class_names = self._class_names()
+        self.splits = self._read_splits()
+
+    def stems(self) -> list[str]:
+        """Images to take, and notes about those that have no annotation."""
+        if self.source.path.is_file():
+            return list(self.xmls)
+        if not self.objects:
+            return sorted(self.xmls)
+        stems = set(self.objects)
+        for stem in sorted(set(self.splits) - stems):
+            if stem not in self.xmls:
+                self.source.notes.add("images listed in ImageSets without an annotation left out", stem)
+        for stem in sorted(set(self.xmls) - stems):
+            self.source.notes.add("images with an XML file but nothing in SegmentationObject left out", stem)
+        return sorted(stems)
+
+    def _read_splits(self) -> dict[str, str]:
+        """Split of each listed image; train, val and test before the lists that join them."""
+        folder = "Segmentation" if self.objects else "Main"
+        found: dict[str, str] = {}
+        names = [name for name in self.source.files if name.endswith(".txt") and f"ImageSets/{folder}/" in f"/{name}"]
+        for name in sorted(names, key=lambda name: PurePosixPath(name).stem not in ("train", "val", "test")):
+            stem = PurePosixPath(name).stem
+            if stem not in ("train", "val", "test", "trainval") and split_of([stem]) != stem:
+                continue  # lists of one class: cat_train.txt
+            for line in self.source.inside(name).read_text(encoding="utf-8-sig").splitlines():
+                if line.split():
+                    found.setdefault(PurePosixPath(line.split()[0]).name, "train" if stem == "trainval" else stem)
+        return found
+
+    def image(self, stem: str) -> ImageRecord | None:
+        """One image with its objects."""
+        xml = read_xml(self.source.inside(self.xmls[stem]), "a VOC annotation file") if stem in self.xmls else None
+        if xml is not None and xml.tag != "annotation":
+            self.source.notes.add("XML files left out that are not VOC's", self.xmls[stem])
+            return None
+        stated = _stated_size(xml)
+        split = self.splits.get(stem)
+        file_name = text_of(xml, "filename") if xml is not None else ""
+        path = self.source.inside(self.pictures[stem]) if stem in self.pictures else None
+        if path is None and file_name:
+            path = self.source.find_image(file_name)
+        objects = self._numbers(self.objects[stem]) if stem in self.objects else None
+        if objects is not None:
+            stated = (objects.shape[0], objects.shape[1])
+        if path is None:
+            if stated is None:
+                self.source.notes.add("annotated images that are not there left out", stem)
+                return None
+            record = ImageRecord(file_name or f"{stem}.jpg", *stated, None, split)
+        else:
+            size = self.source.size_of(path, stated)
+            if size is None:
+                return None
+            record = ImageRecord(self.source.name_of(path), *size, path, split or split_of(self.source.name_of(path)))
+        boxes = [] if xml is None else list(_boxes(xml))
+        record.instances = boxes if objects is None else self._masks(stem, objects, boxes)
+        return record
+
+    def _masks(self, stem: str, objects: NDArray[np.int64], boxes: list[Instance]) -> list[Instance]:
+        known = {box.category for box in boxes}
+        names = self.class_names
+        if not names and known <= set(VOC_CLASSES):
+            names = dict(enumerate(VOC_CLASSES, start=1))
+        classes = self._numbers(self.classes[stem]) if stem in self.classes and names else None
+        if classes is not None and classes.shape != objects.shape:
+            classes = None
+        instances = []
+        masks = masks_of(np.where(objects == VOID, 0, objects))
+        for number, rle in masks.items():
+            listed = boxes[number - 1].category if number <= len(boxes) else None
+            category = listed
+            if classes is not None:
+                inside = Counter(classes[objects == number].tolist())
+                category = names.get(inside.most_common(1)[0][0]) or listed
+            if category is None:
+                self.source.notes.add("objects left out whose class nothing tells", f"{stem}, object {number}")
+                continue
+            if listed is not None and listed != category:
+                self.source.notes.add("objects whose class differs in SegmentationClass (taken) and XML", stem)
+            instances.append(Instance(category, rle=rle))
+        unmasked = [box for number, box in enumerate(boxes, start=1) if number not in masks]
+        return instances + unmasked
+
+    def _numbers(self, name: str) -> NDArray[np.int64]:
+        path = self.source.inside(name)
+        numbers = read_numbers(path)
+        return palette_index(numbers) if _is_rgb(path) else numbers
+
+    def _class_names(self) -> dict[int, str]:
+        """From labelme's ``class_names.txt`` or CVAT's ``labelmap.txt``; none if there is neither."""
+        for name in self.source.files:
+            path = PurePosixPath(name)
+            if path.name not in ("class_names.txt", "labelmap.txt"):
+                continue
+            lines = self.source.inside(name).read_text(encoding="utf-8-sig").splitlines()
+            if path.name == "class_names.txt":
+                entries = [line.strip() for line in lines if line.strip() and line.strip() != "__ignore__"]
+                return {number: entry for number, entry in enumerate(entries) if number}
+            found = {}
+            for line in lines:
+                label, _, rest = line.partition(":")
+                colour = rest.split(":")[0].split(",")
+                if line.startswith("#") or len(colour) != 3 or label == "background":
+                    continue
+                red, green, blue = (int(value) for value in colour)
+                code = np.array([(red << 16) + (green << 8) + blue], dtype=np.int64)
+                found[int(palette_index(code)[0])] = label
+            return found
+        return {}
+
+
+def _boxes(xml: Element) -> list[Instance]:
+    """Objects of an XML file, as boxes. VOC counts pixels from 1, and the last one is inside."""
+    boxes = []
+    for element in xml.iterfind("object"):
+        box = element.find("bndbox")
+        name = text_of(element, "name")
+        if box is None or not name:
+            continue
+        try:
+            x0, y0, x1, y1 = (float(text_of(box, tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        except ValueError:
+            continue
+        boxes.append(Instance(name, [rectangle(x0 - 1, y0 - 1, x1, y1)], is_box=True))
+    return boxes
+
+
+def _stated_size(xml: Element | None) -> tuple[int, int] | None:
+    size = xml.find("size") if xml is not None else None
+    try:
+        height, width = (int(float(text_of(size, tag))) for tag in ("height", "width")) if size is not None else (0, 0)
+    except (ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None  # some tools write 0
+
+
+def _is_rgb(path: Path) -> bool:
+    with Image.open(path) as image:
+        return image.mode not in ("L", "P", "1", "F", "LA", "La") and not image.mode.startswith("I")
