@@ -102,9 +102,9 @@ def test_detections_are_cut_at_each_class_threshold_before_pasting():
         image_size_hw=(10, 12),
     )
     limits = {"red fig": 0.85, "green/date": 0.9, "blue": 0.1}
-    found = instances_from_detections(detections, CATEGORIES, lambda name: limits[name])
+    found = instances_from_detections(detections, CATEGORIES, limits)
     assert found.labels.tolist() == [2, 3]  # 0.9 counts as reached, although float32 stores a little less
-    everything = instances_from_detections(detections, CATEGORIES, lambda name: 0.0)
+    everything = instances_from_detections(detections, CATEGORIES, dict.fromkeys(limits, 0.0))
     assert everything.scores.tolist() == detections["scores"].tolist()
     assert everything.boxes.dtype == np.float32
     assert everything.masks[1, :8, :8].all()

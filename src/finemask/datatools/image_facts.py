@@ -11,10 +11,10 @@ from PIL import Image
 
 from finemask.datatools.image_hash import NO_HASH, hash_open_image, hash_pixels
 from finemask.errors import DataError, UndecidedImageError
-from finemask.ops.images.decode import decode_image, page_of
+from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import is_plain
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.ops.images.tiff import tiff_pages
+from finemask.ops.images.tiff import page_of, tiff_pages
 
 _EXIF_ORIENTATION = 0x0112
 _THREADS = 8  # decoding lets go of the interpreter's lock

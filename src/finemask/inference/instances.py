@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -260,7 +260,7 @@ class Instances:
 def instances_from_detections(
     detections: Detections,
     categories: Sequence[Category],
-    threshold_of: Callable[[str], float],
+    limits: Mapping[str, float],
     *,
     image: NDArray[np.uint8] | None = None,
     name: str = "image",
@@ -271,13 +271,13 @@ def instances_from_detections(
     Args:
         detections: of one image, on any device.
         categories: of the model.
-        threshold_of: category name to score threshold.
+        limits: the least score of each category, by name.
         image: see ``Instances``.
         name: see ``Instances``.
         path: see ``Instances``.
     """
     labels, scores = detections["labels"].cpu(), detections["scores"].float().cpu()
-    limits = np.array([threshold_of(category.name) for category in categories], dtype=np.float32)
+    limits = np.array([limits[category.name] for category in categories], dtype=np.float32)
     kept = np.flatnonzero(scores.numpy() >= limits[labels.numpy() - 1])
     boxes = detections["boxes"].float().cpu()[kept]
     mask_probs = detections["mask_probs"].cpu()[kept]

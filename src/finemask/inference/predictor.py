@@ -190,19 +190,19 @@ class Predictor:
             ConfigError: a threshold outside 0..1, one of a class that the model does not know or that the model file
                 does not hold, a batch size below 1, or an unknown ``on_error``.
         """
-        threshold_of = self._threshold(threshold)
+        limits = self._limits(threshold)
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
         if not (on_error in ("raise", "skip") or callable(on_error)):
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
         batches = _batches(read_images(source, report, self.reading), batch_size)
-        return self._answers(batches, threshold_of, watch)
+        return self._answers(batches, limits, watch)
 
     def _answers(
         self,
         batches: Iterable[Sequence[NamedImage | None]],
-        threshold_of: Callable[[str], float],
+        limits: Mapping[str, float],
         watch: ScaleWatch | None,
     ) -> Iterator[Instances | None]:
         watched = watch or self.watch_scale()
@@ -216,7 +216,7 @@ class Predictor:
                 instances = instances_from_detections(
                     next(found),
                     self.categories,
-                    threshold_of,
+                    limits,
                     image=named.image,
                     name=named.name,
                     path=named.path,
@@ -232,36 +232,28 @@ class Predictor:
         """What notices images that are too large for what the model was trained on."""
         return ScaleWatch(getattr(self.model, "preprocessing", self.header.preprocessing), self.header.training_sizes)
 
-    def _threshold(self, threshold: Threshold) -> Callable[[str], float]:
-        if isinstance(threshold, Mapping):
-            return self._by_class(threshold)
+    def _limits(self, threshold: Threshold) -> Mapping[str, float]:
+        """The least score of each class."""
+        own = self.thresholds
         if threshold == "auto":
-            return self.header.threshold_of
-        if threshold in POINTS:
-            return self._at_point(str(threshold))
-        value = _score(threshold, f"threshold={threshold}")
-        return lambda name: value
-
-    def _by_class(self, thresholds: Mapping[str, float]) -> Callable[[str], float]:
-        known = [category.name for category in self.categories]
-        for name in thresholds:
-            if name not in known:
-                raise ConfigError(
-                    f"threshold names the class {name!r}, which this model does not know",
-                    remedy=f"{did_you_mean(str(name), known)}It knows: {', '.join(known)}.",
-                )
-        given = {name: _score(value, f"threshold of {name} is {value}") for name, value in thresholds.items()}
-        return lambda name: given[name] if name in given else self.header.threshold_of(name)
-
-    def _at_point(self, point: str) -> Callable[[str], float]:
-        chosen = self.header.thresholds_at(point)
-        if chosen is None:
+            return own
+        if isinstance(threshold, Mapping):
+            for name in threshold:
+                if name not in own:
+                    raise ConfigError(
+                        f"threshold names the class {name!r}, which this model does not know",
+                        remedy=f"{did_you_mean(str(name), own)}It knows: {', '.join(own)}.",
+                    )
+            return own | {name: _score(value, f"threshold of {name} is {value}") for name, value in threshold.items()}
+        if threshold not in POINTS:
+            return dict.fromkeys(own, _score(threshold, f"threshold={threshold}"))
+        if (chosen := self.header.thresholds_at(str(threshold))) is None:
             raise ConfigError(
-                f"this model file holds no threshold for {point}: it was not reached in validation, or the file was "
-                "written before finemask looked for it",
+                f"this model file holds no threshold for {threshold}: it was not reached in validation, or the file "
+                "was written before finemask looked for it",
                 remedy="Use threshold=auto or a number from 0 to 1.",
             )
-        return chosen.__getitem__
+        return chosen
 
     def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
         """Runs the model; a batch that does not fit into the GPU's memory is halved."""

@@ -9,9 +9,11 @@ alone.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -26,6 +28,13 @@ BOX_OPACITY = 0.75
 SMALL_PICTURE_PX = 400
 UPSCALED_TO_PX = 768
 MAX_UPSCALE = 8
+MAX_COVER = 0.20  # of the picture
+MAX_PLATE_TO_BOX = 2.0  # area of a plate to that of its box
+MIN_FONT_PX, MAX_FONT_PX = 11, 72
+LEAST_CAPTIONED_PX = 20  # an object in an example picture that is smaller is shown, and not written upon
+_SCORE = re.compile(r"\s+[01]?\.\d+%?$|\s+\d+%$")
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_SQUARE = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
 
 
 class _Crop(NamedTuple):
@@ -33,6 +42,12 @@ class _Crop(NamedTuple):
     x0: int
     y0: int
     colour: Colour
+
+
+class _Plate(NamedTuple):
+    text: str
+    w: int
+    h: int
 
 
 def upscale_factor(height: int, width: int) -> int:
@@ -103,20 +118,11 @@ def draw_instances(
 
 def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
     """Pixels of a mask [h, w] within ``thickness`` px of its outside; beyond the array is outside."""
-    inner = np.pad(mask, 1)
+    inner = np.pad(mask, 1).astype(np.uint8)
     for step in range(thickness):
-        shrunk = inner.copy()
-        shrunk[1:] &= inner[:-1]
-        shrunk[:-1] &= inner[1:]
-        shrunk[:, 1:] &= inner[:, :-1]
-        shrunk[:, :-1] &= inner[:, 1:]
-        if step % 2:  # every other step takes the diagonals too: as thick on a slope as on a side
-            shrunk[1:, 1:] &= inner[:-1, :-1]
-            shrunk[1:, :-1] &= inner[:-1, 1:]
-            shrunk[:-1, 1:] &= inner[1:, :-1]
-            shrunk[:-1, :-1] &= inner[1:, 1:]
-        inner = shrunk
-    return mask & ~inner[1:-1, 1:-1]
+        # every other step takes the diagonals too: as thick on a slope as on a side
+        inner = cv2.erode(inner, _SQUARE if step % 2 else _CROSS)
+    return mask & (inner[1:-1, 1:-1] == 0)
 
 
 def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -160,20 +166,6 @@ def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.int64], colour: Colour,
     _blend(window, frame, colour, BOX_OPACITY)
 
 
-MAX_COVER = 0.20  # of the picture
-MAX_PLATE_TO_BOX = 2.0  # area of a plate to that of its box
-MIN_FONT_PX, MAX_FONT_PX = 11, 72
-LEAST_CAPTIONED_PX = 20  # an object in an example picture that is smaller is shown, and not written upon
-
-_SCORE = re.compile(r"\s+[01]?\.\d+%?$|\s+\d+%$")
-
-
-class _Plate(NamedTuple):
-    text: str
-    w: int
-    h: int
-
-
 def font_size(height: int, width: int) -> int:
     """Font size in px for a picture, growing with its longer side."""
     return int(np.clip(round(max(height, width) / 62), MIN_FONT_PX, MAX_FONT_PX))
@@ -201,7 +193,7 @@ def draw_labels(
     size = font_size(picture.height, picture.width)
     font = ImageFont.load_default(size)
     pad = max(2, size // 5)
-    plates = _choose(_Measure(font, pad, picture.width), boxes, captions, picture.width * picture.height)
+    plates = _choose(_measure(font, pad, picture.width), boxes, captions, picture.width * picture.height)
     draw = ImageDraw.Draw(picture)
     taken = np.zeros((0, 4), dtype=np.int64)
     drawn: list[tuple[int, int, int, int] | None] = []
@@ -218,36 +210,33 @@ def draw_labels(
     return drawn
 
 
-class _Measure:
-    """The plate a text needs, cut where wider than the picture; texts repeat, so it remembers."""
+def _measure(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, pad: int, max_width: int) -> Callable[[str], _Plate]:
+    """What gives the plate that a text needs, cut where wider than the picture; texts repeat, so it remembers."""
+    _, top, _, bottom = font.getbbox("Ágjy0")
+    height = int(np.ceil(bottom - top)) + pad
 
-    def __init__(self, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, pad: int, max_width: int) -> None:
-        self._font, self._pad, self._max_width = font, pad, max_width
-        self._known: dict[str, _Plate] = {}
-        _, top, _, bottom = font.getbbox("Ágjy0")
-        self._height = int(np.ceil(bottom - top)) + pad
+    def width(text: str) -> int:
+        return int(np.ceil(font.getlength(text))) + 2 * pad
 
-    def __call__(self, caption: str) -> _Plate:
-        if caption not in self._known:
-            text = " ".join(caption.split())
-            while text and self._width(text) > self._max_width:
-                text = text.removesuffix("...")[:-1].rstrip()
-                text = f"{text}..." if text else ""
-            self._known[caption] = _Plate(text, self._width(text), self._height)
-        return self._known[caption]
+    @cache
+    def plate_of(caption: str) -> _Plate:
+        text = " ".join(caption.split())
+        while text and width(text) > max_width:
+            text = text.removesuffix("...")[:-1].rstrip()
+            text = f"{text}..." if text else ""
+        return _Plate(text, width(text), height)
 
-    def _width(self, text: str) -> int:
-        return int(np.ceil(self._font.getlength(text))) + 2 * self._pad
+    return plate_of
 
 
 def _choose(
-    measure: _Measure, boxes: NDArray[np.int64], captions: Sequence[str], picture_area: int
+    plate_of: Callable[[str], _Plate], boxes: NDArray[np.int64], captions: Sequence[str], picture_area: int
 ) -> list[_Plate | None]:
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for texts in (captions, [_SCORE.sub("", caption) for caption in captions]):
         plates: list[_Plate | None] = []
         for text, box_area in zip(texts, box_areas, strict=True):
-            plate = measure(text)
+            plate = plate_of(text)
             fits = plate.text and plate.w * plate.h <= MAX_PLATE_TO_BOX * box_area
             plates.append(plate if fits else None)
         if sum(plate.w * plate.h for plate in plates if plate) <= MAX_COVER * picture_area:

@@ -31,12 +31,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finemask.errors import DataError, UndecidedImageError
+from finemask.ops.images.image_kinds import EXIF_ORIENTATION, holds_16_bits, size_of_plain_jpeg, wide_colours
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels, to_uint8
-from finemask.ops.images.tiff import BLACK_IS_ZERO, RGB, WHITE_IS_ZERO, TiffPage, read_page, stack_of, tiff_pages
+from finemask.ops.images.tiff import (
+    WHITE_IS_ZERO,
+    TiffPage,
+    is_for_pillow,
+    known_channels,
+    page_of,
+    read_page,
+    tiff_pages,
+)
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
-EXIF_ORIENTATION = 0x0112
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
 _GREY, _COLOURS = (0,), (0, 1, 2)
 
@@ -78,7 +86,7 @@ def decode_image(
             return photograph if reading.channels is None else _picture(photograph, reading, name, _COLOURS)
         if pages := tiff_pages(encoded):
             page = page_of(pages, reading, name)
-            if page.can_be_read and not _is_for_pillow(page, reading):
+            if page.can_be_read and not is_for_pillow(page, reading):
                 return _rgb_of_tiff(encoded, page, size_hw, name, reading)
             frame = page.number
         else:
@@ -196,82 +204,14 @@ def _picture(
     return np.ascontiguousarray(scaled if scaled.shape[2] == 3 else np.repeat(scaled, 3, axis=2))
 
 
-def page_of(pages: list[TiffPage], reading: ImageReading, name: str) -> TiffPage:
-    """The page that is chosen, or the only one.
-
-    Raises:
-        UndecidedImageError: there are several, or there is no such page.
-    """
-    stack = stack_of(pages)
-    if reading.page is None and len(stack) == 1:
-        return stack[0]
-    choices = stack if reading.page is None else pages
-    if reading.page is not None and reading.page < len(pages):
-        return pages[reading.page]
-    height, width, _ = pages[0].shape
-    has = "1 page" if len(pages) == 1 else f"{len(choices):,} pages"
-    which = "" if reading.page is None else f"; page {reading.page}, counted from 0, was chosen"
-    each = "" if len(choices) == 1 else " each" if len({page.shape[:2] for page in choices}) == 1 else " and others"
-    raise UndecidedImageError(
-        f"it has {has} of {width} × {height} px{each}{which}",
-        choice="page",
-        example="0",
-        where=name,
-        otherwise=f", up to {len(pages) - 1}" if len(pages) > 1 else "",
-    )
-
-
-def known_channels(page: TiffPage) -> tuple[int, ...] | None:
-    """The channels of a page that its file calls grey, or red, green and blue; None if it does not say."""
-    if page.meaning == RGB and page.shape[2] >= 3:
-        return _COLOURS
-    with_alpha = page.extra and all(kind in (1, 2) for kind in page.extra)
-    return _GREY if page.shape[2] == 1 or with_alpha else None
-
-
-def _is_for_pillow(page: TiffPage, reading: ImageReading) -> bool:
-    """Whether Pillow reads a page as it should be: 8 bits, grey or colours, perhaps with alpha."""
-    if page.meaning not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
-        return True
-    channels, together = page.shape[2], page.tags.get(284, (1,))[0] == 1
-    grey = channels == 1 or (channels == 2 and together and page.extra in ((1,), (2,)))
-    colours = page.meaning == RGB and channels >= 3 and (together or channels == 3)
-    is_chosen = reading.channels is not None and channels > 1
-    return page.dtype == np.uint8 and (grey or colours) and not is_chosen
-
-
 def _seek(image: Image.Image, frame: int, name: str) -> None:
-    frames = getattr(image, "n_frames", 1) if frame else 1
-    if frame and frame >= frames:
-        has = "1 page" if frames == 1 else f"{frames:,} pages"
+    if not frame:
+        return
+    if frame >= (frames := getattr(image, "n_frames", 1)):
+        has, otherwise = (f"{frames:,} pages", f", up to {frames - 1}") if frames > 1 else ("1 page", "")
         what = f"it has {has}; page {frame}, counted from 0, was chosen"
-        raise UndecidedImageError(
-            what, choice="page", example="0", where=name, otherwise=f", up to {frames - 1}" if frames > 1 else ""
-        )
-    if frame:
-        image.seek(frame)
-
-
-def holds_16_bits(image: Image.Image) -> bool:
-    """Whether Pillow gives only the high byte of an image that it has opened and not yet decoded."""
-    arguments = [str(tile[3]) for tile in getattr(image, "tile", None) or ()]
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in argument for argument in arguments)
-
-
-def wide_colours(encoded: bytes, image: Image.Image) -> NDArray[np.uint16] | None:
-    """16-bit colours [H, W, 3 or 4], or grey [H, W, 1], of a PNG file; None for all other files."""
-    if image.format != "PNG" or not holds_16_bits(image):
-        return None
-    values = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if (
-        values is None
-        or values.dtype != np.uint16
-        or values.ndim != 3
-        or values.shape[:2] != (image.height, image.width)
-    ):
-        raise ValueError("it is damaged")
-    values = values[:, :, [2, 1, 0, 3][: values.shape[2]]]
-    return np.asarray(values[:, :, :1] if image.mode == "LA" else values)
+        raise UndecidedImageError(what, choice="page", example="0", where=name, otherwise=otherwise)
+    image.seek(frame)
 
 
 def _rgb_of_plain_jpeg(encoded: bytes) -> NDArray[np.uint8] | None:
@@ -296,50 +236,5 @@ def _rgb_of_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
             remedy="Convert it, for example an array [3, H, W] with .transpose(1, 2, 0)",
         )
     if values.ndim == 2 or values.shape[2] == 1:
-        return _grey_to_rgb(values.reshape(values.shape[:2]))
+        return np.repeat(values.reshape(*values.shape[:2], 1), 3, axis=2)
     return np.array(values[:, :, :3], order="C")  # memory of its own: the caller may go on with the array
-
-
-def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-_START, _END = b"\xff\xd8", b"\xff\xd9"
-_RESTART = 0xD0  # .. 0xD7
-_FRAME, _SCAN, _JFIF, _PROFILE = 0xC0, 0xDA, 0xE0, 0xE2
-_HARMLESS = {0xC4, 0xDB, 0xDD, 0xFE, _JFIF}  # Huffman and quantisation tables, restart interval, comment
-_THREE_COLOURS = b"\1\2\3"  # ids of components that are luminance and two of chrominance, unless Adobe says otherwise
-
-
-def size_of_plain_jpeg(encoded: bytes) -> tuple[int, int] | None:
-    """Height and width, if these bytes are a whole baseline JPEG in plain colours that shows as it is stored.
-
-    That is: 8 bits, YCbCr, one scan that nothing but restarts interrupts and that ends with the file; no EXIF, no
-    Adobe segment, no second picture. Anything else, for example what is cut off, is left to a careful reader.
-    """
-    if not (encoded.startswith(_START) and encoded.endswith(_END)):
-        return None
-    size, at, end = None, 2, len(encoded)
-    while at + 4 <= end and encoded[at] == 0xFF:
-        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
-        body = encoded[at + 4 : at + 2 + length]
-        at += 2 + length
-        if marker == _SCAN:
-            # the scan must be of all components at once; a second one would show as a marker in the first
-            return size if body[:1] == b"\3" and _is_uninterrupted(encoded, at) else None
-        if marker == _FRAME and size is None and body[:1] == b"\x08" and body[6::3] == _THREE_COLOURS:
-            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-        elif marker not in _HARMLESS and not (marker == _PROFILE and body.startswith(b"ICC_PROFILE")):
-            return None
-    return None
-
-
-def _is_uninterrupted(encoded: bytes, start: int) -> bool:
-    """Whether only stuffing and restarts follow 0xFF from here to the mark at the file's end."""
-    scan = np.frombuffer(encoded, dtype=np.uint8)[start:]
-    if len(scan) <= len(_END):
-        return False
-    marked = scan[:-2] == 0xFF
-    marked &= scan[1:-1] != 0
-    markers = scan[1:-1][marked] if marked.any() else scan[:0]
-    return bool((markers & 0xF8 == _RESTART).all())

@@ -1,16 +1,18 @@
-"""What image files are: the suffixes that can be read, and the values of those that hold more than 8 bits."""
+"""What an image file holds, before it is decoded: suffixes, stored size, kind of values, plain JPEG or 16-bit PNG."""
 
 import io
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from finemask.ops.images.decode import EXIF_ORIENTATION, holds_16_bits, known_channels, page_of, wide_colours
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
-from finemask.ops.images.tiff import TiffPage, read_page, tiff_pages
+from finemask.ops.images.tiff import TiffPage, known_channels, page_of, read_page, tiff_pages
 
+EXIF_ORIENTATION = 0x0112
 _NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
 _NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack
 _MODES = {
@@ -24,6 +26,13 @@ _MODES = {
     "I": "32-bit grey",
     "F": "float grey",
 }
+
+# of JPEG files:
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_RESTART = 0xD0  # .. 0xD7
+_FRAME, _SCAN, _JFIF, _PROFILE = 0xC0, 0xDA, 0xE0, 0xE2
+_HARMLESS = {0xC4, 0xDB, 0xDD, 0xFE, _JFIF}  # Huffman and quantisation tables, restart interval, comment
+_THREE_COLOURS = b"\1\2\3"  # ids of components that are luminance and two of chrominance, unless Adobe says otherwise
 
 
 @cache
@@ -93,9 +102,58 @@ def _kind_of_page(page: TiffPage, pages: int) -> str:
     bits, channels = 8 * page.dtype.itemsize, page.shape[2]
     value = {"f": f"{bits}-bit float", "i": f"signed {bits}-bit"}.get(page.dtype.kind, f"{bits}-bit")
     known = known_channels(page)
-    what = (
-        f"{channels} channels"
-        if known is None or channels > 4
-        else {1: "grey", 2: "grey with alpha", 3: "RGB"}.get(channels, "RGBA")
-    )
+    what = {1: "grey", 2: "grey with alpha", 3: "RGB"}.get(channels, "RGBA")
+    what = f"{channels} channels" if known is None or channels > 4 else what
     return f"TIFF, {value} {what}" + (f", page of {pages}" if pages > 1 else "")
+
+
+def holds_16_bits(image: Image.Image) -> bool:
+    """Whether Pillow gives only the high byte of an image that it has opened and not yet decoded."""
+    arguments = [str(tile[3]) for tile in getattr(image, "tile", None) or ()]
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in argument for argument in arguments)
+
+
+def wide_colours(encoded: bytes, image: Image.Image) -> NDArray[np.uint16] | None:
+    """16-bit colours [H, W, 3 or 4], or grey [H, W, 1], of a PNG file; None for all other files."""
+    if image.format != "PNG" or not holds_16_bits(image):
+        return None
+    values = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    wanted = (image.height, image.width)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[:2] != wanted:
+        raise ValueError("it is damaged")
+    values = values[:, :, [2, 1, 0, 3][: values.shape[2]]]
+    return np.asarray(values[:, :, :1] if image.mode == "LA" else values)
+
+
+def size_of_plain_jpeg(encoded: bytes) -> tuple[int, int] | None:
+    """Height and width, if these bytes are a whole baseline JPEG in plain colours that shows as it is stored.
+
+    That is: 8 bits, YCbCr, one scan that nothing but restarts interrupts and that ends with the file; no EXIF, no
+    Adobe segment, no second picture. Anything else, for example what is cut off, is left to a careful reader.
+    """
+    if not (encoded.startswith(_START) and encoded.endswith(_END)):
+        return None
+    size, at, end = None, 2, len(encoded)
+    while at + 4 <= end and encoded[at] == 0xFF:
+        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
+        body = encoded[at + 4 : at + 2 + length]
+        at += 2 + length
+        if marker == _SCAN:
+            # the scan must be of all components at once; a second one would show as a marker in the first
+            return size if body[:1] == b"\3" and _is_uninterrupted(encoded, at) else None
+        if marker == _FRAME and size is None and body[:1] == b"\x08" and body[6::3] == _THREE_COLOURS:
+            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+        elif marker not in _HARMLESS and not (marker == _PROFILE and body.startswith(b"ICC_PROFILE")):
+            return None
+    return None
+
+
+def _is_uninterrupted(encoded: bytes, start: int) -> bool:
+    """Whether only stuffing and restarts follow 0xFF from here to the mark at the file's end."""
+    scan = np.frombuffer(encoded, dtype=np.uint8)[start:]
+    if len(scan) <= len(_END):
+        return False
+    marked = scan[:-2] == 0xFF
+    marked &= scan[1:-1] != 0
+    markers = scan[1:-1][marked] if marked.any() else scan[:0]
+    return bool((markers & 0xF8 == _RESTART).all())

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from finemask.errors import UndecidedImageError
+from finemask.ops.images.image_reading import ImageReading
+
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of numbers in a directory: byte, short, long, long of BigTIFF
 _MOST_PAGES = 65536
@@ -83,6 +86,50 @@ def stack_of(pages: Sequence[TiffPage]) -> list[TiffPage]:
     main = [page for page in pages if page.is_main] or list(pages[:1])
     height, width, _ = main[0].shape
     return [page for page in main if page is main[0] or 2 * page.shape[0] > height or 2 * page.shape[1] > width]
+
+
+def page_of(pages: list[TiffPage], reading: ImageReading, name: str) -> TiffPage:
+    """The page that is chosen, or the only one.
+
+    Raises:
+        UndecidedImageError: there are several, or there is no such page.
+    """
+    stack = stack_of(pages)
+    if reading.page is None and len(stack) == 1:
+        return stack[0]
+    choices = stack if reading.page is None else pages
+    if reading.page is not None and reading.page < len(pages):
+        return pages[reading.page]
+    height, width, _ = pages[0].shape
+    has = "1 page" if len(pages) == 1 else f"{len(choices):,} pages"
+    which = "" if reading.page is None else f"; page {reading.page}, counted from 0, was chosen"
+    each = "" if len(choices) == 1 else " each" if len({page.shape[:2] for page in choices}) == 1 else " and others"
+    raise UndecidedImageError(
+        f"it has {has} of {width} × {height} px{each}{which}",
+        choice="page",
+        example="0",
+        where=name,
+        otherwise=f", up to {len(pages) - 1}" if len(pages) > 1 else "",
+    )
+
+
+def known_channels(page: TiffPage) -> tuple[int, ...] | None:
+    """The channels of a page that its file calls grey, or red, green and blue; None if it does not say."""
+    if page.meaning == RGB and page.shape[2] >= 3:
+        return (0, 1, 2)
+    with_alpha = page.extra and all(kind in (1, 2) for kind in page.extra)
+    return (0,) if page.shape[2] == 1 or with_alpha else None
+
+
+def is_for_pillow(page: TiffPage, reading: ImageReading) -> bool:
+    """Whether Pillow reads a page as it should be: 8 bits, grey or colours, perhaps with alpha."""
+    if page.meaning not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+        return True
+    channels, together = page.shape[2], page.tags.get(284, (1,))[0] == 1
+    grey = channels == 1 or (channels == 2 and together and page.extra in ((1,), (2,)))
+    colours = page.meaning == RGB and channels >= 3 and (together or channels == 3)
+    is_chosen = reading.channels is not None and channels > 1
+    return page.dtype == np.uint8 and (grey or colours) and not is_chosen
 
 
 def read_page(encoded: bytes, page: TiffPage) -> NDArray[Any]:
