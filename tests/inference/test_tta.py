@@ -116,11 +116,11 @@ def test_boxes_of_all_views_are_there_and_masks_are_means(model, images):
     augmented.model = nn.Module()
     augmented.model.roi_heads = SimpleNamespace(detect_masks=answer)
     ramp = torch.linspace(0, 1, 28).expand(28, 28)
-    sights = [
-        SimpleNamespace(is_flipped=flip, features={"probs": value}, sizes=[(96, 125)])
+    encoded = [
+        (flip, {"probs": value}, (96, 125))
         for flip, value in ((False, torch.tensor(0.2)), (False, torch.tensor(0.7)), (True, ramp))
     ]
-    (mean,), (changed,) = augmented._masks(sights, [torch.rand(3, 4)], [torch.ones(3)], [torch.ones(3)])
+    mean, changed = augmented._masks(encoded, torch.rand(3, 4), torch.ones(3), torch.ones(3), (96, 125))
     assert torch.allclose(changed, torch.full((3,), 1.4 / 3))
     assert torch.allclose(mean, (0.9 + ramp.flip(-1)).expand(3, 28, 28) / 3)
 

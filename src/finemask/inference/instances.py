@@ -277,8 +277,8 @@ def instances_from_detections(
         path: see ``Instances``.
     """
     labels, scores = detections["labels"].cpu(), detections["scores"].float().cpu()
-    limits = np.array([limits[category.name] for category in categories], dtype=np.float32)
-    kept = np.flatnonzero(scores.numpy() >= limits[labels.numpy() - 1])
+    least = np.array([limits[category.name] for category in categories], dtype=np.float32)
+    kept = np.flatnonzero(scores.numpy() >= least[labels.numpy() - 1])
     boxes = detections["boxes"].float().cpu()[kept]
     mask_probs = detections["mask_probs"].cpu()[kept]
     return Instances(

@@ -1,4 +1,4 @@
-"""Test-time augmentation: each image looked at in several sizes, and mirrored, and the findings put together."""
+"""Test-time augmentation: each image in several sizes and mirrored, the detections of all views merged."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,12 +26,12 @@ class View(NamedTuple):
     is_flipped: bool = False  # left to right
 
 
-class _Sight(NamedTuple):
-    """What the model saw of a batch of images through a view."""
+class _Encoded(NamedTuple):
+    """An image as the model saw it through a view."""
 
     is_flipped: bool
     features: dict[str, Tensor]
-    sizes: list[tuple[int, int]]  # height and width of the resized images, px
+    size_hw: tuple[int, int]  # of the resized image, px
 
 
 class AugmentedMaskRCNN(nn.Module):
@@ -65,69 +65,56 @@ class AugmentedMaskRCNN(nn.Module):
         Args:
             images: uint8 RGB [3, H, W] each, any sizes.
         """
-        return [found for image in images for found in self._detect([image])]
+        return [self._detect(image) for image in images]
 
-    def _detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        looks = [self._look(images, *view) for view in zip(self.views, self.transforms, strict=True)]
-        sights = [sight for sight, _ in looks]
-        frame = sights[0].sizes
-        boxes, scores, labels = self._merge([found for _, found in looks])
-        probs, scores = self._masks(sights, boxes, scores, labels)
+    def _detect(self, image: Tensor) -> Detections:
         heads = self.model.roi_heads
-        detections = [
-            settle_masks(*of_image, heads.suppression, heads.detections_per_img)
-            for of_image in zip(boxes, scores, labels, probs, frame, strict=True)
-        ]
-        original = [(image.shape[-2], image.shape[-1]) for image in images]
-        return self.model.transform.postprocess(detections, frame, original)
-
-    def _look(
-        self, images: Sequence[Tensor], view: View, transform: nn.Module
-    ) -> tuple[_Sight, list[tuple[Tensor, Tensor, Tensor]]]:
-        """Boxes, scores and labels of each image, in the frame of the first view."""
-        batch, _ = transform([image.flip(-1) for image in images] if view.is_flipped else images)
-        features = self.model.backbone(batch.tensors)
-        proposals, _ = self.model.rpn(batch, features)
-        found = self.model.roi_heads.detect_boxes(features, proposals, batch.image_sizes)
-        sight = _Sight(view.is_flipped, features, batch.image_sizes)
-        first = self.transforms[0]
+        own_hw, first = (image.shape[-2], image.shape[-1]), self.transforms[0]
         assert isinstance(first, ImageTransform)
-        frame = [first.resized_size((image.shape[-2], image.shape[-1])) for image in images]
-        boxes = [_mirrored(b, size) if view.is_flipped else b for b, size in zip(found[0], sight.sizes, strict=True)]
-        boxes = [_resized(b, size, wanted) for b, size, wanted in zip(boxes, sight.sizes, frame, strict=True)]
-        return sight, list(zip(boxes, found[1], found[2], strict=True))
+        frame_hw = first.resized_size(own_hw)
+        encoded, found = [], []
+        for view, transform in zip(self.views, self.transforms, strict=True):
+            batch, _ = transform([image.flip(-1) if view.is_flipped else image])
+            features, size_hw = self.model.backbone(batch.tensors), batch.image_sizes[0]
+            proposals, _ = self.model.rpn(batch, features)
+            (boxes,), (scores,), (labels,) = heads.detect_boxes(features, proposals, batch.image_sizes)
+            boxes = _mirrored(boxes, size_hw) if view.is_flipped else boxes
+            found.append((_resized(boxes, size_hw, frame_hw), scores, labels))
+            encoded.append(_Encoded(view.is_flipped, features, size_hw))
+        boxes, scores, labels = self._merge(found)
+        probs, scores = self._masks(encoded, boxes, scores, labels, frame_hw)
+        merged = settle_masks(boxes, scores, labels, probs, frame_hw, heads.suppression, heads.detections_per_img)
+        return self.model.transform.postprocess([merged], [frame_hw], [own_hw])[0]
 
-    def _merge(
-        self, found: Sequence[Sequence[tuple[Tensor, Tensor, Tensor]]]
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Boxes, scores and labels of each image out of those of each view and image."""
-        heads = self.model.roi_heads
-        merged = []
-        for of_image in zip(*found, strict=True):
-            boxes, scores, labels = (torch.cat(parts) for parts in zip(*of_image, strict=True))
-            if len(found) > 1:  # else it has been done, and doing it twice would halve soft scores twice
-                kept, scores = heads.suppression.by_box(boxes, scores, labels, heads.detections_per_img)
-                boxes, labels = boxes[kept], labels[kept]
-            merged.append((boxes, scores, labels))
-        return [b for b, _, _ in merged], [s for _, s, _ in merged], [c for _, _, c in merged]
+    def _merge(self, found: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels out of those of each view, all in the frame of the first."""
+        boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if len(found) > 1:  # else it has been done, and doing it twice would halve soft scores twice
+            heads = self.model.roi_heads
+            kept, scores = heads.suppression.by_box(boxes, scores, labels, heads.detections_per_img)
+            boxes, labels = boxes[kept], labels[kept]
+        return boxes, scores, labels
 
     def _masks(
-        self, sights: Sequence[_Sight], boxes: list[Tensor], scores: list[Tensor], labels: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Mean mask probabilities [N, M, M] and scores [N] of each image over all views.
+        self,
+        encoded: Sequence[_Encoded],
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        frame_hw: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Mean mask probabilities [N, M, M] and scores [N] over all views.
 
         Boxes are in the frame of the first view; scores change where the mask predictor changes them.
         """
-        frame = sights[0].sizes
         masks, changed = [], []
-        for sight in sights:
-            seen = [_resized(b, size, wanted) for b, size, wanted in zip(boxes, frame, sight.sizes, strict=True)]
-            if sight.is_flipped:
-                seen = [_mirrored(b, size) for b, size in zip(seen, sight.sizes, strict=True)]
-            probs, rescored = self.model.roi_heads.detect_masks(sight.features, seen, scores, labels, sight.sizes)
-            masks.append([of_image.flip(-1) for of_image in probs] if sight.is_flipped else probs)
+        for is_flipped, features, size_hw in encoded:
+            seen = _resized(boxes, frame_hw, size_hw)
+            seen = _mirrored(seen, size_hw) if is_flipped else seen
+            (probs,), (rescored,) = self.model.roi_heads.detect_masks(features, [seen], [scores], [labels], [size_hw])
+            masks.append(probs.flip(-1) if is_flipped else probs)
             changed.append(rescored)
-        return _means(masks), _means(changed)
+        return torch.stack(masks).mean(dim=0), torch.stack(changed).mean(dim=0)
 
 
 def parse_views(tta: Tta, own_size: int) -> list[View]:
@@ -158,11 +145,6 @@ def parse_views(tta: Tta, own_size: int) -> list[View]:
 def _preprocessing(transform: nn.Module) -> Preprocessing:
     assert isinstance(transform, ImageTransform)
     return transform.preprocessing
-
-
-def _means(of_views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Of each image over all views."""
-    return [torch.stack(list(of_image)).mean(dim=0) for of_image in zip(*of_views, strict=True)]
 
 
 def _transform(model: MaskRCNN, min_size: int) -> ImageTransform:

@@ -121,8 +121,8 @@ def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
     inner = np.pad(mask, 1).astype(np.uint8)
     for step in range(thickness):
         # every other step takes the diagonals too: as thick on a slope as on a side
-        inner = cv2.erode(inner, _SQUARE if step % 2 else _CROSS)
-    return mask & (inner[1:-1, 1:-1] == 0)
+        inner = np.asarray(cv2.erode(inner, _SQUARE if step % 2 else _CROSS))
+    return np.asarray(mask & (inner[1:-1, 1:-1] == 0))
 
 
 def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
