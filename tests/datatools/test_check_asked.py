@@ -9,8 +9,8 @@ from faults import clean_scene
 from scenes import HEIGHT, WIDTH
 
 from finemask.cli import main as cli
-from finemask.datatools.check.crowds import crowds_by_class, looks_single
-from finemask.datatools.check.run import load_document
+from finemask.datatools.check.mask_rules import crowds_by_class, looks_single
+from finemask.datatools.check.run_rules import load_document
 
 DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import Dataset, Problem, Severity
-from finemask.datatools.check.repair import repair
-from finemask.datatools.check.repaired_files import log_path, write_repaired
-from finemask.datatools.check.run import RULES, findings_of, load_document
+from finemask.datatools.check.repair import log_path, repair, write_repaired
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document
 from finemask.evaluation.ground_truth import load_ground_truth
 
 LISTS = ("images", "annotations", "categories")

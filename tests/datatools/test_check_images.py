@@ -19,19 +19,17 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools import image_facts
+from finemask.datatools.check import duplicate_rules, image_file_rules, image_rules, training_rules
 from finemask.datatools.check.document import Document
+from finemask.datatools.check.duplicate_rules import NEAR_IOU
 from finemask.datatools.check.problems import CheckSettings, Dataset, RemoveEntry, SetValue, Severity
-from finemask.datatools.check.rules import duplicates, image_files, training_fit
-from finemask.datatools.check.rules import images as image_rules
-from finemask.datatools.check.rules.image_places import places_of
-from finemask.datatools.check.rules.overlaps import NEAR_IOU
-from finemask.datatools.check.rules.training_fit import resized_hw
-from finemask.datatools.check.run import load_document
-from finemask.datatools.image_facts import Fault, facts_of, facts_of_file
+from finemask.datatools.check.run_rules import load_document
+from finemask.datatools.check.training_rules import resized_hw
+from finemask.datatools.image_facts import Fault, facts_of, facts_of_file, places_of
 from finemask.errors import DataError
 from finemask.ops.images.image_reading import ImageReading
 
-RULES = {rule.name: rule for rule in (*image_files.RULES, *duplicates.RULES, *training_fit.RULES)}
+RULES = {rule.name: rule for rule in (*image_file_rules.RULES, *duplicate_rules.RULES, *training_rules.RULES)}
 
 
 @pytest.fixture(scope="module")

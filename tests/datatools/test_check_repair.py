@@ -12,7 +12,7 @@ from finemask.cli import main as cli
 from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import AddEntry, Dataset, Finding, RemoveEntry, Rule, SetValue, Severity
 from finemask.datatools.check.repair import repair
-from finemask.datatools.check.run import RULES, findings_of, load_document
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
@@ -167,7 +167,7 @@ def test_edits_that_meet_are_made_in_a_safe_order(tmp_path):
             )
             yield Finding("third", document, edits=(AddEntry("annotations", {"id": 9}), RemoveEntry("annotations", 2)))
 
-    rule = Rule("made-up", Severity.ERROR, "", "", check, repair="does")
+    rule = Rule("made-up", "", "", check, Severity.ERROR, repair="does")
     repaired = repair(Dataset((load_document(path),)), rules=[rule])
     assert repaired.dataset.documents[0].raw["annotations"] == [{"id": 1}, {"id": 3, "area": 1}, {"id": 9}]
     assert [str(change) for change in repaired.changes] == [
@@ -188,7 +188,7 @@ def test_a_repair_that_never_settles_ends_all_the_same(tmp_path):
         area = document.raw["annotations"][0]["area"]
         yield Finding("more", document, edits=(SetValue("annotations", 0, "area", area + 1),))
 
-    rule = Rule("restless", Severity.ERROR, "", "", check, repair="counts")
+    rule = Rule("restless", "", "", check, Severity.ERROR, repair="counts")
     assert len(repair(Dataset((load_document(path),)), rules=[rule]).left) == 1
 
 

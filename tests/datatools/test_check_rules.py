@@ -10,7 +10,7 @@ from faults import FAULTS, clean_scene, rules_table, spoilt
 
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
-from finemask.datatools.check.run import RULES, findings_of, load_document
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document
 
 RULE = {rule.name: rule for rule in RULES}
 

@@ -12,7 +12,7 @@ from finemask.coco.values import show
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
-from finemask.datatools.check.run import RULES, ask, check_before_training, findings_of, load_document
+from finemask.datatools.check.run_rules import RULES, ask, check_before_training, findings_of, load_document
 from finemask.errors import DataError
 
 REAL = [

@@ -11,8 +11,9 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from finemask.cli import main
-from finemask.datatools.split.groups import group_images
-from finemask.datatools.split.run import (
+from finemask.datatools.split.image_groups import group_images
+from finemask.datatools.split.split_images import (
+    assign_parts,
     checked_fractions,
     class_counts,
     part_document,
@@ -20,7 +21,6 @@ from finemask.datatools.split.run import (
     read_source,
     split_images,
 )
-from finemask.datatools.split.stratify import assign_parts
 from finemask.errors import ConfigError, DataError
 
 

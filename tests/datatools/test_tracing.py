@@ -9,7 +9,7 @@ from finemask.coco.index import CocoIndex
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_chain import EachAlone
 from finemask.data.dataset import InstanceDataset
-from finemask.datatools.tracing import Tracing
+from finemask.datatools.views import Tracing
 from finemask.ops.layers import layers_to_masks
 
 HW = (40, 60)

@@ -65,6 +65,6 @@ def rules_table(rules) -> str:
 
 
 if __name__ == "__main__":
-    from finemask.datatools.check.run import RULES
+    from finemask.datatools.check.run_rules import RULES
 
     print(rules_table(RULES), end="")

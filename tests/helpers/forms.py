@@ -23,9 +23,8 @@ from scenes import Scene, clean_scene
 from finemask.coco.index import CocoIndex
 from finemask.coco.outline import read_outlines
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
-from finemask.datatools.check.repair import repair
-from finemask.datatools.check.repaired_files import write_repaired
-from finemask.datatools.check.run import check_before_training, findings_of, load_document
+from finemask.datatools.check.repair import repair, write_repaired
+from finemask.datatools.check.run_rules import check_before_training, findings_of, load_document
 from finemask.datatools.convert.conversion import convert
 from finemask.datatools.convert.source_files import ReadOptions
 from finemask.errors import DataError

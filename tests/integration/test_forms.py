@@ -7,7 +7,7 @@ import pytest
 from forms import FORMS, page, run_all
 
 from finemask.datatools.check.problems import Severity
-from finemask.datatools.check.run import RULES
+from finemask.datatools.check.run_rules import RULES
 
 FAST = {rule.name for rule in RULES if rule.fast and not rule.harmless_here}
 WHERE = [(heading, k) for heading, group in FORMS.items() for k in range(len(group))]

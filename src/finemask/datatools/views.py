@@ -1,7 +1,4 @@
-"""Contact sheets: many images at once, each with its instances drawn on it.
-
-Everything arrives as arrays and tensors: what is on disk, or what a model's transform made of it.
-"""
+"""Images with their instances, ready to be drawn: as on disk, and as a model's transform makes them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.coco.index import CocoIndex
+from finemask.data.augment import Draw, Scene, SceneAugmentation
 from finemask.ops.colours import colours
 from finemask.ops.drawing import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
@@ -153,3 +151,37 @@ def _stripe(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     diagonal = np.arange(mask.shape[0])[:, None] + np.arange(mask.shape[1])
     striped = mask & (diagonal // _STRIPE_PX % 2 == 0)
     image[striped] = (image[striped] * 0.35 + _CROWD_GREY * 0.65).astype(np.uint8)
+
+
+class Tracing:
+    """An augmentation that hands out tags in the place of labels.
+
+    Instances keep their label through any augmentation, whatever else becomes of them. So each instance is given a
+    number of its own for a label while it is augmented: the targets that a dataset makes say by their labels which
+    instances they are. Tags of the image itself are 1..N in the order of the dataset; instances that come from other
+    images follow.
+
+    Args:
+        augment: what is traced.
+
+    Attributes:
+        labels: true label of each tag, tag 1 first; of the latest scene.
+        num_own: how many of these tags belong to the image itself.
+    """
+
+    def __init__(self, augment: SceneAugmentation) -> None:
+        self._augment = augment
+        self.labels: list[int] = []
+        self.num_own = 0
+
+    def augment_scene(self, scene: Scene, draw: Draw, rng: np.random.Generator) -> Scene:
+        """See ``SceneAugmentation``; labels of the result are tags."""
+        self.labels = []
+        tagged = self._tagged(scene)
+        self.num_own = len(self.labels)
+        return self._augment.augment_scene(tagged, lambda other: self._tagged(draw(other)), rng)
+
+    def _tagged(self, scene: Scene) -> Scene:
+        first = len(self.labels) + 1
+        self.labels.extend(scene.labels.tolist())
+        return scene._replace(labels=np.arange(first, len(self.labels) + 1, dtype=scene.labels.dtype))

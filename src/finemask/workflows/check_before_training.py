@@ -15,7 +15,7 @@ from rich.text import Text
 from finemask.config import plain
 from finemask.datatools.check.problems import Problem, Severity
 from finemask.datatools.check.report import print_problems
-from finemask.datatools.check.run import RULES, check_before_training
+from finemask.datatools.check.run_rules import RULES, check_before_training
 from finemask.errors import DataError
 from finemask.ops.wording import plural
 

@@ -9,8 +9,7 @@ from finemask.coco.index import CocoIndex
 from finemask.data.augment import NoAugmentation
 from finemask.data.augment_chain import EachAlone
 from finemask.data.dataset import InstanceDataset
-from finemask.datatools.tracing import Tracing
-from finemask.datatools.views import Stored, View, load_stored, view_of_tensors
+from finemask.datatools.views import Stored, Tracing, View, load_stored, view_of_tensors
 from finemask.errors import ConfigError
 from finemask.model.transform import ImageTransform
 from finemask.ops.wording import plural

@@ -149,7 +149,7 @@ def test_an_entry_that_no_longer_fits_is_refused_by_name(faulty, entries, tmp_pa
 
 
 def test_two_entries_about_one_annotation_are_refused(faulty, entries, tmp_path):
-    from finemask.datatools.check.run import load_document
+    from finemask.datatools.check.run_rules import load_document
 
     entry = first_of(entries, "wrong-class")
     twice = [{**entry, "accept": True}, {**entry, "id": 999, "accept": True}]
@@ -158,7 +158,7 @@ def test_two_entries_about_one_annotation_are_refused(faulty, entries, tmp_path)
 
 
 def test_a_person_may_choose_another_class(faulty, entries, tmp_path):
-    from finemask.datatools.check.run import load_document
+    from finemask.datatools.check.run_rules import load_document
 
     entry = json.loads(json.dumps(first_of(entries, "wrong-class")))
     entry["change"] |= {"category_id": 7, "category": "triangle"}

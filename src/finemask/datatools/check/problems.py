@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from finemask.coco.values import whole
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 if TYPE_CHECKING:
-    from finemask.datatools.check.document import Document
+    from finemask.datatools.check.document import AnnotationRow, CategoryRow, Document, ImageRow
 
 ListName: TypeAlias = Literal["images", "annotations", "categories"]
 
@@ -165,23 +167,27 @@ class Rule:
 
     Args:
         name: unique, words joined by hyphens, names the fault: ``polygon-too-few-points``.
-        severity: of all its findings.
         summary: what it looks for, one line without full stop, for the documentation.
         effect: what the fault would have done to training, one sentence.
         check: yields the findings; sees only rows, unless it is a structural rule.
+        severity: of all its findings.
         repair: what ``fix=`` does about it, a few words (``removes the annotation``); None: nothing.
         fast: needs no image file opened; these rules run before training.
         harmless_here: finemask copes with it, other programs may not; such rules do not run before training.
     """
 
     name: str
-    severity: Severity
     summary: str
     effect: str
     check: Callable[[Dataset], Iterator[Finding]]
+    severity: Severity
     repair: str | None = None
     fast: bool = True
     harmless_here: bool = False
+
+
+error_rule = partial(Rule, severity=Severity.ERROR)
+warning_rule = partial(Rule, severity=Severity.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +243,36 @@ def each_document(check: Callable[[Document], Iterator[Finding]]) -> Callable[[D
             yield from check(document)
 
     return check_all
+
+
+def about_annotation(document: Document, row: AnnotationRow, message: str, *edits: Edit) -> Finding:
+    """A finding about an annotation."""
+    return Finding(message, document, row.image.id, row.id, row.category_id, edits)
+
+
+def about_image(document: Document, row: ImageRow, message: str, *edits: Edit) -> Finding:
+    """A finding about an image."""
+    return Finding(message, document, image_id=row.id, edits=edits)
+
+
+def about_category(document: Document, row: CategoryRow, message: str, *edits: Edit) -> Finding:
+    """A finding about a category."""
+    return Finding(message, document, category_id=row.id, edits=edits)
+
+
+def about_entry(document: Document, name: ListName, position: int, message: str, *edits: Edit) -> Finding:
+    """A finding about an entry that may be no row: with those of its ids that are whole numbers."""
+    entry = document.raw[name][position]
+    values = entry if isinstance(entry, dict) else {}
+    own = {"images": "image_id", "annotations": "annotation_id", "categories": "category_id"}[name]
+    ids: dict[str, Any] = {own: whole(values.get("id"))}
+    if name == "annotations":
+        ids |= {"image_id": whole(values.get("image_id")), "category_id": whole(values.get("category_id"))}
+    if ids[own] is None:
+        message = f"entry {position + 1} of {name}: {message}"
+    return Finding(message, document, edits=edits, **ids)
+
+
+def remove(name: ListName, position: int) -> RemoveEntry:
+    """The edit that takes out an entry."""
+    return RemoveEntry(name, position)

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from finemask.coco.index import crowds_in_words
-from finemask.datatools.check.crowds import crowds_by_class
 from finemask.datatools.check.document import LIST_NAMES, Document
+from finemask.datatools.check.mask_rules import crowds_by_class
 from finemask.datatools.check.problems import Problem, Rule, Severity
-from finemask.datatools.check.removals import REMOVE
+from finemask.datatools.check.run_rules import REMOVE
 from finemask.ops.wording import plural
 
 _EXAMPLES = 3

@@ -8,12 +8,18 @@ from typing import Any
 from finemask.coco.coco_file import CocoDocument, load_coco
 from finemask.coco.entries import sound_size
 from finemask.coco.image_names import leaves_folder
+from finemask.datatools.check import (
+    box_rules,
+    category_rules,
+    image_rules,
+    mask_rules,
+    segmentation_rules,
+    structure_rules,
+)
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity
-from finemask.datatools.check.removals import REMOVE
 from finemask.datatools.check.repair import Change, repair
-from finemask.datatools.check.rules import boxes, categories, ids, images, masks, references, segmentation, structure
-from finemask.datatools.check.run import load_document
+from finemask.datatools.check.run_rules import REMOVE, load_document
 from finemask.datatools.convert.records import Notes
 from finemask.datatools.convert.source_files import Source, split_of, whole_number
 from finemask.errors import DataError
@@ -35,7 +41,7 @@ _ELSEWHERE = {
     "area-not-of-mask",
 }
 _DECIDED_BY_A_PERSON = {"category-ids-shifted"}
-_MODULES = (structure, ids, references, images, categories, segmentation, masks, boxes)
+_MODULES = (structure_rules, image_rules, category_rules, segmentation_rules, mask_rules, box_rules)
 REPAIRS: tuple[Rule, ...] = tuple(
     rule
     for module in _MODULES

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from finemask.datatools.split.groups import Groups
+from finemask.datatools.split.image_groups import Groups
 from finemask.ops.wording import count, percent, plural, word
 
 _MOST_CLASSES = 40

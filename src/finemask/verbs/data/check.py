@@ -13,8 +13,7 @@ from rich.text import Text
 from finemask.config import plain
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
-from finemask.datatools.check.repair import Change, Repaired, repair
-from finemask.datatools.check.repaired_files import log_path, output_paths, write_repaired
+from finemask.datatools.check.repair import Change, Repaired, log_path, output_paths, repair, write_repaired
 from finemask.datatools.check.report import (
     as_json,
     contents,
@@ -23,7 +22,7 @@ from finemask.datatools.check.report import (
     problem_as_json,
     totals,
 )
-from finemask.datatools.check.run import RULES, findings_of, load_document, sorted_problems
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document, sorted_problems
 from finemask.datatools.suspects.suspects_list import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from finemask.coco.coco_file import load_coco
-from finemask.datatools.split.groups import HASH, Groups, group_images
-from finemask.datatools.split.output import REPORT, check_output, write_split
-from finemask.datatools.split.run import (
+from finemask.datatools.split.image_groups import HASH, Groups, group_images
+from finemask.datatools.split.split_files import REPORT, check_output, write_split
+from finemask.datatools.split.split_images import (
     SplitSource,
     checked_fractions,
     class_counts,

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.datatools.tile.report import TileReport
-from finemask.datatools.tile.run import tile_files
-from finemask.datatools.tile.settings import TileSettings
+from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
+from finemask.datatools.tile.tile_instances import TileReport
 from finemask.machine.hardware import memory_gib
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import percent, plural, word

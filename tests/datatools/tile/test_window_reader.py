@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from tiff_data import tiff_bytes
 
-from finemask.datatools.tile import images as tile_images
-from finemask.datatools.tile.images import PillowReader, VipsReader, WholeReader, open_image
+from finemask.datatools.tile import window_reader
+from finemask.datatools.tile.window_reader import PillowReader, VipsReader, WholeReader, open_image
 from finemask.errors import ConfigError, DataError, MissingExtraError, UndecidedImageError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
@@ -80,7 +80,7 @@ def test_exif_orientation_is_applied_to_windows(tmp_path, orientation, annotated
 
 
 def test_a_rotated_file_is_left_to_pillow(tmp_path, monkeypatch):
-    monkeypatch.setattr(tile_images, "find_spec", lambda name: object())
+    monkeypatch.setattr(window_reader, "find_spec", lambda name: object())
     monkeypatch.setattr(VipsReader, "open", lambda path, reading: pytest.fail("vips was asked"))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -146,8 +146,8 @@ def test_an_unknown_reader(tmp_path):
 
 
 def test_without_pyvips_large_images_ask_for_it_only_when_they_must(tmp_path, monkeypatch):
-    monkeypatch.setattr(tile_images, "find_spec", lambda name: None)
-    monkeypatch.setattr(tile_images, "LARGE_PX", 1000)
+    monkeypatch.setattr(window_reader, "find_spec", lambda name: None)
+    monkeypatch.setattr(window_reader, "LARGE_PX", 1000)
     Image.new("RGB", (45, 70)).save(tmp_path / "a.png")
     with pytest.raises(MissingExtraError, match=r"reader=vips needs the package pyvips.*finemask\[large\]"):
         open_image(tmp_path / "a.png", (70, 45), "vips")
@@ -158,7 +158,7 @@ def test_without_pyvips_large_images_ask_for_it_only_when_they_must(tmp_path, mo
 
 
 def test_what_no_reader_can_stream_and_no_memory_can_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(tile_images, "find_spec", lambda name: object())
+    monkeypatch.setattr(window_reader, "find_spec", lambda name: object())
     monkeypatch.setattr(VipsReader, "open", lambda path, reading: None)
     Image.new("CMYK", (45, 70)).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="libvips cannot read it by strips"):
@@ -176,7 +176,7 @@ class TestVips:
         Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(tmp_path / "a.png")
         with open_image(tmp_path / "a.png", (HEIGHT, WIDTH)) as image:
             assert isinstance(image, PillowReader)
-        monkeypatch.setattr(tile_images, "LARGE_PX", HEIGHT * WIDTH)
+        monkeypatch.setattr(window_reader, "LARGE_PX", HEIGHT * WIDTH)
         with open_image(tmp_path / "a.png", (HEIGHT, WIDTH), free_memory_bytes=10) as image:
             assert isinstance(image, VipsReader)
 

@@ -15,11 +15,9 @@ from tiff_data import tiff_bytes
 
 from finemask.coco.coco_file import load_coco
 from finemask.coco.index import CocoIndex
-from finemask.datatools.tile.back import places_of_tiles, results_to_source
-from finemask.datatools.tile.instances import cut_instances
-from finemask.datatools.tile.run import tile_files
-from finemask.datatools.tile.settings import TileSettings
-from finemask.datatools.tile.tile_windows import tile_windows
+from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
+from finemask.datatools.tile.tile_instances import cut_instances
+from finemask.datatools.tile.tile_windows import places_of_tiles, results_to_source, tile_windows
 from finemask.errors import ConfigError, DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading

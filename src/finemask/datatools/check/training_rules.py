@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 from finemask.coco.values import show
 from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
-from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity, each_document
-from finemask.datatools.check.rules.findings import about_annotation, about_image
+from finemask.datatools.check.problems import (
+    CheckSettings,
+    Dataset,
+    Finding,
+    about_annotation,
+    about_image,
+    each_document,
+    warning_rule,
+)
 from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 from finemask.ops.wording import plural, word
 
@@ -179,44 +186,38 @@ def _listed(names: Sequence[str]) -> str:
 
 
 RULES = (
-    Rule(
+    warning_rule(
         "instance-too-small",
-        Severity.WARNING,
         f"No instance is narrower than {SMALLEST_PX:g} px at training resolution.",
         "It cannot be found, and counts as missed. A larger model.min_size helps, or finemask data tile.",
         _too_small,
     ),
-    Rule(
+    warning_rule(
         "too-many-instances",
-        Severity.WARNING,
         "No image has more instances than detections are kept.",
         "What goes beyond the cap cannot be found, however good the model is.",
         _too_many,
     ),
-    Rule(
+    warning_rule(
         "anchors-miss-instances",
-        Severity.WARNING,
         f"At least {LEAST_COVERED:.0%} of the instances trained on have an anchor with an IoU of {COVERED_IOU:g}.",
         "Objects without an anchor near their size and shape are learned late and proposed badly.",
         _anchors,
     ),
-    Rule(
+    warning_rule(
         "class-without-instances",
-        Severity.WARNING,
         "Each class has an instance in the file that is trained on.",
         "The class takes part in training and can never be predicted.",
         _class_without_instances,
     ),
-    Rule(
+    warning_rule(
         "class-in-one-file",
-        Severity.WARNING,
         "Each class has instances in all files given, or in none.",
         "A class that is not trained on cannot be found; one without instances in validation is not measured.",
         _class_in_one_file,
     ),
-    Rule(
+    warning_rule(
         "image-without-annotations",
-        Severity.WARNING,
         "Each image has an annotation.",
         "It is trained on as background: right if it shows no object, wrong if nobody has annotated it yet.",
         each_document(_without_annotations),

@@ -1,7 +1,6 @@
 """Rules on categories: their names, and ids that other programs misread."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import CategoryRow, Document
@@ -11,12 +10,13 @@ from finemask.datatools.check.problems import (
     Edit,
     Finding,
     RemoveEntry,
-    Rule,
     SetValue,
-    Severity,
+    about_category,
+    about_entry,
     each_document,
+    error_rule,
+    warning_rule,
 )
-from finemask.datatools.check.rules.findings import about_category, about_entry
 from finemask.ops.wording import plural, word
 
 _BACKGROUND = {"background", "_background_", "__background__", "bg", "void"}
@@ -143,78 +143,65 @@ def _background(document: Document) -> Iterator[Finding]:
             yield about_category(document, row, f"a category is called {show(row.name)} and has {count} annotations")
 
 
-def _rule(name: str, severity: Severity, summary: str, effect: str, check: Any, **more: Any) -> Rule:
-    return Rule(name, severity, summary, effect, each_document(check), **more)
-
-
 RULES = (
-    _rule(
+    error_rule(
         "category-name-invalid",
-        Severity.ERROR,
         "Each category has a name.",
         "Training cannot start: categories are matched between files by name.",
-        _name_invalid,
+        each_document(_name_invalid),
         repair="names it after its id",
     ),
-    _rule(
+    warning_rule(
         "category-name-blanks",
-        Severity.WARNING,
         "Category names have no blanks at their ends, and no two in a row.",
         "'cell ' and 'cell' would be two classes.",
-        _name_blanks,
+        each_document(_name_blanks),
         repair="removes the blanks",
     ),
-    _rule(
+    error_rule(
         "category-name-repeated",
-        Severity.ERROR,
         "No two categories have the same name.",
         "One class would be learned as two that exclude one another.",
-        _name_repeated,
+        each_document(_name_repeated),
         repair="gives all annotations the first id and removes the other category",
     ),
-    _rule(
+    warning_rule(
         "category-name-case",
-        Severity.WARNING,
         "No two category names differ only in case, blanks, '-' or '_'.",
         "If they mean the same, one class is learned as two.",
-        _name_case,
+        each_document(_name_case),
     ),
-    Rule(
+    error_rule(
         "categories-differ",
-        Severity.ERROR,
         "All files list the same category names.",
         "Training cannot start: categories are matched by name, and what has no match cannot be measured.",
         _differ,
         repair="adds names without annotations, takes out unused ones, takes the spelling of the first file",
     ),
-    _rule(
+    error_rule(
         "category-ids-shifted",
-        Severity.ERROR,
         "The category ids of the annotations are not those of the categories off by one.",
         "Every object would be learned as its neighbour in the list of classes.",
-        _ids_shifted,
+        each_document(_ids_shifted),
     ),
-    _rule(
+    warning_rule(
         "category-id-zero",
-        Severity.WARNING,
         "No category id is 0 or negative.",
         "None here: finemask numbers classes itself; other programs take 0 for background and lose the class.",
-        _id_zero,
+        each_document(_id_zero),
         harmless_here=True,
     ),
-    _rule(
+    warning_rule(
         "category-id-gaps",
-        Severity.WARNING,
         "Category ids go from 1 to the number of categories.",
         "None here: finemask numbers classes itself; other programs make a class of every gap or fail.",
-        _id_gaps,
+        each_document(_id_gaps),
         harmless_here=True,
     ),
-    _rule(
+    warning_rule(
         "category-background",
-        Severity.WARNING,
         "No category is called background.",
         "The background would be learned as an object; it needs no category.",
-        _background,
+        each_document(_background),
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules on what the file says about its images; whether that is true is asked in ``image_files``."""
+"""Rules on what the file says about its images; whether that is true is asked in ``image_file_rules``."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,12 +13,13 @@ from finemask.datatools.check.problems import (
     Edit,
     Finding,
     RemoveEntry,
-    Rule,
     SetValue,
-    Severity,
+    about_entry,
+    about_image,
     each_document,
+    error_rule,
+    remove,
 )
-from finemask.datatools.check.rules.findings import about_entry, about_image, remove
 from finemask.ops.images.image_kinds import stored_size
 
 
@@ -110,33 +111,29 @@ def _file_name_repeated(document: Document) -> Iterator[Finding]:
 
 
 RULES = (
-    Rule(
+    error_rule(
         "file-name-invalid",
-        Severity.ERROR,
         "Each image has a file_name.",
         "Training cannot start: there is no picture to learn from.",
         each_document(_file_name_invalid),
         repair="removes the image and its annotations",
     ),
-    Rule(
+    error_rule(
         "file-name-leaves-folder",
-        Severity.ERROR,
         "File names stay inside the images folder: no '..', no absolute path, no drive letter.",
         "Training cannot start: a dataset from elsewhere could read any file of this machine.",
         each_document(_file_name_leaves_folder),
         repair="names the file from the images folder if it lies there; else removes the image and its annotations",
     ),
-    Rule(
+    error_rule(
         "file-name-repeated",
-        Severity.ERROR,
         "No two images have the same file.",
         "Objects annotated under one of the ids would be learned as background under the other.",
         each_document(_file_name_repeated),
         repair="joins their annotations if the sizes agree",
     ),
-    Rule(
+    error_rule(
         "image-size-invalid",
-        Severity.ERROR,
         "Height and width of each image are whole positive numbers.",
         "Training cannot start: masks and boxes cannot be placed.",
         each_document(_image_size_invalid),

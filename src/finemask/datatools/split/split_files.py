@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.coco.coco_file import save_coco
-from finemask.datatools.split.run import SplitSource, part_document
+from finemask.datatools.split.split_images import SplitSource, part_document
 from finemask.errors import DataError
 from finemask.ops.files import write_json
 

@@ -11,10 +11,10 @@ from finemask.datatools.check.problems import (
     RemoveKey,
     Rule,
     SetValue,
-    Severity,
+    about_annotation,
     each_document,
+    error_rule,
 )
-from finemask.datatools.check.rules.findings import about_annotation
 
 
 def _fault_of(rule: str) -> Callable[[Document], Iterator[Finding]]:
@@ -61,7 +61,7 @@ _REMOVES_PART = "removes the polygon, and the annotation if it has no other"
 
 
 def _segmentation_rule(name: str, summary: str, effect: str, repair: str) -> Rule:
-    return Rule(name, Severity.ERROR, summary, effect, each_document(_fault_of(name)), repair=repair)
+    return error_rule(name, summary, effect, each_document(_fault_of(name)), repair=repair)
 
 
 RULES = (
@@ -143,9 +143,8 @@ RULES = (
         "The mask would be nonsense, or the program would crash.",
         f"takes off Python's b'…', writes whole numbers as such, if that is all; else {_REMOVES}",
     ),
-    Rule(
+    error_rule(
         "coordinates-normalised",
-        Severity.ERROR,
         "Coordinates are pixels, not fractions of the image.",
         "Every object would be learned as the pixel in the upper left corner.",
         each_document(_normalised),

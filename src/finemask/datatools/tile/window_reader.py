@@ -4,14 +4,14 @@ Pillow decodes a file once and keeps it in its own form (4 bytes a pixel for col
 the image is never there twice. libvips, an optional extra, decodes strip by strip and holds one row of tiles only.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,18 +44,29 @@ _TRANSPOSED = {
 }
 
 
-class WindowReader(Protocol):
+class WindowReader(ABC):
     """An open image. Windows must be asked for row by row: ``y0`` never decreases."""
 
+    is_rotated = False
+    """Whether an EXIF orientation has to be applied."""
+
+    @abstractmethod
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """RGB, uint8 [h, w, 3]."""
-        ...
+        """RGB, uint8 [h, w, 3].
 
-    def __enter__(self) -> Self: ...
+        Raises:
+            DataError: the file is damaged.
+        """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the pixels."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def open_image(
@@ -101,7 +112,7 @@ def open_image(
     return pillow
 
 
-class PillowReader:
+class PillowReader(WindowReader):
     """Decodes a file once, when the first window is asked for.
 
     Args:
@@ -125,11 +136,7 @@ class PillowReader:
         except DataError:
             self.close()
             raise
-
-    @property
-    def is_rotated(self) -> bool:
-        """Whether an EXIF orientation has to be applied."""
-        return self._orientation != 1
+        self.is_rotated = self._orientation != 1
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """RGB, uint8 [h, w, 3]; any window, in any order."""
@@ -144,16 +151,8 @@ class PillowReader:
         """Frees the pixels."""
         self._image.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class WholeReader:
+class WholeReader(WindowReader):
     """Decodes a file that is more than one 8-bit picture, when the first window is asked for.
 
     Its values are judged as a whole: a dark corner of 16 bits is no image that was scaled wrongly.
@@ -186,16 +185,8 @@ class WholeReader:
         """Frees the pixels."""
         self._pixels = None
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class VipsReader:
+class VipsReader(WindowReader):
     """Reads a file strip by strip through libvips and holds the rows of one window.
 
     Args:
@@ -270,12 +261,8 @@ class VipsReader:
         values = values[:, :, :3] if self._image.bands > 2 else values[:, :, :1]  # alpha is dropped
         self._rows[start - top : stop - top] = to_uint8(values, self._reading, str(self._path))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Frees the pixels."""
         self._rows, self._region, self._image = self._rows[:0], None, None
 
 

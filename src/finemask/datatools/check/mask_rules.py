@@ -1,12 +1,16 @@
 """Rules on masks: is there one, has it pixels, is it inside, and is it one object or a crowd?"""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from scipy import ndimage
 
 from finemask.coco.polygons import crosses_itself
 from finemask.coco.values import show
-from finemask.datatools.check.crowds import AS_OBJECTS, are_a_habit, looks_single
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
     CheckSettings,
@@ -15,13 +19,21 @@ from finemask.datatools.check.problems import (
     Finding,
     RemoveEntry,
     RemoveKey,
-    Rule,
     SetValue,
-    Severity,
+    about_annotation,
     each_document,
+    error_rule,
+    warning_rule,
 )
-from finemask.datatools.check.rules.findings import about_annotation
+from finemask.ops.rle import rle_to_crop
+from finemask.types import Rle
 
+AS_OBJECTS = "crowds=objects"
+"""What has to be said for crowds that look like single objects to become such."""
+
+_ONE_PIECE = 0.95  # of the pixels in one piece: a brush leaves specks
+_OBJECTS_BESIDE_A_CROWD = 10  # COCO's labellers outlined 10 to 15 objects of a class before they took to a crowd
+_HABIT = 0.02  # share of such annotations from which they are a habit of the tool; in COCO all crowds are 0.012
 _TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 _OUTSIDE_TOLERANCE_PX = 2.0
 _MAKES_OBJECTS = "sets iscrowd to 0 where the mask is in one piece; crowds=all does so for every crowd with a mask"
@@ -164,67 +176,89 @@ def _why_empty(row: AnnotationRow) -> str:
     return f"its polygon of {x1 - x0:.2g} × {y1 - y0:.2g} px covers no pixel"
 
 
+def crowds_by_class(document: Document) -> dict[str, int]:
+    """How many annotations of each class are crowds; classes without any are left out."""
+    names = {row.id: row.name for row in document.categories}
+    counts = Counter(names.get(row.category_id, str(row.category_id)) for row in document.annotations if row.iscrowd)
+    return dict(counts)
+
+
+def looks_single(row: AnnotationRow, document: Document) -> bool:
+    """Whether a crowd looks like one object: a polygon, or a mask of one piece that is no rest of many objects."""
+    if isinstance(row.entry.get("segmentation"), list):
+        return row.rle is not None
+    if row.rle is None or not _is_one_piece(row.rle["counts"], *row.rle["size"]):
+        return False
+    alike = [other for other in document.annotations_of[row.image.id] if other.category_id == row.category_id]
+    crowds = sum(other.iscrowd for other in alike)
+    return crowds > 1 or len(alike) - crowds < _OBJECTS_BESIDE_A_CROWD
+
+
+def are_a_habit(rows: list[AnnotationRow], document: Document) -> bool:
+    """Whether crowds that look like single objects are too many of a file to be chance."""
+    return len(rows) >= _HABIT * len(document.annotations)
+
+
+@lru_cache(maxsize=100_000)
+def _is_one_piece(counts: str, height: int, width: int) -> bool:
+    crop, _, _ = rle_to_crop(Rle(size=[height, width], counts=counts))
+    pieces, number = ndimage.label(crop, structure=np.ones((3, 3)))
+    return number == 1 or bool(np.bincount(pieces.ravel())[1:].max() >= _ONE_PIECE * np.count_nonzero(crop))
+
+
 RULES = (
-    Rule(
+    error_rule(
         "iscrowd-invalid",
-        Severity.ERROR,
         "iscrowd is 0 or 1.",
         "A single object could be taken for a crowd, which is not trained on.",
         each_document(_iscrowd_invalid),
         repair="writes 0 or 1 where that is said in words, else removes the key",
     ),
-    Rule(
+    error_rule(
         "crowd-only",
-        Severity.ERROR,
         "Not every annotation is a crowd.",
         "Nothing would be learned: crowds are regions to be ignored.",
         _crowd_only,
         repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
-    Rule(
+    warning_rule(
         "crowd-polygon",
-        Severity.WARNING,
         "Crowds are run lengths; a polygon is one object.",
         "The object is not trained on, and detections of it count neither as right nor as wrong.",
         _crowd_polygon,
         repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
-    Rule(
+    warning_rule(
         "crowd-single-object",
-        Severity.WARNING,
         "Crowds are regions of many objects, not single objects.",
         "Objects that are flagged so are not learned. Some tools export single objects as crowds: CVAT does so with "
         "masks drawn with its brush.",
         _crowd_single,
         repair=f"with {AS_OBJECTS}, {_MAKES_OBJECTS}",
     ),
-    Rule(
+    error_rule(
         "mask-missing",
-        Severity.ERROR,
         "Each object has a mask; a crowd has a mask or at least a box.",
         "Training cannot start: a box alone does not teach a mask.",
         _mask_missing,
         repair="with boxes=rectangle, makes the box the mask; with boxes=drop, removes the annotation, "
         "as it does unasked where there is no box either",
     ),
-    Rule(
+    error_rule(
         "mask-empty",
-        Severity.ERROR,
         "Each mask has at least one pixel inside the image.",
         "There is nothing to learn, and nothing can find it: it counts as missed for ever.",
         each_document(_mask_empty),
         repair="removes the annotation",
     ),
-    Rule(
+    warning_rule(
         "polygon-outside",
-        Severity.WARNING,
         f"Polygons stay inside the image, to {_OUTSIDE_TOLERANCE_PX:g} px.",
         "The mask is cut off at the edge; if many are, the annotations belong to another size of the images.",
         each_document(_polygon_outside),
     ),
-    Rule(
+    warning_rule(
         "polygon-self-crossing",
-        Severity.WARNING,
         "Polygons do not cross themselves so that their mask loses or gains area.",
         "What is enclosed twice counts as outside: the mask has holes that the object has not.",
         each_document(_self_crossing),

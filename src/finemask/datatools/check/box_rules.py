@@ -6,8 +6,16 @@ from typing import TypeAlias
 from finemask.coco.entries import sound_box
 from finemask.coco.values import is_number, number_in_text, show
 from finemask.datatools.check.document import AnnotationRow, Document
-from finemask.datatools.check.problems import Edit, Finding, RemoveKey, Rule, SetValue, Severity, each_document
-from finemask.datatools.check.rules.findings import about_annotation
+from finemask.datatools.check.problems import (
+    Edit,
+    Finding,
+    RemoveKey,
+    SetValue,
+    about_annotation,
+    each_document,
+    error_rule,
+    warning_rule,
+)
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -143,57 +151,50 @@ _OR_TEXT = "takes it from the mask; without one, writes text as numbers, or remo
 _MEASURED_WRONG = "Boxes are measured against it in evaluation; finemask trains on the boxes of the masks."
 
 RULES = (
-    Rule(
+    error_rule(
         "box-invalid",
-        Severity.ERROR,
         "bbox is a list of four finite numbers.",
         "Evaluation cannot start.",
         each_document(_each_box(_box_invalid)),
         repair=_OR_TEXT,
     ),
-    Rule(
+    error_rule(
         "box-corners",
-        Severity.ERROR,
         "bbox is [x, y, width, height], not [x1, y1, x2, y2].",
         f"{_MEASURED_WRONG} No detection would ever match.",
         each_document(_each_box(_box_corners)),
         repair=_FROM_MASK,
     ),
-    Rule(
+    error_rule(
         "box-degenerate",
-        Severity.ERROR,
         "Boxes have a width and a height above 0.",
         "Evaluation cannot start, or nothing can match the box; other programs end with losses of NaN.",
         each_document(_each_box(_box_degenerate)),
         repair=_FROM_MASK,
     ),
-    Rule(
+    warning_rule(
         "box-outside",
-        Severity.WARNING,
         f"Boxes stay inside the image, to {_OUTSIDE_TOLERANCE_PX:g} px.",
         _MEASURED_WRONG,
         each_document(_each_box(_box_outside)),
         repair=_FROM_MASK,
     ),
-    Rule(
+    warning_rule(
         "box-not-of-mask",
-        Severity.WARNING,
         f"Boxes are those of the masks: an IoU of {_AGREEING_IOU:g}, or within {_AGREEING_PX:g} px.",
         _MEASURED_WRONG,
         each_document(_each_box(_box_not_of_mask)),
         repair=_FROM_MASK,
     ),
-    Rule(
+    error_rule(
         "area-invalid",
-        Severity.ERROR,
         "area is a finite number, 0 or more.",
         "Evaluation cannot start, or counts the object in no size class.",
         each_document(_area_invalid),
         repair=_FROM_MASK,
     ),
-    Rule(
+    warning_rule(
         "area-not-of-mask",
-        Severity.WARNING,
         f"area is that of the mask, to {_AREA_TOLERANCE:.0%} and half a pixel along the edge.",
         "AP of small, medium and large objects puts the object into the wrong class of size.",
         each_document(_area_not_of_mask),

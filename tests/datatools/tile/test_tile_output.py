@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finemask.datatools.tile.output import MARK, FreeNames, earlier_tiles, growing_file, split_names, write_tile
-from finemask.datatools.tile.source import read_source_entries
+from finemask.datatools.tile.tile_output import (
+    MARK,
+    FreeNames,
+    earlier_tiles,
+    growing_file,
+    read_source_entries,
+    split_names,
+    write_tile,
+)
 from finemask.errors import ConfigError, DataError
 
 

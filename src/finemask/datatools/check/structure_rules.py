@@ -1,0 +1,380 @@
+"""Rules on the document: is it COCO JSON at all, its ids, and what refers to them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from finemask.coco.coco_file import is_standard, standard
+from finemask.coco.entries import same_image
+from finemask.coco.values import WHOLE_LIMIT, is_encodable, show, whole, whole_in_text
+from finemask.datatools.check.document import LIST_NAMES, Document
+from finemask.datatools.check.problems import (
+    Edit,
+    Finding,
+    ListName,
+    RemoveEntry,
+    RemoveKey,
+    SetTop,
+    SetValue,
+    about_entry,
+    each_document,
+    error_rule,
+    remove,
+    warning_rule,
+)
+
+# Values under these keys have rules of their own, which know better what to do.
+_JUDGED = {
+    "images": {"id", "file_name", "height", "width"},
+    "annotations": {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"},
+    "categories": {"id", "name"},
+}
+
+
+def _json_broken(document: Document) -> Iterator[Finding]:
+    if document.broken is not None:
+        yield Finding(document.broken, document)
+
+
+def _not_coco(document: Document) -> Iterator[Finding]:
+    if document.broken is not None:
+        return
+    raw = document.raw
+    if isinstance(raw, list):
+        results = any(isinstance(entry, dict) and "score" in entry for entry in raw)
+        hint = "as a COCO results file does" if results else "it must hold an object"
+        yield Finding(f"the file holds a list, {hint}; images, annotations and categories are needed", document)
+    elif not isinstance(raw, dict):
+        yield Finding(f"the file holds {show(raw)}, not an object with images, annotations and categories", document)
+    else:
+        for name in LIST_NAMES:
+            if name not in raw:
+                yield Finding(f"the file has no list {name!r}", document)
+            elif not isinstance(raw[name], list):
+                yield Finding(f"{name!r} is {show(raw[name])}, not a list", document)
+
+
+def _list_empty(document: Document) -> Iterator[Finding]:
+    for name in LIST_NAMES:
+        if isinstance(document.raw, dict) and document.raw.get(name) == []:
+            yield Finding(f"the list {name!r} is empty", document)
+
+
+def _entry_not_object(document: Document) -> Iterator[Finding]:
+    for name in LIST_NAMES:
+        for position, entry in document.entries(name):
+            if not isinstance(entry, dict):
+                yield about_entry(
+                    document, name, position, f"it is {show(entry)}, not an object", remove(name, position)
+                )
+
+
+def _not_standard(document: Document) -> Iterator[Finding]:
+    if not isinstance(document.raw, dict):
+        return
+    for name in LIST_NAMES:
+        for position, entry in document.objects(name):
+            others = {key: value for key, value in entry.items() if key not in _JUDGED[name]}
+            if others and not is_standard(others):
+                wrong = [key for key, value in others.items() if not is_standard({key: value})]
+                edits: list[Edit] = []
+                for key in wrong:
+                    if is_encodable(key):
+                        edits.append(SetValue(name, position, key, standard(entry[key])))
+                    else:
+                        edits.append(RemoveKey(name, position, key))
+                yield about_entry(document, name, position, _what_is_not_standard(wrong), *edits)
+    for key, value in document.raw.items():
+        if key not in LIST_NAMES and not is_standard({key: value}):
+            yield Finding(_what_is_not_standard([key]), document, edits=(SetTop(key, standard(value)),))
+
+
+def _what_is_not_standard(keys: list[str]) -> str:
+    return f"the value of {', '.join(show(key) for key in keys)} holds NaN, infinity, broken text or too deep a nesting"
+
+
+class _FreshIds:
+    """Ids that nobody has, from the greatest known one on."""
+
+    def __init__(self, taken: set[int]) -> None:
+        self._taken = taken
+        greatest = max(taken, default=0)
+        self._next = max(greatest, 0) + 1 if greatest < WHOLE_LIMIT // 2 else 1
+
+    def take(self, wish: int | None = None) -> int:
+        """``wish`` if it is free, else the next free one."""
+        number = wish
+        if number is None or number in self._taken:
+            while self._next in self._taken:
+                self._next += 1
+            number = self._next
+        self._taken.add(number)
+        return number
+
+
+def _invalid_ids(name: ListName, key: str) -> Callable[[Document], Iterator[Finding]]:
+    """A check of the ids of images or categories; ``key`` is how annotations call them."""
+
+    def check(document: Document) -> Iterator[Finding]:
+        fresh = _FreshIds(_ids(document, name))
+        for position, entry in document.objects(name):
+            value = entry.get("id")
+            if type(value) is int and whole(value) is not None:
+                continue
+            if value is None:
+                message = "it has no id, so nothing can refer to it"
+                yield about_entry(document, name, position, message, RemoveEntry(name, position))
+                continue
+            message = f"its id is {show(value)}, not a whole number"
+            number = whole(value)
+            if number is None and not isinstance(value, str | int):
+                yield about_entry(document, name, position, message, RemoveEntry(name, position))
+                continue
+            edits: list[Edit] = []
+            if number is None:
+                number = fresh.take(whole_in_text(value))
+                referring = document.references.get((key, value), ())
+                edits = [SetValue("annotations", other, key, number) for other in referring]
+            yield about_entry(document, name, position, message, SetValue(name, position, "id", number), *edits)
+
+    return check
+
+
+def _image_id_repeated(document: Document) -> Iterator[Finding]:
+    fresh = _FreshIds(set(document.image_ids))
+    for number, positions in document.image_ids.items():
+        first = document.raw["images"][positions[0]]
+        for position in positions[1:]:
+            entry = document.raw["images"][position]
+            names = f"{show(first.get('file_name'))} and {show(entry.get('file_name'))}"
+            if same_image(first, entry):
+                message = f"the image id {number} is there twice, for the same file {show(first.get('file_name'))}"
+                yield about_entry(document, "images", position, message, remove("images", position))
+            elif ("image_id", number) not in document.references:
+                message = f"the image id {number} is there twice, for {names}, which have no annotations"
+                edit = SetValue("images", position, "id", fresh.take())
+                yield about_entry(document, "images", position, message, edit)
+            else:
+                message = f"the image id {number} is there twice, for {names}: whose are its annotations?"
+                yield about_entry(document, "images", position, message)
+
+
+def _category_id_repeated(document: Document) -> Iterator[Finding]:
+    fresh = _FreshIds(set(document.category_ids))
+    for number, positions in document.category_ids.items():
+        first = document.raw["categories"][positions[0]].get("name")
+        for position in positions[1:]:
+            name = document.raw["categories"][position].get("name")
+            message = f"the category id {number} is there twice, as {show(first)} and {show(name)}"
+            if name == first:
+                yield about_entry(document, "categories", position, message, remove("categories", position))
+            elif ("category_id", number) not in document.references:
+                edit = SetValue("categories", position, "id", fresh.take())
+                yield about_entry(document, "categories", position, f"{message}, without annotations", edit)
+            else:
+                yield about_entry(document, "categories", position, f"{message}: which one is meant?")
+
+
+def _annotation_id_missing(document: Document) -> Iterator[Finding]:
+    missing = [position for position, entry in document.objects("annotations") if entry.get("id") is None]
+    if missing:
+        fresh = _FreshIds(_ids(document, "annotations"))
+        edits = tuple(SetValue("annotations", position, "id", fresh.take(position + 1)) for position in missing)
+        total = len(document.raw["annotations"])
+        yield Finding(f"{len(missing)} of {total} annotations have no id", document, edits=edits)
+
+
+def _annotation_id_invalid(document: Document) -> Iterator[Finding]:
+    fresh = _FreshIds(_ids(document, "annotations"))
+    for position, entry in document.objects("annotations"):
+        value = entry.get("id")
+        if value is None or (type(value) is int and whole(value) is not None):
+            continue
+        number = whole(value)
+        if number is None:
+            number = fresh.take(whole_in_text(value))
+        message = f"its id is {show(value)}, not a whole number"
+        yield about_entry(document, "annotations", position, message, SetValue("annotations", position, "id", number))
+
+
+def _annotation_id_repeated(document: Document) -> Iterator[Finding]:
+    fresh = _FreshIds(_ids(document, "annotations"))
+    seen: set[int] = set()
+    for position, entry in document.objects("annotations"):
+        number = whole(entry.get("id"))
+        if number is None:
+            continue
+        if number in seen:
+            edit = SetValue("annotations", position, "id", fresh.take())
+            yield about_entry(document, "annotations", position, f"the annotation id {number} is there twice", edit)
+        seen.add(number)
+
+
+def _ids(document: Document, name: ListName) -> set[int]:
+    numbers = (whole(entry.get("id")) for _, entry in document.objects(name))
+    return {number for number in numbers if number is not None}
+
+
+def _reference_not_integer(document: Document) -> Iterator[Finding]:
+    named = {"image_id": _by_name(document, "images"), "category_id": _by_name(document, "categories")}
+    for position, entry in document.objects("annotations"):
+        edits, seen = [], []
+        for key, known in (("image_id", document.image_ids), ("category_id", document.category_ids)):
+            value = entry.get(key)
+            number = whole_in_text(value)
+            if number is None and isinstance(value, str):
+                number = named[key].get(value)
+            if type(value) is not int and number in known and not _is_pending(document, key, value):
+                edits.append(SetValue("annotations", position, key, number))
+                seen.append(f"its {key} is {show(value)}")
+        if edits:
+            yield about_entry(document, "annotations", position, f"{', '.join(seen)}, not a whole number", *edits)
+
+
+def _by_name(document: Document, name: ListName) -> dict[str, int | None]:
+    """Ids by file name or category name; None for names that several have."""
+    found: dict[str, int | None] = {}
+    for _, entry in document.objects(name):
+        text, number = entry.get("file_name" if name == "images" else "name"), whole(entry.get("id"))
+        if isinstance(text, str) and text.strip():
+            found[text] = None if text in found else number
+    return found
+
+
+def _is_pending(document: Document, key: str, value: Any) -> bool:
+    """Whether the id that is meant is itself unsound, so that the rule about *it* mends both."""
+    if not isinstance(value, str | int):
+        return False
+    unsound = document.unsound_ids["images" if key == "image_id" else "categories"]
+    return value in unsound or whole_in_text(value) in unsound
+
+
+def _unknown(key: str, known: str, what: str) -> Callable[[Document], Iterator[Finding]]:
+    """A check of what annotations refer to."""
+
+    def check(document: Document) -> Iterator[Finding]:
+        ids = getattr(document, known)
+        named = _by_name(document, "images" if key == "image_id" else "categories")
+        if not any(document.entries("images" if key == "image_id" else "categories")):
+            return  # without that list everything would refer to nothing
+        shifted = document.shifted_category_ids if key == "category_id" else None
+        skipped = shifted[0] if shifted else set()
+        for position, entry in document.objects("annotations"):
+            value = entry.get(key)
+            number = whole_in_text(value)
+            if number in ids or number in skipped or _is_pending(document, key, value):
+                continue
+            if isinstance(value, str) and named.get(value) in ids:
+                continue  # a name instead of an id, which has a rule of its own
+            seen = f"its {key} is {show(value)}" if key in entry else f"it has no {key}"
+            message = f"{seen}; there is no such {what}" if key in entry else seen
+            yield about_entry(document, "annotations", position, message, remove("annotations", position))
+
+    return check
+
+
+RULES = (
+    error_rule(
+        "json-broken",
+        "The file is JSON in UTF-8.",
+        "Training cannot start: the file cannot be read.",
+        each_document(_json_broken),
+    ),
+    error_rule(
+        "json-not-coco",
+        "The file holds the lists images, annotations and categories.",
+        "Training cannot start: this is not a COCO annotation file.",
+        each_document(_not_coco),
+    ),
+    error_rule(
+        "list-empty",
+        "None of the three lists is empty.",
+        "Training cannot start: nothing can be learned or measured.",
+        each_document(_list_empty),
+    ),
+    error_rule(
+        "entry-not-object",
+        "Each entry of the three lists is an object.",
+        "Training cannot start: the entry says nothing about an image, an annotation or a category.",
+        each_document(_entry_not_object),
+        repair="removes the entry",
+    ),
+    warning_rule(
+        "json-not-standard",
+        "Values that finemask does not use are proper JSON: no NaN, no infinity, no broken text.",
+        "None here; other programs refuse the whole file.",
+        each_document(_not_standard),
+        repair="writes null instead",
+        harmless_here=True,
+    ),
+    error_rule(
+        "image-id-invalid",
+        "Each image has an id, and it is a whole number.",
+        "Training cannot start: annotations cannot be matched to the image.",
+        each_document(_invalid_ids("images", "image_id")),
+        repair="gives it a whole number, in its annotations as well; removes an image without an id",
+    ),
+    error_rule(
+        "category-id-invalid",
+        "Each category has an id, and it is a whole number.",
+        "Training cannot start: annotations cannot be matched to the category.",
+        each_document(_invalid_ids("categories", "category_id")),
+        repair="gives it a whole number, in its annotations as well; removes a category without an id",
+    ),
+    warning_rule(
+        "annotation-id-missing",
+        "Each annotation has an id.",
+        "None here: finemask numbers them; messages cannot name the annotation, other programs refuse the file.",
+        each_document(_annotation_id_missing),
+        repair="numbers them",
+        harmless_here=True,
+    ),
+    error_rule(
+        "annotation-id-invalid",
+        "The id of an annotation is a whole number.",
+        "Training cannot start: the annotation cannot be named.",
+        each_document(_annotation_id_invalid),
+        repair="gives it a whole number",
+    ),
+    error_rule(
+        "image-id-repeated",
+        "No two images have the same id.",
+        "The annotations of one image would be learned on the picture of another.",
+        each_document(_image_id_repeated),
+        repair="removes the second entry for the same file; numbers anew what has no annotations",
+    ),
+    error_rule(
+        "category-id-repeated",
+        "No two categories have the same id.",
+        "Two classes would be learned as one.",
+        each_document(_category_id_repeated),
+        repair="removes the second entry of the same name; numbers anew what has no annotations",
+    ),
+    error_rule(
+        "annotation-id-repeated",
+        "No two annotations have the same id.",
+        "Evaluation would count one of them twice and lose the other.",
+        each_document(_annotation_id_repeated),
+        repair="gives the later one a new id",
+    ),
+    error_rule(
+        "reference-not-integer",
+        "The image_id and category_id of annotations are whole numbers.",
+        "Training or evaluation cannot start: 7, 7.0 and '7' are not the same to every reader.",
+        each_document(_reference_not_integer),
+        repair="writes the whole number, that of the image or category where its name stands instead",
+    ),
+    error_rule(
+        "annotation-without-image",
+        "The image of each annotation is in the file.",
+        "Training cannot start: nobody knows where the object is.",
+        each_document(_unknown("image_id", "image_ids", "image")),
+        repair="removes the annotation",
+    ),
+    error_rule(
+        "annotation-without-category",
+        "The category of each annotation is in the file.",
+        "Training cannot start: nobody knows what the object is.",
+        each_document(_unknown("category_id", "category_ids", "category")),
+        repair="removes the annotation",
+    ),
+)
