@@ -5,6 +5,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,12 +14,17 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
 
 URL_TIMEOUT_S = 30.0
 MAX_URL_BYTES = 256 * 2**20
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+_COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
+_SHARE = 0.05  # by which a count made of duration and rate may be off, or by a second
+_GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the rest
 
 
 def download(url: str) -> bytes:
@@ -69,7 +75,16 @@ def _in_words(error: Exception, url: str) -> str:
     return str(reason) or type(reason).__name__
 
 
-def rgb_values(values: NDArray[Any] | Tensor) -> NDArray[Any]:
+def for_decoder(content: Any) -> bytes | Image.Image | NDArray[Any]:
+    """Anything but a path as ``decode_image`` takes it: an address's or a file's content, arrays of 0..255."""
+    if isinstance(content, str):
+        return download(content)
+    if isinstance(content, np.ndarray | Tensor):
+        return _rgb_values(content)
+    return content if isinstance(content, bytes | Image.Image) else _content_of(content)
+
+
+def _rgb_values(values: NDArray[Any] | Tensor) -> NDArray[Any]:
     """Values as uint8, channels last; a float image of 0..1 takes 0..255.
 
     Raises:
@@ -97,7 +112,7 @@ def rgb_values(values: NDArray[Any] | Tensor) -> NDArray[Any]:
     return scaled
 
 
-def content_of(file: BinaryIO) -> bytes:
+def _content_of(file: BinaryIO) -> bytes:
     """All bytes of an open file, from its beginning where it can be rewound, as Pillow reads it.
 
     Raises:
@@ -111,20 +126,20 @@ def content_of(file: BinaryIO) -> bytes:
     return content
 
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
-
-_COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
-_SHARE = 0.05  # by which a count made of duration and rate may be off, or by a second
-_GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the rest
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[cv2.VideoCapture, int]]:
+    """A video, and the frames that it says it has; 0 if it cannot be opened."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        yield capture, max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
+    finally:
+        capture.release()
 
 
 def count_frames(path: Path) -> int:
     """Frames that a video says it has; 0 if it cannot be opened. Only good for showing progress."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
-    finally:
-        capture.release()
+    with _opened(path) as (_, frames):
+        return frames
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -136,9 +151,7 @@ def read_frames(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """
     if not path.is_file():
         raise DataError("no such file", where=path, remedy="Check the path.")
-    capture = cv2.VideoCapture(str(path))
-    try:
-        promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
+    with _opened(path) as (capture, promised):
         read, failed_in_a_row = 0, 0
         for number in count(1):
             is_read, frame = capture.read()
@@ -164,5 +177,3 @@ def read_frames(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
                 where=path,
                 remedy="Copy it again; or repair it with: ffmpeg -i INPUT -c:v libx264 output.mp4",
             )
-    finally:
-        capture.release()

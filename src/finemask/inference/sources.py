@@ -9,8 +9,9 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
 from urllib.parse import unquote, urlsplit
@@ -21,14 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.source_content import (
-    VIDEO_SUFFIXES,
-    content_of,
-    count_frames,
-    download,
-    read_frames,
-    rgb_values,
-)
+from finemask.inference.source_content import VIDEO_SUFFIXES, count_frames, for_decoder, read_frames
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
@@ -88,11 +82,13 @@ class Item:
         elif isinstance(self.content, Path):
             yield NamedImage(self.name, decode_image(self.content, self.size_hw, reading), self.content)
         else:
-            path = self.content.path if isinstance(self.content, NamedImage) else None
+            path, content = None, self.content
+            if isinstance(content, NamedImage):
+                path, content = content.path, content.image
             try:
-                yield NamedImage(self.name, decode_image(_in_memory(self.content), self.size_hw, reading), path)
+                yield NamedImage(self.name, decode_image(for_decoder(content), self.size_hw, reading), path)
             except DataError as error:  # what the decoder calls "encoded image" has a name here
-                error.where = self.content if isinstance(self.content, str) else self.name
+                error.where = content if isinstance(content, str) else self.name
                 raise
 
 
@@ -216,22 +212,11 @@ def _items_of(source: One) -> Iterator[Item]:
         )
 
 
-def _in_memory(content: Any) -> bytes | Image.Image | NDArray[Any]:
-    """Something that is no path as the decoder takes it."""
-    if isinstance(content, str):
-        return download(content)
-    if isinstance(content, NamedImage):
-        return content.image
-    if isinstance(content, np.ndarray | Tensor):
-        return rgb_values(content)
-    return content if isinstance(content, bytes | Image.Image) else content_of(content)
-
-
 def _items_of_path(path: Path) -> Iterator[Item]:
     if path.is_dir():
         yield from _below(path, path.rglob("*"), "the folder holds no images")
     elif not path.exists() and glob.has_magic(str(path)):
-        start = Path(*_until_magic(path.parts))
+        start = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         # Path.glob would refuse patterns such as "**.jpg".
         found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
         yield from _below(start, found, "nothing matches")
@@ -243,8 +228,7 @@ def _items_of_path(path: Path) -> Iterator[Item]:
 
 def _below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item]:
     suffixes = image_suffixes() | VIDEO_SUFFIXES
-    paths = []
-    others: Counter[str] = Counter()
+    paths, others = [], []
     for path in found:
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or not path.is_file():
@@ -252,10 +236,8 @@ def _below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item
         if path.suffix.lower() in suffixes:
             paths.append((inside, path))
         else:
-            others[path.suffix.lower() or "without a suffix"] += 1
-    skipped = ", ".join(
-        f"{count:,} {suffix}" for suffix, count in sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))
-    )
+            others.append(path.suffix.lower() or "without a suffix")
+    skipped = ", ".join(f"{number:,} {suffix}" for suffix, number in Counter(sorted(others)).most_common())
     if not paths:
         there = f", only other files: {skipped}" if others else ""
         raise DataError(
@@ -314,12 +296,3 @@ def _is_url(text: str) -> bool:
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", path.as_posix().lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-
-
-def _until_magic(parts: Sequence[str]) -> list[str]:
-    plain = []
-    for part in parts:
-        if glob.has_magic(part):
-            break
-        plain.append(part)
-    return plain
