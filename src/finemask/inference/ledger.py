@@ -1,4 +1,4 @@
-"""Which files earlier runs wrote into a folder, so that a run replaces what is its own to replace, and nothing else.
+"""The ledger of an output folder: which files earlier runs wrote, so that a run replaces these and nothing else.
 
 A program that reads ``masks/`` or ``label_map/`` takes all that is there. So an image that is predicted anew loses the
 files it had, and a folder with anything else in it is refused before the work: results of other images, files that

@@ -1,4 +1,4 @@
-"""A model that is ready to be asked: images in, ``Instances`` out."""
+"""The predictor: images in, ``Instances`` out."""
 
 import logging
 import math

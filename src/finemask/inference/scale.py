@@ -1,4 +1,4 @@
-"""Whether a model sees an image at a scale at which it knows its objects.
+"""Images that are shrunk so far for the model that it misses their objects.
 
 A model resizes every image to about the same size. One that is many times larger than the training images is shrunk
 many times more. If its objects are as large in pixels of the file as theirs were (a mosaic of microscope fields, an

@@ -1,4 +1,4 @@
-"""Where images come from: files, folders, globs, lists in text files, videos, URLs, arrays.
+"""Sources of images: files, folders, globs, lists in text files, videos, URLs, arrays.
 
 A source is first listed, which is quick and tells how much there is, and then read piece by piece. What is
 listed need not be readable; reading raises then, so that the caller can report one file and go on.

@@ -48,7 +48,7 @@ class ScoredBoxes(NamedTuple):
 
 
 def candidates_of(scores: Tensor, boxes: Tensor, image_hw: tuple[int, int], score_thresh: float) -> ScoredBoxes:
-    """Every box and foreground class of one image that scores enough to be looked at.
+    """Candidates for detections: every box with every foreground class that scores above a threshold.
 
     Args:
         scores: float [R, K + 1], 0..1; class 0 is background.
@@ -90,7 +90,7 @@ def vote_boxes(kept: ScoredBoxes, candidates: ScoredBoxes, iou_thresh: float) ->
 def match_boxes(
     boxes: Tensor, gt_boxes: Tensor, fg_iou_thresh: float, bg_iou_thresh: float, *, keep_best: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The best ground-truth box for every box, and whether it is good enough.
+    """Matches anchors or proposals with ground truth by IoU: foreground, background, or between the two.
 
     Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497), section 3.1.2; the decisions of torchvision's ``Matcher``.
 

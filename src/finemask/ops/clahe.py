@@ -1,4 +1,4 @@
-"""Local contrast of images, evened out: contrast-limited adaptive histogram equalisation."""
+"""Contrast-limited adaptive histogram equalisation (CLAHE) on tensors."""
 
 import torch
 from torch import Tensor

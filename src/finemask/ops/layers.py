@@ -1,4 +1,4 @@
-"""Label maps: how instances travel.
+"""Label maps: the instances of an image as a few layers.
 
 N instances of an image are painted into a few uint8 maps [L, H, W]: 0 is nothing, value v is the v-th instance of
 that layer. Instances that would collide go to different layers, so overlaps and holes survive exactly, and warping

@@ -25,7 +25,7 @@ def mask_targets(
     boxes: Sequence[Tensor],
     side: int,
 ) -> Tensor:
-    """What the mask head should answer for each box of a batch, straight from the label maps.
+    """Mask targets of the boxes of a batch: RoIAlign of each one's instance, straight from the label maps.
 
     Equals torchvision's ``project_masks_on_boxes`` on dense masks: RoIAlign (scale 1, adaptive sampling, not aligned)
     of the indicator ``layer == value``. RoIAlign's bilinear average over a regular grid is a row operator times a
@@ -149,7 +149,7 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 def point_targets(
     layers: Sequence[Tensor], slots: Sequence[Tensor], matched_idxs: Sequence[Tensor], points: Sequence[Tensor]
 ) -> Tensor:
-    """How much of an instance is at each point: the bilinear value of ``layer == value``.
+    """Mask targets at points: the bilinear value of ``layer == value``.
 
     Args:
         layers: of each image, uint8 [L, H, W].

@@ -1,7 +1,6 @@
-"""Moving the outline of a mask to the strongest edge of the picture near it."""
+"""Mask refinement: a watershed on Sobel's gradient moves outlines to the edges of the picture."""
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,15 +14,6 @@ from finemask.types import Rle
 _SMALLEST_BAND_PX = 2
 _STEP = 4 * 255.0  # what Sobel's operator answers to a step from black to white
 _INSIDE, _OUTSIDE = 0, 1  # nodes that stand for all pixels whose side is certain
-
-
-class _Window(NamedTuple):
-    """The part of the image that a mask and its surroundings are in."""
-
-    mask: NDArray[np.bool_]  # [h, w]
-    image: NDArray[np.uint8]  # [h, w, 3]
-    x0: int
-    y0: int
 
 
 def refine_mask(image: NDArray[np.uint8], rle: Rle, band: float = 0.1, inertia: float = 0.04) -> Rle:
@@ -50,21 +40,15 @@ def refine_mask(image: NDArray[np.uint8], rle: Rle, band: float = 0.1, inertia: 
     if not crop.size:
         return rle
     reach = max(_SMALLEST_BAND_PX, round(band * math.sqrt(float(crop.sum()))))
-    window = _window(image, crop, x0, y0, reach + 2)
-    if window.mask.all() or _distance(window.mask).max() <= _SMALLEST_BAND_PX:
-        return rle  # nothing around it, or thinner than what Sobel's operator can tell apart
-    seeds = _seeds(window.mask, reach)
-    moved = flood(_gradient(window.image), seeds, window.mask, inertia)
-    return crop_to_rle(moved, window.x0, window.y0, height, width)
-
-
-def _window(image: NDArray[np.uint8], crop: NDArray[np.bool_], x0: int, y0: int, margin: int) -> _Window:
-    height, width = image.shape[:2]
+    margin = reach + 2  # of the mask's surroundings
     top, left = max(y0 - margin, 0), max(x0 - margin, 0)
     bottom, right = min(y0 + crop.shape[0] + margin, height), min(x0 + crop.shape[1] + margin, width)
     mask = np.zeros((bottom - top, right - left), dtype=np.bool_)
     mask[y0 - top : y0 - top + crop.shape[0], x0 - left : x0 - left + crop.shape[1]] = crop
-    return _Window(mask, image[top:bottom, left:right], left, top)
+    if mask.all() or _distance(mask).max() <= _SMALLEST_BAND_PX:
+        return rle  # nothing around it, or thinner than what Sobel's operator can tell apart
+    moved = flood(_gradient(image[top:bottom, left:right]), _seeds(mask, reach), mask, inertia)
+    return crop_to_rle(moved, left, top, height, width)
 
 
 def _seeds(mask: NDArray[np.bool_], reach: int) -> NDArray[np.int8]:

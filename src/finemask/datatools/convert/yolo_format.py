@@ -19,8 +19,8 @@ from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, bridged, has_bridge, rectangle, rings_of
 from finemask.datatools.convert.source_files import CATEGORIES_FILE, Source, categories_text, read_categories, split_of
 from finemask.errors import DataError
+from finemask.ops.contours import Ring
 from finemask.ops.images.image_kinds import image_suffixes
-from finemask.ops.outlines import Ring
 from finemask.ops.rle import rle_from_polygons
 from finemask.types import Category
 

@@ -1,4 +1,4 @@
-"""Masks to polygons along the edges of their pixels: exact before they are thinned, holes included."""
+"""Contours of masks along the edges of their pixels: exact polygons before they are thinned, holes included."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from finemask.ops.outlines import mask_to_polygons
+from finemask.ops.contours import mask_to_polygons
 
 
 def area(ring):
