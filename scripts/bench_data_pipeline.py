@@ -24,8 +24,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment_albumentations import AlbumentationsAugmentation
-from finemask.data.batch import PackedBatch
+from finemask.data.augmentation import AlbumentationsAugmentation
+from finemask.data.batches import PackedBatch
 from finemask.data.dataset import InstanceDataset
 from finemask.ops.layers import layers_to_masks
 

@@ -10,9 +10,9 @@ from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from finemask.bench.scenes import dense_target, proposals_around, scene
 from finemask.config import compose, plain
+from finemask.model.backbones.norms import freeze_batch_norm
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.norms import freeze_batch_norm
 from finemask.model.resolve import resolve_model
 from finemask.types import Target
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from finemask.config.moved_targets import with_present_targets
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
 from finemask.ops.files import atomic_path
@@ -185,7 +186,8 @@ def _open(path: Path) -> tuple[ModelHeader, int]:
             "its header was altered or damaged: the checksum does not fit", where=path, remedy=_DAMAGED
         )
     try:
-        return header_from_json(content), start
+        header = header_from_json(content)
+        return replace(header, model=with_present_targets(header.model)), start
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFileError(
             f"its header is not a finemask one ({_line(error)})", where=path, remedy=_DAMAGED

@@ -138,7 +138,7 @@ class ProposalNetwork(Protocol):
 class BoxPredictorFactory(Protocol):
     """Builds the part that turns box features [R, C] into class logits [R, K + 1] and deltas [R, 4 (K + 1)].
 
-    One that needs more than these features also derives from ``finemask.model.box_branch.BoxBranch``.
+    One that needs more than these features also derives from ``BoxBranch`` of ``finemask.model.box_predictor``.
     """
 
     def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...
@@ -147,7 +147,7 @@ class BoxPredictorFactory(Protocol):
 class MaskPredictorFactory(Protocol):
     """Builds the part that turns mask features [R, C, M / 2, M / 2] and labels [R] into mask logits [R, M, M].
 
-    A part that needs more than that, or answers more, has the methods of ``finemask.model.mask_branch.MaskBranch``.
+    One that needs or answers more than that has the methods of ``MaskBranch`` in ``finemask.model.mask_predictor``.
     """
 
     def __call__(self, in_channels: int, num_classes: int) -> nn.Module: ...

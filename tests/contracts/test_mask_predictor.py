@@ -9,8 +9,8 @@ from model_cases import model_config, random_scene
 from finemask.config import config_dir
 from finemask.config.files import shipped_targets
 from finemask.model.build import build_model
-from finemask.model.mask_branch import branch_of
 from finemask.model.mask_losses import BCEMaskLoss
+from finemask.model.mask_predictor.mask_branch import branch_of
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import ModelHeader
 from finemask.types import Category

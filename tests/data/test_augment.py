@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
-from finemask.data.augment import Scene
-from finemask.data.augment_albumentations import AlbumentationsAugmentation
-from finemask.data.augment_chain import as_scene_augmentation
-from finemask.data.augment_torch import TorchAugmentation
+from finemask.data.augmentation import AlbumentationsAugmentation, Scene, TorchAugmentation, as_scene_augmentation
 from finemask.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "augment"
@@ -183,7 +180,7 @@ def test_albumentations_asks_no_server():
         "import socket\n"
         "def refuse(*a, **k): raise SystemExit('network')\n"
         "socket.create_connection = socket.getaddrinfo = refuse\n"
-        "import finemask.data.augment_albumentations, finemask.data.augment, sys\n"
+        "import finemask.data.augmentation, albumentations\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

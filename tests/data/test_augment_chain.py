@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from traced_scenes import never_drawn, random_scene, scene_of
 
-from finemask.data.augment import NoAugmentation, SceneAugmentation
-from finemask.data.augment_chain import Chain, EachAlone, as_scene_augmentation
+from finemask.data.augmentation import Chain, EachAlone, NoAugmentation, SceneAugmentation, as_scene_augmentation
 from finemask.errors import ConfigError
 
 

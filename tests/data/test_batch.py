@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_cases import random_scene
 
-from finemask.data.batch import BatchLoader, PackedBatch
+from finemask.data.batches import BatchLoader, PackedBatch
 
 
 def samples_of(shapes):

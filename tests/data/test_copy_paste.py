@@ -8,8 +8,8 @@ from PIL import Image
 from traced_scenes import coordinates, masks_of, never_drawn, random_scene, scene_of
 
 from finemask.coco.index import CocoIndex
-from finemask.data.copy_paste import CopyPaste, paste
 from finemask.data.dataset import InstanceDataset
+from finemask.data.image_mixing import CopyPaste, paste
 from finemask.errors import ConfigError
 from finemask.ops.layers import boxes_and_areas_from_layers
 

@@ -13,11 +13,9 @@ from omegaconf import OmegaConf
 from tiff_data import tiff_bytes
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment_albumentations import AlbumentationsAugmentation
-from finemask.data.augment_chain import Chain
-from finemask.data.copy_paste import CopyPaste
+from finemask.data.augmentation import AlbumentationsAugmentation, Chain
 from finemask.data.datamodule import CocoDataModule, available_cores
-from finemask.data.mosaic import Mosaic
+from finemask.data.image_mixing import CopyPaste, Mosaic
 from finemask.errors import ConfigError, DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading

@@ -6,13 +6,9 @@ import torch
 from PIL import Image
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import NoAugmentation
-from finemask.data.augment_albumentations import AlbumentationsAugmentation
-from finemask.data.augment_chain import Chain
-from finemask.data.copy_paste import CopyPaste
+from finemask.data.augmentation import AlbumentationsAugmentation, Chain, NoAugmentation
 from finemask.data.dataset import InstanceDataset
-from finemask.data.large_scale_jitter import LargeScaleJitter
-from finemask.data.mosaic import Mosaic
+from finemask.data.image_mixing import CopyPaste, LargeScaleJitter, Mosaic
 from finemask.errors import DataError
 from finemask.ops.layers import layers_to_masks
 

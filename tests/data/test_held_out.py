@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from finemask.coco.index import CocoIndex
 from finemask.data.datamodule import CocoDataModule
-from finemask.data.held_out import checked_part, held_out
-from finemask.data.image_weights import image_weights
+from finemask.data.image_sampling import checked_part, held_out, image_weights
 from finemask.errors import ConfigError, DataError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finemask.coco.index import CocoIndex
-from finemask.data.image_weights import image_weights, images_per_class, objects_per_image, repeat_factors
+from finemask.data.image_sampling import image_weights, images_per_class, objects_per_image, repeat_factors
 from finemask.errors import ConfigError, DataError
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from finemask.data.large_scale_jitter import LargeScaleJitter
+from finemask.data.image_mixing import LargeScaleJitter
 from finemask.errors import ConfigError
 
 FILL = [124, 116, 104]

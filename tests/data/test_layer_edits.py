@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traced_scenes import masks_of, random_scene, scene_of
 
-from finemask.data.augment import Scene
+from finemask.data.augmentation import Scene
 from finemask.data.layer_edits import compact, paste_layers
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traced_scenes import masks_of, never_drawn, random_scene, scene_of
 
-from finemask.data.mosaic import Mosaic
+from finemask.data.image_mixing import Mosaic
 from finemask.errors import ConfigError
 from finemask.ops.layers import boxes_and_areas_from_layers
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
+from finemask.data.batches import AspectRatioBatchSampler, ShardBatchSampler
 
 ratios = st.lists(st.floats(0.2, 5), min_size=1, max_size=60)
 

@@ -6,8 +6,7 @@ import torch
 from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import NoAugmentation
-from finemask.data.augment_chain import EachAlone
+from finemask.data.augmentation import EachAlone, NoAugmentation
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Tracing
 from finemask.ops.layers import layers_to_masks

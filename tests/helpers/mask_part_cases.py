@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from finemask.model.mask_branch import MaskRois, MaskTruth
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth
 from finemask.ops.layers import masks_to_layers
 
 CHANNELS, NUM_CLASSES, STRIDE = 8, 4, 4

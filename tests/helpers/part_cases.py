@@ -10,7 +10,7 @@ from torch import nn
 
 from finemask.config import config_dir
 from finemask.config.files import shipped_targets
-from finemask.model.box_branch import BoxContext
+from finemask.model.box_predictor.box_branch import BoxContext
 from finemask.model.build import build_model
 
 NUM_CLASSES = 4

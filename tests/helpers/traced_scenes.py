@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finemask.data.augment import Scene
+from finemask.data.augmentation import Scene
 from finemask.ops.layers import LayerPainter
 
 

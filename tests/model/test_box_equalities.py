@@ -12,8 +12,8 @@ from part_cases import (
     spread_scores,
 )
 
-from finemask.model.box_branch import box_branch_of
-from finemask.model.weights import fit_state_dict
+from finemask.model.box_predictor.box_branch import box_branch_of
+from finemask.model.pretrained.weights import fit_state_dict
 
 ROOM_FOR_ALL = "batch_size_per_image=1000 positive_fraction=1.0"
 EQUAL_TO_PLAIN = {

@@ -8,8 +8,8 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from finemask.model.box_branch import BoxCriterion
 from finemask.model.box_losses import CIoUBoxLoss, DIoUBoxLoss, GIoUBoxLoss, L1BoxLoss, SmoothL1BoxLoss
+from finemask.model.box_predictor.box_branch import BoxCriterion
 from finemask.model.class_losses import CrossEntropyLoss
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))

@@ -10,10 +10,10 @@ from torch import nn
 from finemask.config import config_dir
 from finemask.config.files import allowed_targets, shipped_targets
 from finemask.errors import ConfigError
-from finemask.model.backbone import strides_of
+from finemask.model.backbones.pyramid import strides_of
 from finemask.model.build import build_model
+from finemask.model.pretrained.transfer import Transfer, apply_transfer, set_train_mode
 from finemask.model.resolve import resolve_model
-from finemask.model.transfer import Transfer, apply_transfer, set_train_mode
 
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
 
@@ -254,10 +254,19 @@ def test_a_loss_of_ones_own_is_what_the_model_reports():
         ({"min_size": 800, "max_size": 500}, "do not fit"),
         ({"image_std": [1.0, 0.0, 1.0]}, "three numbers"),
         ({"roi_heads": {"detections_per_img": "auto"}}, "must be a number"),
-        ({"backbone": {"_target_": "finemask.model.small_backbone.small_fpn", "norm": "auto"}}, "not one of"),
+        (
+            {"backbone": {"_target_": "finemask.model.backbones.families.small_fpn", "norm": "auto"}},
+            "not one of",
+        ),
         ({"box_loss": {"_target_": "finemask.nowhere.Loss"}}, "cannot be imported"),
-        ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "name": "resnet7"}}, "resnet7"),
-        ({"backbone": {"_target_": "finemask.model.backbone.resnet_fpn", "colour": 1}}, "does not take"),
+        (
+            {"backbone": {"_target_": "finemask.model.backbones.families.resnet_fpn", "name": "resnet7"}},
+            "resnet7",
+        ),
+        (
+            {"backbone": {"_target_": "finemask.model.backbones.families.resnet_fpn", "colour": 1}},
+            "does not take",
+        ),
     ],
 )
 def test_configurations_that_cannot_work_name_the_key(change, reason):

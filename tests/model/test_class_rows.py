@@ -8,8 +8,8 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
-from finemask.model.class_rows import choose_rows
-from finemask.model.weights import load_weights
+from finemask.model.pretrained.class_rows import choose_rows
+from finemask.model.pretrained.weights import load_weights
 from finemask.model_file import ModelHeader, save_model_file
 from finemask.types import Category
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from part_cases import box_context, build_parts, parts_config, second_stage_input, second_stage_losses, spread_scores
 
 from finemask.errors import ConfigError
-from finemask.model.box_predictor.experts import SQUARE, TALL, WIDE, expert_by_aspect
-from finemask.model.box_predictor.multi_expert import assignment_loss, roi_costs
+from finemask.model.box_predictor.multi_expert import SQUARE, TALL, WIDE, assignment_loss, expert_by_aspect, roi_costs
 from finemask.model.build import build_model
 from finemask.model.samplers import label_boxes
 

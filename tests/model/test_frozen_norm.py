@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from finemask.model.norms import FrozenNorm, freeze_batch_norm
+from finemask.model.backbones.norms import FrozenNorm, freeze_batch_norm
 
 
 def random_state(channels):

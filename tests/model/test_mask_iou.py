@@ -7,9 +7,9 @@ from model_cases import model_config, random_scene
 from torch import nn
 
 from finemask.model.build import build_model
-from finemask.model.mask_branch import MaskTruth
 from finemask.model.mask_losses import BCEMaskLoss
-from finemask.model.mask_predictor.mask_iou import MaskIoUMaskPredictor, mask_ious
+from finemask.model.mask_predictor.mask_branch import MaskTruth
+from finemask.model.mask_predictor.mask_scoring import MaskIoUMaskPredictor, mask_ious
 from finemask.ops.layers import masks_to_layers
 
 

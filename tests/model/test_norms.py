@@ -8,9 +8,16 @@ from torch.nn import functional
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from finemask.errors import ConfigError
+from finemask.model.backbones.norms import (
+    group_count,
+    has_sync_norm,
+    norm_layer,
+    norm_notes,
+    pyramid_norm,
+    replace_batch_norm,
+)
 from finemask.model.build import build_model
-from finemask.model.norms import group_count, has_sync_norm, norm_layer, norm_notes, pyramid_norm, replace_batch_norm
-from finemask.model.transfer import Transfer, apply_transfer, set_train_mode
+from finemask.model.pretrained.transfer import Transfer, apply_transfer, set_train_mode
 
 KINDS = {"frozen_bn": FrozenBatchNorm2d, "bn": nn.BatchNorm2d, "sync_bn": nn.SyncBatchNorm, "gn": nn.GroupNorm}
 

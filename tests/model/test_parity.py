@@ -9,8 +9,8 @@ from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from finemask.model.backbones.norms import freeze_batch_norm
 from finemask.model.build import build_model
-from finemask.model.norms import freeze_batch_norm
 
 MIN_SIZE, MAX_SIZE = 128, 240
 NUM_CLASSES = 4

@@ -5,8 +5,8 @@ import torch
 from mask_part_cases import CHANNELS, NUM_CLASSES, STRIDE, mask_rois
 from torch.nn.functional import interpolate
 
-from finemask.model.mask_branch import MaskRois
 from finemask.model.mask_losses import BCEMaskLoss
+from finemask.model.mask_predictor.mask_branch import MaskRois
 from finemask.model.mask_predictor.point_rend import (
     PointHead,
     PointRendMaskPredictor,

@@ -7,10 +7,11 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import strides_of, timm_fpn
+from finemask.model.backbones.families import timm_fpn
+from finemask.model.backbones.pyramid import strides_of
+from finemask.model.backbones.torchvision_backbone import torchvision_fpn
 from finemask.model.build import build_model
-from finemask.model.torchvision_backbone import torchvision_fpn
-from finemask.model.weights import fit_state_dict
+from finemask.model.pretrained.weights import fit_state_dict
 
 LEVELS = {
     "mobilenet_v3_small": ["features.1", "features.3", "features.8", "features.11"],

@@ -7,7 +7,7 @@ from torch import nn
 
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
-from finemask.model.transfer import Transfer, apply_transfer, first_epochs, set_train_mode
+from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs, set_train_mode
 from finemask.training.optim import Unfreezing, parameter_groups
 
 

@@ -13,7 +13,7 @@ from part_cases import (
 from rich.console import Console
 
 from finemask.model.build import build_model
-from finemask.model.weights import fit_state_dict
+from finemask.model.pretrained.weights import fit_state_dict
 from finemask.training.tables import weights_table
 
 
@@ -66,7 +66,11 @@ def test_experts_are_copies_of_the_model_s_head_before_anything_is_loaded():
 @pytest.mark.parametrize("option", ["multi_expert", "cascade"])
 def test_a_head_with_batch_norm_is_copied_as_well(option):
     config = parts_config(box_predictor=option)
-    config["box_head"] = {"_target_": "finemask.model.heads.conv_fc", "channels": [8, 8], "representation_size": 16}
+    config["box_head"] = {
+        "_target_": "finemask.model.box_predictor.box_branch.conv_fc",
+        "channels": [8, 8],
+        "representation_size": 16,
+    }
     model = build_model(config, NUM_CLASSES)
     batch = second_stage_input((1, 0), 3)  # few enough that an expert may get no RoI
     torch.stack(list(second_stage_losses(model, batch).values())).sum().backward()

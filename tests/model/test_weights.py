@@ -10,7 +10,7 @@ from torchvision.models import mobilenet_v2, resnet18
 
 from finemask.errors import WeightsError
 from finemask.model.build import build_model
-from finemask.model.weights import fit_state_dict, load_weights, read_state_dict
+from finemask.model.pretrained.weights import fit_state_dict, load_weights, read_state_dict
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from finemask.model.cpu import winograd_maps
+from finemask.model.cpu import winograd
 from finemask.model.cpu.winograd import winograd_conv2d, winograd_pays
 
 
@@ -43,7 +43,7 @@ def test_values_and_gradients_are_those_of_a_plain_convolution(
     batch, channels, out_channels, height, width, tiles, seed
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd_maps, "_MOST_TILES", tiles)  # whole images together, one by one, and bands of them
+        patch.setattr(winograd, "_MOST_TILES", tiles)  # whole images together, one by one, and bands of them
         mine, exact = both(batch, channels, out_channels, height, width, seed)
     for found, reference in zip(mine, exact, strict=True):
         assert found.shape == reference.shape

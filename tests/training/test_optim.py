@@ -10,7 +10,7 @@ import torch
 from model_cases import model_config
 
 from finemask.model.build import build_model
-from finemask.model.transfer import Transfer, apply_transfer
+from finemask.model.pretrained.transfer import Transfer, apply_transfer
 from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import cosine, multistep, parameter_groups
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from finemask.coco.index import CocoIndex
 from finemask.model.build import build_model
-from finemask.model.class_rows import Classes
-from finemask.model.transfer import Transfer, apply_transfer
-from finemask.model.weights import fit_state_dict
+from finemask.model.pretrained.class_rows import Classes
+from finemask.model.pretrained.transfer import Transfer, apply_transfer
+from finemask.model.pretrained.weights import fit_state_dict
 from finemask.training.tables import classes_table, data_table, model_table, results_table, weights_table
 
 

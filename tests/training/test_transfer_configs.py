@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from finemask.config import compose, plain
-from finemask.model.transfer import Transfer
+from finemask.model.pretrained.transfer import Transfer
 
 FULL = plain(compose("train", ["data.root=d", "transfer=full"]).transfer)
 

@@ -181,7 +181,7 @@ def test_no_value_of_train_ends_in_a_traceback() -> None:
 
 
 def _model(cfg: DictConfig) -> None:
-    from finemask.model.transfer import Transfer, apply_transfer, first_epochs
+    from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
 
     config = resolve_model(plain(cfg.model), 20, instances_per_label=[1, 2])
     with torch.device("meta"):

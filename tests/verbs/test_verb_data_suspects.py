@@ -13,7 +13,7 @@ from PIL import Image
 
 from finemask.cli import main as cli
 from finemask.config import compose
-from finemask.data.held_out import held_out
+from finemask.data.image_sampling import held_out
 from finemask.errors import ConfigError, DataError
 from finemask.verbs.data.suspects import main
 from finemask.workflows.detect_split import detect_split

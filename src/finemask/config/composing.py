@@ -28,6 +28,7 @@ from finemask.config import files as config_files
 from finemask.config import plain
 from finemask.config.files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
+from finemask.config.moved_targets import present_target
 from finemask.config.overrides import one_line, options_remedy, parse_override
 from finemask.config.own_parts import drop_shipped_keys, own_parts
 from finemask.config.synonyms import meant
@@ -71,6 +72,9 @@ def compose(
                 remedy="A list is written 'key=[a,b]'; add --multirun for one run a value.",
             )
     cfg = _compose_groups(name, folders, parsed, verb) if _has_defaults(path) else _apply(path, parsed, verb)
+    for key, value in list(_flatten(cfg)):
+        if key.endswith("_target_") and isinstance(value, str) and (present := present_target(value)) != value:
+            OmegaConf.update(cfg, key, present)
     if check:
         _check_complete(cfg, verb)
     return cfg

@@ -16,12 +16,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from finemask.coco.cache import CacheFolder
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import Augmentation, SceneAugmentation
-from finemask.data.batch import BatchLoader, PackedBatch
+from finemask.data.augmentation import Augmentation, SceneAugmentation
+from finemask.data.batches import AspectRatioBatchSampler, BatchLoader, PackedBatch, ShardBatchSampler
 from finemask.data.dataset import InstanceDataset, Sample
-from finemask.data.held_out import held_out
-from finemask.data.image_weights import EmptyImages, image_weights, objects_per_image
-from finemask.data.samplers import AspectRatioBatchSampler, ShardBatchSampler
+from finemask.data.image_sampling import EmptyImages, held_out, image_weights, objects_per_image
 from finemask.errors import ConfigError
 from finemask.ops.images.image_reading import ImageReading
 from finemask.types import Category, Target

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import Augmentation, NoAugmentation, Scene, SceneAugmentation
-from finemask.data.augment_chain import as_scene_augmentation
-from finemask.data.image_weights import objects_per_image
+from finemask.data.augmentation import Augmentation, NoAugmentation, Scene, SceneAugmentation, as_scene_augmentation
+from finemask.data.image_sampling import objects_per_image
 from finemask.data.layer_edits import compact
 from finemask.ops.layers import boxes_and_areas_from_layers
 from finemask.ops.mask_runs import boxes_and_areas_from_runs, layers_from_runs

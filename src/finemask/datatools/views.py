@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import Draw, Scene, SceneAugmentation
+from finemask.data.augmentation import Draw, Scene, SceneAugmentation
 from finemask.ops.colours import colours
 from finemask.ops.drawing import draw_instances
 from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers

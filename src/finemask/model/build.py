@@ -12,12 +12,12 @@ from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import STAGES, OwnBackbone, PyramidBackbone
-from finemask.model.box_branch import box_branch_of
+from finemask.model.backbones.pyramid import STAGES, OwnBackbone, PyramidBackbone
+from finemask.model.box_predictor.box_branch import POOLED_BOX, box_branch_of
 from finemask.model.class_losses import CrossEntropyLoss
 from finemask.model.cpu.roi_align import PyramidRoIAlign
 from finemask.model.cpu.winograd import use_winograd
-from finemask.model.heads import POOLED_BOX, POOLED_MASK, as_head
+from finemask.model.mask_predictor.mask_branch import POOLED_MASK
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
@@ -27,20 +27,6 @@ from finemask.types import Suppression
 
 # What only training asks; a model without it predicts the same.
 TRAINING_PARTS = ("class_loss", "box_loss", "mask_loss", "sampler")
-
-# Where parts stood in files of earlier versions; a model file keeps the names of its day.
-_MOVED = {
-    "box_loss": "box_losses",
-    "class_loss": "class_losses",
-    "mask_loss": "mask_losses",
-    "sampler": "samplers",
-    "suppression": "suppression",
-    "anchors": "rpn",
-    "box_predictor.cosine": "box_predictor.linear",
-    "box_predictor.iterative": "box_predictor.cascade",
-    "mask_predictor.deep_fcn": "mask_predictor.fcn",
-}
-
 
 # Packages that nobody should trust as a whole: they hold ways to run anything, torch.hub.load and os.system.
 _NEVER_WHOLE = {"torch", "torchvision", "timm", "numpy"} | sys.stdlib_module_names
@@ -164,6 +150,27 @@ class NotLoaded(nn.Module):
         """The part's own parameters in a file have no place here, and are no mistake."""
 
 
+def as_head(built: Any, key: str) -> tuple[nn.Module, int]:
+    """A head and its output width, of a pair of both or of a module with ``out_channels``.
+
+    Args:
+        built: what a ``HeadFactory`` gave.
+        key: of the model's configuration that names it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    match built:
+        case (nn.Module() as head, int(width)):
+            return head, width
+        case nn.Module(out_channels=int(width)):
+            return built, width
+    raise ConfigError(
+        f"a {type(built).__name__} is neither a module with out_channels nor a pair of a module and that number",
+        where=f"model.{key}",
+    )
+
+
 def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
     """The suppression that a ``model`` configuration names; ``None``, torchvision's, where it names none.
 
@@ -247,10 +254,10 @@ def _refuse_foreign(config: Mapping[str, Any], allowed: Collection[str]) -> None
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a configuration, at whatever depth, by its present name."""
+    """Every ``_target_`` in a configuration, at whatever depth."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield _today(str(node["_target_"]))
+            yield str(node["_target_"])
         node = list(node.values())
     if isinstance(node, list | tuple):
         for inner in node:
@@ -260,7 +267,7 @@ def _targets(node: Any) -> Iterator[str]:
 def _instantiate(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Any:
     """Hydra's ``_target_`` and ``_partial_``, without Hydra; what is allowed has been looked at before."""
     options = {key: _built(value, f"{where}.{key}") for key, value in node.items()}
-    target = _today(options.pop("_target_"))
+    target = options.pop("_target_")
     is_partial = options.pop("_partial_", False)
     module_name, _, name = target.rpartition(".")
     try:
@@ -286,13 +293,3 @@ def _built(value: Any, where: str) -> Any:
             return _instantiate(value, where, {})
         return {key: _built(inner, f"{where}.{key}") for key, inner in value.items()}
     return [_built(inner, where) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _today(target: str) -> str:
-    """The present dotted name of a part that a file of an earlier version names."""
-    package, _, name = target.rpartition(".")
-    place = package.removeprefix("finemask.model.")
-    for old in (place, place.partition(".")[0]):
-        if package != place and old in _MOVED:
-            return f"finemask.model.{_MOVED[old]}.{name}"
-    return target

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from finemask.model.box_branch import BoxContext, BoxCriterion, box_branch_of
-from finemask.model.mask_branch import MaskRois, MaskTruth, branch_of
+from finemask.model.box_predictor.box_branch import BoxContext, BoxCriterion, box_branch_of
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, branch_of
 from finemask.model.samplers import Sample, label_boxes
 from finemask.model.suppression import NMS, settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
@@ -23,10 +23,10 @@ class CriterionRoIHeads(RoIHeads):
         num_classes: K + 1.
         box_roi_pool: features and boxes to [R, C, 7, 7].
         box_head: to [R, D].
-        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)]; see ``finemask.model.box_branch`` for more.
+        box_predictor: to logits [R, K + 1] and deltas [R, 4 (K + 1)]; see ``BoxBranch`` for more.
         mask_roi_pool: features and boxes to [R, C, M / 2, M / 2].
         mask_head: to [R, C', M / 2, M / 2].
-        mask_predictor: with labels, to logits [R, M, M]; or see ``finemask.model.mask_branch``.
+        mask_predictor: with labels, to logits [R, M, M]; or see ``MaskBranch``.
         class_loss: see ``finemask.types.ClassLoss``.
         box_loss: see ``finemask.types.BoxLoss``.
         mask_loss: see ``finemask.types.MaskLoss``.

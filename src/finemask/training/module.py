@@ -14,11 +14,12 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from finemask.config.files import allowed_targets
+from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.transfer import set_train_mode
-from finemask.model.weights import read_torch_file
+from finemask.model.pretrained.transfer import set_train_mode
+from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.optim import SchedulerFactory, Unfreezing, cosine, parameter_groups
@@ -110,10 +111,11 @@ class MaskRCNNModule(pl.LightningModule):
             )
         categories = [Category(**category) for category in content["categories"]]
         try:
-            model = build_model(content["model_config"], len(categories) + 1, allowed=allowed_targets(trust))
+            config = with_present_targets(content["model_config"])
+            model = build_model(config, len(categories) + 1, allowed=allowed_targets(trust))
         except ConfigError as error:
             raise ConfigError(error.what, where=path, remedy=error.remedy) from error
-        module = cls(model, categories=categories, settings=content.get("settings"), **options)
+        module = cls(model, categories=categories, settings=with_present_targets(content.get("settings")), **options)
         module.load_state_dict(content["state_dict"])
         return module.to(map_location)
 

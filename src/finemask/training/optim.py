@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from finemask.errors import ConfigError
-from finemask.model.transfer import STAGE_NAMES, stage_modules, stage_of
+from finemask.model.pretrained.transfer import STAGE_NAMES, stage_modules, stage_of
 
 _WARMUP_START = 0.01  # of the learning rate, at the first step
 

@@ -11,13 +11,13 @@ from rich.text import Text
 from torch import nn
 
 from finemask.evaluation.uncertainty.resampling import interval_text
-from finemask.model.backbone import count_parameters
-from finemask.model.class_rows import ClassRows
+from finemask.model.backbones.norms import norm_notes
+from finemask.model.backbones.pyramid import count_parameters
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.norms import norm_notes
+from finemask.model.pretrained.class_rows import ClassRows
+from finemask.model.pretrained.transfer import STAGE_NAMES
+from finemask.model.pretrained.weights import LoadReport
 from finemask.model.resolve import Boxes, anchor_coverage
-from finemask.model.transfer import STAGE_NAMES
-from finemask.model.weights import LoadReport
 from finemask.ops.wording import plural
 
 _PARTS = (

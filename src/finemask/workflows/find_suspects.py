@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from finemask.coco.index import CocoIndex
-from finemask.data.held_out import checked_part, held_out
+from finemask.data.image_sampling import checked_part, held_out
 from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
 from finemask.types import CocoResult

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from finemask.errors import WeightsError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.model.weights import read_torch_file
+from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_files import write_evaluation

@@ -9,9 +9,9 @@ from finemask.config.overrides import quoted
 from finemask.errors import ConfigError
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.pretrained.transfer import Transfer, apply_transfer
+from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
-from finemask.model.transfer import Transfer, apply_transfer
-from finemask.model.weights import load_weights
 from finemask.workflows.finish_run import Finished
 
 

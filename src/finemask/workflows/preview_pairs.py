@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augment import NoAugmentation
-from finemask.data.augment_chain import EachAlone
+from finemask.data.augmentation import EachAlone, NoAugmentation
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Stored, Tracing, View, load_stored, view_of_tensors
 from finemask.errors import ConfigError

@@ -10,8 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 
+from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
-from finemask.model.weights import read_torch_file
+from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
 from finemask.training.console import show_table, shown
 from finemask.training.module import MaskRCNNModule
@@ -114,7 +115,7 @@ def _read(path: Path) -> Before:
         step=int(content["global_step"]),
         epochs=int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]),
         class_names=[str(name) for name in class_names] if isinstance(class_names, list) else None,
-        settings=settings if isinstance(settings, dict) else None,
+        settings=with_present_targets(settings) if isinstance(settings, dict) else None,
         shapes={n.removeprefix("model."): tuple(t.shape) for n, t in content["state_dict"].items()},
         group_sizes=[len(group["params"]) for group in content["optimizer_states"][0]["param_groups"]],
     )

@@ -21,11 +21,11 @@ from finemask.errors import ConfigError, FinemaskError, chain_of, did_you_mean, 
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
+from finemask.model.backbones.norms import has_sync_norm
 from finemask.model.build import build_model
-from finemask.model.norms import has_sync_norm
+from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
+from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
-from finemask.model.transfer import Transfer, apply_transfer, first_epochs
-from finemask.model.weights import load_weights
 from finemask.training.callbacks.checkpoints import LAST, LastCheckpoint, WholeCheckpoints, best_checkpoint
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
@@ -42,14 +42,6 @@ from finemask.workflows.resume_run import class_order, compare, in_order, keep_f
 
 log = logging.getLogger(__name__)
 
-# Dotted names that the config.yaml of an earlier run may hold, and where these parts are now.
-_MOVED = {
-    "finemask.training.csv_logger.CsvLogger": "finemask.training.loggers.CsvLogger",
-    "finemask.training.tensorboard.TensorBoard": "finemask.training.loggers.TensorBoard",
-    "finemask.training.callbacks.pictures.ValidationPictures": (
-        "finemask.training.callbacks.validation_pictures.ValidationPictures"
-    ),
-}
 _TRIAL_STEPS = 1000  # of an optimiser that is only built to see that it can be
 _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
 
@@ -326,8 +318,6 @@ def _check_evaluator(evaluator: CocoEvaluator, cfg: DictConfig) -> None:
 
 
 def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
-    if now := _MOVED.get(node.get("_target_")):
-        node["_target_"] = now
     try:
         return instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from finemask.coco.index import CocoIndex
-from finemask.data.image_weights import images_per_class
+from finemask.data.image_sampling import images_per_class
 from finemask.datatools.stats.dataset_summary import boxes_in_training, objects_per_image
 from finemask.datatools.stats.input_resolution import (
     LEAST_PX,

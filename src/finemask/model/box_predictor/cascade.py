@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 
-from finemask.model.box_branch import BoxBranch, BoxContext, box_losses, clip_each, decode_boxes
+from finemask.model.box_predictor.box_branch import BoxBranch, BoxContext, box_losses, clip_each, decode_boxes
 from finemask.model.box_predictor.linear import LinearBoxPredictor
 from finemask.model.samplers import Sample, label_boxes
 from finemask.ops.box_ops import ScoredBoxes, vote_boxes

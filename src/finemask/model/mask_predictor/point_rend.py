@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finemask.model.mask_branch import MaskRois, MaskTruth, PlainMaskBranch
 from finemask.model.mask_predictor.fcn import FCNMaskPredictor
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, PlainMaskBranch
 from finemask.ops.mask_ops import cells_at, features_at, points_in_boxes
 from finemask.types import MaskLoss
 

@@ -1,4 +1,4 @@
-"""The plain mask predictor, and a head that tells how good its masks are."""
+"""Mask scoring: a mask predictor with a head that predicts the IoU of its masks."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation
 
-from finemask.model.heads import POOLED_MASK
-from finemask.model.mask_branch import MaskRois, MaskTruth, PlainMaskBranch
 from finemask.model.mask_predictor.fcn import FCNMaskPredictor
+from finemask.model.mask_predictor.mask_branch import POOLED_MASK, MaskRois, MaskTruth, PlainMaskBranch
 from finemask.types import MaskLoss
 
 _USUAL_IOU = 0.75  # of a mask with the truth, once both are trained

@@ -1,4 +1,4 @@
-"""Box branch: from RoIs to box losses and scored boxes."""
+"""Box branch: RoIs to box features, box losses and scored boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +7,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 from torchvision.ops import clip_boxes_to_image
 
 from finemask.model.samplers import Sample
 from finemask.model.suppression import settle_boxes
 from finemask.ops.box_ops import ScoredBoxes, candidates_of
 from finemask.types import BoxLoss, ClassLoss, Suppression, Target
+
+POOLED_BOX = 7  # side of a pooled box feature
+
+
+def two_mlp(in_channels: int, representation_size: int = 1024) -> tuple[nn.Module, int]:
+    """Two fully connected layers on the flattened 7 × 7 feature; returns the head and its output width."""
+    return TwoMLPHead(in_channels * POOLED_BOX**2, representation_size), representation_size
+
+
+def conv_fc(
+    in_channels: int, channels: Sequence[int] = (256, 256, 256, 256), representation_size: int = 1024
+) -> tuple[nn.Module, int]:
+    """Convolutions with batch norm, then one fully connected layer (torchvision's v2 recipe)."""
+    head = FastRCNNConvFCHead(
+        (in_channels, POOLED_BOX, POOLED_BOX),
+        list(channels),
+        [representation_size],
+        norm_layer=nn.BatchNorm2d,
+    )
+    return head, representation_size
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import OwnBackbone, PyramidBackbone
+from finemask.model.backbones.pyramid import OwnBackbone, PyramidBackbone
 
 
 @dataclass(frozen=True)

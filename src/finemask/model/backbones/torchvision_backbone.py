@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from finemask.errors import ConfigError
-from finemask.model.backbone import PyramidBackbone, split_stages
-from finemask.model.norms import replace_batch_norm
+from finemask.model.backbones.norms import replace_batch_norm
+from finemask.model.backbones.pyramid import PyramidBackbone, split_stages
 
 _STRIDES = (4, 8, 16, 32)
 _CONTAINERS = ("features", "trunk_output", "layers")  # of stages, in torchvision's classifiers

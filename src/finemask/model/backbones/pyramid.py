@@ -1,7 +1,7 @@
-"""Backbones with a feature pyramid on top, from torchvision and timm.
+"""The feature pyramid on a backbone's maps, and backbones of somebody's own as they are taken.
 
-Every builder returns a module with ``body`` and ``fpn`` (torchvision's parameter names), an ``out_channels`` attribute,
-and feature maps at strides 4, 8, 16, 32 and a pooled 64.
+A backbone has an ``out_channels`` attribute and gives feature maps by name, finest first; ``body`` and ``fpn`` are
+torchvision's parameter names.
 """
 
 import itertools
@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet, resnet
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from finemask.errors import ConfigError, MissingExtraError
-from finemask.model.norms import norm_layer, pyramid_norm, replace_batch_norm
+from finemask.errors import ConfigError
+from finemask.model.backbones.norms import pyramid_norm
 
 
 def split_stages(body: nn.Module, ends: Sequence[str], stem: Sequence[str] = ()) -> list[list[str]]:
@@ -53,13 +51,6 @@ def _units(body: nn.Module, ends: Sequence[str]) -> list[str]:
 
 STAGES = 4  # strides 4, 8, 16, 32
 _EMPTY_PX = 256  # side of the image that somebody's own backbone is tried with
-
-# The last block of each stride and its channels. torchvision's own mobilenet_backbone takes the first block of a
-# stride, and by default two levels of the same stride.
-_MOBILENET_STAGES: dict[str, dict[int, int]] = {
-    "mobilenet_v2": {3: 24, 6: 32, 13: 96, 17: 320},
-    "mobilenet_v3_large": {3: 24, 6: 40, 12: 112, 15: 160},
-}
 
 
 class PyramidBackbone(nn.Module):
@@ -184,99 +175,6 @@ def _run_on_empty(module: nn.Module, size: int) -> Any:
         found = module.eval()(torch.zeros(1, 3, size, size, device=device))
     module.train(was_training)
     return found
-
-
-def resnet_fpn(
-    name: str,
-    out_channels: int = 256,
-    norm: str = "frozen_bn",
-    norm_eps: float = 1e-5,
-    fpn_norm: str = "none",
-) -> PyramidBackbone:
-    """A torchvision ResNet or ResNeXt: ``resnet18`` … ``resnet152``, ``resnext50_32x4d``, ``resnext101_32x8d``, ….
-
-    Args:
-        name: of torchvision's builder.
-        out_channels: of the pyramid.
-        norm: see ``norm_layer``.
-        norm_eps: of the frozen normalisation; torchvision's COCO_V1 weights were trained with 0.
-        fpn_norm: see ``pyramid_norm``.
-    """
-    builder = getattr(resnet, name, None)
-    if builder is None:
-        raise ConfigError(f"torchvision has no ResNet named {name!r}", where="model.backbone.name")
-    network = builder(weights=None, norm_layer=norm_layer(norm, norm_eps))
-    body = IntermediateLayerGetter(network, {f"layer{stage}": str(stage - 1) for stage in range(1, 5)})
-    channels = [network.inplanes // 2 ** (3 - stage) for stage in range(STAGES)]
-    stages = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
-    return PyramidBackbone(body, channels, out_channels, stages, fpn_norm)
-
-
-def mobilenet_fpn(
-    name: str,
-    out_channels: int = 256,
-    norm: str = "frozen_bn",
-    norm_eps: float = 1e-5,
-    fpn_norm: str = "none",
-) -> PyramidBackbone:
-    """A MobileNet of torchvision, ``mobilenet_v2`` or ``mobilenet_v3_large``; arguments as ``resnet_fpn``."""
-    if name not in _MOBILENET_STAGES:
-        known = ", ".join(_MOBILENET_STAGES)
-        raise ConfigError(f"{name!r} is not one of {known}", where="model.backbone.name")
-    features = getattr(mobilenet, name)(weights=None, norm_layer=norm_layer(norm, norm_eps)).features
-    ends = _MOBILENET_STAGES[name]
-    body = IntermediateLayerGetter(features, {str(end): str(level) for level, end in enumerate(ends)})
-    edges = [-1, 0, *ends]  # the stem alone, then up to each stride's last block
-    stages = [[str(block) for block in range(a + 1, b + 1)] for a, b in itertools.pairwise(edges)]
-    return PyramidBackbone(body, list(ends.values()), out_channels, stages, fpn_norm)
-
-
-def timm_fpn(
-    name: str,
-    out_channels: int = 256,
-    norm: str = "frozen_bn",
-    norm_eps: float = 1e-5,
-    fpn_norm: str = "none",
-) -> PyramidBackbone:
-    """Any backbone of timm that gives feature maps at strides 4, 8, 16 and 32; needs the extra ``timm``.
-
-    Batch norm layers become what ``norm`` says; other kinds stay as they are.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtraError("timm", "timm", needed_for=f"the backbone {name}") from error
-    try:
-        probe = timm.create_model(name, features_only=True, pretrained=False)
-        reductions = list(_feature_info(probe).reduction())
-        wanted = [reductions.index(stride) for stride in (4, 8, 16, 32)]
-        body = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"timm cannot give feature maps at strides 4, 8, 16, 32 for {name!r} ({error})",
-            where="model.backbone.name",
-            remedy="timm.list_models() names its backbones; choose a convolutional or hierarchical one.",
-        ) from error
-    body = replace_batch_norm(body, norm, norm_eps)
-    info = _feature_info(body)
-    channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
-    stages = _timm_stages(body, info.module_name())
-    return PyramidBackbone(body, list(info.channels()), out_channels, stages, fpn_norm, channels_last=channels_last)
-
-
-def _timm_stages(body: nn.Module, ends: list[str]) -> list[list[str]]:
-    """Timm flattens some bodies (``stages.0`` is the child ``stages_0``) and not others."""
-    modules = {name for name, _ in body.named_modules()}
-    found = [next((name for name in (end, end.replace(".", "_")) if name in modules), None) for end in ends]
-    known = [end for end in found if end is not None]
-    if len(known) == len(ends):
-        return split_stages(body, known)
-    children = [child for child, _ in body.named_children()]
-    return [children[:1], [], [], [], children[1:]]  # the stem alone is told apart, the rest is one part
-
-
-def _feature_info(body: nn.Module) -> Any:
-    return body.feature_info  # timm's own description of its maps
 
 
 def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:

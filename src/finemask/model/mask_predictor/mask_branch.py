@@ -5,15 +5,32 @@ logits. One that needs more (the pyramid, the boxes), or answers more (a loss of
 methods of ``MaskBranch`` and decides itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.ops import clip_boxes_to_image
 
 from finemask.ops.mask_ops import mask_targets, point_targets, points_in_boxes
 from finemask.types import MaskLoss
+
+POOLED_MASK = 14  # side of a pooled mask feature; predictions are twice that
+
+
+def mask_convs(
+    in_channels: int, channels: Sequence[int] = (256, 256, 256, 256), norm: str = "none"
+) -> tuple[nn.Module, int]:
+    """3 × 3 convolutions on the 14 × 14 feature; returns the head and its output channels.
+
+    Args:
+        in_channels: of the pyramid.
+        channels: of each convolution.
+        norm: ``none`` or ``bn`` (torchvision's v2 recipe).
+    """
+    norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d if norm == "bn" else None
+    return MaskRCNNHeads(in_channels, list(channels), 1, norm_layer=norm_layer), channels[-1]
 
 
 class MaskRois(NamedTuple):

@@ -18,8 +18,8 @@ from torchvision.models import get_model_weights
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from finemask.errors import WeightsError
-from finemask.model.box_branch import weight_seeds
-from finemask.model.class_rows import Classes, ClassRows, carry_class_rows
+from finemask.model.box_predictor.box_branch import weight_seeds
+from finemask.model.pretrained.class_rows import Classes, ClassRows, carry_class_rows
 from finemask.ops.run_folders import MODEL_FILE, find_in_run
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Images to feature maps: backbones, the pyramid on top, their normalisation."""
