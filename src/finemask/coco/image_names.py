@@ -1,4 +1,4 @@
-"""Are the images there, and if not, which files were meant? Asked once, before anything long starts."""
+"""File names of images: which file a name must have meant, which of two lists are the same, and what is not there."""
 
 import os
 import shlex
@@ -83,12 +83,64 @@ class FileNames:
 
     def _elsewhere(self, name: str) -> list[str]:
         """Files whose path ends as the name does, or the other way round; those that share most with it."""
-        shared = {}
-        for file in self._ending_in.get(name.rpartition("/")[2], []):
-            spelt = _spelt_alike(file)
-            if f"/{spelt}".endswith(f"/{name}") or f"/{name}".endswith(f"/{spelt}"):
-                shared[file] = min(len(spelt), len(name))
-        return [file for file, length in shared.items() if length == max(shared.values())]
+        parts = PurePosixPath(name).parts
+        shared = {
+            file: _common_end(PurePosixPath(_spelt_alike(file)).parts, parts)
+            for file in self._ending_in.get(name.rpartition("/")[2], [])
+        }
+        return [file for file, common in shared.items() if common == max(shared.values()) > 0]
+
+
+def match_file_names(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """Position among ``known`` of each name; None where there is none.
+
+    Two names mean one file when all folders of the shorter one are the last of the longer: ``val/a.png`` is
+    ``/data/val/a.png`` and ``a.png``, but not ``train/a.png``. Of several that fit, the one with most folders in common
+    is meant. Backslashes are slashes, and letters with accents are the same in either Unicode form.
+
+    Args:
+        names: relative or absolute paths.
+        known: names to find them among.
+
+    Raises:
+        DataError: a name fits several, or several names fit one.
+    """
+    parts_known = [_plain_parts(name) for name in known]
+    by_last: dict[str, list[int]] = {}
+    for position, parts in enumerate(parts_known):
+        by_last.setdefault(parts[-1], []).append(position)
+    found: list[int | None] = []
+    taken: dict[int, tuple[int, int]] = {}  # position of the known name: folders in common, position of the name
+    for number, name in enumerate(names):
+        parts = _plain_parts(name)
+        fits = {at: common for at in by_last.get(parts[-1], ()) if (common := _common_end(parts, parts_known[at]))}
+        best = max(fits.values(), default=0)
+        chosen = [at for at, common in fits.items() if common == best]
+        if len(chosen) > 1:
+            raise DataError(f"the image {name} may be any of {', '.join(known[at] for at in chosen[:3])}")
+        found.append(chosen[0] if chosen else None)
+        if not chosen:
+            continue
+        common_before, other = taken.get(chosen[0], (0, 0))
+        if common_before == best:
+            raise DataError(f"the images {names[other]} and {name} both may be {known[chosen[0]]}")
+        if common_before > best:
+            found[number] = None
+            continue
+        if common_before:
+            found[other] = None
+        taken[chosen[0]] = (best, number)
+    return found
+
+
+def _plain_parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).parts or ("",)
+
+
+def _common_end(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """Parts of the shorter path, if it is the end of the longer one; else 0."""
+    shorter = min(len(a), len(b))
+    return shorter if a[-shorter:] == b[-shorter:] else 0
 
 
 def check_images_exist(annotations: Path, images_dir: Path, file_names: Sequence[str]) -> None:

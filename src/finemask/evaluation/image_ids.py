@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth, ImageInfo, images_and_categories
-from finemask.ops.files import match_file_names, sha256_of
+from finemask.ops.files import sha256_of
 from finemask.ops.json_file import read_json
 from finemask.types import Category
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.sources import Item
-from finemask.ops.files import match_file_names
 from finemask.ops.json_file import read_json
 from finemask.types import Category
 

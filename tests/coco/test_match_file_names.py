@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
+from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
-from finemask.ops.files import match_file_names
 
 
 @pytest.mark.parametrize(
