@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from finemask.errors import DataError
-from finemask.ops.files import write_json
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json, write_json
 
 CocoDocument: TypeAlias = dict[str, Any]
 """``images``, ``annotations`` and ``categories``, lists of dictionaries, and whatever else the file holds."""

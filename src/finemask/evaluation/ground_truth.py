@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from finemask.errors import DataError
 from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import Category
 

@@ -9,7 +9,7 @@ from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.implausible_results import refuse_corner_boxes, refuse_swapped_images
 from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json
 from finemask.types import CocoResult, Rle
 
 _BLOCK = 2_000  # entries whose masks are looked at together

@@ -8,7 +8,7 @@ from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.sources import Item
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json
 from finemask.types import Category
 
 _NAMED = 3  # in a message

@@ -31,7 +31,7 @@ from finemask.datatools.check.problems import (
     Severity,
 )
 from finemask.errors import DataError
-from finemask.ops.json_file import parse_json, read_bytes
+from finemask.ops.files import parse_json, read_bytes
 
 REMOVE = "remove=true"
 """What has to be said for such entries to be taken out as well."""

@@ -34,7 +34,7 @@ from finemask.datatools.convert.source_files import (
     split_of,
     whole_number,
 )
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json
 from finemask.ops.rle import crop_to_rle, rle_area, rle_to_crop
 from finemask.types import Rle
 

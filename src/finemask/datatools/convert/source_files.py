@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 from finemask.coco.image_names import FileNames
 from finemask.datatools.convert.records import Notes, Watch, unwatched
 from finemask.errors import DataError
+from finemask.ops.files import read_bytes, read_json
 from finemask.ops.images.image_kinds import image_suffixes, stored_size
-from finemask.ops.json_file import read_bytes, read_json
 from finemask.types import Category
 
 MARKER = ".finemask-convert.json"

@@ -15,8 +15,7 @@ from PIL import Image
 
 from finemask.coco.coco_file import load_coco
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import atomic_path
-from finemask.ops.json_file import parse_json, read_bytes
+from finemask.ops.files import atomic_path, parse_json, read_bytes
 
 _OWN_IMAGE_KEYS = {"id", "file_name", "width", "height", "tile_of"}
 _OWN_ANNOTATION_KEYS = {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd", "tile_of"}

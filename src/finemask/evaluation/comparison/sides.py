@@ -8,7 +8,7 @@ from typing import Any
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.results import read_results
-from finemask.ops.json_file import read_json
+from finemask.ops.files import read_json
 from finemask.ops.run_folders import find_in_run
 from finemask.ops.wording import count, plural
 
