@@ -24,9 +24,9 @@ from finemask.datatools.check.document import Document
 from finemask.datatools.check.duplicate_rules import NEAR_IOU
 from finemask.datatools.check.problems import CheckSettings, Dataset, RemoveEntry, SetValue, Severity
 from finemask.datatools.check.run_rules import load_document
-from finemask.datatools.check.training_rules import resized_hw
 from finemask.datatools.image_facts import Fault, facts_of, facts_of_file, places_of
 from finemask.errors import DataError
+from finemask.ops.anchor_fit import resized_boxes
 from finemask.ops.images.image_reading import ImageReading
 
 RULES = {rule.name: rule for rule in (*image_file_rules.RULES, *duplicate_rules.RULES, *training_rules.RULES)}
@@ -418,9 +418,9 @@ def test_blank_images_are_no_duplicates(scene):
 def test_sizes_are_resized_as_torchvision_does(height, width, sizes):
     transform = GeneralizedRCNNTransform(*sizes, [0.0] * 3, [1.0] * 3)
     resized, _ = transform.resize(torch.zeros(3, height, width, dtype=torch.float32), None)
-    mine = resized_hw(height, width, CheckSettings(*sizes))
+    _, mine = resized_boxes(np.zeros((1, 4)), np.array([[height, width]]), *sizes)
     # torchvision computes the scale in float32, so that a whole number may come out one px less.
-    assert np.abs(np.array(mine) - resized.shape[1:]).max() <= 1
+    assert np.abs(mine[0] - resized.shape[1:]).max() <= 1
 
 
 def test_narrow_instances_are_counted_at_training_resolution():

@@ -88,7 +88,7 @@ def _box_not_of_mask(row: AnnotationRow) -> str | None:
         return None
     x0, y0, x1, y1 = row.box_xyxy
     seen, right = show(row.entry["bbox"]), show([x0, y0, x1 - x0, y1 - y0])
-    return f"its bbox is {seen}, that of its mask is {right} (IoU {_iou(box, row.box_xyxy):.2f})"
+    return f"its bbox is {seen}, that of its mask is {right} (IoU {box_iou(box, row.box_xyxy):.2f})"
 
 
 def _is_corners(row: AnnotationRow) -> bool:
@@ -104,13 +104,14 @@ def _agree(box: Box, row: AnnotationRow) -> bool:
     for extent in (row.box_xyxy, row.outline.extent_xyxy if row.outline else None):
         if extent is not None and (
             max(abs(a - b) for a, b in zip(box, extent, strict=True)) <= _AGREEING_PX
-            or _iou(box, extent) >= _AGREEING_IOU
+            or box_iou(box, extent) >= _AGREEING_IOU
         ):
             return True
     return False
 
 
-def _iou(one: Box, other: Box) -> float:
+def box_iou(one: Box, other: Box) -> float:
+    """Overlap of two boxes xyxy, 0..1; 0 for boxes without an area."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     common = max(width, 0.0) * max(height, 0.0)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from finemask.coco.values import show
+from finemask.datatools.check.box_rules import box_iou
 from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.image_file_rules import facts_of_images
 from finemask.datatools.check.problems import (
@@ -29,11 +29,14 @@ from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.mask_iou import mask_iou
+from finemask.ops.wording import names
 
 NEAR_IOU = 0.9
 """Overlap from which two annotations are taken for one object annotated twice."""
 
 _BOX_IOU = 0.5  # masks that nearly coincide have boxes that overlap at least this much
+_SHOWN = 4  # names in a message
 _CHUNK = 512  # boxes that are compared with all others at once
 
 
@@ -62,7 +65,7 @@ def _name(row: AnnotationRow) -> str:
 
 def _near(same_class: bool) -> Callable[[Document], Iterator[Finding]]:
     def check(document: Document) -> Iterator[Finding]:
-        names = {row.id: row.name for row in document.categories}
+        classes = {row.id: row.name for row in document.categories}
         for rows in document.annotations_of.values():
             distinct: dict[tuple[Any, ...], AnnotationRow] = {}
             for row in rows:
@@ -75,7 +78,7 @@ def _near(same_class: bool) -> Callable[[Document], Iterator[Finding]]:
                 if same_class:
                     message = f"it and {_name(first)} have an IoU of {iou:.2f}"
                 else:
-                    one, two = (names.get(row.category_id, str(row.category_id)) for row in (first, second))
+                    one, two = (classes.get(row.category_id, str(row.category_id)) for row in (first, second))
                     message = f"it is a {two!r}, {_name(first)} is a {one!r}, and their IoU is {iou:.2f}"
                 yield about_annotation(document, second, message)
 
@@ -113,18 +116,11 @@ def _pairs_of_boxes(boxes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
 
 
 def _iou(one: AnnotationRow, other: AnnotationRow) -> float:
-    if one.rle is None or other.rle is None:
-        assert one.box_xyxy is not None
-        assert other.box_xyxy is not None
-        (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = one.box_xyxy, other.box_xyxy
-        shared = max(0.0, min(ax1, bx1) - max(ax0, bx0)) * max(0.0, min(ay1, by1) - max(ay0, by0))
-        return shared / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - shared)
-    pair: list[Any] = [{"size": rle["size"], "counts": rle["counts"].encode("ascii")} for rle in (one.rle, other.rle)]
-    ious: Any = coco_mask.iou(pair[:1], pair[1:], [0])
-    return float(ious[0][0])
-
-
-_SHOWN = 4
+    if one.rle is not None and other.rle is not None:
+        return float(mask_iou([one.rle], [other.rle])[0, 0])
+    assert one.box_xyxy is not None
+    assert other.box_xyxy is not None
+    return box_iou(one.box_xyxy, other.box_xyxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +156,9 @@ def _within_file(dataset: Dataset) -> Iterator[Finding]:
         for images in by_document.values():
             files = {image.path: image for image in images}  # one file with two entries has its own rule
             if len(files) > 1:
-                first, *others = files.values()
-                names = ", ".join(show(image.row.file_name) for image in (first, *others)[:_SHOWN])
-                names += f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-                message = f"{names} {_likeness(list(files.values()))}"
+                first = next(iter(files.values()))
+                alike = names([show(image.row.file_name) for image in files.values()], _SHOWN)
+                message = f"{alike} {_likeness(list(files.values()))}"
                 yield about_image(first.document, first.row, message)
 
 
@@ -177,8 +172,8 @@ def _across_files(dataset: Dataset) -> Iterator[Finding]:
             if not earlier or any(other.path == image.path for other in earlier):
                 continue  # the very same file has its own rule
             nearest = min(earlier, key=lambda other: (other.hash ^ image.hash).bit_count())
-            names = f"{show(image.row.file_name)} and {show(nearest.row.file_name)} of {nearest.document.path.name}"
-            yield about_image(image.document, image.row, f"{names} {_likeness([image, nearest])}")
+            both = f"{show(image.row.file_name)} and {show(nearest.row.file_name)} of {nearest.document.path.name}"
+            yield about_image(image.document, image.row, f"{both} {_likeness([image, nearest])}")
 
 
 def _likeness(images: Sequence[_Image]) -> str:

@@ -18,7 +18,6 @@ from finemask.datatools.check.problems import (
     about_image,
     each_document,
     error_rule,
-    remove,
 )
 from finemask.ops.images.image_kinds import stored_size
 
@@ -30,7 +29,7 @@ def _file_name_invalid(document: Document) -> Iterator[Finding]:
         name = entry.get("file_name")
         if not is_text(name) or "\0" in name:
             seen = f"its file_name is {show(name)}" if "file_name" in entry else "it has no file_name"
-            yield about_entry(document, "images", position, seen, remove("images", position))
+            yield about_entry(document, "images", position, seen, RemoveEntry("images", position))
 
 
 def _file_name_leaves_folder(document: Document) -> Iterator[Finding]:

@@ -271,8 +271,3 @@ def about_entry(document: Document, name: ListName, position: int, message: str,
     if ids[own] is None:
         message = f"entry {position + 1} of {name}: {message}"
     return Finding(message, document, edits=edits, **ids)
-
-
-def remove(name: ListName, position: int) -> RemoveEntry:
-    """The edit that takes out an entry."""
-    return RemoveEntry(name, position)

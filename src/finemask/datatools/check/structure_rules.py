@@ -18,7 +18,6 @@ from finemask.datatools.check.problems import (
     about_entry,
     each_document,
     error_rule,
-    remove,
     warning_rule,
 )
 
@@ -63,9 +62,8 @@ def _entry_not_object(document: Document) -> Iterator[Finding]:
     for name in LIST_NAMES:
         for position, entry in document.entries(name):
             if not isinstance(entry, dict):
-                yield about_entry(
-                    document, name, position, f"it is {show(entry)}, not an object", remove(name, position)
-                )
+                message = f"it is {show(entry)}, not an object"
+                yield about_entry(document, name, position, message, RemoveEntry(name, position))
 
 
 def _not_standard(document: Document) -> Iterator[Finding]:
@@ -76,12 +74,12 @@ def _not_standard(document: Document) -> Iterator[Finding]:
             others = {key: value for key, value in entry.items() if key not in _JUDGED[name]}
             if others and not is_standard(others):
                 wrong = [key for key, value in others.items() if not is_standard({key: value})]
-                edits: list[Edit] = []
-                for key in wrong:
-                    if is_encodable(key):
-                        edits.append(SetValue(name, position, key, standard(entry[key])))
-                    else:
-                        edits.append(RemoveKey(name, position, key))
+                edits = [
+                    SetValue(name, position, key, standard(entry[key]))
+                    if is_encodable(key)
+                    else RemoveKey(name, position, key)
+                    for key in wrong
+                ]
                 yield about_entry(document, name, position, _what_is_not_standard(wrong), *edits)
     for key, value in document.raw.items():
         if key not in LIST_NAMES and not is_standard({key: value}):
@@ -93,11 +91,12 @@ def _what_is_not_standard(keys: list[str]) -> str:
 
 
 class _FreshIds:
-    """Ids that nobody has, from the greatest known one on."""
+    """Ids that no entry of a list has, from the greatest known one on."""
 
-    def __init__(self, taken: set[int]) -> None:
-        self._taken = taken
-        greatest = max(taken, default=0)
+    def __init__(self, document: Document, name: ListName) -> None:
+        numbers = (whole(entry.get("id")) for _, entry in document.objects(name))
+        self._taken = {number for number in numbers if number is not None}
+        greatest = max(self._taken, default=0)
         self._next = max(greatest, 0) + 1 if greatest < WHOLE_LIMIT // 2 else 1
 
     def take(self, wish: int | None = None) -> int:
@@ -111,36 +110,32 @@ class _FreshIds:
         return number
 
 
-def _invalid_ids(name: ListName, key: str) -> Callable[[Document], Iterator[Finding]]:
-    """A check of the ids of images or categories; ``key`` is how annotations call them."""
+def _invalid_ids(name: ListName, key: str | None = None) -> Callable[[Document], Iterator[Finding]]:
+    """A check of the ids of a list; ``key`` is how annotations refer to them, None where nothing does."""
 
     def check(document: Document) -> Iterator[Finding]:
-        fresh = _FreshIds(_ids(document, name))
+        fresh = _FreshIds(document, name)
         for position, entry in document.objects(name):
             value = entry.get("id")
-            if type(value) is int and whole(value) is not None:
-                continue
-            if value is None:
-                message = "it has no id, so nothing can refer to it"
-                yield about_entry(document, name, position, message, RemoveEntry(name, position))
-                continue
-            message = f"its id is {show(value)}, not a whole number"
             number = whole(value)
-            if number is None and not isinstance(value, str | int):
-                yield about_entry(document, name, position, message, RemoveEntry(name, position))
+            if (type(value) is int and number is not None) or (value is None and key is None):
                 continue
-            edits: list[Edit] = []
-            if number is None:
-                number = fresh.take(whole_in_text(value))
-                referring = document.references.get((key, value), ())
-                edits = [SetValue("annotations", other, key, number) for other in referring]
-            yield about_entry(document, name, position, message, SetValue(name, position, "id", number), *edits)
+            edits: list[Edit] = [RemoveEntry(name, position)]
+            if key is None or number is not None or isinstance(value, str | int):
+                new = fresh.take(whole_in_text(value)) if number is None else number
+                edits = [SetValue(name, position, "id", new)]
+                if key is not None and number is None:
+                    referring = document.references.get((key, value), ())
+                    edits += [SetValue("annotations", other, key, new) for other in referring]
+            seen = f"its id is {show(value)}, not a whole number"
+            message = seen if value is not None else "it has no id, so nothing can refer to it"
+            yield about_entry(document, name, position, message, *edits)
 
     return check
 
 
 def _image_id_repeated(document: Document) -> Iterator[Finding]:
-    fresh = _FreshIds(set(document.image_ids))
+    fresh = _FreshIds(document, "images")
     for number, positions in document.image_ids.items():
         first = document.raw["images"][positions[0]]
         for position in positions[1:]:
@@ -148,7 +143,7 @@ def _image_id_repeated(document: Document) -> Iterator[Finding]:
             names = f"{show(first.get('file_name'))} and {show(entry.get('file_name'))}"
             if same_image(first, entry):
                 message = f"the image id {number} is there twice, for the same file {show(first.get('file_name'))}"
-                yield about_entry(document, "images", position, message, remove("images", position))
+                yield about_entry(document, "images", position, message, RemoveEntry("images", position))
             elif ("image_id", number) not in document.references:
                 message = f"the image id {number} is there twice, for {names}, which have no annotations"
                 edit = SetValue("images", position, "id", fresh.take())
@@ -159,14 +154,14 @@ def _image_id_repeated(document: Document) -> Iterator[Finding]:
 
 
 def _category_id_repeated(document: Document) -> Iterator[Finding]:
-    fresh = _FreshIds(set(document.category_ids))
+    fresh = _FreshIds(document, "categories")
     for number, positions in document.category_ids.items():
         first = document.raw["categories"][positions[0]].get("name")
         for position in positions[1:]:
             name = document.raw["categories"][position].get("name")
             message = f"the category id {number} is there twice, as {show(first)} and {show(name)}"
             if name == first:
-                yield about_entry(document, "categories", position, message, remove("categories", position))
+                yield about_entry(document, "categories", position, message, RemoveEntry("categories", position))
             elif ("category_id", number) not in document.references:
                 edit = SetValue("categories", position, "id", fresh.take())
                 yield about_entry(document, "categories", position, f"{message}, without annotations", edit)
@@ -177,27 +172,14 @@ def _category_id_repeated(document: Document) -> Iterator[Finding]:
 def _annotation_id_missing(document: Document) -> Iterator[Finding]:
     missing = [position for position, entry in document.objects("annotations") if entry.get("id") is None]
     if missing:
-        fresh = _FreshIds(_ids(document, "annotations"))
+        fresh = _FreshIds(document, "annotations")
         edits = tuple(SetValue("annotations", position, "id", fresh.take(position + 1)) for position in missing)
         total = len(document.raw["annotations"])
         yield Finding(f"{len(missing)} of {total} annotations have no id", document, edits=edits)
 
 
-def _annotation_id_invalid(document: Document) -> Iterator[Finding]:
-    fresh = _FreshIds(_ids(document, "annotations"))
-    for position, entry in document.objects("annotations"):
-        value = entry.get("id")
-        if value is None or (type(value) is int and whole(value) is not None):
-            continue
-        number = whole(value)
-        if number is None:
-            number = fresh.take(whole_in_text(value))
-        message = f"its id is {show(value)}, not a whole number"
-        yield about_entry(document, "annotations", position, message, SetValue("annotations", position, "id", number))
-
-
 def _annotation_id_repeated(document: Document) -> Iterator[Finding]:
-    fresh = _FreshIds(_ids(document, "annotations"))
+    fresh = _FreshIds(document, "annotations")
     seen: set[int] = set()
     for position, entry in document.objects("annotations"):
         number = whole(entry.get("id"))
@@ -207,11 +189,6 @@ def _annotation_id_repeated(document: Document) -> Iterator[Finding]:
             edit = SetValue("annotations", position, "id", fresh.take())
             yield about_entry(document, "annotations", position, f"the annotation id {number} is there twice", edit)
         seen.add(number)
-
-
-def _ids(document: Document, name: ListName) -> set[int]:
-    numbers = (whole(entry.get("id")) for _, entry in document.objects(name))
-    return {number for number in numbers if number is not None}
 
 
 def _reference_not_integer(document: Document) -> Iterator[Finding]:
@@ -267,7 +244,7 @@ def _unknown(key: str, known: str, what: str) -> Callable[[Document], Iterator[F
                 continue  # a name instead of an id, which has a rule of its own
             seen = f"its {key} is {show(value)}" if key in entry else f"it has no {key}"
             message = f"{seen}; there is no such {what}" if key in entry else seen
-            yield about_entry(document, "annotations", position, message, remove("annotations", position))
+            yield about_entry(document, "annotations", position, message, RemoveEntry("annotations", position))
 
     return check
 
@@ -332,7 +309,7 @@ RULES = (
         "annotation-id-invalid",
         "The id of an annotation is a whole number.",
         "Training cannot start: the annotation cannot be named.",
-        each_document(_annotation_id_invalid),
+        each_document(_invalid_ids("annotations")),
         repair="gives it a whole number",
     ),
     error_rule(

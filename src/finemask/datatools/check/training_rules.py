@@ -1,6 +1,5 @@
 """Rules on whether the data fit the training to come: its resolution, anchors and cap, and its classes."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -18,8 +17,8 @@ from finemask.datatools.check.problems import (
     each_document,
     warning_rule,
 )
-from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
-from finemask.ops.wording import plural, word
+from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors, resized_boxes
+from finemask.ops.wording import listed, names, plural, word
 
 SMALLEST_PX = 2.0
 """Shorter side of an instance at training resolution below which it is hopeless."""
@@ -31,12 +30,6 @@ _SHOWN = 6
 _MOST_BOXES = 200_000  # to judge anchors by; more would not change the share
 
 
-def resized_hw(height: int, width: int, settings: CheckSettings) -> tuple[int, int]:
-    """Height and width in px after resizing for training, as torchvision's transform does it."""
-    scale = min(settings.min_size / min(height, width), settings.max_size / max(height, width))
-    return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
-
-
 def _objects(document: Document) -> list[AnnotationRow]:
     return [row for row in document.annotations if not row.iscrowd and row.box_xyxy is not None]
 
@@ -45,14 +38,10 @@ def _boxes_resized(
     rows: Sequence[AnnotationRow], settings: CheckSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Boxes [n, 4], xyxy px of the resized images, and the sizes [n, 2] (height, width) of those images."""
-    sizes: dict[tuple[int, int], tuple[int, int]] = {}
-    raw = np.array([row.box_xyxy for row in rows], dtype=np.float64).reshape(-1, 4)
-    stated = [(row.image.height, row.image.width) for row in rows]
-    for height, width in set(stated):
-        sizes[height, width] = resized_hw(height, width, settings)
-    size_hw = np.array([sizes[size] for size in stated], dtype=np.int64).reshape(-1, 2)
-    scale = size_hw / np.array(stated, dtype=np.float64).reshape(-1, 2)
-    return raw * scale[:, [1, 0, 1, 0]], size_hw
+    boxes = np.array([row.box_xyxy for row in rows], dtype=np.float64).reshape(-1, 4)
+    stated_hw = np.array([(row.image.height, row.image.width) for row in rows], dtype=np.int64).reshape(-1, 2)
+    _, size_hw = resized_boxes(boxes, stated_hw, settings.min_size, settings.max_size)
+    return boxes * (size_hw / stated_hw)[:, [1, 0, 1, 0]], size_hw
 
 
 def _too_small(dataset: Dataset) -> Iterator[Finding]:
@@ -110,20 +99,16 @@ def _anchors(dataset: Dataset) -> Iterator[Finding]:
         return
     message = (
         f"{share:.0%} of the instances have an anchor with an IoU of {COVERED_IOU:g} at {_resolution(settings)}, "
-        f"with sizes {_numbers(settings.anchor_sizes)} and aspect ratios {_numbers(settings.aspect_ratios)}"
+        f"with sizes {listed(settings.anchor_sizes)} and aspect ratios {listed(settings.aspect_ratios)}"
     )
     sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
     better = covered(sizes, ratios)
     if better > share + 0.01:
-        words = [f"model.anchors.sizes={_numbers(sizes)}"] if tuple(sizes) != tuple(settings.anchor_sizes) else []
+        words = [f"model.anchors.sizes={listed(sizes)}"] if tuple(sizes) != tuple(settings.anchor_sizes) else []
         if tuple(ratios) != tuple(settings.aspect_ratios):
-            words.append(f"model.anchors.aspect_ratios={_numbers(ratios)}")
+            words.append(f"model.anchors.aspect_ratios={listed(ratios)}")
         message += f"; {' '.join(words)} covers {better:.0%}"
     yield Finding(message, document)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return f"[{','.join(f'{value:g}' for value in values)}]"
 
 
 def _instances_by_class(document: Document) -> Counter[str]:
@@ -131,9 +116,9 @@ def _instances_by_class(document: Document) -> Counter[str]:
     broken = len(list(document.entries("categories"))) - len(document.categories)
     if broken or document.shifted_category_ids is not None:
         return Counter()
-    names = {row.id: row.name for row in document.categories}
+    classes = {row.id: row.name for row in document.categories}
     return Counter(
-        names[row.category_id] for row in document.annotations if row.category_id in names and not row.iscrowd
+        classes[row.category_id] for row in document.annotations if row.category_id in classes and not row.iscrowd
     )
 
 
@@ -142,10 +127,10 @@ def _class_without_instances(dataset: Dataset) -> Iterator[Finding]:
     counts = _instances_by_class(document)
     if not counts:
         return
-    names = list(dict.fromkeys(row.name for row in document.categories))
-    unused = [name for name in names if not counts[name]]
+    classes = list(dict.fromkeys(row.name for row in document.categories))
+    unused = [name for name in classes if not counts[name]]
     if unused:
-        message = f"{len(unused)} of {len(names)} classes have no instance: {_listed(unused)}"
+        message = f"{len(unused)} of {len(classes)} classes have no instance: {names(unused, _SHOWN)}"
         yield Finding(message, document)
 
 
@@ -160,29 +145,24 @@ def _class_in_one_file(dataset: Dataset) -> Iterator[Finding]:
         unlearned = [f"{name} ({count})" for name, count in here.most_common() if not trained[name]]
         if unlearned:
             what = plural(len(unlearned), "class has instances", "classes have instances")
-            yield Finding(f"{what} here and none in {first.path.name}: {_listed(unlearned)}", document)
+            yield Finding(f"{what} here and none in {first.path.name}: {names(unlearned, _SHOWN)}", document)
         if unmeasured:
             what = plural(len(unmeasured), "class has instances", "classes have instances")
-            yield Finding(f"{what} in {first.path.name} and none here: {_listed(unmeasured)}", document)
+            yield Finding(f"{what} in {first.path.name} and none here: {names(unmeasured, _SHOWN)}", document)
 
 
 def _without_annotations(document: Document) -> Iterator[Finding]:
     bare: list[ImageRow] = [row for row in document.images if not document.annotations_of[row.id]]
     if not bare or not document.annotations:
         return
-    names = _listed([show(row.file_name) for row in bare])
-    message = f"{_of(len(bare), len(document.images), 'image', 'has', 'have')} no annotation: {names}"
+    first = names([show(row.file_name) for row in bare], _SHOWN)
+    message = f"{_of(len(bare), len(document.images), 'image', 'has', 'have')} no annotation: {first}"
     yield about_image(document, bare[0], message) if len(bare) == 1 else Finding(message, document)
 
 
 def _of(count: int, total: int, what: str, one: str = "is", several: str = "are") -> str:
     """``1 of 7 images is``, ``3 of 7 images are``."""
     return f"{count:,} of {plural(total, what)} {word(count, one, several)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 RULES = (
