@@ -10,15 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+from finemask.datatools.image_facts import Fault, facts_of_file, hash_images
 from finemask.datatools.image_hash import (
     MAX_DISTANCE,
     NO_HASH,
     clusters,
-    hash_image,
-    hash_images,
     hash_pixels,
 )
-from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 
 
@@ -38,6 +36,10 @@ def scene(seed, height=120, width=160):
 
 def pixels(image):
     return np.asarray(image.convert("RGB"))
+
+
+def hash_image(path):
+    return hash_images([path])[0].item()
 
 
 def apart(one, other):
@@ -139,9 +141,15 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     content = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
-    for name, words in (("empty.png", "0 bytes"), ("cut.png", "cannot be read"), ("none.png", "no such image")):
-        with pytest.raises(DataError, match=words):
-            hash_image(tmp_path / name)
+    faults = {
+        "empty.png": (Fault.EMPTY, "0 bytes"),
+        "cut.png": (Fault.DAMAGED, "cannot be read"),
+        "none.png": (Fault.MISSING, "No such file"),
+    }
+    for name, (fault, words) in faults.items():
+        facts = facts_of_file(tmp_path / name)
+        assert facts.fault is fault
+        assert words in facts.reason
     seen = []
     paths = [tmp_path / name for name in ("good.png", "empty.png", "cut.png", "none.png")]
     hashes = hash_images(paths, lambda: seen.append(1))

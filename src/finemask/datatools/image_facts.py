@@ -8,6 +8,8 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.coco.image_names import FileNames, Meant
@@ -17,9 +19,10 @@ from finemask.errors import DataError, UndecidedImageError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import is_plain
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.ops.images.tiff import page_of, tiff_pages
+from finemask.ops.images.tiff import TiffPage, page_of, tiff_pages
 
 _EXIF_ORIENTATION = 0x0112
+_ANY_READING = ImageReading(page=0, range="image")  # of more than 8 bits: how bright it is makes no difference
 _THREADS = 8  # decoding lets go of the interpreter's lock
 _REMEMBERED = 2**20  # files; a few hundred bytes each
 
@@ -66,7 +69,7 @@ class ImageFacts:
 
 def facts_of(
     paths: Sequence[Path],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     reading: ImageReading = AS_THE_FILE_SAYS,
 ) -> Iterator[ImageFacts]:
     """Facts of files in their order, read by several threads; known ones are not read again.
@@ -86,6 +89,20 @@ def facts_of(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def hash_images(paths: Sequence[Path], progress: Callable[[], object] | None = None) -> NDArray[np.uint64]:
+    """Perceptual hashes of many files, upright by their EXIF orientation.
+
+    Args:
+        paths: the files, n of them.
+        progress: called after each file.
+
+    Returns:
+        uint64 [n]; ``NO_HASH`` for a file that cannot be read and for an image without structure.
+    """
+    found = facts_of(paths, None if progress is None else lambda done, total: progress(), _ANY_READING)
+    return np.fromiter((facts.hash for facts in found), dtype=np.uint64, count=len(paths))
+
+
 def facts_of_file(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> ImageFacts:
     """Decodes a file, unless it has been decoded before and has not changed since."""
     try:
@@ -101,7 +118,7 @@ def facts_of_file(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> Image
 def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> ImageFacts:
     raw_hw, orientation = None, 1
     try:
-        if pages := tiff_pages(path.read_bytes()):  # of which Pillow knows some only
+        if pages := _tiff_pages(path):  # of which Pillow knows some only
             page = page_of(pages, reading, str(path))
             raw_hw, orientation = page.shape[:2], page.orientation
             value = hash_pixels(decode_image(path, None, reading))
@@ -118,6 +135,13 @@ def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> Ima
         reason = error.what if isinstance(error, DataError) else _reason(path, error)
         return ImageFacts(fault, reason, raw_hw)
     return ImageFacts(None, "", raw_hw, orientation if 1 <= orientation <= 8 else 1, value)
+
+
+def _tiff_pages(path: Path) -> list[TiffPage]:
+    """All pages of a TIFF file; of any other file only the first bytes are read."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        return tiff_pages(start + file.read()) if start[:2] in (b"II", b"MM") else []
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -11,10 +11,8 @@ a typical image, and at most 6 of nine in ten; two unrelated images differ in 32
 that overlap, and the same scene from another place are not recognised.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,10 +22,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
-from finemask.ops.images.image_kinds import is_plain
-from finemask.ops.images.image_reading import ImageReading
 
 MAX_DISTANCE = 6
 """Bits that near-duplicates differ in at most. Less misses recompressed copies of dark images; 8 joins five times as
@@ -36,12 +31,10 @@ many unrelated dark tiles."""
 NO_HASH = 0
 """The hash of what cannot be compared: files that cannot be read, and images without any structure."""
 
-_ANY = ImageReading(page=0, range="image")  # of more than 8 bits: how bright it is makes no difference
 _SIDE = 32
 _LOW = slice(1, 9)  # frequencies per axis; those constant along an axis say least
 _FLAT_LEVELS = 1.0  # brightness range (0..255) of the averages below which there is no structure
 _JPEG_SIDE = 128  # px; JPEGs are decoded at a fraction of their size that is at least this
-_THREADS = 8  # decoding lets go of the interpreter's lock
 
 
 def hash_pixels(image: NDArray[np.uint8]) -> int:
@@ -77,47 +70,6 @@ def hash_open_image(image: Image.Image) -> int:
     image.draft("RGB", (_JPEG_SIDE, _JPEG_SIDE))
     image.load()
     return hash_pixels(decode_image(image))
-
-
-def hash_image(path: Path) -> int:
-    """Perceptual hash of an image file, upright by its EXIF orientation.
-
-    Args:
-        path: the file.
-
-    Returns:
-        64 bits; ``NO_HASH`` for an image without structure.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return hash_open_image(image) if is_plain(image) else hash_pixels(decode_image(path, None, _ANY))
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
-        decode_image(path)  # raises with a message that says what is wrong
-        raise DataError(f"the image cannot be read ({error})", where=path) from error
-
-
-def hash_images(paths: Sequence[Path], progress: Callable[[], object] | None = None) -> NDArray[np.uint64]:
-    """Perceptual hashes of many files, read by several threads.
-
-    Args:
-        paths: the files, n of them.
-        progress: called after each file.
-
-    Returns:
-        uint64 [n]; ``NO_HASH`` for a file that cannot be read and for an image without structure.
-    """
-    hashes = np.full(len(paths), NO_HASH, dtype=np.uint64)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for i, found in enumerate(pool.map(_hash_or_none, paths)):
-            hashes[i] = found
-            if progress is not None:
-                progress()
-    return hashes
 
 
 def clusters(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[list[int]]:
@@ -175,10 +127,3 @@ def _bits_set(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values & twos) + ((values >> np.uint64(2)) & twos)
     values = (values + (values >> np.uint64(4))) & fours
     return (values * np.uint64(0x0101010101010101)) >> np.uint64(56)
-
-
-def _hash_or_none(path: Path) -> int:
-    try:
-        return hash_image(path)
-    except (DataError, OSError, MemoryError):
-        return NO_HASH

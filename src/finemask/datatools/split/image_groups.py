@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from finemask.datatools.image_hash import NO_HASH, clusters, hash_images
+from finemask.datatools.image_facts import hash_images
+from finemask.datatools.image_hash import NO_HASH, clusters
 from finemask.errors import ConfigError
 from finemask.ops.wording import count, plural, word
 
