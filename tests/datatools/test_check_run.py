@@ -170,9 +170,9 @@ def test_a_file_that_would_hold_up_training_is_said_not_to_be_checked(clean):
 
 def test_the_settings_of_training_reach_the_rules(clean):
     train, val = clean.paths
-    few = check_before_training(train, val, clean.images_dir, detection_cap=2)
+    few = check_before_training(train, val, clean.images_dir, CheckSettings(detection_cap=2))
     assert {problem.rule for problem in few} == {"too-many-instances"}
-    tiny = check_before_training(train, None, clean.images_dir, anchor_sizes=(2000.0,))
+    tiny = check_before_training(train, None, clean.images_dir, CheckSettings(anchor_sizes=(2000.0,)))
     assert {problem.rule for problem in tiny} == {"anchors-miss-instances"}
 
 
@@ -182,7 +182,7 @@ def test_categories_that_validation_lacks_can_be_allowed(clean):
     train, val = scene.write()
     rules = {problem.rule for problem in check_before_training(train, val, scene.images_dir)}
     assert rules == {"categories-differ", "class-in-one-file"}
-    allowed = check_before_training(train, val, scene.images_dir, allow_missing_categories=True)
+    allowed = check_before_training(train, val, scene.images_dir, settings=CheckSettings(allow_missing_categories=True))
     assert {problem.rule for problem in allowed} == {"class-in-one-file"}
 
 

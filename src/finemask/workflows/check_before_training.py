@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finemask.config import plain
-from finemask.datatools.check.problems import Problem, Severity
+from finemask.datatools.check.problems import CheckSettings, Problem, Severity
 from finemask.datatools.check.report import print_problems
 from finemask.datatools.check.run_rules import RULES, check_before_training
 from finemask.errors import DataError
@@ -46,13 +46,8 @@ def check_data(cfg: DictConfig) -> None:
                 remedy=f"It is data.{key}={data[key]} in data.root={root}: give another data.{key}="
                 + (_divided(train, images_dir, root) if key == "val" else "."),
             )
-    problems = check_before_training(
-        train,
-        val,
-        images_dir,
-        allow_missing_categories=data["allow_missing_categories"],
-        **_training_to_come(plain(cfg.model)),
-    )
+    settings = _training_to_come(plain(cfg.model), data["allow_missing_categories"])
+    problems = check_before_training(train, val, images_dir, settings)
     if cfg.model.anchors.get("fit") == "auto":  # the run will fit them, and says how well
         problems = [problem for problem in problems if problem.rule != "anchors-miss-instances"]
     console = Console(highlight=False)
@@ -80,18 +75,22 @@ def _divided(train: Path, images_dir: Path, root: Path) -> str:
     )
 
 
-def _training_to_come(model: dict[str, Any]) -> dict[str, Any]:
+def _training_to_come(model: dict[str, Any], allow_missing_categories: bool) -> CheckSettings:
     """What the rules about the fit of data and model need to know."""
     sizes = model["min_size"] if isinstance(model["min_size"], list) else [model["min_size"]]
     cap = model["roi_heads"]["detections_per_img"]
     anchors = model["anchors"]
     options = {"anchor_sizes": "sizes", "aspect_ratios": "aspect_ratios"}
-    return {
-        "min_size": int(sizes[-1]),
-        "max_size": int(model["max_size"]),
-        "detection_cap": None if cap == "auto" else int(cap),
-        **{name: tuple(anchors[key]) for name, key in options.items() if isinstance(anchors.get(key), list)},
+    given: dict[str, Any] = {
+        name: tuple(anchors[key]) for name, key in options.items() if type(anchors.get(key)) is list
     }
+    return CheckSettings(
+        min_size=int(sizes[-1]),
+        max_size=int(model["max_size"]),
+        detection_cap=None if cap == "auto" else int(cap),
+        allow_missing_categories=allow_missing_categories,
+        **given,
+    )
 
 
 def _repair(files: Sequence[Path], images_dir: Path, errors: Sequence[Problem]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,11 @@ class Repaired:
     """What repairing led to.
 
     Args:
-        documents_before: the files as they were; untouched.
         dataset: the repaired files.
         changes: what was done, in order.
         left: what the rules still find.
     """
 
-    documents_before: tuple[Document, ...]
     dataset: Dataset
     changes: list[Change]
     left: list[tuple[Rule, Finding]]
@@ -83,7 +80,6 @@ def repair(
         rules: those that were asked.
         started: called with each rule before it runs.
     """
-    before = dataset.documents
     left = list(findings_of(dataset, rules, started)) if found is None else list(found)
     fast = [rule for rule in rules if rule.fast and rule.repair is not None]
     changes: list[Change] = []
@@ -99,7 +95,7 @@ def repair(
             if len(changes) == count:
                 break
         left = list(findings_of(dataset, rules, started))
-    return Repaired(before, dataset, changes, left)
+    return Repaired(dataset, changes, left)
 
 
 def _apply(dataset: Dataset, found: Sequence[tuple[Rule, Finding]], changes: list[Change]) -> Dataset:
@@ -161,15 +157,11 @@ def _left_behind(
     gone = {position for name, position in removed if name == "images"}
     ids = {number for number, positions in document.image_ids.items() if gone.issuperset(positions)}
     for position, entry in enumerate(raw["annotations"] if ids and isinstance(raw.get("annotations"), list) else ()):
-        if (
-            ("annotations", position) in removed
-            or not isinstance(entry, dict)
-            or whole(entry.get("image_id")) not in ids
-        ):
-            continue
-        words = _in_words(document, raw, RemoveEntry("annotations", position))
-        assert words is not None
-        yield position, Change(document.path, "annotation-without-image", "its image is removed", words, True)
+        is_left = ("annotations", position) not in removed and isinstance(entry, dict)
+        if is_left and whole(entry.get("image_id")) in ids:
+            words = _in_words(document, raw, RemoveEntry("annotations", position))
+            assert words is not None
+            yield position, Change(document.path, "annotation-without-image", "its image is removed", words, True)
 
 
 def _make(raw: dict[str, Any], edit: Edit) -> None:
@@ -208,17 +200,6 @@ def _in_words(document: Document, raw: dict[str, Any], edit: Edit) -> str | None
     if before == edit.value and repr(before) == repr(edit.value):  # 1, 1.0 and true are equal, and not the same JSON
         return None
     return f"{name}: {key} {show(before)} → {show(edit.value)}"
-
-
-def log_text(changes: Sequence[Change]) -> str:
-    """The log of one file: a line for each change."""
-    return "".join(f"{change}\n" for change in changes)
-
-
-def by_file(changes: Sequence[Change]) -> dict[Path, list[Change]]:
-    """Changes of each annotation file."""
-    ordered = sorted(changes, key=lambda change: str(change.file))
-    return {path: list(group) for path, group in groupby(ordered, key=lambda change: change.file)}
 
 
 def output_paths(inputs: Sequence[Path], fix: str | Sequence[str]) -> list[Path]:
@@ -278,9 +259,8 @@ def write_repaired(repaired: Repaired, paths: Sequence[Path]) -> None:
         repaired: from ``repair``.
         paths: from ``output_paths``.
     """
-    changes = by_file(repaired.changes)
     for document, path in zip(repaired.dataset.documents, paths, strict=True):
-        lines = log_text(changes.get(document.path, []))
+        lines = "".join(f"{change}\n" for change in repaired.changes if change.file == document.path)
         raw = document.raw
         if not is_standard(raw):  # in what is still broken, or there would be a change for it
             raw = standard(raw)

@@ -1,9 +1,11 @@
 """What was found, for a person and for a program."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from textwrap import wrap
+from pathlib import Path
+from textwrap import fill, indent
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from finemask.coco.index import crowds_in_words
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.mask_rules import crowds_by_class
 from finemask.datatools.check.problems import Problem, Rule, Severity
+from finemask.datatools.check.repair import Repaired, log_path
 from finemask.datatools.check.run_rules import REMOVE
 from finemask.ops.wording import plural
 
@@ -40,14 +43,18 @@ def print_problems(console: Console, problems: Sequence[Problem], rules: Sequenc
         _print(console, f"effect: {rule.effect}")
         _print(console, f"fix=: {_what_fix_does(rule, group)}")
         for problem in group[:_EXAMPLES]:
-            console.print(Text(f"    · {_place(problem, several)}{problem.message}"), soft_wrap=True)
+            say(console, f"    · {_place(problem, several)}{problem.message}")
         if len(group) > _EXAMPLES:
-            console.print(Text(f"    · … and {len(group) - _EXAMPLES:,} more"), soft_wrap=True)
+            say(console, f"    · … and {len(group) - _EXAMPLES:,} more")
+
+
+def say(console: Console, text: str) -> None:
+    """Prints text as it is, however wide."""
+    console.print(Text(text), soft_wrap=True)
 
 
 def _print(console: Console, text: str) -> None:
-    lines = wrap(text, max(console.width - 4, 20))
-    console.print(Text("\n".join(f"    {line}" for line in lines)), soft_wrap=True)
+    say(console, indent(fill(text, max(console.width - 4, 20)), "    "))
 
 
 def _grouped(problems: Sequence[Problem], order: list[str]) -> dict[str, list[Problem]]:
@@ -95,7 +102,7 @@ def print_contents(console: Console, documents: Sequence[Document]) -> None:
     """Prints what was looked at: a line for each file."""
     for document in documents:
         folder = f"images in {document.images_dir}" if document.images_dir is not None else "image files not looked at"
-        console.print(Text(f"{document.path}: {contents(document)}; {folder}"), soft_wrap=True)
+        say(console, f"{document.path}: {contents(document)}; {folder}")
         if (said := crowds_in_words(crowds_by_class(document))) is not None:
             _print(console, said)
 
@@ -145,3 +152,62 @@ def as_json(problems: Sequence[Problem], rules: Sequence[Rule], documents: Seque
 def problem_as_json(problem: Problem) -> dict[str, Any]:
     """A problem as plain JSON values."""
     return asdict(problem) | {"severity": str(problem.severity), "file": str(problem.file)}
+
+
+def print_repaired(
+    console: Console,
+    repaired: Repaired,
+    before: Sequence[Document],
+    outputs: Sequence[Path],
+    left: Sequence[Problem],
+    rules: Sequence[Rule],
+) -> None:
+    """Prints what was written, and which errors are left.
+
+    Args:
+        console: where to.
+        repaired: the files after it.
+        before: the files as they were.
+        outputs: where each was written.
+        left: what the rules still find.
+        rules: those that were asked.
+    """
+    for path, old, new in zip(outputs, before, repaired.dataset.documents, strict=True):
+        changes = plural(sum(change.file == old.path for change in repaired.changes), "change")
+        first, last = contents(old), contents(new)
+        rest = f"; {first} before, {last} now" if first != last else ""
+        say(console, f"{path}: {changes}{rest}; see {log_path(path)}")
+    say(console, f"Left after repairing: {totals(left)}")
+    errors = [problem for problem in left if problem.severity is Severity.ERROR]
+    if errors:
+        print_problems(console, errors, rules)
+
+
+def repaired_as_json(repaired: Repaired, outputs: Sequence[Path], left: Sequence[Problem]) -> dict[str, Any]:
+    """What was written and what is left, as a program reads it."""
+    return {
+        "files": [str(path) for path in outputs],
+        "logs": [str(log_path(path)) for path in outputs],
+        "changes": len(repaired.changes),
+        "problems": [problem_as_json(problem) for problem in left],
+    }
+
+
+def repair_commands(options: dict[str, Any], inputs: Sequence[Path], problems: Sequence[Problem]) -> list[str]:
+    """What to type to have it repaired: the same command with ``fix``, and with each key that more would need."""
+    keys = list(dict.fromkeys(problem.needs for problem in problems if problem.needs is not None))
+    lines = [f"To repair: {_command(options, inputs)}"] if any(problem.fixable for problem in problems) else []
+    for key in keys:
+        lines.append(f"{f'With {key} as well' if lines else 'To repair'}: {_command(options, inputs, key)}")
+    return lines
+
+
+def _command(options: dict[str, Any], inputs: Sequence[Path], *keys: str) -> str:
+    words = ["finemask", "data", "check"]
+    for key in ("annotations", "images"):
+        if options[key] is not None:
+            value = options[key] if isinstance(options[key], str) else f"[{','.join(map(str, options[key]))}]"
+            words.append(f"{key}={value}")
+    single = inputs[0].with_name(f"{inputs[0].stem}_fixed.json")
+    words.append(f"fix={single}" if len(inputs) == 1 else f"fix={inputs[0].parent / 'fixed'}/")
+    return shlex.join([*words, *keys])

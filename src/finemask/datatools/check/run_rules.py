@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +133,6 @@ _SPOILING = {
 }
 
 _WHAT = "a COCO annotation file"
-_DEFAULTS = CheckSettings()
 
 
 def load_document(path: Path, images_dir: Path | None = None) -> Document:
@@ -204,13 +203,7 @@ def check_before_training(
     train: Path,
     val: Path | None,
     images_dir: Path,
-    *,
-    min_size: int = _DEFAULTS.min_size,
-    max_size: int = _DEFAULTS.max_size,
-    detection_cap: int | None = _DEFAULTS.detection_cap,
-    anchor_sizes: tuple[float, ...] = _DEFAULTS.anchor_sizes,
-    aspect_ratios: tuple[float, ...] = _DEFAULTS.aspect_ratios,
-    allow_missing_categories: bool = False,
+    settings: CheckSettings | None = None,
     largest_bytes: int = 50_000_000,
 ) -> list[Problem]:
     """The rules that need no image opened and that finemask itself would suffer from; errors first.
@@ -219,26 +212,20 @@ def check_before_training(
         train: annotation file of training.
         val: annotation file of validation, if any.
         images_dir: folder that both name their images from.
-        min_size: shorter side of the resized image in px.
-        max_size: upper bound of its longer side in px.
-        detection_cap: most detections an image can have; None: what training makes of ``auto``.
-        anchor_sizes: sides in px of the square anchors.
-        aspect_ratios: height / width of the anchors.
-        allow_missing_categories: whether ``val`` may lack categories of ``train``.
+        settings: the training to come.
         largest_bytes: with a file larger than this nothing is checked, because it would take minutes and gigabytes;
             the only problem is then a warning that says so.
 
     Raises:
         DataError: a file is not there, or the folder.
     """
-    settings = CheckSettings(min_size, max_size, detection_cap, anchor_sizes, aspect_ratios, allow_missing_categories)
     paths = [train] if val is None else [train, val]
     large = [path for path in paths if path.is_file() and path.stat().st_size > largest_bytes]
     if large:
         return [_not_checked(path) for path in large]
-    dataset = Dataset(tuple(load_document(path, images_dir) for path in paths), settings)
+    dataset = Dataset(tuple(load_document(path, images_dir) for path in paths), settings or CheckSettings())
     rules = [rule for rule in RULES if rule.fast and not rule.harmless_here]
-    return sorted_problems(Problem.of(rule, finding) for rule, finding in findings_of(dataset, rules))
+    return problems_of(findings_of(dataset, rules))
 
 
 def _not_checked(path: Path) -> Problem:
@@ -250,6 +237,7 @@ def _not_checked(path: Path) -> Problem:
     return Problem("not-checked", Severity.WARNING, message, effect, path, None, None, None, False)
 
 
-def sorted_problems(problems: Iterator[Problem]) -> list[Problem]:
-    """Errors before warnings, otherwise in the order found."""
+def problems_of(found: Iterable[tuple[Rule, Finding]]) -> list[Problem]:
+    """Findings as they are reported: errors before warnings, otherwise in the order found."""
+    problems = [Problem.of(rule, finding) for rule, finding in found]
     return sorted(problems, key=lambda problem: problem.severity is not Severity.ERROR)

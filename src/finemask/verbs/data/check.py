@@ -1,6 +1,5 @@
 """``finemask data check``: what is wrong with a dataset, and a repaired copy of it."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,21 +7,22 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.check.document import Document
-from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Problem, Rule, Severity
-from finemask.datatools.check.repair import Change, Repaired, log_path, output_paths, repair, write_repaired
+from finemask.datatools.check.problems import CheckSettings, Dataset, Rule, Severity
+from finemask.datatools.check.repair import Change, output_paths, repair, write_repaired
 from finemask.datatools.check.report import (
     as_json,
-    contents,
     print_contents,
     print_problems,
-    problem_as_json,
+    print_repaired,
+    repair_commands,
+    repaired_as_json,
+    say,
     totals,
 )
-from finemask.datatools.check.run_rules import RULES, findings_of, load_document, sorted_problems
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document, problems_of
 from finemask.datatools.suspects.suspects_list import apply_accepted, read_accepted
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> int:
     corrected, corrections = documents, list[Change]()
     if options["suspects"] is not None:
         corrected, corrections = _with_accepted(options, documents)
-        _say(console, f"{plural(len(corrections), 'change')} from accepted entries of {options['suspects']}")
+        say(console, f"{plural(len(corrections), 'change')} from accepted entries of {options['suspects']}")
     with Progress("checking") as progress:
 
         def begins(rule: Rule) -> None:
@@ -68,26 +68,26 @@ def main(cfg: DictConfig) -> int:
         dataset = Dataset(corrected, settings, lambda what, done, total: progress.update(done, total, what))
         found = list(findings_of(dataset, rules, begins))
         repaired = repair(dataset, found, rules, begins) if _can_be_repaired(options, dataset) else None
-    problems = _problems(found)
+    problems = problems_of(found)
     if problems:
         console.print()
         print_problems(console, problems, rules)
     report = as_json(problems, rules, documents)
     console.print()
-    _say(console, f"{totals(problems)} by {len(rules)} rules")
+    say(console, f"{totals(problems)} by {len(rules)} rules")
     left = problems
     if repaired is not None:
-        repaired = replace(repaired, documents_before=documents, changes=[*corrections, *repaired.changes])
-        left = _problems(repaired.left)
+        repaired = replace(repaired, changes=[*corrections, *repaired.changes])
+        left = problems_of(repaired.left)
         write_repaired(repaired, outputs)
-        report["fixed"] = _fixed_as_json(repaired, outputs, left)
-        _print_repaired(console, repaired, outputs, left, rules)
+        report["fixed"] = repaired_as_json(repaired, outputs, left)
+        print_repaired(console, repaired, documents, outputs, left, rules)
     else:
-        for line in _commands(options, inputs, problems):
-            _say(console, line)
+        for line in repair_commands(options, inputs, problems):
+            say(console, line)
     if options["report"] is not None:
         write_json(Path(options["report"]), report)
-        _say(console, f"Every problem: {options['report']}")
+        say(console, f"Every problem: {options['report']}")
     bad = [problem for problem in left if options["strict"] or problem.severity is Severity.ERROR]
     return 2 if bad else 0
 
@@ -116,54 +116,3 @@ def _with_accepted(options: dict[str, Any], documents: Sequence[Document]) -> tu
 
 def _can_be_repaired(options: dict[str, Any], dataset: Dataset) -> bool:
     return options["fix"] is not None and all(isinstance(document.raw, dict) for document in dataset.documents)
-
-
-def _problems(found: Sequence[tuple[Rule, Finding]]) -> list[Problem]:
-    return sorted_problems(Problem.of(rule, finding) for rule, finding in found)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
-
-
-def _print_repaired(
-    console: Console, repaired: Repaired, outputs: Sequence[Path], left: Sequence[Problem], rules: Sequence[Rule]
-) -> None:
-    for path, before, after in zip(outputs, repaired.documents_before, repaired.dataset.documents, strict=True):
-        changes = plural(sum(change.file == before.path for change in repaired.changes), "change")
-        first, last = contents(before), contents(after)
-        rest = f"; {first} before, {last} now" if first != last else ""
-        _say(console, f"{path}: {changes}{rest}; see {log_path(path)}")
-    _say(console, f"Left after repairing: {totals(left)}")
-    errors = [problem for problem in left if problem.severity is Severity.ERROR]
-    if errors:
-        print_problems(console, errors, rules)
-
-
-def _fixed_as_json(repaired: Repaired, outputs: Sequence[Path], left: Sequence[Problem]) -> dict[str, Any]:
-    return {
-        "files": [str(path) for path in outputs],
-        "logs": [str(log_path(path)) for path in outputs],
-        "changes": len(repaired.changes),
-        "problems": [problem_as_json(problem) for problem in left],
-    }
-
-
-def _commands(options: dict[str, Any], inputs: Sequence[Path], problems: Sequence[Problem]) -> list[str]:
-    """What to type to have it repaired: the same command with ``fix``, and with each key that more would need."""
-    keys = list(dict.fromkeys(problem.needs for problem in problems if problem.needs is not None))
-    lines = [f"To repair: {_command(options, inputs)}"] if any(problem.fixable for problem in problems) else []
-    for key in keys:
-        lines.append(f"{f'With {key} as well' if lines else 'To repair'}: {_command(options, inputs, key)}")
-    return lines
-
-
-def _command(options: dict[str, Any], inputs: Sequence[Path], *keys: str) -> str:
-    words = ["finemask", "data", "check"]
-    for key in ("annotations", "images"):
-        if options[key] is not None:
-            value = options[key] if isinstance(options[key], str) else f"[{','.join(map(str, options[key]))}]"
-            words.append(f"{key}={value}")
-    single = inputs[0].with_name(f"{inputs[0].stem}_fixed.json")
-    words.append(f"fix={single}" if len(inputs) == 1 else f"fix={inputs[0].parent / 'fixed'}/")
-    return shlex.join([*words, *keys])
