@@ -290,7 +290,8 @@ def _signs(source: Source) -> Iterator[tuple[str, str]]:
         masks = [name for name in source.files if "SegmentationObject" in PurePosixPath(name).parts]
         if masks:
             yield "voc", masks[0]
-    yaml_name = find_yaml(source)
+    # a single file is taken for YAML unless its name says otherwise: parsing JSON as YAML takes minutes
+    yaml_name = None if source.path.suffix.lower() in (".json", ".xml", ".csv") else find_yaml(source)
     label = yaml_name or next((name for name in _label_files(source) if _is_label(_head(source, name))), None)
     if label is not None:
         yield "yolo", label
