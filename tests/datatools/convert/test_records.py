@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from finemask.datatools.convert.records import (
-    bridged,
+    bridge_rings,
     ellipse,
     has_bridge,
     is_polygon,
+    mask_rings,
     rectangle,
-    rings_of,
 )
 from finemask.ops.rle import mask_to_rle, rle_from_polygons, rle_to_mask
 
@@ -34,7 +34,7 @@ def rasterised(ring, shape):
 @settings(max_examples=150, deadline=None)
 @given(MASKS)
 def test_rings_and_their_bridges_give_the_very_pixels_back(mask) -> None:
-    rings = rings_of(mask_to_rle(mask))
+    rings = mask_rings(mask_to_rle(mask))
     if not mask.any():
         assert rings == []
         return
@@ -42,7 +42,7 @@ def test_rings_and_their_bridges_give_the_very_pixels_back(mask) -> None:
     for ring in rings:
         odd ^= rasterised(ring, mask.shape)
     assert (odd == mask).all()
-    assert (rasterised(bridged(rings), mask.shape) == mask).all()
+    assert (rasterised(bridge_rings(rings), mask.shape) == mask).all()
     assert (np.concatenate(rings) == np.round(np.concatenate(rings))).all()
 
 
@@ -51,7 +51,7 @@ def test_outer_rings_less_holes_have_the_area_of_the_mask() -> None:
     mask[2:18, 3:25] = True
     mask[5:9, 6:10] = False
     mask[10:14, 12:20] = False
-    rings = rings_of(mask_to_rle(mask))
+    rings = mask_rings(mask_to_rle(mask))
     areas = sorted(abs(shoelace(ring)) for ring in rings)
     assert areas == [16, 32, 16 * 22]
     assert mask.sum() == 16 * 22 - 16 - 32
@@ -61,7 +61,7 @@ def test_outer_rings_less_holes_have_the_area_of_the_mask() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_thinned_outline_has_fewer_points_and_stays_near(seed) -> None:
     mask = blob(np.random.default_rng(seed), 60, 70)
-    exact, thin = rings_of(mask_to_rle(mask)), rings_of(mask_to_rle(mask), tolerance_px=1.0)
+    exact, thin = mask_rings(mask_to_rle(mask)), mask_rings(mask_to_rle(mask), tolerance_px=1.0)
     assert len(exact) == len(thin)
     assert sum(map(len, thin)) < 0.6 * sum(map(len, exact))
 
@@ -69,7 +69,7 @@ def test_a_thinned_outline_has_fewer_points_and_stays_near(seed) -> None:
 def test_bridges_are_recognised() -> None:
     outer = np.array([(0, 0), (10, 0), (10, 10), (0, 10)], dtype=float)
     hole = np.array([(3, 3), (3, 6), (6, 6), (6, 3)], dtype=float)
-    joined = bridged([outer, hole])
+    joined = bridge_rings([outer, hole])
     assert has_bridge(joined.ravel().tolist())
     assert abs(shoelace(joined)) in (100 - 9, 100 + 9)  # the bridge encloses nothing
     assert not has_bridge(outer.ravel().tolist())

@@ -236,9 +236,9 @@ def write_coco(dataset: Dataset, output: Output) -> None:
 
 def _shape(instance: Instance, image: ImageRecord) -> dict[str, Any] | None:
     if instance.is_box:
-        x, y = instance.polygons[0][::2], instance.polygons[0][1::2]
-        x0, x1 = (min(max(value, 0.0), float(image.width)) for value in (min(x), max(x)))
-        y0, y1 = (min(max(value, 0.0), float(image.height)) for value in (min(y), max(y)))
+        x0, y0, x1, y1 = instance.box_xyxy()
+        x0, x1 = (min(max(value, 0.0), float(image.width)) for value in (x0, x1))
+        y0, y1 = (min(max(value, 0.0), float(image.height)) for value in (y0, y1))
         if x0 >= x1 or y0 >= y1:
             return None
         box = [x0, y0, x1 - x0, y1 - y0]

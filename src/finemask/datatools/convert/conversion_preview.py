@@ -75,12 +75,12 @@ def _cell(image: ImageRecord, numbers: dict[str, int]) -> Cell:
     scale = min(1.0, CELL_WH[0] / image.width, CELL_WH[1] / image.height)
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-    rles = [_shrunk(instance, image, height, width) for instance in image.instances]
-    boxes = [_box(instance, image) for instance in image.instances]
+    shown = [_shrunk(instance, image, height, width) for instance in image.instances]
+    boxes = np.array([box for _, box in shown], dtype=np.float64).reshape(-1, 4)
     picture = draw_instances(
         small,
-        rles=rles,
-        boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4) * (width / image.width),
+        rles=[rle for rle, _ in shown],
+        boxes_xyxy=boxes * (width / image.width),
         captions=[_caption(instance, len(numbers)) for instance in image.instances],
         palette=None if len(numbers) < 2 else colours(numbers[i.category] for i in image.instances),
     )
@@ -103,30 +103,23 @@ def _caption(instance: Instance, num_categories: int) -> str:
     return crowd if num_categories < 2 else f"{instance.category} {crowd}".strip()
 
 
-def _box(instance: Instance, image: ImageRecord) -> tuple[float, float, float, float]:
-    """Extent, xyxy px."""
-    if instance.is_box:
-        x, y = instance.polygons[0][::2], instance.polygons[0][1::2]
-        return min(x), min(y), max(x), max(y)
-    crop, x0, y0 = rle_to_crop(instance.mask_rle(image.height, image.width))
-    return x0, y0, x0 + crop.shape[1], y0 + crop.shape[0]
-
-
-def _shrunk(instance: Instance, image: ImageRecord, height: int, width: int) -> Rle:
-    """The mask at the size it is shown; empty for a box."""
+def _shrunk(
+    instance: Instance, image: ImageRecord, height: int, width: int
+) -> tuple[Rle, tuple[float, float, float, float]]:
+    """The mask at the size it is shown, empty for a box; and its extent in the image, xyxy px."""
     nothing = crop_to_rle(np.zeros((0, 0), dtype=np.bool_), 0, 0, height, width)
     if instance.is_box:
-        return nothing
+        return nothing, instance.box_xyxy()
     rle = instance.mask_rle(image.height, image.width)
-    if (height, width) == (image.height, image.width):
-        return rle
     crop, x0, y0 = rle_to_crop(rle)
+    x1, y1 = x0 + crop.shape[1], y0 + crop.shape[0]
+    box = (x0, y0, x1, y1)
+    if (height, width) == (image.height, image.width):
+        return rle, box
     if not crop.size:
-        return nothing
+        return nothing, box
     sy, sx = height / image.height, width / image.width
     left, top = min(int(x0 * sx), width - 1), min(int(y0 * sy), height - 1)
-    right = min(max(left + 1, round((x0 + crop.shape[1]) * sx)), width)
-    bottom = min(max(top + 1, round((y0 + crop.shape[0]) * sy)), height)
-    size = (right - left, bottom - top)
+    size = min(max(left + 1, round(x1 * sx)), width) - left, min(max(top + 1, round(y1 * sy)), height) - top
     shrunk = cv2.resize(crop.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return crop_to_rle(shrunk, left, top, height, width)
+    return crop_to_rle(shrunk, left, top, height, width), box

@@ -22,6 +22,7 @@ from finemask.datatools.convert.records import (
     ellipse,
     is_polygon,
     join_groups,
+    names_used,
     number_categories,
     rectangle,
 )
@@ -53,16 +54,12 @@ def read_cvat(source: Source) -> Dataset:
         names += [
             text_of(label, "name") for label in root.iterfind("meta//labels/label") if not text_of(label, "parent")
         ]
-        found = list(root.iterfind("image"))
-        for element in source.watch(found, f"reading {PurePosixPath(name).name}"):
-            record = file.image(element)
-            if record is not None:
-                images.append(record)
+        elements = source.watch(list(root.iterfind("image")), f"reading {PurePosixPath(name).name}")
+        images += [record for element in elements if (record := file.image(element)) is not None]
         tracks = list(root.iterfind("track"))
         if tracks:
-            images.extend(file.frames(root, tracks))
-    names += sorted({instance.category for image in images for instance in image.instances})
-    return Dataset(number_categories(names), images)
+            images += file.frames(root, tracks)
+    return Dataset(number_categories([*names, *names_used(images)]), images)
 
 
 @dataclass(slots=True)
@@ -77,20 +74,11 @@ class _File:
         height, width = whole_number(element.get("height")), whole_number(element.get("width"))
         if height is None or width is None:
             raise DataError(f"image {file_name!r} has no width and height", where=self.source.root / self.name)
-        if path is None:
-            return self._without_file(file_name, height, width, split, element)
-        size = self.source.size_of(path, (height, width))
-        if size is None:
-            return None
-        shapes = list(self._shapes(element, file_name, *size))
-        return ImageRecord(self.source.name_of(path), *size, path, split, join_groups(shapes))
-
-    def _without_file(
-        self, file_name: str, height: int, width: int, split: str | None, element: Element
-    ) -> ImageRecord:
-        shapes = list(self._shapes(element, file_name, height, width))
         plain = PurePosixPath(file_name.replace("\\", "/")).as_posix()
-        return ImageRecord(plain, height, width, None, split, join_groups(shapes))
+        record = self.source.record(plain, path, (height, width), split)
+        if record is not None:
+            record.instances = join_groups(self._shapes(element, file_name, record.height, record.width))
+        return record
 
     def frames(self, root: Element, tracks: list[Element]) -> list[ImageRecord]:
         """A video's frames: those with objects, and those that are there as images."""

@@ -22,14 +22,14 @@ from finemask.datatools.convert.records import (
     ellipse,
     is_polygon,
     join_groups,
+    mask_rings,
+    names_used,
     number_categories,
     rectangle,
-    rings_of,
 )
 from finemask.datatools.convert.source_files import (
     CATEGORIES_FILE,
     Source,
-    categories_text,
     read_categories,
     split_of,
     whole_number,
@@ -53,7 +53,6 @@ def read_labelme(source: Source) -> Dataset:
     """
     known = read_categories(source)
     images: list[ImageRecord] = []
-    names: set[str] = set()
     for name in source.watch(source.with_suffix(".json"), "reading LabelMe files"):
         document = read_json(source.inside(name), "a LabelMe file")
         if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
@@ -62,33 +61,24 @@ def read_labelme(source: Source) -> Dataset:
             continue
         record = _image(source, name, document)
         if record is not None:
-            shapes = list(_shapes(source, name, document["shapes"], record))
-            record.instances = join_groups(shapes)
-            names.update(shape.category for _, shape in shapes)
+            record.instances = join_groups(_shapes(source, name, document["shapes"], record))
             images.append(record)
-    return Dataset(number_categories(sorted(names), known), images)
+    return Dataset(number_categories(names_used(images), known), images)
 
 
 def _image(source: Source, name: str, document: dict[str, Any]) -> ImageRecord | None:
-    folder = PurePosixPath(name).parent.as_posix()
-    folder = "" if folder == "." else folder
+    folder = PurePosixPath(name).parent
     stated = str(document.get("imagePath") or f"{PurePosixPath(name).stem}.jpg").replace("\\", "/")
     data = document.get("imageData")
     if data:  # an embedded image needs no path, and paths of the labelling machine lead anywhere
         stated = PurePosixPath(stated).name
     height, width = whole_number(document.get("imageHeight")), whole_number(document.get("imageWidth"))
     stated_hw = (height, width) if height and width else None
-    path = source.find_image(stated, near=folder)
+    path = source.find_image(stated, near=folder.as_posix())
     split = split_of(name)
-    if path is not None:
-        size = source.size_of(path, stated_hw)
-        return None if size is None else ImageRecord(source.name_of(path), *size, path, split)
-    inside = f"{folder}/{stated}" if folder else stated
-    if not data and stated_hw is None:
-        source.notes.add("annotated images that are not there left out", f"{name}: {stated}")
-        return None
-    if not data and stated_hw is not None:
-        return ImageRecord(inside, *stated_hw, None, split)
+    inside = f"{folder}/{stated}" if folder.parts else stated
+    if path is not None or not data:
+        return source.record(inside, path, stated_hw, split, where=f"{name}: {stated}")
     try:
         embedded = base64.b64decode(str(data))
         with Image.open(io.BytesIO(embedded)) as image:
@@ -177,34 +167,32 @@ def write_labelme(dataset: Dataset, output: Output) -> None:
             }
             text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
             output.write_text(f"{folder}/{name.rpartition('.')[0]}.json", f"{text}\n")
-    output.write_text(CATEGORIES_FILE, categories_text(dataset.categories))
+    output.write_categories(dataset.categories)
     output.write_text("labels.txt", "".join(f"{category.name}\n" for category in dataset.categories))
 
 
 def _shapes_of(instance: Instance, image: ImageRecord, group: int, tolerance_px: float) -> Iterator[dict[str, Any]]:
     if instance.is_box:
-        corners = np.array(instance.polygons[0]).reshape(-1, 2)
-        points = [corners.min(axis=0).tolist(), corners.max(axis=0).tolist()]
-        yield {"points": points, "group_id": None, "description": "", "shape_type": "rectangle"}
+        x0, y0, x1, y1 = instance.box_xyxy()
+        yield _shape("rectangle", [[x0, y0], [x1, y1]])
         return
     outlines = instance.polygons
     if instance.rle is not None:
         rle = instance.mask_rle(image.height, image.width)
-        rings = rings_of(rle, tolerance_px)
-        if _has_holes(rings, rle, tolerance_px):
+        rings = mask_rings(rle, tolerance_px)
+        exact = rings if tolerance_px <= 0 else mask_rings(rle)
+        if round(sum(abs(_signed_area(ring)) for ring in exact)) != rle_area(rle):  # a hole is filled
             yield _mask_shape(rle)
             return
         outlines = [ring.ravel().tolist() for ring in rings]
     shared = group if len(outlines) > 1 else None
     for outline in outlines:
         points = [list(point) for point in zip(outline[::2], outline[1::2], strict=True)]
-        yield {"points": points, "group_id": shared, "description": "", "shape_type": "polygon"}
+        yield _shape("polygon", points, shared)
 
 
-def _has_holes(rings: list[Any], rle: Rle, tolerance_px: float) -> bool:
-    exact = rings if tolerance_px <= 0 else rings_of(rle)
-    filled = sum(abs(_signed_area(ring)) for ring in exact)
-    return round(filled) != rle_area(rle)
+def _shape(kind: str, points: list[list[float]], group: int | None = None) -> dict[str, Any]:
+    return {"points": points, "group_id": group, "description": "", "shape_type": kind}
 
 
 def _signed_area(ring: Any) -> float:
@@ -218,4 +206,4 @@ def _mask_shape(rle: Rle) -> dict[str, Any]:
     Image.fromarray(crop.astype(np.uint8) * 255).save(content, format="PNG")
     corners = [[x0, y0], [x0 + crop.shape[1] - 1, y0 + crop.shape[0] - 1]]  # LabelMe's are those of the last pixel
     mask = base64.b64encode(content.getvalue()).decode("ascii")
-    return {"points": corners, "group_id": None, "description": "", "shape_type": "mask", "mask": mask}
+    return _shape("mask", corners) | {"mask": mask}

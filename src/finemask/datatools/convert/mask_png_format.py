@@ -16,8 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 from finemask.datatools.convert.output_folder import Output
-from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, number_categories
-from finemask.datatools.convert.source_files import CATEGORIES_FILE, Source, categories_text, read_categories, split_of
+from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, names_used, number_categories
+from finemask.datatools.convert.source_files import Source, read_categories, split_of
 from finemask.errors import ConfigError, DataError
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_to_mask
 from finemask.types import Rle
@@ -130,27 +130,22 @@ def read_mask_png(source: Source) -> Dataset:
     known = read_categories(source)
     pairs = _pairs(source, empty_ones=bool(known))
     reader = _Reader(source, _slugs([category.name for category in known]), *_class_names(source, pairs))
-    images = []
-    for pair in source.watch(pairs, "reading masks"):
-        record = reader.image(pair)
-        if record is not None:
-            images.append(record)
+    watched = source.watch(pairs, "reading masks")
+    images = [record for pair in watched if (record := reader.image(pair)) is not None]
     if not known and not source.options.classes:
         _hint_at_names(source, images)
-    used = sorted({instance.category for image in images for instance in image.instances})
     order = [*source.options.classes, *(reader.names or {}).values()] if not known else []
-    return Dataset(number_categories([*order, *used], known), images)
+    return Dataset(number_categories([*order, *names_used(images)], known), images)
 
 
 def _hint_at_names(source: Source, images: list[ImageRecord]) -> None:
     """Says that pictures tell no names of classes, where a person could tell them."""
-    for image in images:
-        for instance in image.instances:
-            if instance.category == _NO_CLASS:
-                source.notes.add(f"objects called {_NO_CLASS!r}, for masks tell no class ('classes=[NAME]' names it)")
-            elif re.fullmatch(r"class_\d+", instance.category):
-                what = "objects whose class is called after its number ('classes=[NAME,…]' names class 1, 2, …)"
-                source.notes.add(what, instance.category)
+    for category in (instance.category for image in images for instance in image.instances):
+        if category == _NO_CLASS:
+            source.notes.add(f"objects called {_NO_CLASS!r}, for masks tell no class ('classes=[NAME]' names it)")
+        elif re.fullmatch(r"class_\d+", category):
+            what = "objects whose class is called after its number ('classes=[NAME,…]' names class 1, 2, …)"
+            source.notes.add(what, category)
 
 
 def looks_like_masks(source: Source) -> bool:
@@ -166,8 +161,7 @@ class _Reader:
     names: dict[int, str] | None  # by class number; None: classes have no names
 
     def image(self, pair: _Pair) -> ImageRecord | None:
-        path = self.source.inside(pair.image)
-        record = ImageRecord(pair.image, 0, 0, path, split_of(pair.image))
+        instances: list[Instance] = []
         size: tuple[int, int] | None = None
         if pair.label_map is not None:
             numbers = read_numbers(self.source.inside(pair.label_map))
@@ -176,7 +170,7 @@ class _Reader:
                 instance = self._of_number(number, pair.label_map)
                 if instance is not None:
                     instance.rle = rle
-                    record.instances.append(instance)
+                    instances.append(instance)
         for name in pair.masks:
             numbers = read_numbers(self.source.inside(name))
             mask = numbers != 0
@@ -188,13 +182,12 @@ class _Reader:
             size = shape
             if mask.any():
                 category, crowd = self._of_file(name)
-                record.instances.append(Instance(category, rle=mask_to_rle(mask), crowd=crowd))
+                instances.append(Instance(category, rle=mask_to_rle(mask), crowd=crowd))
             else:
                 self.source.notes.add("empty masks left out", name)
-        found = self.source.size_of(path, size)
-        if found is None:
-            return None
-        record.height, record.width = found
+        record = self.source.record(pair.image, self.source.inside(pair.image), size, split_of(pair.image))
+        if record is not None:
+            record.instances = instances
         return record
 
     def _of_number(self, number: int, where: str) -> Instance | None:
@@ -236,8 +229,7 @@ def _class_names(source: Source, pairs: list[_Pair]) -> tuple[bool, dict[int, st
         return False, None
     names = list(source.options.classes)
     if not names and lists:
-        lines = source.inside(lists[0]).read_text(encoding="utf-8-sig").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = [line for line in source.lines_of(lists[0]) if line]
     if names:
         return True, dict(enumerate(names, start=1))
     return True, CITYSCAPES_THINGS if cityscapes else None
@@ -348,4 +340,4 @@ def write_mask_png(dataset: Dataset, output: Output) -> None:
                 crowd = ".crowd" if instance.crowd else ""
                 name = f"{prefix}masks/{stem}/{number:04d}_{slugs[instance.category]}{crowd}.png"
                 output.write_picture(name, Image.fromarray(np.asarray(mask * 255, dtype=np.uint8)))
-    output.write_text(CATEGORIES_FILE, categories_text(dataset.categories))
+    output.write_categories(dataset.categories)

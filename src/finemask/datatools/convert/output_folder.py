@@ -1,4 +1,4 @@
-"""The folder a conversion writes to: never over anything else, images linked or copied, all of it listed."""
+"""The output folder of a conversion: never over anything else; images linked or copied; all that is written listed."""
 
 import json
 import os
@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
-from finemask.datatools.convert.source_files import MARKER
+from finemask.datatools.convert.source_files import CATEGORIES_FILE, MARKER
 from finemask.errors import DataError
 from finemask.ops.files import atomic_path, write_json, write_text
+from finemask.types import Category
 
 
 @dataclass(slots=True)
@@ -43,10 +44,10 @@ class Output:
         Raises:
             DataError: it holds something else.
         """
-        marker = self.root / MARKER
-        present = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
         if self.root.exists() and not self.root.is_dir():
             raise DataError("this is a file, a folder is needed", where=self.root, remedy="Choose another output=.")
+        marker = self.root / MARKER
+        present = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
         if present and MARKER not in present:
             shown = ", ".join(present[:4]) + (", …" if len(present) > 4 else "")
             raise DataError(
@@ -102,21 +103,20 @@ class Output:
             Its name, relative to the folder.
         """
         name = self.name_of(record)
-        if self.images == "none" or (record.path is None and record.embedded is None):
+        if self.images == "none" or not record.has_pixels:
             return name
         target = self.root / folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         self.written.append(f"{folder}/{name}")
-        if record.path is None:
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(record.embedded or b"")
-            self.copied += 1
-        elif self.images == "link" and _link(record.path, target):
+        if self.images == "link" and record.path is not None and _link(record.path, target):
             self.linked += 1
-        else:
-            with atomic_path(target) as temporary:
+            return name
+        with atomic_path(target) as temporary:
+            if record.path is None:
+                temporary.write_bytes(record.embedded or b"")
+            else:
                 shutil.copyfile(record.path, temporary)
-            self.copied += 1
+        self.copied += 1
         return name
 
     def write_text(self, name: str, text: str) -> None:
@@ -129,6 +129,11 @@ class Output:
         with atomic_path(self.root / name) as temporary:
             picture.save(temporary, compress_level=2)
         self.written.append(name)
+
+    def write_categories(self, categories: Sequence[Category]) -> None:
+        """Writes COCO's list of categories, for formats that know only names, or only numbers."""
+        content = {"categories": [category._asdict() for category in categories]}
+        self.write_text(CATEGORIES_FILE, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _shared_folders(folders: Sequence[tuple[str, ...]]) -> int:

@@ -1,4 +1,4 @@
-"""What every format is read into and written from."""
+"""The dataset in the middle of every conversion: categories, images, instances and their outlines; and its notes."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +19,9 @@ Watch: TypeAlias = Callable[[Sequence[Any], str], Iterable[Any]]
 """``watch(items, "reading labels")`` gives the same items and may show how far it is."""
 
 _EXAMPLES = 3
+_SAGITTA_PX = 0.05  # by which a chord of an ellipse may fall short of its arc
+_MAX_SIDES = 2000
+_LIMIT_PX = FIFTHS_LIMIT / 5  # what training refuses, and a rasteriser would take for ever on
 
 
 def unwatched(items: Sequence[T], doing: str) -> Iterator[T]:
@@ -31,7 +34,7 @@ class Notes:
     """What could not be converted, or only by a choice: counted, with a few examples each."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[str]] = {}
+        self._examples: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, what: str, where: object = None) -> None:
@@ -41,8 +44,8 @@ class Notes:
             what: in the plural, saying what happened to them: ``"points and lines left out"``.
             where: file, line, id of this one.
         """
-        self._counts[what] = self._counts.get(what, 0) + 1
-        examples = self._found.setdefault(what, [])
+        self._counts[what] = self.count(what) + 1
+        examples = self._examples.setdefault(what, [])
         if where is not None and len(examples) < _EXAMPLES and str(where) not in examples:
             examples.append(str(where))
 
@@ -50,15 +53,11 @@ class Notes:
         """How often that was added."""
         return self._counts.get(what, 0)
 
-    def counts(self) -> list[tuple[str, int]]:
-        """Each kind and how often."""
-        return list(self._counts.items())
-
     def lines(self) -> list[str]:
         """One line a kind: ``"points and lines left out: 12 (a.json, b.json, …)"``."""
         lines = []
         for what, count in self._counts.items():
-            examples = self._found[what]
+            examples = self._examples[what]
             shown = ", ".join(examples) + (", …" if len(examples) < count and len(examples) == _EXAMPLES else "")
             lines.append(f"{what}: {count:,}" + (f" ({shown})" if shown else ""))
         return lines
@@ -85,11 +84,21 @@ class Instance:
     def mask_rle(self, height: int, width: int) -> Rle:
         """All of it as one RLE; pycocotools decides the pixels of polygons."""
         if not self.polygons:
-            return self.rle or Rle(size=[height, width], counts=mask_to_rle(_empty(height, width))["counts"])
-        outlined = rle_from_polygons(self.polygons, height, width)
-        if self.rle is None:
-            return outlined
-        return mask_to_rle(rle_to_mask(outlined) | rle_to_mask(self.rle))
+            return self.rle or mask_to_rle(np.zeros((height, width), dtype=np.uint8))
+        return _union(rle_from_polygons(self.polygons, height, width), self.rle)
+
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        """Of an instance that is a box, its extent in px."""
+        x, y = self.polygons[0][::2], self.polygons[0][1::2]
+        return min(x), min(y), max(x), max(y)
+
+    def join(self, other: "Instance") -> None:
+        """Takes in another part of the same object; of boxes and outlines, the outlines say it better."""
+        if self.is_box and not other.is_box:
+            self.polygons, self.rle, self.is_box = other.polygons, other.rle, False
+        elif self.is_box or not other.is_box:
+            self.polygons = [*self.polygons, *other.polygons]
+            self.rle = other.rle if self.rle is None else _union(self.rle, other.rle)
 
 
 @dataclass(slots=True)
@@ -118,6 +127,11 @@ class ImageRecord:
     id: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the image itself is there, as a file or embedded."""
+        return self.path is not None or self.embedded is not None
+
 
 @dataclass(slots=True)
 class Dataset:
@@ -140,6 +154,11 @@ class Dataset:
             found.setdefault(image.split or "train", []).append(image)
         first = ("train", "val", "test")
         return {name: found[name] for name in [*first, *sorted(set(found) - set(first))] if name in found}
+
+
+def names_used(images: Iterable[ImageRecord]) -> list[str]:
+    """The categories of all instances, sorted."""
+    return sorted({instance.category for image in images for instance in image.instances})
 
 
 def number_categories(names: Iterable[str], known: Sequence[Category] = ()) -> list[Category]:
@@ -168,34 +187,12 @@ def join_groups(shapes: Iterable[tuple[object, Instance]]) -> list[Instance]:
     by_group: dict[tuple[object, str, bool], Instance] = {}
     for group, shape in shapes:
         key = (group, shape.category, shape.crowd)
-        first = by_group.get(key) if group is not None else None
-        if first is None:
+        if group is not None and key in by_group:
+            by_group[key].join(shape)
+        else:
             by_group[key] = shape
             joined.append(shape)
-        elif first.is_box and not shape.is_box:
-            first.polygons, first.rle, first.is_box = shape.polygons, shape.rle, False  # the outline says it better
-        elif first.is_box or not shape.is_box:
-            _join(first, shape)
     return joined
-
-
-def _join(first: Instance, other: Instance) -> None:
-    first.polygons = [*first.polygons, *other.polygons]
-    if first.rle is not None and other.rle is not None:
-        first.rle = mask_to_rle(rle_to_mask(first.rle) | rle_to_mask(other.rle))
-    else:
-        first.rle = first.rle or other.rle
-
-
-def _empty(height: int, width: int) -> Any:
-    import numpy as np
-
-    return np.zeros((height, width), dtype=np.uint8)
-
-
-_SAGITTA_PX = 0.05  # by which a chord of an ellipse may fall short of its arc
-_MAX_SIDES = 2000
-_LIMIT_PX = FIFTHS_LIMIT / 5  # what training refuses, and a rasteriser would take for ever on
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float, rotation_deg: float = 0.0) -> list[float]:
@@ -218,7 +215,7 @@ def is_polygon(polygon: Sequence[float]) -> bool:
     return len(polygon) >= 6 and len(polygon) % 2 == 0 and all(abs(value) < _LIMIT_PX for value in polygon)
 
 
-def rings_of(rle: Rle, tolerance_px: float = 0.0) -> list[Ring]:
+def mask_rings(rle: Rle, tolerance_px: float = 0.0) -> list[Ring]:
     """Outlines of a mask along the edges of its pixels, those of its parts and of their holes alike.
 
     Filled by even and odd, and by pycocotools, they give the very pixels back.
@@ -231,7 +228,7 @@ def rings_of(rle: Rle, tolerance_px: float = 0.0) -> list[Ring]:
     return [ring for polygon in polygons for ring in (polygon.outer, *polygon.holes)]
 
 
-def bridged(rings: Sequence[Ring]) -> Ring:
+def bridge_rings(rings: Sequence[Ring]) -> Ring:
     """Joins rings to one by bridges without width, there and back again at the nearest points.
 
     Filled by even and odd, a bridge cancels itself, so parts and holes survive in formats that know a single
@@ -250,7 +247,7 @@ def bridged(rings: Sequence[Ring]) -> Ring:
 
 
 def has_bridge(polygon: Sequence[float]) -> bool:
-    """Whether an outline runs along one of its own sides there and back, as ``bridged`` makes it."""
+    """Whether an outline runs along one of its own sides there and back, as ``bridge_rings`` makes it."""
     points = list(zip(polygon[::2], polygon[1::2], strict=True))
     sides = {(a, b) for a, b in zip(points, [*points[1:], points[0]], strict=True) if a != b}
     return any((b, a) in sides for a, b in sides)
@@ -262,3 +259,7 @@ def _turned(points: Ring, about: tuple[float, float], radians: float) -> list[fl
         points = (points - about) @ np.array([[cos, sin], [-sin, cos]]) + about
     flat: list[float] = points.ravel().tolist()
     return flat
+
+
+def _union(one: Rle, other: Rle | None) -> Rle:
+    return one if other is None else mask_to_rle(rle_to_mask(one) | rle_to_mask(other))

@@ -1,16 +1,16 @@
-"""The files of a source: listed once, found by name, never outside its folder."""
+"""Reading a source: its files, listed once and found by name, never outside its folder; XML; its list of categories."""
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from finemask.coco.image_names import FileNames
-from finemask.datatools.convert.records import Notes, Watch, unwatched
+from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.errors import DataError
 from finemask.ops.files import read_bytes, read_json
 from finemask.ops.images.image_kinds import image_suffixes, stored_size
@@ -19,6 +19,9 @@ from finemask.types import Category
 MARKER = ".finemask-convert.json"
 """In a folder that a conversion wrote: the list of its files."""
 PREVIEW = "preview.png"
+CATEGORIES_FILE = "categories.json"
+"""COCO's list of categories beside formats that know only names, or only numbers: written by conversions into them, so
+that ids, order, supercategories and classes without objects come back."""
 
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train",
@@ -51,7 +54,7 @@ class ReadOptions:
     with_images: bool = True
 
 
-@dataclass(slots=True)
+@dataclass
 class Source:
     """A source that is being read.
 
@@ -68,8 +71,6 @@ class Source:
     watch: Watch = unwatched
     root: Path = field(init=False)
     files: list[str] = field(init=False)
-    _by_name: dict[str, list[str]] | None = field(init=False, default=None)
-    _by_spelling: FileNames | None = field(init=False, default=None)
     _image_root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +96,10 @@ class Source:
             DataError: it leads out of the root, by its name or through a link.
         """
         return _inside(self.root, name)
+
+    def lines_of(self, name: str) -> list[str]:
+        """The lines of a UTF-8 text file of the source, stripped."""
+        return [line.strip() for line in self.inside(name).read_text(encoding="utf-8-sig").splitlines()]
 
     def find_image(self, name: str, *, near: str = "", split: str | None = None) -> Path | None:
         """The image that an annotation names.
@@ -128,7 +133,9 @@ class Source:
             if ".." not in PurePosixPath(plain).parts and _is_file(path):
                 return path
             wanted = PurePosixPath(plain).name
-        found = self._named(wanted) or self._named_otherwise(name)
+        same = self._by_name.get(PurePosixPath(wanted).name, [])
+        found = [file for file in same if file == wanted or file.endswith(f"/{wanted}")] or same
+        found = found or self._spelt_otherwise(name)
         if len(found) > 1 and split is not None:
             found = [file for file in found if split_of(file) == split] or found
         if len(found) > 1 and near:
@@ -141,29 +148,60 @@ class Source:
 
     def images(self) -> list[str]:
         """All image files, relative to the root."""
-        return [name for name in self.files if PurePosixPath(name).suffix.lower() in image_suffixes()]
+        return _images_among(self.files)
 
-    def _named(self, wanted: str) -> list[str]:
-        if self._by_name is None:
-            self._by_name = {}
-            for file in self.files if self._image_root == self.root else list_files(self._image_root):
-                if PurePosixPath(file).suffix.lower() in image_suffixes():
-                    self._by_name.setdefault(PurePosixPath(file).name, []).append(file)
-        same = self._by_name.get(PurePosixPath(wanted).name, [])
-        return [file for file in same if file == wanted or file.endswith(f"/{wanted}")] or same
+    @cached_property
+    def _findable(self) -> list[str]:
+        """Images that annotations may mean, relative to the folder of images."""
+        return self.images() if self._image_root == self.root else _images_among(list_files(self._image_root))
 
-    def _named_otherwise(self, name: str) -> list[str]:
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for file in self._findable:
+            found.setdefault(PurePosixPath(file).name, []).append(file)
+        return found
+
+    @cached_property
+    def _by_spelling(self) -> FileNames:
+        return FileNames(self._findable)
+
+    def _spelt_otherwise(self, name: str) -> list[str]:
         """The file that another system or tool has spelt so, if there is one."""
-        if self._by_spelling is None:
-            files = self.files if self._image_root == self.root else list_files(self._image_root)
-            images = [file for file in files if PurePosixPath(file).suffix.lower() in image_suffixes()]
-            self._by_spelling = FileNames(images)
         # the usual folder is tried as well, since a name may lack it and be spelt in another way, too
         meant = self._by_spelling.meant_by(name) or self._by_spelling.meant_by(f"images/{name}")
         if meant is None:
             return []
         self.notes.add(f"names of images that differ from their files by {meant.cause}", f"{name} is {meant.file}")
         return [meant.file]
+
+    def record(
+        self,
+        name: str,
+        path: Path | None,
+        stated_hw: tuple[int, int] | None = None,
+        split: str | None = None,
+        where: str | None = None,
+    ) -> ImageRecord | None:
+        """An image's record, without instances: of its file, or of what its annotations say where there is no file.
+
+        Args:
+            name: what the annotations call it, for an image that is not there.
+            path: the file; None where there is none.
+            stated_hw: its size by the annotations, if they say one.
+            split: of the image.
+            where: the annotations, for the note.
+
+        Returns:
+            None, noted, where its size cannot be told.
+        """
+        if path is not None:
+            size_hw = self.size_of(path, stated_hw)
+            return None if size_hw is None else ImageRecord(self.name_of(path), *size_hw, path, split)
+        if stated_hw is None:
+            self.notes.add("annotated images that are not there left out", where or name)
+            return None
+        return ImageRecord(name, *stated_hw, None, split)
 
     def size_of(self, path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int] | None:
         """Height and width of the pixels that the annotations were made on; None, noted, if there is no telling.
@@ -213,6 +251,10 @@ def list_files(root: Path) -> list[str]:
     return sorted(name for name in found if not (ours and name == PREVIEW))
 
 
+def _images_among(files: list[str]) -> list[str]:
+    return [name for name in files if PurePosixPath(name).suffix.lower() in image_suffixes()]
+
+
 def split_of(name: str | Iterable[str]) -> str | None:
     """The split that a path tells by a word of one of its folders: ``images/train2017/1.jpg`` is ``train``.
 
@@ -244,32 +286,19 @@ def _is_file(path: Path) -> bool:
 
 
 def _inside(root: Path, name: str) -> Path:
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name:
-        raise _leads_out(root, name)
-    path = Path(os.path.normpath(root / name))
-    if not path.is_relative_to(root) or not path.resolve().is_relative_to(root):
-        raise _leads_out(root, name)
-    return path
-
-
-def _leads_out(root: Path, name: str) -> DataError:
-    return DataError(
+    if not (PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name):
+        path = Path(os.path.normpath(root / name))
+        if path.is_relative_to(root) and path.resolve().is_relative_to(root):
+            return path
+    raise DataError(
         f"{name!r} leads out of the source folder, so it is not read",
         where=root,
         remedy="Give source= the folder that holds both annotations and images, or image_root= the images' folder",
     )
 
 
-CATEGORIES_FILE = "categories.json"
-
-
-def categories_text(categories: list[Category]) -> str:
-    """The file's content."""
-    return json.dumps({"categories": [category._asdict() for category in categories]}, indent=1, ensure_ascii=False)
-
-
 def read_categories(source: Source) -> list[Category]:
-    """The categories beside a source; none if there is no such file, or something else of that name."""
+    """The categories in ``categories.json``; none if there is no such file, or something else of that name."""
     if CATEGORIES_FILE not in source.files:
         return []
     document = read_json(source.inside(CATEGORIES_FILE), "a list of categories")

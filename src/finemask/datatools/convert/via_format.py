@@ -6,17 +6,16 @@ one region attribute, chosen by its name or by ``attribute=``.
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from finemask.datatools.convert.records import (
     Dataset,
-    ImageRecord,
     Instance,
     ellipse,
     is_polygon,
+    names_used,
     number_categories,
     rectangle,
 )
@@ -38,19 +37,18 @@ def read_via(source: Source) -> Dataset:
     Raises:
         DataError: a file that cannot be read; regions whose attributes leave open which one is the class.
     """
-    entries: list[tuple[str, dict[str, Any]]] = []
-    for name in source.with_suffix(".json", ".csv"):
-        found = list(_entries(source, name))
-        entries += [(name, entry) for entry in found]
+    entries = [(name, entry) for name in source.with_suffix(".json", ".csv") for entry in _entries(source, name)]
     attribute = source.options.attribute or _class_attribute(source, entries)
-    images: list[ImageRecord] = []
+    images = []
     for name, entry in source.watch(entries, "reading regions"):
-        record = _image(source, name, entry)
+        split = split_of(name)
+        path = source.find_image(entry["filename"], near=PurePosixPath(name).parent.as_posix(), split=split)
+        record = source.record(entry["filename"], path, split=split)
         if record is not None:
+            record.split = split or split_of(record.name)
             record.instances = list(_instances(source, entry, attribute))
             images.append(record)
-    names = {instance.category for image in images for instance in image.instances}
-    return Dataset(number_categories([*source.options.classes, *sorted(names)]), images)
+    return Dataset(number_categories([*source.options.classes, *names_used(images)]), images)
 
 
 def _entries(source: Source, name: str) -> Iterator[dict[str, Any]]:
@@ -97,15 +95,13 @@ def _csv_entries(source: Source, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _class_attribute(source: Source, entries: list[tuple[str, dict[str, Any]]]) -> str | None:
-    keys: Counter[str] = Counter()
-    for _, entry in entries:
-        for region in entry["regions"]:
-            keys.update(list(region["region_attributes"]))
+    regions = [region for _, entry in entries for region in entry["regions"]]
+    keys: list[str] = list(dict.fromkeys(key for region in regions for key in region["region_attributes"]))
     if not keys:
         return None
     usual = [key for wanted in _USUAL for key in keys if key.lower() == wanted]
     if usual or len(keys) == 1:
-        chosen = usual[0] if usual else next(iter(keys))
+        chosen = usual[0] if usual else keys[0]
         if len(keys) > 1:
             others = ", ".join(key for key in keys if key != chosen)
             source.notes.add(
@@ -117,19 +113,6 @@ def _class_attribute(source: Source, entries: list[tuple[str, dict[str, Any]]]) 
         where=source.path,
         remedy="Say attribute=NAME.",
     )
-
-
-def _image(source: Source, name: str, entry: dict[str, Any]) -> ImageRecord | None:
-    folder = PurePosixPath(name).parent.as_posix()
-    split = split_of(name)
-    path = source.find_image(entry["filename"], near="" if folder == "." else folder, split=split)
-    if path is None:
-        source.notes.add("annotated images that are not there left out", entry["filename"])
-        return None
-    size = source.size_of(path)
-    if size is None:
-        return None
-    return ImageRecord(source.name_of(path), *size, path, split or split_of(source.name_of(path)))
 
 
 def _instances(source: Source, entry: dict[str, Any], attribute: str | None) -> Iterator[Instance]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.datatools.convert.mask_png_format import masks_of, palette_index, read_numbers
-from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, number_categories, rectangle
+from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, names_used, number_categories, rectangle
 from finemask.datatools.convert.source_files import Source, read_xml, split_of, text_of
 from finemask.ops.images.image_kinds import image_suffixes
 
@@ -36,15 +36,10 @@ def read_voc(source: Source) -> Dataset:
         source: the folder, or one XML file.
     """
     layout = _Layout(source)
-    images: list[ImageRecord] = []
-    for stem in source.watch(layout.stems(), "reading annotations"):
-        record = layout.image(stem)
-        if record is not None:
-            images.append(record)
-    used = [instance.category for image in images for instance in image.instances]
-    order = [name for name in layout.class_names.values() if name] or []
-    standard = set(used) <= set(VOC_CLASSES)
-    names = sorted(set(used)) if standard or not order else [*order, *sorted(set(used) - set(order))]
+    stems = source.watch(layout.stems(), "reading annotations")
+    images = [record for stem in stems if (record := layout.image(stem)) is not None]
+    used, listed = names_used(images), [name for name in layout.class_names.values() if name]
+    names = used if set(used) <= set(VOC_CLASSES) else [*listed, *used]
     return Dataset(number_categories(names), images)
 
 
@@ -99,8 +94,8 @@ class _Layout:
             stem = PurePosixPath(name).stem
             if stem not in ("train", "val", "test", "trainval") and split_of([stem]) != stem:
                 continue  # lists of one class: cat_train.txt
-            for line in self.source.inside(name).read_text(encoding="utf-8-sig").splitlines():
-                if line.split():
+            for line in self.source.lines_of(name):
+                if line:
                     found.setdefault(PurePosixPath(line.split()[0]).name, "train" if stem == "trainval" else stem)
         return found
 
@@ -110,25 +105,18 @@ class _Layout:
         if xml is not None and xml.tag != "annotation":
             self.source.notes.add("XML files left out that are not VOC's", self.xmls[stem])
             return None
-        stated = _stated_size(xml)
-        split = self.splits.get(stem)
         file_name = text_of(xml, "filename") if xml is not None else ""
         path = self.source.inside(self.pictures[stem]) if stem in self.pictures else None
         if path is None and file_name:
             path = self.source.find_image(file_name)
         objects = self._numbers(self.objects[stem]) if stem in self.objects else None
-        if objects is not None:
-            stated = (objects.shape[0], objects.shape[1])
-        if path is None:
-            if stated is None:
-                self.source.notes.add("annotated images that are not there left out", stem)
-                return None
-            record = ImageRecord(file_name or f"{stem}.jpg", *stated, None, split)
-        else:
-            size = self.source.size_of(path, stated)
-            if size is None:
-                return None
-            record = ImageRecord(self.source.name_of(path), *size, path, split or split_of(self.source.name_of(path)))
+        stated_hw = _stated_size(xml) if objects is None else (objects.shape[0], objects.shape[1])
+        name = file_name or f"{stem}.jpg"
+        record = self.source.record(name, path, stated_hw, self.splits.get(stem), where=stem)
+        if record is None:
+            return None
+        if path is not None:
+            record.split = record.split or split_of(record.name)
         boxes = [] if xml is None else list(_boxes(xml))
         record.instances = boxes if objects is None else self._masks(stem, objects, boxes)
         return record
@@ -155,8 +143,7 @@ class _Layout:
             if listed is not None and listed != category:
                 self.source.notes.add("objects whose class differs in SegmentationClass (taken) and XML", stem)
             instances.append(Instance(category, rle=rle))
-        unmasked = [box for number, box in enumerate(boxes, start=1) if number not in masks]
-        return instances + unmasked
+        return instances + [box for number, box in enumerate(boxes, start=1) if number not in masks]
 
     def _numbers(self, name: str) -> NDArray[np.int64]:
         path = self.source.inside(name)
@@ -169,9 +156,9 @@ class _Layout:
             path = PurePosixPath(name)
             if path.name not in ("class_names.txt", "labelmap.txt"):
                 continue
-            lines = self.source.inside(name).read_text(encoding="utf-8-sig").splitlines()
+            lines = self.source.lines_of(name)
             if path.name == "class_names.txt":
-                entries = [line.strip() for line in lines if line.strip() and line.strip() != "__ignore__"]
+                entries = [line for line in lines if line and line != "__ignore__"]
                 return {number: entry for number, entry in enumerate(entries) if number}
             found = {}
             for line in lines:

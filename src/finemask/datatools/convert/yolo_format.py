@@ -16,8 +16,16 @@ import numpy as np
 import yaml
 
 from finemask.datatools.convert.output_folder import Output
-from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, bridged, has_bridge, rectangle, rings_of
-from finemask.datatools.convert.source_files import CATEGORIES_FILE, Source, categories_text, read_categories, split_of
+from finemask.datatools.convert.records import (
+    Dataset,
+    ImageRecord,
+    Instance,
+    bridge_rings,
+    has_bridge,
+    mask_rings,
+    rectangle,
+)
+from finemask.datatools.convert.source_files import Source, read_categories, split_of
 from finemask.errors import DataError
 from finemask.ops.contours import Ring
 from finemask.ops.images.image_kinds import image_suffixes
@@ -43,21 +51,9 @@ def read_yolo(source: Source) -> Dataset:
     names = _names(settings, yaml_name) or _listed_names(source)
     known = read_categories(source)
     labels = _Labels(source, names, boxes_only="kpt_shape" in settings)
-    images = []
-    listed = list(_images(source, settings, yaml_name))
-    for name, split in source.watch(listed, "reading labels"):
-        path = source.inside(name)
-        label = labels.file_of(name)
-        if label is None and settings.get("skip_if_label_file_missing"):
-            source.notes.add("images without a label file left out, as data.yaml asks", name)
-            continue
-        size = source.size_of(path)
-        if size is None:
-            continue
-        if label is None:
-            source.notes.add("images without a label file taken as images without objects", name)
-        instances = [] if label is None else list(labels.read(label, *size))
-        images.append(ImageRecord(name, *size, path, split, instances))
+    listed = source.watch(list(_images(source, settings, yaml_name)), "reading labels")
+    skips_unlabelled = bool(settings.get("skip_if_label_file_missing"))
+    images = [record for name, split in listed if (record := labels.image(name, split, skips_unlabelled)) is not None]
     first = 1 if 0 in names else 0
     by_name = {category.name: category for category in known}
     categories: dict[str, Category] = {}
@@ -83,6 +79,20 @@ class _Labels:
     names: dict[int, str]  # grows by numbers that nobody named
     boxes_only: bool
 
+    def image(self, name: str, split: str | None, skips_unlabelled: bool) -> ImageRecord | None:
+        label = self.file_of(name)
+        if label is None and skips_unlabelled:
+            self.source.notes.add("images without a label file left out, as data.yaml asks", name)
+            return None
+        record = self.source.record(name, self.source.inside(name), split=split)
+        if record is None:
+            return None
+        if label is None:
+            self.source.notes.add("images without a label file taken as images without objects", name)
+        else:
+            record.instances = list(self.read(label, record.height, record.width))
+        return record
+
     def file_of(self, image: str) -> str | None:
         """The label file: ``labels`` in the place of the last ``images``, else beside the image."""
         path = PurePosixPath(image).with_suffix(".txt")
@@ -96,11 +106,11 @@ class _Labels:
 
     def read(self, name: str, height: int, width: int) -> Iterator[Instance]:
         try:
-            lines = self.source.inside(name).read_text(encoding="utf-8-sig").splitlines()
+            lines = self.source.lines_of(name)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"this label file cannot be read ({error})", where=self.source.root / name) from error
         for number, line in enumerate(lines, start=1):
-            if line.strip():
+            if line:
                 yield from self._instance(line, f"{name}:{number}", height, width)
 
     def _instance(self, line: str, where: str, height: int, width: int) -> Iterator[Instance]:
@@ -120,8 +130,7 @@ class _Labels:
         category = self._name(int(first), where)
         if len(values) in (4, 5):  # the fifth is a confidence
             x, y, w, h = values[0] * width, values[1] * height, values[2] * width, values[3] * height
-            corners = rectangle(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            yield Instance(category, [corners], is_box=True)
+            yield Instance(category, [rectangle(x - w / 2, y - h / 2, x + w / 2, y + h / 2)], is_box=True)
             return
         if len(values) % 2:
             values.pop()  # a confidence
@@ -194,14 +203,14 @@ def _listing(
 
 
 def _listed_images(source: Source, path: Path) -> Iterator[str]:
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        entry = PurePosixPath(line.strip().replace("\\", "/"))
+    for line in source.lines_of(path.relative_to(source.root).as_posix()):
+        entry = PurePosixPath(line.replace("\\", "/"))
         if entry.suffix.lower() not in image_suffixes():
             continue
         tail = PurePosixPath(*(part for part in entry.parts if part not in ("..", "/")))
         found = source.find_image(tail.as_posix(), near=path.parent.relative_to(source.root).as_posix())
         if found is None:
-            source.notes.add("listed images that are not there left out", line.strip())
+            source.notes.add("listed images that are not there left out", line)
         else:
             yield found.relative_to(source.root).as_posix()
 
@@ -236,8 +245,7 @@ def _listed_names(source: Source) -> dict[int, str]:
         return dict(enumerate(source.options.classes))
     for name in source.files:
         if PurePosixPath(name).name in ("classes.txt", "obj.names"):
-            lines = source.inside(name).read_text(encoding="utf-8-sig").splitlines()
-            return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+            return {number: line for number, line in enumerate(source.lines_of(name)) if line}
     return {}
 
 
@@ -260,10 +268,9 @@ def write_yolo(dataset: Dataset, output: Output) -> None:
             ]
             output.write_text(f"labels/{split}/{stem}.txt", "".join(f"{line}\n" for line in lines))
     settings = {split: f"images/{split}" for split in splits}
-    settings_text = yaml.safe_dump(settings, sort_keys=False)
+    output.write_categories(dataset.categories)
     names_text = yaml.safe_dump({"names": dict(enumerate(numbers))}, sort_keys=False, allow_unicode=True)
-    output.write_text(CATEGORIES_FILE, categories_text(dataset.categories))
-    output.write_text("data.yaml", settings_text + names_text)
+    output.write_text("data.yaml", yaml.safe_dump(settings, sort_keys=False) + names_text)
 
 
 def _values(instance: Instance, image: ImageRecord, output: Output) -> Iterator[list[float]]:
@@ -272,8 +279,7 @@ def _values(instance: Instance, image: ImageRecord, output: Output) -> Iterator[
         return
     size = np.array([image.width, image.height], dtype=np.float64)
     if instance.is_box:
-        corners = np.clip(np.array(instance.polygons[0]).reshape(-1, 2) / size, 0, 1)
-        low, high = corners.min(axis=0), corners.max(axis=0)
+        low, high = np.clip(np.reshape(instance.box_xyxy(), (2, 2)) / size, 0, 1)
         yield [*((low + high) / 2).tolist(), *(high - low).tolist()]
         return
     ring = _single_outline(instance, image, output)
@@ -286,8 +292,8 @@ def _single_outline(instance: Instance, image: ImageRecord, output: Output) -> R
         ring = np.array(instance.polygons[0], dtype=np.float64).reshape(-1, 2)
         if ring.min() >= 0 and (ring <= (image.width, image.height)).all():
             return ring
-    rings = rings_of(instance.mask_rle(image.height, image.width), output.tolerance_px)
+    rings = mask_rings(instance.mask_rle(image.height, image.width), output.tolerance_px)
     if not rings:
         output.notes.add("instances without a single pixel left out", image.name)
         return None
-    return bridged(rings)
+    return bridge_rings(rings)
