@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.machine.hardware import cores, processor_name
-from finemask.ops.files import write_text
+from finemask.ops.files import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, A
     content: dict[str, Any] = {"machine": machine(), "comparisons": [asdict(row) for row in comparisons]}
     if details is not None:
         content["details"] = dict(details)
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Comparison]]:

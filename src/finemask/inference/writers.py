@@ -1,6 +1,5 @@
 """What ``save=`` of ``predict`` may name: overlays, masks, label maps, crops, COCO results, CSV, LabelMe, GeoJSON."""
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from PIL import Image
 
 from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
-from finemask.ops.files import atomic_path, sha256_of, write_json, write_text
+from finemask.ops.files import atomic_path, safe_file_name, sha256_of, write_json, write_text
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_to_crop, rle_to_mask
 from finemask.types import CocoResult
@@ -121,8 +120,7 @@ class PicturePerInstance:
         folder, written = self._folder / output_stem(instances), []
         for n, name in enumerate(instances.class_names):
             if (picture := self._picture(instances, n)) is not None:
-                safe = re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") or "class"
-                written.append(folder / f"{n + 1:04d}_{safe}.png")
+                written.append(folder / f"{n + 1:04d}_{safe_file_name(name)}.png")
                 _save(picture, written[-1])
         return written
 

@@ -44,7 +44,7 @@ def mask_to_polygons(
     for (row, column), ring in _trace(mask):
         part = int(parts[row, column])
         thinned = _thin(ring, tolerance_px) + np.array([x0, y0])
-        if _signed_area(ring) > 0:
+        if signed_area(ring) > 0:
             outers[part] = thinned
         else:
             holes.setdefault(part, []).append(thinned)
@@ -107,6 +107,7 @@ def _thin(ring: Ring, tolerance_px: float) -> Ring:
     return points if len(points) >= 3 else ring
 
 
-def _signed_area(ring: Ring) -> float:
+def signed_area(ring: Ring) -> float:
+    """Px²; above 0 if the ring runs clockwise on the screen."""
     x, y = ring.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2

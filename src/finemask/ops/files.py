@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Writes JSON, whole or not at all. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def safe_file_name(name: str) -> str:
+    """A class's name as part of a file's: what sets file names at risk becomes hyphens."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") or "class"
 
 
 def sha256_of(path: Path) -> str:

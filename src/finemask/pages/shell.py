@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from finemask.errors import DataError
 from finemask.ops.colours import verdict_css
 
 _SORTING = """
@@ -24,6 +26,27 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 """
+
+
+def refuse_foreign_page(path: Path, eyebrow: str) -> None:
+    """Raises where a page of something else, or anything but a folder, would be overwritten.
+
+    Args:
+        path: of the page that is to be written into its folder.
+        eyebrow: of such pages.
+
+    Raises:
+        DataError: a page with another eyebrow is there, or a file in the place of the folder.
+    """
+    folder = path.parent
+    if folder.exists() and not folder.is_dir():
+        raise DataError("this is a file; a folder was expected", where=folder, remedy="Choose another one with output=")
+    if path.exists() and eyebrow not in path.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(
+            "there is a page of something else here already, and it would be overwritten",
+            where=path,
+            remedy="Choose another folder with output=",
+        )
 
 
 def page(

@@ -18,7 +18,7 @@ from finemask.model.pretrained.class_rows import ClassRows
 from finemask.model.pretrained.transfer import STAGE_NAMES
 from finemask.model.pretrained.weights import LoadReport
 from finemask.model.resolve import Boxes, anchor_coverage
-from finemask.ops.wording import plural
+from finemask.ops.wording import names, plural
 
 _PARTS = (
     "backbone.body", "backbone.fpn", "rpn", "roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.mask_head",
@@ -128,20 +128,15 @@ def weights_table(report: LoadReport) -> Group:
     return _block(f"Weights: {report.source}", table, [*notes, *_left_over([name for name, _ in report.skipped])])
 
 
-def _left_over(names: Sequence[str]) -> list[str]:
+def _left_over(tensors: Sequence[str]) -> list[str]:
     """One sentence on the tensors of a file that the model has no place for."""
-    if not names:
+    if not tensors:
         return []
     body = _PARTS[0] + "."
-    if all(name.startswith(body) for name in names):  # a backbone as it was published has its own last layers
-        modules = dict.fromkeys(name.removeprefix(body).rpartition(".")[0] for name in names)
-        return [f"not needed: what the file has to classify whole images ({_some(list(modules))})"]
-    return [f"no place in the model for {_some(names)} of the file"]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN_SHAPES
-    return ", ".join(names[:_SHOWN_SHAPES]) + (f" and {more:,} more" if more > 0 else "")
+    if all(name.startswith(body) for name in tensors):  # a backbone as it was published has its own last layers
+        modules = dict.fromkeys(name.removeprefix(body).rpartition(".")[0] for name in tensors)
+        return [f"not needed: what the file has to classify whole images ({names(list(modules), _SHOWN_SHAPES)})"]
+    return [f"no place in the model for {names(tensors, _SHOWN_SHAPES)} of the file"]
 
 
 def classes_table(rows: ClassRows) -> Group:
@@ -149,9 +144,9 @@ def classes_table(rows: ClassRows) -> Group:
     table = Table()
     table.add_column("class")
     table.add_column("begins from")
-    seeded = [(name, names) for name, names in rows.taken if names]
-    for name, names in seeded[:_SHOWN_CLASSES]:
-        table.add_row(Text(name), Text(names[0] if len(names) == 1 else f"mean of {', '.join(names)}"))
+    seeded = [(name, sources) for name, sources in rows.taken if sources]
+    for name, sources in seeded[:_SHOWN_CLASSES]:
+        table.add_row(Text(name), Text(sources[0] if len(sources) == 1 else f"mean of {', '.join(sources)}"))
     if len(seeded) > _SHOWN_CLASSES:
         table.add_row(f"and {len(seeded) - _SHOWN_CLASSES} more", "")
     fresh = [name for name, names in rows.taken if not names]

@@ -1,6 +1,5 @@
 """``finemask benchmark``: how fast this machine loads, trains, predicts and evaluates."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
-from finemask.ops.files import write_text
+from finemask.ops.files import write_json
 from finemask.workflows.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")
@@ -55,7 +54,7 @@ def main(cfg: DictConfig) -> int:
     show(Console(), speeds, cfg, device)
     if cfg.output is not None:
         found = {"machine": machine(), "device": str(device), "work": {k: asdict(v) for k, v in speeds.items()}}
-        write_text(Path(cfg.output), json.dumps(found | {"model": cfg.model.name}, indent=1) + "\n")
+        write_json(Path(cfg.output), found | {"model": cfg.model.name})
         print(f"wrote {cfg.output}")
     return 0
 

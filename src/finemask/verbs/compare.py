@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.errors import ConfigError, DataError
+from finemask.errors import ConfigError
 from finemask.evaluation.comparison.sides import Side, common_ground_truth, load_side
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth
@@ -27,7 +27,7 @@ from finemask.evaluation.uncertainty.model_comparison import (
 )
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural
-from finemask.pages.shell import page
+from finemask.pages.shell import page, refuse_foreign_page
 from finemask.reports.comparison_page import NOUNS, Triptych, draw_changes, page_body
 
 _MARKER = "finemask compare"  # in every page of this verb
@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> int:
     if images is not None and not images.is_dir():
         raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
     output = Path(options["output"])
-    _refuse_foreign(output)
+    refuse_foreign_page(output / "index.html", _MARKER)
     sides = (load_side(Path(options["a"]), options["split"]), load_side(Path(options["b"]), options["split"]))
     annotations = None if options["annotations"] is None else Path(options["annotations"])
     truth = common_ground_truth(*sides, annotations)
@@ -154,16 +154,3 @@ def _changed(truth: GroundTruth, comparison: Comparison) -> list[dict[str, Any]]
         }
         for change in comparison.changes
     ]
-
-
-def _refuse_foreign(output: Path) -> None:
-    """Raises where something else would be overwritten."""
-    if output.exists() and not output.is_dir():
-        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
-    existing = output / "index.html"
-    if existing.exists() and _MARKER not in existing.read_text(encoding="utf-8", errors="replace"):
-        raise DataError(
-            "there is a page of something else here already, and it would be overwritten",
-            where=existing,
-            remedy="Choose another folder with output=",
-        )

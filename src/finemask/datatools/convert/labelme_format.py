@@ -34,6 +34,7 @@ from finemask.datatools.convert.source_files import (
     split_of,
     whole_number,
 )
+from finemask.ops.contours import signed_area
 from finemask.ops.files import read_json
 from finemask.ops.rle import crop_to_rle, rle_area, rle_to_crop
 from finemask.types import Rle
@@ -181,7 +182,7 @@ def _shapes_of(instance: Instance, image: ImageRecord, group: int, tolerance_px:
         rle = instance.mask_rle(image.height, image.width)
         rings = mask_rings(rle, tolerance_px)
         exact = rings if tolerance_px <= 0 else mask_rings(rle)
-        if round(sum(abs(_signed_area(ring)) for ring in exact)) != rle_area(rle):  # a hole is filled
+        if round(sum(abs(signed_area(ring)) for ring in exact)) != rle_area(rle):  # a hole is filled
             yield _mask_shape(rle)
             return
         outlines = [ring.ravel().tolist() for ring in rings]
@@ -193,11 +194,6 @@ def _shapes_of(instance: Instance, image: ImageRecord, group: int, tolerance_px:
 
 def _shape(kind: str, points: list[list[float]], group: int | None = None) -> dict[str, Any]:
     return {"points": points, "group_id": group, "description": "", "shape_type": kind}
-
-
-def _signed_area(ring: Any) -> float:
-    x, y = ring.T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def _mask_shape(rle: Rle) -> dict[str, Any]:

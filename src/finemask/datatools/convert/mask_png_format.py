@@ -19,6 +19,7 @@ from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, names_used, number_categories
 from finemask.datatools.convert.source_files import Source, read_categories, split_of
 from finemask.errors import ConfigError, DataError
+from finemask.ops.files import safe_file_name
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_to_mask
 from finemask.types import Rle
 
@@ -308,7 +309,7 @@ def _slugs(names: list[str]) -> dict[str, str]:
     """What stands for each class in file names, both ways unique."""
     slugs: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") or "class"
+        plain = safe_file_name(name)
         slug, number = plain, 1
         while slug in slugs or not re.search("[A-Za-z]", slug):
             number += 1

@@ -17,10 +17,10 @@ from finemask.datatools.stats.image_stats import chosen_rows, measure_images
 from finemask.datatools.stats.input_resolution import ModelSettings
 from finemask.datatools.stats.object_stats import measure_objects
 from finemask.datatools.stats.training_advice import Advice, advise, images_beside, train_command
-from finemask.errors import DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
+from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.statistics_page import images_note, problems, stats_page
 from finemask.workflows.progress import Progress
 
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> int:
     """
     annotations, output = Path(cfg.annotations), Path(cfg.output)
     images_dir = None if cfg.images is None else Path(cfg.images)
-    refuse_foreign(output)
+    refuse_foreign_page(output / PAGE, _MARKER)
     settings = ModelSettings.of(plain(cfg.model))
     index = CocoIndex.read(annotations, images_dir, reading=ImageReading.of(plain(cfg.image)))
     with Progress("measuring objects", len(index), "images") as progress:
@@ -61,19 +61,6 @@ def main(cfg: DictConfig) -> int:
     show(Console(), summary, advice, command)
     print(f"wrote {output / NUMBERS} and {output / PAGE}")
     return 0
-
-
-def refuse_foreign(output: Path) -> None:
-    """Raises where a page of something else would be overwritten."""
-    page = output / PAGE
-    if output.exists() and not output.is_dir():
-        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
-    if page.exists() and _MARKER not in page.read_text(encoding="utf-8", errors="replace"):
-        raise DataError(
-            "there is a page of something else here already, and it would be overwritten",
-            where=page,
-            remedy="Choose another folder with output=",
-        )
 
 
 def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], command: str) -> None:

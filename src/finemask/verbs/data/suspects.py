@@ -20,6 +20,7 @@ from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word
+from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.suspects_page import EYEBROW, Pair, draw_pairs, suspects_page
 from finemask.workflows.find_suspects import model_source, results_source
 from finemask.workflows.progress import Progress
@@ -45,7 +46,8 @@ def main(cfg: DictConfig) -> int:
     options = plain(cfg)
     output = Path(options["output"])
     _check_keys(options)
-    _refuse_foreign(output)
+    refuse_foreign_page(output / PAGE, EYEBROW)
+    refuse_to_lose(output / LIST)
     source = model_source(options) if options["model"] is not None else results_source(options)
     with Progress("comparing", len(source.index), "images") as progress:
         scenes = []
@@ -78,19 +80,6 @@ def _check_keys(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
             remedy="finemask data suspects --help shows an example of each.",
-        )
-
-
-def _refuse_foreign(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise DataError("this is a file; a folder was expected", where=output, remedy="Choose another one with output=")
-    refuse_to_lose(output / LIST)
-    page = output / PAGE
-    if page.exists() and EYEBROW not in page.read_text(encoding="utf-8", errors="replace"):
-        raise DataError(
-            "there is a page of something else here already, and it would be overwritten",
-            where=page,
-            remedy="Choose another folder with output=",
         )
 
 
