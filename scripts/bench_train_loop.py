@@ -33,7 +33,7 @@ from finemask.bench.timing import Comparison, interleave
 from finemask.config import compose
 from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import cosine
-from finemask.workflows.train_model import train
+from finemask.workflows.train_model import run_training
 
 LR = 0.0005
 
@@ -83,7 +83,7 @@ def _our_epoch(folder: Path) -> float:
         "trainer.log_every_n_steps=1",
     ]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        finished = train(compose("train", words))
+        finished = run_training(compose("train", words))
     assert finished is not None
     (metrics,) = sorted((folder / "runs").glob("*/*/metrics.csv"))[-1:]
     with metrics.open(newline="", encoding="utf-8") as lines:

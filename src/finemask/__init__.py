@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from finemask.inference.predictor import Predictor, load
     from finemask.training.module import MaskRCNNModule
     from finemask.training.save_model import save_model
-    from finemask.workflows.from_python import evaluate, maskrcnn, train
+    from finemask.workflows.build_maskrcnn import maskrcnn
+    from finemask.workflows.evaluate_model import evaluate
+    from finemask.workflows.train_model import train
 
     __version__: str
 
@@ -25,11 +27,11 @@ _HOMES = {
     "Instances": "finemask.inference.instances",
     "MaskRCNNModule": "finemask.training.module",
     "Predictor": "finemask.inference.predictor",
-    "evaluate": "finemask.workflows.from_python",
+    "evaluate": "finemask.workflows.evaluate_model",
     "load": "finemask.inference.predictor",
-    "maskrcnn": "finemask.workflows.from_python",
+    "maskrcnn": "finemask.workflows.build_maskrcnn",
     "save_model": "finemask.training.save_model",
-    "train": "finemask.workflows.from_python",
+    "train": "finemask.workflows.train_model",
 }
 __all__ = [
     "CocoDataModule",

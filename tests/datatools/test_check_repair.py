@@ -16,7 +16,7 @@ from finemask.datatools.check.run_rules import RULES, findings_of, load_document
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.workflows.train_model import train
+from finemask.workflows.train_model import run_training
 
 # Faults of one image or annotation: each gets an image of its own.
 GRAFTED = [
@@ -146,7 +146,7 @@ def test_the_training_index_accepts_it_and_ground_truth_scores_one(fixed, broken
 def test_training_starts_on_it(fixed, broken, tmp_path):
     files = ["data.train=fixed/train.json", "data.val=fixed/val.json"]
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-    train(small_run(broken.root, tmp_path, *files, *short))
+    run_training(small_run(broken.root, tmp_path, *files, *short))
     assert (tmp_path / "small" / "latest" / "model.safetensors").is_file()
 
 

@@ -9,7 +9,7 @@ from run_cases import small_run
 
 from finemask.data.shapes import draw_shapes
 from finemask.model_file import read_header
-from finemask.workflows.train_model import train
+from finemask.workflows.train_model import run_training
 
 GRADUAL = (
     "transfer=gradual",
@@ -44,7 +44,7 @@ def test_a_resumed_run_frees_the_same_parts_and_ends_with_the_same_weights(shape
     from test_gradual_run import Watch as Watched  # the one that the run imports
 
     Watched.seen.clear()
-    finished = train(small_run(shapes, tmp_path / "whole", *GRADUAL))
+    finished = run_training(small_run(shapes, tmp_path / "whole", *GRADUAL))
     expected = {0: {"stage3"}, 1: {"stage1", "stage2", "stage3"}, 2: {"stem", *(f"stage{k}" for k in range(4))}}
     assert Watched.seen == expected
     log = (finished.model_path.parent / "train.log").read_text()
@@ -53,9 +53,9 @@ def test_a_resumed_run_frees_the_same_parts_and_ends_with_the_same_weights(shape
     assert set(read_header(finished.model_path).model["anchors"]) == {"_target_", "sizes", "aspect_ratios"}
 
     stop = "+callbacks.stop={_target_: run_cases.StopAt, epoch: 1, batch: 0}"
-    assert train(small_run(shapes, tmp_path / "killed", *GRADUAL, stop)) is None
+    assert run_training(small_run(shapes, tmp_path / "killed", *GRADUAL, stop)) is None
     Watched.seen.clear()
-    resumed = train(small_run(shapes, tmp_path / "killed", *GRADUAL, "resume=auto"))
+    resumed = run_training(small_run(shapes, tmp_path / "killed", *GRADUAL, "resume=auto"))
     assert Watched.seen == {epoch: expected[epoch] for epoch in (1, 2)}
     ends = [
         torch.load(run.model_path.parent / "checkpoints" / "last.ckpt", weights_only=True)

@@ -18,7 +18,7 @@ from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError, FinemaskError
 from finemask.model_file import load_model_file, read_header
 from finemask.workflows import train_model as training
-from finemask.workflows.train_model import train
+from finemask.workflows.train_model import run_training
 
 ORDER = ["circle", "rectangle", "triangle", "star"]
 QUICK = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.max_epochs=1")
@@ -34,7 +34,7 @@ def shapes(tmp_path_factory):
 def saved(shapes, tmp_path_factory):
     """A run of one epoch."""
     output = tmp_path_factory.mktemp("saved")
-    train(small_run(shapes, output, *QUICK))
+    run_training(small_run(shapes, output, *QUICK))
     return output
 
 
@@ -93,7 +93,7 @@ def test_every_pair_of_saved_and_resumed(shapes, output, tmp_path, classes, mode
     cfg = small_run(data, output, "resume=auto", *LONGER, *other)
     before = everything_in(tmp_path)
     if classes in ("same", "reordered") and model == "same":
-        finished = train(cfg)
+        finished = run_training(cfg)
         assert finished.model_path.parent == run_of(output)
         content = checkpoint_of(run_of(output))
         assert (content["class_names"], content["global_step"]) == (ORDER, 4)
@@ -102,7 +102,7 @@ def test_every_pair_of_saved_and_resumed(shapes, output, tmp_path, classes, mode
         assert set(finished.metrics["per_class"]) == set(ORDER)
         return
     with pytest.raises(ConfigError) as caught:
-        train(cfg)
+        run_training(cfg)
     assert everything_in(tmp_path) == before
     said = str(caught.value)
     assert f"model.weights={run_of(output)}/checkpoints/last.ckpt" in said
@@ -120,7 +120,7 @@ def test_with_its_classes_in_another_order_a_run_ends_with_the_very_same_rows(sh
     ends = []
     for kind in ("same", "reordered"):
         runs = shutil.copytree(saved, tmp_path / kind / "runs", symlinks=True)
-        train(small_run(with_classes(shapes, tmp_path / kind / "data", kind), runs, "resume=auto", *LONGER))
+        run_training(small_run(with_classes(shapes, tmp_path / kind / "data", kind), runs, "resume=auto", *LONGER))
         ends.append(checkpoint_of(run_of(runs)))
     one, other = ends
     assert one["class_names"] == other["class_names"] == ORDER
@@ -135,14 +135,14 @@ def test_with_its_classes_in_another_order_a_run_ends_with_the_very_same_rows(sh
 
 def test_weights_of_classes_are_typed_in_the_order_of_the_file(shapes, output, tmp_path):
     data = with_classes(shapes, tmp_path / "data", "reordered")
-    train(small_run(data, output, "resume=auto", *LONGER, "model.class_loss.class_weights=[4,3,2,1]"))
+    run_training(small_run(data, output, "resume=auto", *LONGER, "model.class_loss.class_weights=[4,3,2,1]"))
     settings = checkpoint_of(run_of(output))["settings"]
     assert settings["model.class_loss.class_weights"] == [1, 2, 3, 4]
 
 
 def test_what_differs_is_said_in_a_table_and_holds_from_then_on(shapes, output, capsys):
     options = ("seed=3", "optimizer.lr=0.25", "optimizer.weight_decay=0.125", "model.box_loss.weight=2", "augment=none")
-    train(small_run(shapes, output, "resume=auto", *LONGER, *options))
+    run_training(small_run(shapes, output, "resume=auto", *LONGER, *options))
     log = (run_of(output) / "train.log").read_text()
     table = log[log.rindex("Not as it was") :].split("\n\n")[0]
     for row in (
@@ -167,7 +167,7 @@ def test_annotations_that_have_changed_are_said(shapes, output, tmp_path):
     document = json.loads((data / "annotations/train.json").read_text())
     document["annotations"].pop()
     (data / "annotations/train.json").write_text(json.dumps(document))
-    train(small_run(data, output, "resume=auto", *LONGER))
+    run_training(small_run(data, output, "resume=auto", *LONGER))
     log = (run_of(output) / "train.log").read_text()
     assert "annotations.train" in log
     assert "annotations.val" not in log
@@ -188,21 +188,21 @@ def test_annotations_that_have_changed_are_said(shapes, output, tmp_path):
 def test_what_cannot_be_gone_on_with_is_refused(shapes, output, override, reason):
     before = everything_in(output)
     with pytest.raises(ConfigError) as caught:
-        train(small_run(shapes, output, "resume=auto", *LONGER, override))
+        run_training(small_run(shapes, output, "resume=auto", *LONGER, override))
     assert reason in str(caught.value)
     assert everything_in(output) == before
 
 
 def test_fitted_anchors_stay_those_that_the_weights_were_trained_with(shapes, tmp_path):
     fitted = ("model/anchors=auto", "model.anchors.sizes=[6,12,24,48,80]")
-    train(small_run(shapes, tmp_path / "runs", *QUICK, *fitted))
+    run_training(small_run(shapes, tmp_path / "runs", *QUICK, *fitted))
     run_dir = run_of(tmp_path / "runs")
     then = checkpoint_of(run_dir)["settings"]
     data = shutil.copytree(shapes, tmp_path / "data")
     document = json.loads((data / "annotations/train.json").read_text())
     document["annotations"] = [entry for entry in document["annotations"] if entry["area"] > 300]
     (data / "annotations/train.json").write_text(json.dumps(document))
-    train(small_run(data, tmp_path / "runs", *LONGER, *fitted, "resume=auto"))
+    run_training(small_run(data, tmp_path / "runs", *LONGER, *fitted, "resume=auto"))
     now = checkpoint_of(run_dir)["settings"]
     assert now["annotations.train"] != then["annotations.train"]
     assert now["model.anchors.sizes"] == then["model.anchors.sizes"]
@@ -217,7 +217,7 @@ def older(path):
 
 def test_a_checkpoint_of_an_older_finemask_goes_on_and_says_what_was_not_compared(shapes, output):
     older(run_of(output) / "checkpoints" / "last.ckpt")
-    train(small_run(shapes, output, "resume=auto", *LONGER))
+    run_training(small_run(shapes, output, "resume=auto", *LONGER))
     log = (run_of(output) / "train.log").read_text()
     assert "only classes and shapes of weights could be compared" in log
     assert "settings" in checkpoint_of(run_of(output))
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_an_older_finemask_goes_on_and_says_what_was_not_compare
 def test_of_an_older_checkpoint_another_model_is_found_by_its_shapes(shapes, output):
     older(run_of(output) / "checkpoints" / "last.ckpt")
     with pytest.raises(ConfigError, match=r"its model is another one \(roi_heads\.box_head"):
-        train(small_run(shapes, output, "resume=auto", *LONGER, "model.box_head.representation_size=64"))
+        run_training(small_run(shapes, output, "resume=auto", *LONGER, "model.box_head.representation_size=64"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "state_dict", "pickle", "empty"])
@@ -266,7 +266,7 @@ def test_a_checkpoint_elsewhere_goes_on_in_a_new_run(shapes, output, tmp_path):
     (tmp_path / "elsewhere" / "config.yaml").write_text("mine: 1\n")
     old = run_of(output)
     before = everything_in(tmp_path / "elsewhere") | everything_in(old)
-    finished = train(small_run(shapes, output, f"resume={elsewhere}", *LONGER))
+    finished = run_training(small_run(shapes, output, f"resume={elsewhere}", *LONGER))
     assert finished.model_path.parent == run_of(output) != old
     assert checkpoint_of(run_of(output))["global_step"] == 4
     assert everything_in(tmp_path / "elsewhere") | everything_in(old) == before
@@ -275,7 +275,7 @@ def test_a_checkpoint_elsewhere_goes_on_in_a_new_run(shapes, output, tmp_path):
 def test_a_finished_checkpoint_elsewhere_has_nothing_left_to_train(shapes, output, tmp_path):
     elsewhere = shutil.copy(run_of(output) / "checkpoints" / "last.ckpt", tmp_path)
     with pytest.raises(ConfigError, match=r"trained for 1 epoch already .*Raise trainer\.max_epochs above 1"):
-        train(small_run(shapes, tmp_path / "new", f"resume={elsewhere}", *QUICK))
+        run_training(small_run(shapes, tmp_path / "new", f"resume={elsewhere}", *QUICK))
     assert not (tmp_path / "new").exists()
 
 
@@ -291,7 +291,7 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_weights(shapes, output):
     moved = shutil.move(output, output.with_name("moved"))
     best = run_of(moved) / "checkpoints" / "best.ckpt"
     before = best.read_bytes()
-    train(small_run(shapes, moved, "resume=auto", *LONGER))
+    run_training(small_run(shapes, moved, "resume=auto", *LONGER))
     assert best.read_bytes() == before
 
 
@@ -312,7 +312,9 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_weights(shapes, output):
 def test_a_start_that_fails_leaves_nothing_and_resume_auto_finds_the_run_before(shapes, output, override, reason):
     before, latest = everything_in(output), run_of(output)
     with pytest.raises(FinemaskError, match=reason):
-        train(small_run(shapes, output, *QUICK, *override.split(" ", 1 if override.startswith("callbacks=") else 0)))
+        run_training(
+            small_run(shapes, output, *QUICK, *override.split(" ", 1 if override.startswith("callbacks=") else 0))
+        )
     assert everything_in(output) == before
     assert run_of(output) == latest
 
@@ -322,9 +324,9 @@ def test_where_no_links_can_be_made_the_newest_run_is_found_all_the_same(shapes,
         raise OSError("a required privilege is not held by the client")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    first = train(small_run(shapes, tmp_path, *QUICK)).model_path
+    first = run_training(small_run(shapes, tmp_path, *QUICK)).model_path
     assert not (tmp_path / "small" / "latest").exists()
-    resumed = train(small_run(shapes, tmp_path, *LONGER, "resume=auto")).model_path
+    resumed = run_training(small_run(shapes, tmp_path, *LONGER, "resume=auto")).model_path
     assert resumed == first
     for typed in ("small", "small/latest", "small/latest/model.safetensors"):
         assert load_model_file(tmp_path / typed)[1].sha256 == read_header(first).sha256
@@ -341,7 +343,7 @@ def test_two_runs_that_chose_one_folder_get_one_each(shapes, output, monkeypatch
         return run
 
     monkeypatch.setattr(training, "choose_run", taken)
-    finished = train(small_run(shapes, output, *QUICK))
+    finished = run_training(small_run(shapes, output, *QUICK))
     assert (finished.model_path.parent / "metrics.csv").is_file()
     empty = [path for path in (output / "small").iterdir() if not list(path.iterdir())]
     assert len(empty) == 1
@@ -367,13 +369,13 @@ def test_a_full_disk_leaves_the_checkpoints_before(shapes, tmp_path, monkeypatch
 
     monkeypatch.setattr(torch, "save", fill)
     with pytest.raises(FinemaskError, match="the disk is full") as caught:
-        train(small_run(shapes, tmp_path, *LONGER))
+        run_training(small_run(shapes, tmp_path, *LONGER))
     monkeypatch.undo()
     run_dir = run_of(tmp_path)
     assert caught.value.where == str(run_dir)
     assert "resume=auto goes on from last.ckpt" in str(caught.value)
     assert_the_last_checkpoint_is_whole(run_dir)
-    assert train(small_run(shapes, tmp_path, *LONGER, "resume=auto")) is not None
+    assert run_training(small_run(shapes, tmp_path, *LONGER, "resume=auto")) is not None
     assert checkpoint_of(run_dir)["global_step"] == 4
 
 
@@ -435,6 +437,6 @@ def test_best_weights_that_are_damaged_are_said_at_the_end(shapes, output):
     best = run_of(output) / "checkpoints" / "best.ckpt"
     best.write_bytes(best.read_bytes()[:1000])
     with pytest.raises(FinemaskError, match=r"best\.ckpt: .*cut short or damaged.*Delete this file"):
-        train(small_run(shapes, output, *QUICK, "resume=auto"))
+        run_training(small_run(shapes, output, *QUICK, "resume=auto"))
     best.unlink()
-    assert train(small_run(shapes, output, *QUICK, "resume=auto")) is not None
+    assert run_training(small_run(shapes, output, *QUICK, "resume=auto")) is not None

@@ -15,7 +15,7 @@ from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.model.build import build_model
 from finemask.ops.images.decode import decode_image
-from finemask.workflows.train_model import train
+from finemask.workflows.train_model import run_training
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def shapes(tmp_path_factory):
 def finished(shapes, tmp_path_factory):
     """One undisturbed run."""
     output = tmp_path_factory.mktemp("runs")
-    result = train(small_run(shapes, output))
+    result = run_training(small_run(shapes, output))
     return result, output / "small" / "latest"
 
 
@@ -103,7 +103,7 @@ def test_the_model_file_predicts_bit_for_bit_as_the_best_checkpoint(finished, sh
 def test_the_saved_configuration_repeats_the_run(finished, tmp_path):
     _, run_dir = finished
     cfg = compose("train", [f"output={tmp_path}"], config_dir=run_dir, config_name="config")
-    train(cfg)
+    run_training(cfg)
     assert_same_weights(weights_of(run_dir), weights_of(tmp_path / "small" / "latest"))
 
 
@@ -111,12 +111,12 @@ def test_the_saved_configuration_repeats_the_run(finished, tmp_path):
 def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(finished, shapes, tmp_path, signal_name):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     stop = f"+callbacks.stop={{_target_: run_cases.StopAt, epoch: 1, batch: 1, signal_name: {signal_name}}}"
-    assert train(small_run(shapes, tmp_path, stop)) is None
+    assert run_training(small_run(shapes, tmp_path, stop)) is None
     signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored: the process was about to end
     killed = tmp_path / "small" / "latest"
     assert (killed / "metrics.csv").is_file()
     assert not (killed / "metrics.json").exists()
-    resumed = train(small_run(shapes, tmp_path, "resume=auto"))
+    resumed = run_training(small_run(shapes, tmp_path, "resume=auto"))
     assert resumed.model_path.parent == killed.resolve()
     assert_same_weights(weights_of(finished[1]), weights_of(killed))
     with (killed / "metrics.csv").open(newline="") as file:
@@ -127,22 +127,23 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_undisturbed_one(f
 
 def test_a_run_killed_in_its_first_epoch_can_go_on(finished, shapes, tmp_path):
     assert (
-        train(small_run(shapes, tmp_path, "+callbacks.stop={_target_: run_cases.StopAt, epoch: 0, batch: 1}")) is None
+        run_training(small_run(shapes, tmp_path, "+callbacks.stop={_target_: run_cases.StopAt, epoch: 0, batch: 1}"))
+        is None
     )
-    train(small_run(shapes, tmp_path, "resume=auto"))
+    run_training(small_run(shapes, tmp_path, "resume=auto"))
     assert_same_weights(weights_of(finished[1]), weights_of(tmp_path / "small" / "latest"))
 
 
 def test_two_runs_of_one_name_get_a_folder_each(shapes, tmp_path):
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
-    first, second = (train(small_run(shapes, tmp_path, *short)) for _ in range(2))
+    first, second = (run_training(small_run(shapes, tmp_path, *short)) for _ in range(2))
     assert first.model_path.parent != second.model_path.parent
     assert (tmp_path / "small" / "latest").resolve() == second.model_path.parent
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_named(shapes, tmp_path):
     poison = "+callbacks.poison={_target_: run_cases.PoisonLosses, first: 2, last: 3}"
-    assert train(small_run(shapes, tmp_path, poison)) is not None
+    assert run_training(small_run(shapes, tmp_path, poison)) is not None
     log = (tmp_path / "small" / "latest" / "train.log").read_text()
     assert log.count("loss_mask not finite on images") == 2
 
@@ -150,13 +151,13 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(shapes, tmp_path):
 def test_a_diverged_training_stops_with_a_remedy_and_keeps_its_checkpoint(shapes, tmp_path):
     poison = "+callbacks.poison={_target_: run_cases.PoisonLosses, first: 1, last: 1000}"
     with pytest.raises(FinemaskError, match=r"loss_mask not finite for 10 steps in a row.*optimizer\.lr"):
-        train(small_run(shapes, tmp_path, poison))
+        run_training(small_run(shapes, tmp_path, poison))
     assert (tmp_path / "small" / "latest" / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_a_test_split_is_measured_with_the_best_weights(shapes, tmp_path):
     short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1")
-    result = train(small_run(shapes, tmp_path, *short, "data.test=annotations/val.json"))
+    result = run_training(small_run(shapes, tmp_path, *short, "data.test=annotations/val.json"))
     run_dir = tmp_path / "small" / "latest"
     of_test = json.loads((run_dir / "metrics_test.json").read_text())
     assert of_test["segm"] == result.metrics["segm"]
@@ -176,7 +177,7 @@ def test_a_test_split_is_measured_with_the_best_weights(shapes, tmp_path):
 )
 def test_mistakes_are_named_before_anything_is_trained(shapes, tmp_path, override, error, reason):
     with pytest.raises(error, match=reason):
-        train(small_run(shapes, tmp_path, override))
+        run_training(small_run(shapes, tmp_path, override))
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
@@ -192,7 +193,7 @@ def test_from_the_command_line_a_missing_dataset_is_one_line_and_code_2(tmp_path
 
 def test_mixed_precision_trains_with_the_quickstarts_fused_optimiser(shapes, tmp_path):
     options = ["trainer.precision=bf16-mixed", "optimizer.foreach=null", "optimizer.fused=true", "trainer.max_epochs=1"]
-    train(small_run(shapes, tmp_path, *options))
+    run_training(small_run(shapes, tmp_path, *options))
     with (tmp_path / "small" / "latest" / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert losses
@@ -206,7 +207,7 @@ def csv_rows(run_dir):
 
 def test_a_short_epoch_leaves_its_loss_in_the_metrics_and_the_log_only_our_words(shapes, tmp_path):
     options = ["trainer.log_every_n_steps=50", "trainer.check_val_every_n_epoch=2", "logger=default"]
-    train(small_run(shapes, tmp_path, *options))
+    run_training(small_run(shapes, tmp_path, *options))
     run_dir = tmp_path / "small" / "latest"
     rows = csv_rows(run_dir)
     assert [row["epoch"] for row in rows if row["train/loss"]] == ["0", "1", "2"]
@@ -229,7 +230,7 @@ def test_a_short_epoch_leaves_its_loss_in_the_metrics_and_the_log_only_our_words
 )
 def test_the_last_weights_are_evaluated_whatever_ends_the_run(shapes, tmp_path, limit, epochs, reason):
     options = [f"trainer.max_epochs={epochs}", "trainer.check_val_every_n_epoch=100000", *limit]
-    assert train(small_run(shapes, tmp_path, *options)) is not None
+    assert run_training(small_run(shapes, tmp_path, *options)) is not None
     run_dir = tmp_path / "small" / "latest"
     (validation,) = [row for row in csv_rows(run_dir) if row["val/segm_AP"]]
     last = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]

@@ -192,7 +192,7 @@ def _model(cfg: DictConfig) -> None:
 
 
 def _data(cfg: DictConfig) -> None:
-    from finemask.workflows.train_model import build_datamodule
+    from finemask.workflows.build_trainer import build_datamodule
 
     build_datamodule(cfg).setup()
 
@@ -200,19 +200,19 @@ def _data(cfg: DictConfig) -> None:
 def _trainer(cfg: DictConfig) -> None:
     from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.training.callbacks.coco_evaluation import CocoEvaluation
-    from finemask.workflows.train_model import _build_trainer
+    from finemask.workflows.build_trainer import build_trainer
 
-    _build_trainer(cfg, CocoEvaluation(CocoEvaluator(load_ground_truth(LABELS))))
+    build_trainer(cfg, CocoEvaluation(CocoEvaluator(load_ground_truth(LABELS))))
 
 
 def _steps(cfg: DictConfig) -> None:
     from finemask.training.module import MaskRCNNModule
-    from finemask.workflows.train_model import _instantiate, _optimizer
+    from finemask.workflows.build_trainer import build, build_optimizer
 
     module = MaskRCNNModule(
         torch.nn.Linear(2, 2),
-        optimizer=_instantiate(_optimizer(cfg), "optimizer"),
-        scheduler=_instantiate(cfg.scheduler, "scheduler"),
+        optimizer=build_optimizer(cfg),
+        scheduler=build(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay or 0.0,
     )

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
@@ -23,6 +22,7 @@ from finemask.machine.hardware import processor_name
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 from finemask.ops.files import write_json
+from finemask.workflows.build_trainer import build, precision_of
 from finemask.workflows.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")
@@ -82,7 +82,7 @@ def _measure(work: str, cfg: DictConfig, folder: Path, device: torch.device) -> 
     annotations = folder / "annotations" / "train.json"
     if work == "data":
         index = CocoIndex.read(annotations, folder / "images")
-        return measure_data(InstanceDataset(index, instantiate(cfg.augment, _convert_="all"), cfg.seed), cfg.rounds)
+        return measure_data(InstanceDataset(index, build(cfg.augment, "augment"), cfg.seed), cfg.rounds)
     if work == "evaluate":
         return measure_evaluation(annotations, cfg.rounds)
     torch.manual_seed(cfg.seed)
@@ -90,11 +90,7 @@ def _measure(work: str, cfg: DictConfig, folder: Path, device: torch.device) -> 
     drawn = [scene(cfg.height, cfg.width, cfg.objects, cfg.seed + number) for number in range(cfg.batch_size)]
     images = [image for image, _ in drawn]
     if work == "train":
-        return measure_training(model, images, [t for _, t in drawn], device, _precision(cfg, device), cfg.rounds)
+        return measure_training(
+            model, images, [t for _, t in drawn], device, precision_of(cfg.precision, device), cfg.rounds
+        )
     return measure_prediction(model, images, device, cfg.rounds)
-
-
-def _precision(cfg: DictConfig, device: torch.device) -> str:
-    if cfg.precision != "auto":
-        return str(cfg.precision)
-    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"

@@ -7,19 +7,16 @@ from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
 from finemask.training.console import say_next_steps
 from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
-from finemask.workflows.check_before_training import check_data
 from finemask.workflows.learning_curve import RESULT, run_learning_curve
-from finemask.workflows.train_model import prepare_data, train
+from finemask.workflows.train_model import prepare, run_training
 
 
 def main(cfg: DictConfig) -> int:
     """Looks at the annotations and trains; ends with the paths written and the next commands to type."""
-    prepare_data(cfg)
-    if cfg.data.check:
-        check_data(cfg)
+    prepare(cfg)
     if cfg.learning_curve is not None:
         return _learning_curve(cfg)
-    finished = train(cfg)
+    finished = run_training(cfg)
     if finished is None:
         return INTERRUPTED
     if finished.metrics:  # of several processes the first has them

@@ -1,9 +1,11 @@
 """Evaluating a model file on a split, or a COCO results file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finemask.config import compose, plain
+from finemask.config.overrides import quoted
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -15,6 +17,42 @@ from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluatio
 
 _SPLITS = ("train", "val", "test")
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
+
+
+def evaluate(
+    model: str | Path | None = None,
+    data_root: str | Path | None = None,
+    *,
+    predictions: str | Path | None = None,
+    annotations: str | Path | None = None,
+    output: str | Path = "evaluation",
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What ``finemask evaluate`` does: scores a model file on a split, or a COCO results file.
+
+    Args:
+        model: a model file or a run; needs ``data_root``.
+        data_root: folder of the dataset.
+        predictions: a COCO results file instead of a model; needs ``annotations``.
+        annotations: COCO file that it is compared with.
+        output: folder that the metrics, predictions and report are written into.
+        overrides: as on the command line: ``["split=test", "iou_types=[bbox]"]``.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        FinemaskError: settings that contradict each other, or files that cannot be used.
+    """
+    given = {
+        "model": model,
+        "data.root": data_root,
+        "predictions": predictions,
+        "annotations": annotations,
+        "output": output,
+    }
+    typed = [f"{key}={quoted(str(value))}" for key, value in given.items() if value is not None]
+    return evaluate_model_or_results(plain(compose("evaluate", [*typed, *overrides]))).metrics
 
 
 def evaluate_model_or_results(options: Mapping[str, Any]) -> WrittenEvaluation:

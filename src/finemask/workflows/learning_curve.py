@@ -18,9 +18,10 @@ from finemask.ops.files import read_json, sha256_of, write_json
 from finemask.ops.run_folders import newest_run
 from finemask.ops.wording import plural
 from finemask.training.run_dir import choose_run, close_run, open_run
+from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.finish_run import Finished
 from finemask.workflows.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
-from finemask.workflows.train_model import build_datamodule, train
+from finemask.workflows.train_model import run_training
 
 PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class _Part:
 
 
 def run_learning_curve(
-    cfg: DictConfig, train_one: Callable[[DictConfig], Finished | None] = train
+    cfg: DictConfig, train_one: Callable[[DictConfig], Finished | None] = run_training
 ) -> LearningCurve | None:
     """Trains on each fraction, one run after another, and fits a power law to what comes of it.
 

@@ -2,22 +2,19 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.config import plain
-from finemask.errors import ConfigError, FinemaskError, chain_of, did_you_mean, is_disk_full
+from finemask.config import compose, plain
+from finemask.config.overrides import quoted
+from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
@@ -26,17 +23,25 @@ from finemask.model.build import build_model
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
-from finemask.training.callbacks.checkpoints import LAST, LastCheckpoint, WholeCheckpoints, best_checkpoint
+from finemask.training.callbacks.checkpoints import LAST
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
-from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
-from finemask.training.callbacks.speed import Speed, pl_is_cpu
-from finemask.training.console import RunLog, is_terminal, logging_to, show_table, shown
+from finemask.training.callbacks.speed import pl_is_cpu
+from finemask.training.console import RunLog, logging_to, show_table, shown
 from finemask.training.loggers import CsvLogger
 from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import Unfreezing
 from finemask.training.run_dir import Run, choose_run, close_run, open_run, write_origin
 from finemask.training.save_model import trained_boxes
 from finemask.training.tables import anchors_line, classes_table, data_table, model_table, weights_table
+from finemask.workflows.build_trainer import (
+    build,
+    build_datamodule,
+    build_optimizer,
+    build_trainer,
+    check_monitors,
+    prepare_data,
+)
+from finemask.workflows.check_before_training import check_data
 from finemask.workflows.finish_run import Finished, finish
 from finemask.workflows.resume_run import class_order, compare, in_order, keep_fitted, read_before, settings_of
 
@@ -46,18 +51,41 @@ _TRIAL_STEPS = 1000  # of an optimiser that is only built to see that it can be
 _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer than a user should wait
 
 
-def prepare_data(cfg: DictConfig) -> None:
-    """Calls what ``prepare`` names, if the data are not there yet: the quickstart draws its own."""
-    if cfg.prepare is not None and not Path(cfg.data.root).exists():
-        _instantiate(cfg.prepare, "prepare")
+def train(
+    data_root: str | Path | None = None, overrides: Sequence[str] = (), config_dir: str | Path | None = None
+) -> Finished | None:
+    """What ``finemask train`` does: trains, evaluates the best weights, writes a model file and a report.
+
+    Args:
+        data_root: folder of the dataset; see data/README.md. None where an experiment brings its own.
+        overrides: as on the command line: ``["model=light", "trainer.max_epochs=30"]``.
+        config_dir: folder of YAML files of your own.
+
+    Returns:
+        ``metrics`` (the content of ``metrics.json``), ``model_path`` and ``paths`` of all files; None when the run
+        was interrupted, after saving.
+
+    Raises:
+        FinemaskError: something that can be mended, before anything was trained; or a training that diverged.
+    """
+    root = [] if data_root is None else [f"data.root={quoted(str(data_root))}"]
+    cfg = compose("train", [*root, *overrides], config_dir=config_dir)
+    prepare(cfg)
+    return run_training(cfg)
 
 
-def build_datamodule(cfg: DictConfig) -> Any:
-    """The datamodule of the group ``data``."""
-    return _instantiate(cfg.data, "data")
+def prepare(cfg: DictConfig) -> None:
+    """What comes before a training: draws the data where an experiment brings its own, and looks at the annotations.
+
+    Raises:
+        DataError: the annotations have errors; its remedy is the command that repairs them.
+    """
+    prepare_data(cfg)
+    if cfg.data.check:
+        check_data(cfg)
 
 
-def train(cfg: DictConfig) -> Finished | None:
+def run_training(cfg: DictConfig) -> Finished | None:
     """Trains as configured.
 
     Args:
@@ -142,8 +170,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
     fingerprints = {name: index.fingerprint for name, index in splits.items()}
     module = MaskRCNNModule(
         model,
-        optimizer=_instantiate(_optimizer(cfg), "optimizer"),
-        scheduler=_instantiate(cfg.scheduler, "scheduler"),
+        optimizer=build_optimizer(cfg),
+        scheduler=build(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay or 0.0,
         backbone_lr_scale=transfer.backbone_lr_scale,
@@ -154,8 +182,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
         settings=settings_of(plain(cfg), model_config, fingerprints),
     )
     evaluation = CocoEvaluation(evaluators["val"])
-    _check_monitors(cfg, evaluation.logged)
-    trainer = _build_trainer(cfg, evaluation)
+    check_monitors(cfg, evaluation.logged)
+    trainer = build_trainer(cfg, evaluation)
     if trainer.world_size > 1 and pl_is_cpu(trainer) and has_sync_norm(model):
         raise ConfigError(
             "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
@@ -172,7 +200,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
         while not open_run(run):  # another run took the folder: callbacks and loggers are told of the next one
             run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
             cfg.run_dir = str(run.folder)
-            trainer = _build_trainer(cfg, evaluation)
+            trainer = build_trainer(cfg, evaluation)
         run_log.open(run.folder / "train.log")
         log.info("Run: %s%s", shown(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else "")
         write_origin(run.folder, cfg, fingerprints)
@@ -216,64 +244,6 @@ def _to_the_end(trainer: pl.Trainer, work: Callable[[], Finished]) -> Finished |
         raise
 
 
-def _check_monitors(cfg: DictConfig, measured: list[str]) -> None:
-    """Refuses a metric that nothing measures before an epoch is trained; what callbacks of one's own log is unknown."""
-    targets = [str(node.get("_target_")) for node in _callbacks(cfg).values()]
-    if not all(target.startswith(("finemask.", "pytorch_lightning.")) for target in targets):
-        return
-    watched = {"monitor": cfg.monitor} | {
-        f"callbacks.{name}.monitor": node.monitor for name, node in _callbacks(cfg).items() if node.get("monitor")
-    }
-    for where, metric in watched.items():
-        if metric not in (*measured, "epoch", "step") and not str(metric).startswith("train/"):
-            raise ConfigError(
-                f"nothing measures {metric}",
-                where=where,
-                remedy=f"{did_you_mean(str(metric), measured)}There is {', '.join(measured)}.",
-            )
-
-
-def _callbacks(cfg: DictConfig) -> dict[str, DictConfig]:
-    return {str(name): node for name, node in cfg.callbacks.items() if node}
-
-
-def _build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
-    run_dir = Path(cfg.run_dir)
-    callbacks = [_instantiate(node, f"callbacks.{name}") for name, node in _callbacks(cfg).items()]
-    loggers = [_instantiate(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
-    quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
-    speed = Speed(quicker)
-    lines = TerminalProgress if is_terminal() else EpochLines
-    try:
-        # The clock first: evaluation looks whether it has asked to stop. Then evaluation: the others read what it logs.
-        clock = [Timer(plain(cfg.trainer).get("max_time"))] if cfg.trainer.get("max_time") else []
-        own = [*clock, evaluation, speed, lines(speed, cfg.monitor)]
-        trainer: pl.Trainer = _instantiate(
-            cfg.trainer,
-            "trainer",
-            precision=_precision(cfg),
-            # Checkpoints come last of themselves.
-            callbacks=[
-                *own,
-                *callbacks,
-                best_checkpoint(run_dir / "checkpoints", cfg.monitor, cfg.mode),
-                LastCheckpoint(run_dir / "checkpoints"),
-            ],
-            logger=loggers,
-            default_root_dir=str(run_dir),
-            use_distributed_sampler=False,
-            max_time=None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(str(error), where="trainer") from error
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a person may have chosen another
-        trainer.strategy.checkpoint_io = WholeCheckpoints()
-    return trainer
-
-
 def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:
     """A resumed run takes again the steps after its checkpoint: the metrics of their first time go."""
     for logger in trainer.loggers:
@@ -315,31 +285,3 @@ def _check_evaluator(evaluator: CocoEvaluator, cfg: DictConfig) -> None:
                 score,
                 cfg.data.val,
             )
-
-
-def _instantiate(node: Any, where: str, **arguments: Any) -> Any:
-    try:
-        return instantiate(node, **arguments, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, FinemaskError):
-            raise cause from error
-        raise ConfigError(str(cause or error).splitlines()[0], where=where) from error
-
-
-def _optimizer(cfg: DictConfig) -> dict[str, Any]:
-    """The optimiser's own arguments; rates and decay are given by parameter group."""
-    options = {str(key): value for key, value in cfg.optimizer.items() if key not in ("lr", "weight_decay")}
-    if options.get("fused") and "mixed" in str(_precision(cfg)) and cfg.trainer.gradient_clip_val:
-        options["fused"] = False  # a fused one scales gradients itself, and Lightning cannot clip them before that
-    return options
-
-
-def _precision(cfg: DictConfig) -> Any:
-    return _best_precision() if cfg.trainer.precision == "auto" else cfg.trainer.precision
-
-
-def _best_precision() -> str:
-    if not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -16,9 +16,9 @@ from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural, word
 from finemask.pages.contact_sheet import Cell, contact_sheet
+from finemask.workflows.build_trainer import build_datamodule, prepare_data
 from finemask.workflows.preview_pairs import Pair, make_pair, open_split
 from finemask.workflows.progress import Progress
-from finemask.workflows.train_model import build_datamodule, prepare_data
 
 PER_SHEET = 16
 ON_DISK, MODEL_INPUT = "on_disk", "model_input"

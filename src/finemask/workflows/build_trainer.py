@@ -1,0 +1,138 @@
+"""From a configuration to Lightning's objects: datamodule, optimiser, loggers, callbacks, trainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Timer
+
+from finemask.config import plain
+from finemask.errors import ConfigError, FinemaskError, did_you_mean
+from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint
+from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
+from finemask.training.callbacks.speed import Speed
+from finemask.training.console import is_terminal
+
+
+def prepare_data(cfg: DictConfig) -> None:
+    """Calls what ``prepare`` names, if the data are not there yet: the quickstart draws its own."""
+    if cfg.prepare is not None and not Path(cfg.data.root).exists():
+        build(cfg.prepare, "prepare")
+
+
+def build_datamodule(cfg: DictConfig) -> Any:
+    """The datamodule of the group ``data``."""
+    return build(cfg.data, "data")
+
+
+def build_optimizer(cfg: DictConfig) -> Any:
+    """What makes the optimiser of parameter groups, which have rates and decay of their own."""
+    options = {str(key): value for key, value in cfg.optimizer.items() if key not in ("lr", "weight_decay")}
+    if options.get("fused") and "mixed" in str(precision_of(cfg.trainer.precision)) and cfg.trainer.gradient_clip_val:
+        options["fused"] = False  # a fused one scales gradients itself, and Lightning cannot clip them before that
+    return build(options, "optimizer")
+
+
+def check_monitors(cfg: DictConfig, measured: Sequence[str]) -> None:
+    """Refuses a metric that nothing measures before an epoch is trained; what callbacks of one's own log is unknown."""
+    targets = [str(node.get("_target_")) for node in _callbacks(cfg).values()]
+    if not all(target.startswith(("finemask.", "pytorch_lightning.")) for target in targets):
+        return
+    watched = {"monitor": cfg.monitor} | {
+        f"callbacks.{name}.monitor": node.monitor for name, node in _callbacks(cfg).items() if node.get("monitor")
+    }
+    for where, metric in watched.items():
+        if metric not in (*measured, "epoch", "step") and not str(metric).startswith("train/"):
+            raise ConfigError(
+                f"nothing measures {metric}",
+                where=where,
+                remedy=f"{did_you_mean(str(metric), measured)}There is {', '.join(measured)}.",
+            )
+
+
+def _callbacks(cfg: DictConfig) -> dict[str, DictConfig]:
+    return {str(name): node for name, node in cfg.callbacks.items() if node}
+
+
+def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
+    """The trainer with its loggers and callbacks, in the order in which they depend on each other.
+
+    Raises:
+        ConfigError: a value that Lightning refuses.
+    """
+    run_dir = Path(cfg.run_dir)
+    callbacks = [build(node, f"callbacks.{name}") for name, node in _callbacks(cfg).items()]
+    loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
+    quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
+    speed = Speed(quicker)
+    lines = TerminalProgress if is_terminal() else EpochLines
+    try:
+        # The clock first: evaluation looks whether it has asked to stop. Then evaluation: the others read what it logs.
+        clock = [Timer(plain(cfg.trainer).get("max_time"))] if cfg.trainer.get("max_time") else []
+        own = [*clock, evaluation, speed, lines(speed, cfg.monitor)]
+        trainer: pl.Trainer = build(
+            cfg.trainer,
+            "trainer",
+            precision=precision_of(cfg.trainer.precision),
+            # Checkpoints come last of themselves.
+            callbacks=[
+                *own,
+                *callbacks,
+                best_checkpoint(run_dir / "checkpoints", cfg.monitor, cfg.mode),
+                LastCheckpoint(run_dir / "checkpoints"),
+            ],
+            logger=loggers,
+            default_root_dir=str(run_dir),
+            use_distributed_sampler=False,
+            max_time=None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(str(error), where="trainer") from error
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a person may have chosen another
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+    return trainer
+
+
+def build(node: Any, where: str, **arguments: Any) -> Any:
+    """What a node's ``_target_`` makes of the node's other keys and of these arguments.
+
+    Args:
+        node: of the configuration.
+        where: its key, for messages.
+        **arguments: keep their types and win.
+
+    Raises:
+        ConfigError: it cannot be found or does not take what it is given.
+    """
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, FinemaskError):
+            raise cause from error
+        raise ConfigError(str(cause or error).splitlines()[0], where=where) from error
+
+
+def precision_of(value: Any, device: torch.device | None = None) -> Any:
+    """What ``auto`` means: bfloat16 where the GPU has it, half precision on others; any other value is as it is.
+
+    Args:
+        value: of ``trainer.precision``.
+        device: that is computed on; None: a GPU if there is one.
+    """
+    if value != "auto":
+        return value
+    if not torch.cuda.is_available() or (device is not None and device.type != "cuda"):
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
