@@ -11,7 +11,7 @@ from PIL import Image
 from finemask import cli
 from finemask.inference.ledger import FOLDERS, LEDGER
 from finemask.inference.predictor import Predictor
-from finemask.verbs import predict as verb
+from finemask.workflows import predict_images as verb
 
 TWO, ONE = rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36)), rectangles(red=(5, 6, 25, 20))
 

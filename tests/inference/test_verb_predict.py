@@ -8,7 +8,7 @@ from PIL import Image
 from finemask import cli
 from finemask.inference.predictor import Predictor
 from finemask.model_header import TrainingSizes
-from finemask.verbs import predict as verb
+from finemask.workflows import predict_images as verb
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_a_folder_in_overlays_and_coco_out(photos, colours_for_a_model, capsys):
     ):
         assert text in printed.out
     assert "[1/3] a.png: 1 red fig, 1 green/date" in printed.err
+
+
+def test_from_python_the_same_files_and_the_counts(photos, colours_for_a_model, tmp_path):
+    done = verb.predict("m", [photos / "a.png", "gone.png"], tmp_path / "it's out", ["save=[coco,csv]"])
+    assert (done.sources, done.images, done.instances.total()) == (2, 1, 2)
+    assert {path.name for path in done.paths} >= {"predictions.json", "predictions.csv"}
+    assert all(path.parent == tmp_path / "it's out" for path in done.paths)
+    assert [str(error.where) for error in done.failures] == ["gone.png"]
 
 
 def test_images_too_large_for_what_the_model_knows_are_one_warning(photos, colours_for_a_model, capsys):

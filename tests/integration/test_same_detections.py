@@ -21,7 +21,7 @@ from finemask.model.build import build_model
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
 from finemask.workflows.detect_split import detect_split
-from finemask.workflows.detection_options import refinement, with_options
+from finemask.workflows.detection_options import refine_by_sobel, with_options
 
 SIZES_HW = {11: (70, 110), 12: (96, 64), 3: (60, 60), 14: (70, 110), 5: (200, 120), 16: (64, 96)}  # by image id
 PLAIN = 3  # the image of one grey
@@ -80,7 +80,7 @@ def evaluated(model, split, batch_size, order, refine=None):
     index = CocoIndex.read(split.annotations, split.root, categories=CATEGORIES, cache=None)
     positions = [index.image_ids.tolist().index(image_id) for image_id in order]
     found = evaluator(split)
-    detect_split(model, index, found, torch.device("cpu"), batch_size, 2, refinement(refine), positions)
+    detect_split(model, index, found, torch.device("cpu"), batch_size, 2, refine and refine_by_sobel, positions)
     return by_image(found.results)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from finemask import cli
 from finemask.inference.predictor import Predictor
-from finemask.verbs import predict as verb
+from finemask.workflows import predict_images as verb
 
 CLASSES = [{"id": 500, "name": "blue"}, {"id": 3, "name": "green/date"}, {"id": 8, "name": "red fig"}]
 PLACES = {"a.png": (5, 6, 25, 20), "b.png": (30, 10, 50, 36), "c.png": (2, 20, 20, 38)}  # images of one size

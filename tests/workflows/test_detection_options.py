@@ -10,7 +10,7 @@ from model_cases import model_config
 from PIL import Image
 
 from finemask import cli
-from finemask.config import config_dir
+from finemask.config import compose, config_dir, plain
 from finemask.config.files import group_options
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError
@@ -19,7 +19,7 @@ from finemask.inference.tta import AugmentedMaskRCNN
 from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, MaskNMS, SoftNMS
 from finemask.model_file import load_model_file, save_model_file
-from finemask.verbs import predict
+from finemask.workflows import predict_images as predict
 from finemask.workflows.detection_options import in_words, settings_in_use, with_options
 
 NOTHING = dict.fromkeys(("suppression", "nms_thresh", "detections_per_img", "tta", "refine"))
@@ -70,19 +70,19 @@ def test_a_file_from_before_there_was_a_choice(model_file):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("words", "message"),
     [
-        ({"suppression": "sof_linear"}, "Did you mean soft_linear"),
-        ({"suppression": "soft_gaussian", "nms_thresh": 0.5}, "soft_linear"),
-        ({"nms_thresh": 1.5}, "IoU from 0 to 1"),
-        ({"nms_thresh": "much"}, "IoU from 0 to 1"),
-        ({"detections_per_img": 0}, "at least 1"),
-        ({"tta": "flop"}, "tta=flop"),
+        (["suppression=sof_linear"], "suppression cannot be 'sof_linear'. It is .*soft_linear"),
+        (["suppression=soft_gaussian", "nms_thresh=0.5"], "soft_linear"),
+        (["nms_thresh=1.5"], "nms_thresh cannot be 1.5. It is null or a number from 0 to 1"),
+        (["nms_thresh=much"], "nms_thresh cannot be 'much'. It is null or a number from 0 to 1"),
+        (["detections_per_img=0"], "at least 1"),
+        (["tta=flop"], "tta cannot be 'flop'. It is null, flip"),
     ],
 )
-def test_values_that_cannot_be(model_file, options, message):
+def test_values_that_cannot_be(model_file, words, message):
     with pytest.raises(ConfigError, match=message):
-        changed(model_file, **options)
+        changed(model_file, **plain(compose("predict", ["model=m", "source=s", *words])))
 
 
 def test_options_need_a_mask_rcnn():

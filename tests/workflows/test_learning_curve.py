@@ -17,6 +17,7 @@ from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.ops.files import write_json
 from finemask.training.run_dir import choose_run, close_run, open_run
+from finemask.workflows import learning_curve as workflow
 from finemask.workflows.finish_run import Finished
 from finemask.workflows.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
 
@@ -95,6 +96,17 @@ def test_each_fraction_is_a_run_of_its_own(stubbed, shapes):
         assert part["annotations"] == [a for a in whole["annotations"] if a["image_id"] in ids]
         assert part["categories"] == whole["categories"]
         assert point.objects == len(part["annotations"])
+
+
+def test_from_python_with_plain_arguments(shapes, tmp_path, monkeypatch):
+    training = StubTraining()
+    monkeypatch.setattr(workflow, "run_learning_curve", lambda cfg: run_learning_curve(cfg, training))
+    words = [f"output={tmp_path}", "name=small", "model=tiny", "trainer.max_epochs=3"]
+    curve = workflow.learning_curve(shapes, [0.2, 0.5, 1.0], words)
+    assert [point.images for point in curve.points] == [4, 10, 20]
+    assert curve.folder.parent == tmp_path / "small"
+    with pytest.raises(ConfigError, match="three different fractions"):
+        workflow.learning_curve(shapes, [0.5, 1.0], words)
 
 
 def test_runs_take_the_same_number_of_steps_and_evaluations(stubbed):

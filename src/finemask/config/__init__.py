@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from finemask.config.composing import compose
-    from finemask.config.overrides import expand_sweeps
+    from finemask.config.overrides import arguments, expand_sweeps
 
-__all__ = ["compose", "config_dir", "expand_sweeps", "plain", "search_path"]
+__all__ = ["arguments", "compose", "config_dir", "expand_sweeps", "plain", "search_path"]
 
 
 def plain(node: "DictConfig") -> dict[str, Any]:
@@ -30,6 +30,7 @@ def plain(node: "DictConfig") -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if home := {"compose": "composing", "expand_sweeps": "overrides"}.get(name):
+    homes = {"arguments": "overrides", "compose": "composing", "expand_sweeps": "overrides"}
+    if home := homes.get(name):
         return getattr(import_module(f"finemask.config.{home}"), name)
     raise AttributeError(f"module 'finemask.config' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Hydra's override grammar, read one word at a time: ``key=value``, ``+key=value``, ``~key``, ``key=a,b``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +98,18 @@ def one_line(error: Exception) -> str:
 def quoted(value: str) -> str:
     """A value as Hydra's grammar quotes it: backslashes count only before a quote, also the closing one."""
     return re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value).join("''")
+
+
+def arguments(values: Mapping[str, object]) -> list[str]:
+    """``key=value`` words of Python's own values, as ``compose`` takes them; those that are None are left out.
+
+    Args:
+        values: by key: texts and paths, which arrive as they are, numbers, truth values, and lists of these.
+    """
+    return [f"{key}={_word(value)}" for key, value in values.items() if value is not None]
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_word, value))}]"
+    return quoted(str(value)) if isinstance(value, str | Path) else str(value).lower()

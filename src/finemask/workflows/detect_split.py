@@ -2,9 +2,10 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -86,3 +87,22 @@ def _images(index: CocoIndex, chosen: Sequence[int], threads: int, ahead: int) -
 def _batches(items: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
     while batch := list(islice(items, size)):
         yield batch
+
+
+def split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
+    """Annotation file and folder of images of a split.
+
+    Args:
+        data: the group ``data``, with its ``root``.
+        split: ``train``, ``val`` or ``test``.
+
+    Raises:
+        ConfigError: the split has no annotation file.
+    """
+    if data[split] is None:
+        raise ConfigError(
+            f"data.{split} is not set",
+            remedy=f"Give the annotation file, relative to data.root: data.{split}=FILE.",
+        )
+    root = Path(data["root"])
+    return root / data[split], root / data["images"]

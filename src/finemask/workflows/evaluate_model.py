@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finemask.config import compose, plain
-from finemask.config.overrides import quoted
+from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
-from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluation
 
-_SPLITS = ("train", "val", "test")
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
 
 
@@ -51,8 +49,7 @@ def evaluate(
         "annotations": annotations,
         "output": output,
     }
-    typed = [f"{key}={quoted(str(value))}" for key, value in given.items() if value is not None]
-    return evaluate_model_or_results(plain(compose("evaluate", [*typed, *overrides]))).metrics
+    return evaluate_model_or_results(plain(compose("evaluate", [*arguments(given), *overrides]))).metrics
 
 
 def evaluate_model_or_results(options: Mapping[str, Any]) -> WrittenEvaluation:
@@ -83,15 +80,7 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
     predictions = Path(options["predictions"])
     ground_truth = load_ground_truth(options["annotations"])
     results = with_ids_of(ground_truth, read_results(predictions), predictions)
-    iou_types = options["iou_types"]
-    evaluator = CocoEvaluator(
-        ground_truth,
-        iou_types=iou_types_of(results, ground_truth) if iou_types == "auto" else iou_types,
-        max_detections=options["max_detections"],
-        threshold=options["threshold"],
-        backend=options["backend"],
-        operating_iou=options["operating_iou"],
-    )
+    evaluator = _evaluator(options, ground_truth, iou_types_of(results, ground_truth))
     evaluator.add_results(results, source=predictions)
     del results  # the evaluator holds them in a tenth of the memory
     return write_evaluation(
@@ -105,15 +94,17 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
 
 
 def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
-    annotations, images_dir = _split_paths(options["data"], options["split"])
+    if options["data"]["root"] is None:
+        raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
     # Only this route needs torch's models; scoring a results file should not wait for them.
     from finemask.coco.index import CocoIndex
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file
-    from finemask.workflows.detect_split import detect_split
-    from finemask.workflows.detection_options import in_words, refinement, settings_in_use, with_options
+    from finemask.workflows.detect_split import detect_split, split_paths
+    from finemask.workflows.detection_options import in_words, refine_by_sobel, settings_in_use, with_options
 
-    device, refine = choose_device(options["device"]), refinement(options["refine"])
+    annotations, images_dir = split_paths(options["data"], options["split"])
+    device = choose_device(options["device"])
     file = find_model_file(options["model"])
     model, header = load_model_file(file, options["trust"])
     model = with_options(model, header, options)
@@ -121,17 +112,10 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
     ground_truth = load_ground_truth(annotations)
     threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
-    iou_types = options["iou_types"]
-    evaluator = CocoEvaluator(
-        ground_truth,
-        index.category_ids,
-        iou_types=iou_types_of([], ground_truth) if iou_types == "auto" else iou_types,
-        max_detections=options["max_detections"],
-        threshold=threshold,
-        backend=options["backend"],
-        operating_iou=options["operating_iou"],
-    )
+    options = {**options, "threshold": threshold}
+    evaluator = _evaluator(options, ground_truth, iou_types_of([], ground_truth), index.category_ids)
     Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+    refine = None if options["refine"] is None else refine_by_sobel
     detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
     return write_evaluation(
         Path(options["output"]),
@@ -146,18 +130,19 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     )
 
 
-def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
-    if data["root"] is None:
-        raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
-    if split not in _SPLITS:
-        raise ConfigError(f"there is no split {split!r}", remedy=f"Choose from: {', '.join(_SPLITS)}.")
-    if data[split] is None:
-        raise ConfigError(
-            f"data.{split} is not set",
-            remedy=f"Give the annotation file, relative to data.root: data.{split}=FILE.",
-        )
-    root = Path(data["root"])
-    return root / data[split], root / data["images"]
+def _evaluator(
+    options: Mapping[str, Any],
+    ground_truth: GroundTruth,
+    iou_types: Sequence[str],
+    category_ids: Sequence[int] | None = None,
+) -> CocoEvaluator:
+    """The evaluator that the options describe; ``iou_types`` are those that ``auto`` stands for."""
+    return CocoEvaluator(
+        ground_truth,
+        category_ids,
+        iou_types=iou_types if options["iou_types"] == "auto" else options["iou_types"],
+        **{key: options[key] for key in ("max_detections", "threshold", "backend", "operating_iou")},
+    )
 
 
 def _images_dir(images: str | None) -> Path | None:

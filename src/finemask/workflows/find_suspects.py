@@ -13,7 +13,6 @@ from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
 from finemask.types import CocoResult
 
-_SPLITS = ("train", "val", "test")
 _KNOWN_BY_HEART = (
     "The model was trained on these very labels, and what it learned by heart it does not contradict. Models that have "
     "not seen what they judge find more, wrong classes above all: train two with data.held_out=1/2 and 2/2, and give "
@@ -75,17 +74,20 @@ def model_source(options: Mapping[str, Any]) -> Source:
         FinemaskError: settings that contradict each other, or files that cannot be used.
     """
     is_split = options["annotations"] is None and options["images"] is None
-    if is_split:
-        annotations, images_dir = _split_paths(options["data"], options["split"])
-    else:
-        annotations, images_dir = _given_paths(options, "model")
+    if is_split and options["data"]["root"] is None:
+        raise ConfigError(
+            "model= needs data.root=, or annotations= and images=",
+            remedy="Say where the labels are that it is to judge.",
+        )
     # Only this route needs torch's models.
     from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.evaluation.ground_truth import load_ground_truth
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file, read_header
-    from finemask.workflows.detect_split import detect_split
+    from finemask.workflows.detect_split import detect_split, split_paths
 
+    paths = split_paths(options["data"], options["split"]) if is_split else _given_paths(options, "model")
+    annotations, images_dir = paths
     device = choose_device(options["device"])
     files = [
         find_model_file(file)
@@ -157,20 +159,3 @@ def _given_paths(options: Mapping[str, Any], key_of_detections: str) -> tuple[Pa
             remedy="Give data.root= with split=, or annotations= with images=.",
         )
     return Path(options["annotations"]), Path(options["images"])
-
-
-def _split_paths(data: Mapping[str, Any], split: str) -> tuple[Path, Path]:
-    """Annotation file and folder of images of a split."""
-    if data["root"] is None:
-        raise ConfigError(
-            "model= needs data.root=, or annotations= and images=",
-            remedy="Say where the labels are that it is to judge.",
-        )
-    if split not in _SPLITS:
-        raise ConfigError(f"there is no split {split!r}", remedy=f"Choose from: {', '.join(_SPLITS)}.")
-    if data[split] is None:
-        raise ConfigError(
-            f"data.{split} is not set", remedy=f"Give its annotation file, relative to data.root: data.{split}=FILE."
-        )
-    root = Path(data["root"])
-    return root / data[split], root / data["images"]

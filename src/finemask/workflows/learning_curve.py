@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from finemask.config import plain
+from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.uncertainty.resampling import jackknife_error
@@ -21,7 +21,7 @@ from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.finish_run import Finished
 from finemask.workflows.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
-from finemask.workflows.train_model import run_training
+from finemask.workflows.train_model import prepare, run_training
 
 PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
 log = logging.getLogger(__name__)
@@ -77,6 +77,32 @@ class _Part:
     @property
     def name(self) -> str:
         return f"fraction_{self.fraction:g}"
+
+
+def learning_curve(
+    data_root: str | Path,
+    fractions: Sequence[float] = (0.25, 0.5, 1.0),
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+) -> LearningCurve | None:
+    """What ``finemask train learning_curve=[…]`` does: ``learning_curve("DIR").outlook`` says what more labels give.
+
+    Args:
+        data_root: folder of the dataset.
+        fractions: of the training images, at least three different ones.
+        overrides: as on the command line: ``["model=light", "trainer.max_epochs=30"]``.
+        config_dir: folder of YAML files of your own.
+
+    Returns:
+        The curve, which is written as well; None when a run was interrupted, after saving.
+
+    Raises:
+        FinemaskError: something the user can mend.
+    """
+    given = {"data.root": data_root, "learning_curve": list(fractions)}
+    cfg = compose("train", [*arguments(given), *overrides], config_dir=config_dir)
+    prepare(cfg)
+    return run_learning_curve(cfg)
 
 
 def run_learning_curve(

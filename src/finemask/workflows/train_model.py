@@ -12,8 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.config import compose, plain
-from finemask.config.overrides import quoted
+from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -68,8 +67,7 @@ def train(
     Raises:
         FinemaskError: something that can be mended, before anything was trained; or a training that diverged.
     """
-    root = [] if data_root is None else [f"data.root={quoted(str(data_root))}"]
-    cfg = compose("train", [*root, *overrides], config_dir=config_dir)
+    cfg = compose("train", [*arguments({"data.root": data_root}), *overrides], config_dir=config_dir)
     prepare(cfg)
     return run_training(cfg)
 
