@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from finemask.errors import ConfigError, DataError, FinemaskError, did_you_mean
 from finemask.inference.instances import Instances, instances_from_detections
 from finemask.inference.scale import ScaleWatch
-from finemask.inference.sources import NamedImage, One, Source, is_single, read_images
+from finemask.inference.sources import ImageLike, NamedImage, Source, is_single, read_images
 from finemask.model_file import load_model_file
 from finemask.model_header import POINTS, ModelHeader
 from finemask.types import Category, Detections
@@ -80,7 +80,7 @@ class Predictor:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.header = header
-        self._told_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
+        self._warned_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
         self.reading = header.reading
 
     @property
@@ -104,7 +104,7 @@ class Predictor:
     @overload
     def predict(
         self,
-        source: list[One] | tuple[One, ...] | Generator[One],
+        source: list[ImageLike] | tuple[ImageLike, ...] | Generator[ImageLike],
         threshold: Threshold = ...,
         batch_size: int = ...,
         on_error: Literal["raise"] = ...,
@@ -197,9 +197,9 @@ class Predictor:
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
         batches = _batches(read_images(source, report, self.reading), batch_size)
-        return self._answers(batches, limits, watch)
+        return self._predict_batches(batches, limits, watch)
 
-    def _answers(
+    def _predict_batches(
         self,
         batches: Iterable[Sequence[NamedImage | None]],
         limits: Mapping[str, float],
@@ -224,8 +224,8 @@ class Predictor:
                 watched.add(instances)
                 yield instances
         worst = watched.worst
-        if watch is None and worst is not None and worst.scale <= self._told_scale / 2:
-            self._told_scale = worst.scale
+        if watch is None and worst is not None and worst.scale <= self._warned_scale / 2:
+            self._warned_scale = worst.scale
             log.warning("%s", watched.in_words())
 
     def watch_scale(self) -> ScaleWatch:

@@ -92,7 +92,7 @@ class Item:
                 raise
 
 
-One: TypeAlias = (
+ImageLike: TypeAlias = (
     str
     | os.PathLike[str]
     | bytes
@@ -105,7 +105,7 @@ One: TypeAlias = (
     | NamedImage
     | Item
 )
-Source: TypeAlias = One | Iterable[One]
+Source: TypeAlias = ImageLike | Iterable[ImageLike]
 
 
 def list_items(source: Source) -> list[Item]:
@@ -121,8 +121,8 @@ def list_items(source: Source) -> list[Item]:
         DataError: a folder without images, a glob that matches nothing, an empty list. A single file that is
             missing is listed, and fails when it is read.
     """
-    own_name = _OwnNames()
-    items = [own_name(item) for one in _elements(source) for item in _items_of(one)]
+    uniquely_named = _UniqueNames()
+    items = [uniquely_named(item) for one in _elements(source) for item in _items_of(one)]
     if not items:
         raise DataError("the source is empty", remedy="Give an image, a folder, a glob, a video or a URL.")
     return items
@@ -142,7 +142,7 @@ def read_images(
     Raises:
         DataError: something cannot be read, and ``failed`` is None.
     """
-    own_name = _OwnNames()
+    uniquely_named = _UniqueNames()
     for one in _elements(source):
         items = _items_of(one)
         while True:
@@ -150,7 +150,7 @@ def read_images(
             try:
                 if (item := next(items, None)) is None:
                     break
-                for image in own_name(item).read(reading):
+                for image in uniquely_named(item).read(reading):
                     has_some = True
                     yield image
             except DataError as error:
@@ -172,7 +172,7 @@ def is_single(source: Source) -> bool:
     return not is_listing and (path.is_file() or not (path.is_dir() or glob.has_magic(str(path))))
 
 
-def _is_several(source: Source) -> TypeGuard[Iterable[One]]:
+def _is_several(source: Source) -> TypeGuard[Iterable[ImageLike]]:
     if isinstance(
         source, str | bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor | NamedImage | Mapping
     ):
@@ -180,11 +180,11 @@ def _is_several(source: Source) -> TypeGuard[Iterable[One]]:
     return isinstance(source, Iterable) and not (isinstance(source, os.PathLike) or hasattr(source, "read"))
 
 
-def _elements(source: Source) -> Iterable[One]:
+def _elements(source: Source) -> Iterable[ImageLike]:
     return source if _is_several(source) else [source]  # type: ignore[list-item] # it is one, then
 
 
-def _items_of(source: One) -> Iterator[Item]:
+def _items_of(source: ImageLike) -> Iterator[Item]:
     if isinstance(source, Item):
         yield source
     elif isinstance(source, NamedImage):
@@ -269,7 +269,7 @@ def _listed(path: Path) -> Iterator[Item]:
         yield Item(Path(entry).as_posix() if plain else target.name, target)
 
 
-class _OwnNames:
+class _UniqueNames:
     """Names that stay apart even without their suffix and on file systems that do not tell cases apart."""
 
     def __init__(self) -> None:

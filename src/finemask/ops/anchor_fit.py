@@ -14,8 +14,8 @@ COVERED_IOU = 0.5
 _BODY_LEVELS = 4  # strides 4 to 32 come from the backbone, coarser ones from pooling
 _SMALLEST, _LARGEST = 4.0, 96.0  # px, sides of the smallest anchor that are tried
 _STEP = 2**0.25  # between two sizes that are tried
-_MOST_BENT = 1.5  # a level's size is at most so many times off the ladder of doubled sizes
-_WORTH_A_BEND = 0.002  # of the objects, for a size to leave that ladder
+_MOST_SHIFTED = 1.5  # a level's size is at most so many times off the ladder of doubled sizes
+_SHIFT_GAIN = 0.002  # of the objects, for a size to leave that ladder
 _RATIOS_APART = 1.25  # times, at least, from one aspect ratio to the next
 _GAIN = 0.03  # of the objects: less is not worth leaving the anchors that the weights were trained with
 _AS_GOOD = 0.01  # less than the best: the ladder nearest to the one in use is taken
@@ -119,10 +119,10 @@ def fit_anchors(
 
     now = covered(*given)
     least_gain = max(_GAIN, 3 * float(np.sqrt(now * (1 - now) / len(some))))
-    ladder = _bent(_ladder(given[0], given[1], covered), given[1], covered)
+    ladder = _shifted(_ladder(given[0], given[1], covered), given[1], covered)
     fitted = (ladder, given[1]) if covered(ladder, given[1]) >= now + least_gain else given
     ratios = _quantile_ratios(some, len(given[1]))
-    other = _bent(_ladder(fitted[0], ratios, covered), ratios, covered)
+    other = _shifted(_ladder(fitted[0], ratios, covered), ratios, covered)
     if covered(other, ratios) >= covered(*fitted) + least_gain:
         fitted = other, ratios
     return fitted
@@ -140,7 +140,7 @@ def _ladder(sizes: Sequence[float], ratios: Sequence[float], covered: _Covered) 
     return ladders[min(good, key=lambda k: abs(np.log(ladders[k][0] / sizes[0])))]
 
 
-def _bent(ladder: list[float], ratios: Sequence[float], covered: _Covered) -> list[float]:
+def _shifted(ladder: list[float], ratios: Sequence[float], covered: _Covered) -> list[float]:
     """Each size in turn shifted a step up or down as long as that covers more boxes."""
     best, reached = list(ladder), covered(ladder, ratios)
     improved = True
@@ -150,8 +150,8 @@ def _bent(ladder: list[float], ratios: Sequence[float], covered: _Covered) -> li
             trial = list(best)
             trial[level] = float(np.rint(best[level] * factor))
             rising = all(a < b for a, b in itertools.pairwise(trial))
-            bend = max(trial[level] / ladder[level], ladder[level] / trial[level])
-            if rising and bend <= _MOST_BENT and (share := covered(trial, ratios)) > reached + _WORTH_A_BEND:
+            shift = max(trial[level] / ladder[level], ladder[level] / trial[level])
+            if rising and shift <= _MOST_SHIFTED and (share := covered(trial, ratios)) > reached + _SHIFT_GAIN:
                 best, reached, improved = trial, share, True
     return best
 
