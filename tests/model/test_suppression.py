@@ -18,9 +18,9 @@ from finemask.config.files import shipped_targets
 from finemask.errors import ConfigError
 from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_boxes, settle_masks
-from finemask.ops.box_ops import candidates_of
-from finemask.ops.mask_iou import mask_iou, suppress
+from finemask.ops.box_ops import candidates_of, suppress
 from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.rle import mask_iou
 
 OPTIONS = sorted(path.stem for path in (config_dir() / "model" / "suppression").glob("*.yaml"))
 SIZE = (60, 80)

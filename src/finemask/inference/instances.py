@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from finemask.ops.box_ops import suppress
 from finemask.ops.colours import colours
 from finemask.ops.contours import mask_to_polygons
 from finemask.ops.drawing import draw_instances
 from finemask.ops.files import write_json, write_text
-from finemask.ops.mask_iou import mask_iou, suppress
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.rle import rle_area, rle_to_crop, rle_to_mask
+from finemask.ops.rle import mask_iou, rle_area, rle_to_crop, rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
 
 CSV_COLUMNS = (

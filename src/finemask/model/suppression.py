@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from finemask.ops.box_ops import ScoredBoxes, pairwise_iou
-from finemask.ops.mask_iou import mask_iou, suppress
+from finemask.ops.box_ops import ScoredBoxes, pairwise_iou, suppress
 from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.rle import mask_iou
 from finemask.types import Suppression
 
 

@@ -1,11 +1,14 @@
-"""Boxes of one image: IoU, matching with ground truth, balanced sampling, candidates by score, box voting."""
+"""Boxes of one image: IoU, matching with ground truth, balanced sampling, candidates, box voting, suppression."""
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
+_MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
 _BLOCK_NUMBERS = 2**18  # of one intermediate result: what stays in a core's cache
 
 
@@ -34,9 +37,6 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         union = ((x2 - x1) * (y2 - y1) + area2).sub_(shared)
         torch.div(shared, union, out=iou[start : start + rows])
     return iou
-
-
-_MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
 
 
 class ScoredBoxes(NamedTuple):
@@ -137,3 +137,24 @@ def sample_balanced(labels: Tensor, batch_size: int, positive_fraction: float) -
     device = labels.device
     drawn = torch.randperm(len(positives), device=device)[:num_positives]
     return positives[drawn], background[torch.randperm(len(background), device=device)[:num_background]]
+
+
+def suppress(iou: NDArray[np.float64], scores: NDArray[np.floating], iou_thresh: float) -> NDArray[np.int64]:
+    """Greedy suppression: the best is kept, all that overlap it too much go, then the best of the rest.
+
+    Args:
+        iou: [N, N], 0..1.
+        scores: [N]; equal ones in the order in which they stand.
+        iou_thresh: above it, two overlap too much.
+
+    Returns:
+        int64 [M], positions of those that are kept, best score first.
+    """
+    order = np.argsort(-scores, kind="stable")
+    is_left = np.ones(len(scores), dtype=np.bool_)
+    kept = []
+    for position in order.tolist():
+        if is_left[position]:
+            kept.append(position)
+            is_left &= iou[position] <= iou_thresh
+    return np.array(kept, dtype=np.int64)

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import grid_sample, interpolate, pad
 
 from finemask.ops.rle import crop_to_rle
 from finemask.types import Rle
 
+_PADDING = 1  # torchvision pads a mask by one pixel before resizing it, so that its edge fades out
 _CHUNK_PIXELS = 2**21  # of label map under the boxes that are projected together: bounds the memory
 
 
@@ -191,7 +191,7 @@ def features_at(feature_map: Tensor, points: Tensor) -> Tensor:
     height, width = feature_map.shape[-2:]
     x, y = points.unbind(2)
     grid = torch.stack([x * (2 / max(1, width - 1)) - 1, y * (2 / max(1, height - 1)) - 1], dim=2)
-    values = functional.grid_sample(
+    values = grid_sample(
         feature_map[None].to(grid.dtype), grid[None], mode="bilinear", padding_mode="border", align_corners=True
     )
     return values[0].permute(1, 2, 0)
@@ -199,13 +199,10 @@ def features_at(feature_map: Tensor, points: Tensor) -> Tensor:
 
 def cells_at(masks: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of masks [R, M, M] at points [R, P, 2], (x, y) in 0..1 from rim to rim: [R, P]."""
-    values = functional.grid_sample(
+    values = grid_sample(
         masks[:, None], points[:, None] * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False
     )
     return values[:, 0, 0]
-
-
-_PADDING = 1  # torchvision pads a mask by one pixel before resizing it, so that its edge fades out
 
 
 def masks_to_rles(

@@ -68,6 +68,23 @@ def rle_box_xywh(rle: Rle) -> list[float]:
     return [float(value) for value in coco_mask.toBbox(_as_coco(rle))]
 
 
+def mask_iou(one: Sequence[Rle], other: Sequence[Rle], *, of_first: bool = False) -> NDArray[np.float64]:
+    """Intersection over union of every pair of masks; no mask is decoded.
+
+    Args:
+        one: N masks.
+        other: M masks of the same size.
+        of_first: the share of the first mask's pixels instead of that of the union.
+
+    Returns:
+        float64 [N, M], 0..1; 0 with a mask that has no pixels, itself included.
+    """
+    if not one or not other:
+        return np.zeros((len(one), len(other)))
+    found = coco_mask.iou(rles_for_coco(one), rles_for_coco(other), [of_first] * len(other))
+    return np.nan_to_num(np.array(found, dtype=np.float64).reshape(len(one), len(other)))
+
+
 def rle_from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
     """The union of polygons, each [x0, y0, x1, y1, …] px, rasterised by pycocotools."""
     outlines: Any = [list(polygon) for polygon in polygons]  # the stubs know whole numbers only

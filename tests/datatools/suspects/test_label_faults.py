@@ -16,8 +16,7 @@ from finemask.datatools.suspects.fault_probability import fit_trust, looseness
 from finemask.datatools.suspects.label_faults import Suspect, _discounted, find_suspects
 from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.datatools.suspects.suspects_list import listing
-from finemask.ops.mask_iou import mask_iou
-from finemask.ops.rle import mask_to_rle, rle_box_xywh
+from finemask.ops.rle import mask_iou, mask_to_rle, rle_box_xywh
 
 SIDE, CELL = 80, 20
 

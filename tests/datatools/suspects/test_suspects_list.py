@@ -12,8 +12,7 @@ from finemask.datatools.suspects.label_faults import find_suspects
 from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.datatools.suspects.suspects_list import apply_accepted, digest_of, listing, read_accepted
 from finemask.errors import ConfigError, DataError
-from finemask.ops.mask_iou import mask_iou
-from finemask.ops.rle import rle_from_segmentation
+from finemask.ops.rle import mask_iou, rle_from_segmentation
 from finemask.verbs.data.check import main as data_check
 
 

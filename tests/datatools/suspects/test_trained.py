@@ -11,7 +11,7 @@ from label_faults import is_found, plant_faults
 
 from finemask.cli import main as cli
 from finemask.data.shapes import draw_shapes
-from finemask.ops.mask_iou import mask_iou
+from finemask.ops.rle import mask_iou
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from finemask.datatools.image_hash import clusters
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.mask_iou import mask_iou
+from finemask.ops.rle import mask_iou
 from finemask.ops.wording import names
 
 NEAR_IOU = 0.9

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from finemask.datatools.suspects.fault_probability import fit_trust, logits, looseness
 from finemask.datatools.suspects.matched_labels import SAME_OBJECT_IOU, Scene
-from finemask.ops.mask_iou import mask_iou
-from finemask.ops.rle import rle_area
+from finemask.ops.rle import mask_iou, rle_area
 from finemask.types import Rle
 
 RuleName: TypeAlias = Literal["missing-label", "wrong-class", "loose-mask", "duplicate-label"]

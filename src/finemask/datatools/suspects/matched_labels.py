@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.coco.index import CocoIndex
-from finemask.ops.mask_iou import mask_iou
-from finemask.ops.rle import crop_to_rle, rle_area, rles_for_coco
+from finemask.ops.rle import crop_to_rle, mask_iou, rle_area, rles_for_coco
 from finemask.types import CocoResult, Rle
 
 LEAST_SCORE = 0.05

@@ -17,8 +17,7 @@ from finemask.datatools.suspects.label_faults import RULES, Suspect
 from finemask.datatools.suspects.matched_labels import SAME_OBJECT_IOU
 from finemask.errors import DataError
 from finemask.ops.files import read_json
-from finemask.ops.mask_iou import mask_iou
-from finemask.ops.rle import rle_area, rle_box_xywh
+from finemask.ops.rle import mask_iou, rle_area, rle_box_xywh
 from finemask.types import Rle
 
 FORMAT = "finemask suspects 1"
