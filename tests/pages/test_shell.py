@@ -4,12 +4,13 @@ import re
 from importlib.resources import files
 
 import pytest
+from evaluation_data import random_dataset
 from markupsafe import Markup
+from report_data import evaluated, report
 
 from finemask.pages.shell import page
 
-STYLE = files("finemask.pages").joinpath("page.css").read_text(encoding="utf-8")
-REPORT = files("finemask.reports").joinpath("templates", "page.css").read_text(encoding="utf-8")
+STYLE = files("finemask.pages").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def variables(text):
@@ -40,11 +41,14 @@ def test_it_needs_nothing_from_anywhere():
     assert html.count("<style>") == html.count("</style>") == 1
 
 
-def test_it_looks_as_the_evaluation_report_does():
-    ours, theirs = variables(STYLE), variables(REPORT)
-    assert len(ours) == len(theirs) == 3
-    for own, other in zip(ours, theirs, strict=True):
-        assert {name: own[name] for name in other} == other
+def test_it_looks_as_the_evaluation_report_does(tmp_path):
+    """The one style sheet is in both, and holds each colour for light, dark and paper."""
+    path, _ = report(tmp_path, evaluated(random_dataset(5)))
+    assert STYLE in page("t", Markup("<p></p>"))
+    assert STYLE in path.read_text(encoding="utf-8")
+    light, dark, paper = variables(STYLE)
+    assert light.keys() == dark.keys()
+    assert {name for name in light if not name.startswith("--heat")} == paper.keys()
 
 
 def luminance(colour):

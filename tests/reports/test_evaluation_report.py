@@ -14,7 +14,7 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.reports.curve_figures import _settled
-from finemask.reports.evaluation_files import write_evaluation
+from finemask.reports.evaluation_report import write_evaluation
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from finemask.pages.instance_pictures import (
     Window,
     _cut,
     _jpeg,
-    draw_pair,
     draw_side,
+    picture_of,
     window_around,
 )
 from finemask.reports.example_choice import (
@@ -238,8 +238,10 @@ def test_a_close_up_shows_its_object_framed_and_large():
     mask = np.zeros((600, 800), dtype=bool)
     mask[300:332, 400:432] = True
     annotation = {"category_id": 1, "iscrowd": 0, "bbox": [400, 300, 32, 32], "segmentation": mask_to_rle(mask)}
-    pair = draw_pair(image, [Drawn(annotation, VERDICTS["missed"])], [], {1: "nut"}, around=[400, 300, 32, 32])
-    truth, prediction = decoded(pair.truth), decoded(pair.prediction)
+    truth, prediction = (
+        decoded(picture_of(image, drawn, {1: "nut"}, around=[400, 300, 32, 32]))
+        for drawn in ([Drawn(annotation, VERDICTS["missed"])], [])
+    )
     side = truth.shape[0]
     assert truth.shape == prediction.shape == (side, side, 3)
     coloured = abs(truth - truth.mean(axis=-1, keepdims=True)).max(axis=-1) > 12
@@ -277,8 +279,8 @@ def test_pictures_are_coloured_by_verdict(tmp_path):
     galleries, unread = build_galleries(evaluator.ground_truth, evaluator.results, findings, 0.5, tmp_path)
     (example,) = (example for gallery in galleries if gallery.whole for example in gallery.examples)
     assert unread == []
-    assert example.outcome == Outcome(1, found=1, false=2, missed=2, confused=1)
-    truth, prediction = decoded(example.pair.truth), decoded(example.pair.prediction)
+    assert example.wanted.outcome == Outcome(1, found=1, false=2, missed=2, confused=1)
+    truth, prediction = (decoded(address) for _, address in example.views)
 
     def drawn(picture, name):
         return picture[60, places[name] + 30]

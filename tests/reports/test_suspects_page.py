@@ -10,7 +10,8 @@ from finemask.datatools.suspects.label_faults import RULES, find_suspects
 from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import rle_box_xywh
-from finemask.reports import suspects_page
+from finemask.pages import instance_pictures
+from finemask.reports.suspects_page import draw_suspects
 
 EXPECTED = {  # of the labels concerned, of the others, and of what the model sees
     "missing-label": ([], "found", "missed"),
@@ -25,18 +26,16 @@ def drawn(faulty):
     """What was drawn for each suspect: palette and captions, first of the labels, then of the detection."""
     index = CocoIndex.read(faulty.faulty, faulty.images)
     suspects = find_suspects(list(build_scenes(index, json.loads(faulty.results.read_text()))), 0.1)
-    calls, real = [], suspects_page.draw_instances
+    calls, real = [], instance_pictures.draw_instances
 
     def draw(image, **given):
         calls.append(given)
         return real(image, **given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            suspects_page, "draw_instances", lambda image, **given: calls.append(given) or real(image, **given)
-        )
+        patch.setattr(instance_pictures, "draw_instances", draw)
         for suspect in suspects:
-            suspects_page.draw_pairs(index, [suspect])
+            draw_suspects(index, [suspect])
     return list(zip(suspects, calls[::2], calls[1::2], strict=True))
 
 

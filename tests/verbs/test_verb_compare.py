@@ -17,7 +17,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS
-from finemask.reports.evaluation_files import write_evaluation
+from finemask.reports.evaluation_report import write_evaluation
 from finemask.verbs.compare import main
 
 IMAGES = 24

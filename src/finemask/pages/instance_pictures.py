@@ -1,4 +1,4 @@
-"""Pictures of instances: a whole image or a window of it, as data: addresses."""
+"""Pictures of instances for a page: a whole image or a window of it, as ``data:`` addresses."""
 
 import base64
 import io
@@ -17,8 +17,8 @@ from finemask.types import Rle
 WHOLE_PX, CROP_PX = 880, 440  # longer side of a picture
 WHOLE_BYTES, CROP_BYTES = 120_000, 32_000  # at most, before base64 makes four of three
 _QUALITIES = (84, 70, 50)
-_CONTEXT = 3.0  # a crop's side in sides of what it is of
-_LEAST_CROP_PX = 96
+CONTEXT = 3.0  # a crop's side in sides of what it is of
+_LEAST_PX = 32  # side that what a crop is of is taken to have: a tiny object needs its surroundings
 
 
 class Window(NamedTuple):
@@ -37,42 +37,38 @@ class Drawn(NamedTuple):
     colour: Colour
 
 
-class Pair(NamedTuple):
-    """Two ``data:`` addresses."""
-
-    truth: str
-    prediction: str
-
-
-def draw_pair(
+def picture_of(
     image: NDArray[np.uint8],
-    truths: Sequence[Drawn],
-    predictions: Sequence[Drawn],
+    instances: Sequence[Drawn],
     names: Mapping[int, str],
     around: Sequence[float] | None = None,
-) -> Pair:
-    """Draws both sides.
+    *,
+    context: float = CONTEXT,
+    framed: bool = True,
+) -> str:
+    """Annotations or results on an image, or on what surrounds a place in it, as a ``data:`` address.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        truths: annotations of the image; crowd regions are not drawn.
-        predictions: results of the image.
+        instances: of the image; crowd regions are not drawn.
         names: of the categories, by id; one name is not written on the picture.
-        around: a box, xywh px, to show large and framed; by default the whole image is shown.
+        around: a box, xywh px, to show large; by default the whole image is shown.
+        context: side of what is shown, in sides of the box.
+        framed: whether the box gets a frame.
     """
-    window = Window(0, 0, image.shape[1], image.shape[0]) if around is None else window_around(around, image.shape)
-    sides = (draw_side(image, instances, names, window, around) for instances in (truths, predictions))
-    return Pair(*(data_uri(side, whole=around is None) for side in sides))
+    window = Window(0, 0, *image.shape[1::-1]) if around is None else window_around(around, image.shape, context)
+    return data_uri(draw_side(image, instances, names, window, around if framed else None), whole=around is None)
 
 
-def window_around(box: Sequence[float], shape: Sequence[int]) -> Window:
+def window_around(box: Sequence[float], shape: Sequence[int], context: float = CONTEXT) -> Window:
     """A square around a box with room at its sides, moved and cut to lie inside the image.
 
     Args:
         box: xywh px.
         shape: [H, W, …] of the image.
+        context: side of the square, in sides of the box.
     """
-    side = round(max(_CONTEXT * box[2], _CONTEXT * box[3], _LEAST_CROP_PX))
+    side = round(context * max(box[2], box[3], _LEAST_PX))
     x, y = box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2
     x0 = round(min(max(x, 0), max(shape[1] - side, 0)))
     y0 = round(min(max(y, 0), max(shape[0] - side, 0)))

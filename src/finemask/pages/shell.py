@@ -1,31 +1,62 @@
-"""One self-contained HTML page: light and dark, readable without a network."""
+"""The shell of every page: one self-contained HTML file, light and dark, readable without a network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
-from markupsafe import Markup, escape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from finemask.errors import DataError
 from finemask.ops.colours import verdict_css
+from finemask.ops.wording import count, plural
 
-_SORTING = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => {
-    const before = heading.getAttribute("aria-sort");
-    const direction = before ? (before === "descending" ? "ascending" : "descending")
-      : (column ? "descending" : "ascending");
-    headings.forEach(other => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", direction);
-    const sign = direction === "ascending" ? 1 : -1;
-    const value = row => row.cells[column].dataset.value;
-    const compare = column ? (a, b) => value(a) - value(b) : (a, b) => value(a).localeCompare(value(b));
-    body.append(...[...body.rows].sort((a, b) => sign * compare(a, b)));
-  }));
-}
-"""
+
+def page(
+    title: str,
+    body_html: Markup,
+    *,
+    eyebrow: str = "finemask",
+    lead: str = "",
+    sections: Sequence[tuple[str, str]] = (),
+    footer: Mapping[str, str] | None = None,
+) -> str:
+    """Renders a document.
+
+    Args:
+        title: heading and name of the tab; escaped.
+        body_html: what comes between heading and foot, mostly made of a template, see ``templates``. Whoever builds it
+            escapes what people wrote: it must be ``Markup``.
+        eyebrow: small line over the title; escaped.
+        lead: a line under the title; escaped.
+        sections: ids in the body and their names, for the links on top.
+        footer: names and values at the foot of the page, besides the version; escaped.
+
+    Returns:
+        The document, one string.
+
+    Raises:
+        TypeError: ``body_html`` is plain text, of which nobody knows whether it was escaped.
+    """
+    if not isinstance(body_html, Markup):
+        raise TypeError("body_html must be markupsafe.Markup: text from files has to be escaped first")
+    return (
+        templates()
+        .get_template("shell.html.j2")
+        .render(
+            title=title,
+            body=body_html,
+            eyebrow=eyebrow,
+            lead=lead,
+            sections=sections,
+            footer={**(footer or {}), "Made with": f"finemask {version('finemask')}"},
+            version=version("finemask"),
+            style=Markup(verdict_css()) + _own("style.css"),
+            theme_script=_own("theme.js"),
+            page_script=_own("page.js"),
+        )
+    )
 
 
 def refuse_foreign_page(path: Path, eyebrow: str) -> None:
@@ -49,46 +80,62 @@ def refuse_foreign_page(path: Path, eyebrow: str) -> None:
         )
 
 
-def page(
-    title: str,
-    body_html: Markup,
-    *,
-    eyebrow: str = "finemask",
-    lead: str = "",
-    footer: Mapping[str, str] | None = None,
-) -> str:
-    """Renders a document; its style sheet is ``page.css`` beside this file, which names the classes to use.
+@cache
+def templates(package: str = __package__) -> Environment:
+    """Templates of a package's folder ``templates``, and those of the kit, whose pieces (``kit.html.j2``) they share.
 
     Args:
-        title: heading and name of the tab; escaped.
-        body_html: what comes between heading and foot. Whoever builds it escapes what people wrote: it must be
-            ``Markup``. Cells of a ``table.sortable`` carry ``data-value``, its headings a button.
-        eyebrow: small line over the title; escaped.
-        lead: a line under the title; escaped.
-        footer: names and values at the foot of the page; escaped.
-
-    Returns:
-        The document, one string.
-
-    Raises:
-        TypeError: ``body_html`` is plain text, of which nobody knows whether it was escaped.
+        package: dotted name.
     """
-    if not isinstance(body_html, Markup):
-        raise TypeError("body_html must be markupsafe.Markup: text from files has to be escaped first")
-    style = verdict_css() + files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    facts = Markup("").join(
-        Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in (footer or {}).items()
+    others = [PackageLoader(package)] if package != __package__ else []
+    environment = Environment(
+        loader=ChoiceLoader([*others, PackageLoader(__package__, ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f'<meta name="generator" content="finemask {escape(version("finemask"))}">',
-        f"<title>{escape(title)} · finemask</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>",
-        f'<div class="eyebrow">{escape(eyebrow)}</div>\n<h1>{escape(title)}</h1>',
-        f'<p class="lead">{escape(lead)}</p>' if lead else "",
-        f"</header>\n<main>\n{body_html}\n</main>",
-        f"<footer><dl>{facts}</dl></footer>" if footer else "",
-        f"<script>{_SORTING}</script>\n</body>\n</html>\n",
-    ]
-    return "\n".join(filter(None, parts))
+    environment.filters |= {
+        "fraction": fraction,
+        "percent": percent,
+        "percent_name": percent_name,
+        "count": count,
+        "plural": plural,
+        "interval": interval,
+        "percent_interval": percent_interval,
+    }
+    return environment
+
+
+def _own(name: str) -> Markup:
+    """A file of the kit, with nothing of the user's in it."""
+    environment = templates()
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def fraction(value: float | None) -> str:
+    """0.4123 is 0.412; a dash for nothing."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """0.4123 is 41.2 %; a dash for nothing."""
+    return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def percent_name(value: float | None) -> str:
+    """0.95 is 95 %, as a level is called; nothing for nothing."""
+    return "" if value is None else f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
+
+
+def interval(ends: Sequence[float | None] | None) -> str:
+    """Both ends with three decimals; nothing where one is missing."""
+    low, high = ends or (None, None)
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def percent_interval(ends: Sequence[float | None] | None) -> str:
+    """Both ends in percent; nothing where one is missing."""
+    low, high = ends or (None, None)
+    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}\N{NO-BREAK SPACE}%"

@@ -1,9 +1,9 @@
 """The page of a comparison: verdicts, tables with intervals drawn to scale, the images that changed."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -22,33 +22,103 @@ from finemask.evaluation.uncertainty.model_comparison import (
     wins_text,
 )
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, Colour
-from finemask.pages.instance_pictures import Drawn, Window, data_uri, draw_side
+from finemask.ops.wording import count, plural
+from finemask.pages.charts import whisker
+from finemask.pages.instance_pictures import Drawn, picture_of
+from finemask.pages.shell import page, templates
+from finemask.reports.example_galleries import read_example
 from finemask.reports.found_objects import Findings, find
 
+EYEBROW = "finemask compare"
+"""In every page of this verb, so that nobody else's is written over."""
 
-@dataclass(frozen=True)
-class Triptych:
-    """An image, drawn three times; the pictures are ``data:`` addresses."""
+NOUNS = {"segm": "masks", "bbox": "boxes"}
+
+
+class ChangedImage(NamedTuple):
+    """An image, and its pictures: pairs of what they show and a ``data:`` address."""
 
     name: str
-    change: ImageChange
-    truth: str
-    a: str
-    b: str
+    views: list[tuple[str, str]]
+
+
+def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note: str) -> str:
+    """Renders the page.
+
+    Args:
+        content: of ``compare.json``.
+        images: those that changed most.
+        note: what is to be said about their pictures.
+    """
+    kinds = [kind for kind in NOUNS if kind in content]
+    tables = []  # heading, note, rows
+    for kind in kinds:
+        tables.append((NOUNS[kind].capitalize(), "", list(content[kind].items())))
+        if len(content["per_class"]) > 1:
+            rows = [(name, row[f"{kind}_AP"]) for name, row in content["per_class"].items()]
+            won = f"{wins_text(content['wins'][kind]).capitalize()}."
+            tables.append((f"AP of {NOUNS[kind]}, class by class", won, rows))
+    point = content["operating_point"]
+    a, b = ("none" if t is None else f"{t:.3f}" for t in point["thresholds"])
+    point_note = (
+        f"IoU {point['iou']}, {NOUNS[point['iou_type']]}; a keeps scores from {a}, b from {b}, in every resample."
+    )
+    rates = [(rate, point[rate]) for rate in ("precision", "recall", "f1")]
+    tables.append(("At the threshold of the best F1", point_note, rates))
+    body = (
+        templates(__package__)
+        .get_template("comparison.html.j2")
+        .render(
+            said=[summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"]) for kind in kinds],
+            tables=[(heading, words, _cells(rows)) for heading, words, rows in tables],
+            images=images,
+            note=note,
+        )
+    )
+    sides = [content[name]["path"] for name in "ab"]
+    return page(
+        "Comparison",
+        Markup(body),
+        eyebrow=EYEBROW,
+        lead=f"a is {sides[0]}; b is {sides[1]}; {plural(content['images'], 'image')}.",
+        footer={
+            "a": sides[0],
+            "b": sides[1],
+            "Ground truth": content["annotations"],
+            "Method": f"paired bootstrap over images, {count(content['resamples'])} resamples, "
+            f"finemask {content['version']}",
+        },
+    )
+
+
+def _cells(rows: list[tuple[str, Mapping[str, Any] | None]]) -> list[tuple[str, list[str | Markup]]]:
+    """Names and cells of a table's rows; no cells where there is nothing to find."""
+    reach = max([1e-6, *(abs(end) for _, row in rows if row and row["interval"] for end in row["interval"])])
+    table = []
+    for name, row in rows:
+        cells: list[str | Markup] = []
+        if row is not None:
+            smallest, text = row["smallest_detectable"], difference_text(row)
+            drawn = Markup("")
+            if row["interval"] is not None:
+                strong = row["verdict"] != NO_DIFFERENCE
+                drawn = whisker(row["difference"], row["interval"], reach, name=text, strong=strong)
+            cells = [f"{row['a']:.3f}", f"{row['b']:.3f}", text, drawn, p_text(row["p_value"])]
+            cells.append("–" if smallest is None else f"{smallest:.3f}")
+        table.append((name, cells))
+    return table
 
 
 def draw_changes(
     truth: GroundTruth, a: ResultTable, b: ResultTable, comparison: Comparison, images_dir: Path, number: int
-) -> tuple[list[Triptych], list[str]]:
-    """Draws the images that changed most.
+) -> tuple[list[ChangedImage], list[str]]:
+    """Draws the images that changed most: as labelled, as a sees them, as b sees them.
 
     Labels are coloured by how many of the two found them; on each side stand its detections and what it missed.
 
     Returns:
         The pictures, and the names of files that could not be read.
     """
-    from finemask.ops.images.decode import decode_image
-
     names = {category.id: category.name for category in truth.categories}
     changes = comparison.changes[:number]
     ids = [change.image_id for change in changes]
@@ -56,24 +126,26 @@ def draw_changes(
         (table, _findings(truth, table, matches, threshold, ids, comparison.iou_type))
         for table, matches, threshold in zip((a, b), comparison.matches, comparison.thresholds, strict=True)
     ]
-    triptychs, unread = [], []
+    drawn, unread = [], []
     for change in changes:
-        info = truth.images[change.image_id]
-        size_hw = (info.height, info.width) if info.height and info.width else None
+        file_name = truth.images[change.image_id].file_name
         try:
-            image = decode_image(images_dir / info.file_name, size_hw)
+            image = read_example(truth, change.image_id, images_dir)
         except (FinemaskError, OSError, ValueError):
-            unread.append(info.file_name)
+            unread.append(file_name)
             continue
         labelled = {n: e for n, e in enumerate(truth.annotations) if e["image_id"] == change.image_id}
-        panels = [[Drawn(e, _agreement(n, *(found for _, found in sides))) for n, e in labelled.items()]]
-        for table, found in sides:
+        panels = {"as labelled": [Drawn(e, _agreement(n, *(found for _, found in sides))) for n, e in labelled.items()]}
+        for which, (table, found) in enumerate(sides):
             missed = [Drawn(labelled[n], VERDICTS["missed"]) for n in found.missed if n in labelled]
-            panels.append(missed + _detections(table, found, change.image_id))
-        window = Window(0, 0, image.shape[1], image.shape[0])
-        drawn = (data_uri(draw_side(image, panel, names, window), whole=True) for panel in panels)
-        triptychs.append(Triptych(info.file_name, change, *drawn))
-    return triptychs, unread
+            panels[_counts(change, which)] = missed + _detections(table, found, change.image_id)
+        views = [(side, picture_of(image, instances, names)) for side, instances in panels.items()]
+        drawn.append(ChangedImage(file_name, views))
+    return drawn, unread
+
+
+def _counts(change: ImageChange, which: int) -> str:
+    return f"{'ab'[which]}: {change.found[which]} found, {change.missed[which]} missed, {change.false[which]} false"
 
 
 def _findings(
@@ -97,116 +169,3 @@ def _detections(table: ResultTable, found: Findings, image_id: int) -> list[Draw
     right_and_wrong = [*found.found_by.values(), *(false.result for false in found.false)]
     entries: list[tuple[int, Mapping[str, Any]]] = [(number, table[number]) for number in right_and_wrong]
     return [Drawn(entry, found.detection_colour(n)) for n, entry in entries if entry["image_id"] == image_id]
-
-
-NOUNS = {"segm": "masks", "bbox": "boxes"}
-_CHART_PX = 220
-_KEYS = Markup(
-    '<div class="keys swatches">'
-    '<span style="--key:var(--found)">found (as labelled: by both)</span>'
-    '<span style="--key:var(--missed)">missed (as labelled: by both)</span>'
-    '<span style="--key:var(--one-of-two)">found by one of the two</span>'
-    '<span style="--key:var(--false)">false detection</span>'
-    '<span style="--key:var(--wrong-class)">detection with the wrong class</span></div>'
-)
-_HEADINGS = ("", "a", "b", "b - a (95 % interval)", "", "p", "smallest detectable difference")
-
-
-def page_body(content: Mapping[str, Any], triptychs: Sequence[Triptych], note: str) -> Markup:
-    """What stands between heading and foot.
-
-    Args:
-        content: of ``compare.json``.
-        triptychs: the images that changed most.
-        note: what is to be said about these pictures.
-    """
-    parts = [Markup('<section class="panel figure" style="margin-top:24px">')]
-    kinds = [kind for kind in NOUNS if kind in content]
-    for kind in kinds:
-        text = summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"])
-        parts.append(Markup("<p>{}</p>").format(text))
-    parts.append(Markup("</section>"))
-    for kind in kinds:
-        parts.append(Markup("<h2>{}</h2>").format(NOUNS[kind].capitalize()))
-        parts.append(_table(content[kind].items()))
-        if len(content["per_class"]) > 1:
-            parts.append(Markup("<h2>AP of {}, class by class</h2>").format(NOUNS[kind]))
-            parts.append(Markup('<p class="note">{}.</p>').format(wins_text(content["wins"][kind]).capitalize()))
-            parts.append(_table((name, row[f"{kind}_AP"]) for name, row in content["per_class"].items()))
-    point = content["operating_point"]
-    parts.append(Markup("<h2>At the threshold of the best F1</h2>"))
-    thresholds = ["none" if t is None else f"{t:.3f}" for t in point["thresholds"]]
-    parts.append(
-        Markup('<p class="note">IoU {}, {}; a keeps scores from {}, b from {}, in every resample.</p>')
-        .format(point["iou"], NOUNS[point["iou_type"]], *thresholds)
-    )  # fmt: skip
-    parts.append(_table((rate, point[rate]) for rate in ("precision", "recall", "f1")))
-    parts.append(Markup("<h2>Images that changed most</h2>"))
-    parts.append(Markup('<p class="note">{}</p>').format(note))
-    if triptychs:
-        parts.append(_KEYS)
-    parts += [_triptych(triptych) for triptych in triptychs]
-    return Markup("\n").join(parts)
-
-
-def _table(rows: Iterable[tuple[str, Mapping[str, Any] | None]]) -> Markup:
-    shown = list(rows)
-    ends = [abs(end) for _, row in shown if row and row["interval"] for end in row["interval"]]
-    scale = max([*ends, 1e-6])
-    head = Markup("").join(Markup("<th>{}</th>").format(heading) for heading in _HEADINGS)
-    body = Markup("\n").join(_row(name, row, scale) for name, row in shown)
-    return Markup('<div class="panel scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
-        head, body
-    )
-
-
-def _row(name: str, row: Mapping[str, Any] | None, scale: float) -> Markup:
-    if row is None:
-        return Markup(
-            '<tr><th>{}</th><td class="none" colspan="6" style="text-align:left">nothing to find</td></tr>'
-        ).format(name)
-    smallest = "–" if row["smallest_detectable"] is None else f"{row['smallest_detectable']:.3f}"
-    cells = (f"{row['a']:.3f}", f"{row['b']:.3f}", difference_text(row), _whisker(row, scale), p_text(row["p_value"]))
-    joined = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in (*cells, smallest))
-    return Markup("<tr><th>{}</th>{}</tr>").format(name, joined)
-
-
-def _whisker(row: Mapping[str, Any], scale: float) -> Markup:
-    """The interval as a line about zero; a strong one where it leaves zero out."""
-    if row["interval"] is None:
-        return Markup("")
-    middle = _CHART_PX / 2
-
-    def at(value: float) -> float:
-        return round(middle + value / scale * (middle - 6), 1)
-
-    low, high = (at(end) for end in row["interval"])
-    colour = "var(--ink-3)" if row["verdict"] == NO_DIFFERENCE else "var(--accent)"
-    return Markup(
-        '<svg width="{w}" height="16" role="img" aria-label="{text}">'
-        '<path d="M{m} 0V16" stroke="var(--ink-3)" stroke-opacity=".5"/>'
-        '<path d="M{low} 8H{high}" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
-        '<circle cx="{x}" cy="8" r="4.5" fill="{colour}"/></svg>'
-    ).format(
-        w=_CHART_PX, m=middle, low=low, high=high, x=at(row["difference"]), colour=colour, text=difference_text(row)
-    )
-
-
-def _triptych(triptych: Triptych) -> Markup:
-    change = triptych.change
-    counts = [
-        f"{side}: {change.found[which]} found, {change.missed[which]} missed, {change.false[which]} false"
-        for which, side in enumerate("ab")
-    ]
-    figures = Markup("").join(
-        Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
-            picture, f"{triptych.name}: {caption}", caption
-        )
-        for picture, caption in (
-            (triptych.truth, "as labelled"), (triptych.a, counts[0]), (triptych.b, counts[1]),
-        )
-    )  # fmt: skip
-    return Markup(
-        '<section class="panel figure" style="margin-bottom:16px"><div class="label">{}</div>'
-        '<div class="beside">{}</div></section>'
-    ).format(triptych.name, figures)

@@ -2,36 +2,18 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from finemask.evaluation.analysis.operating_points import Curve
 from finemask.evaluation.evaluator import Curves
 from finemask.ops.wording import plural
-from finemask.pages.axes import Frame, nice_limit, tick_text
-from finemask.pages.charts import Column, Line, column_chart, line_chart
+from finemask.pages.axes import Axis, Frame, nice_limit, tick_text
+from finemask.pages.charts import SERIES, Column, Figure, Line, column_chart, line_chart
 
-SERIES = 8  # colours the page has
 _LONG, _FEW = 200, 10
-
-
-class Figure(NamedTuple):
-    """A chart with what belongs under it.
-
-    Args:
-        title: heading.
-        svg: the chart.
-        legend: pairs of CSS class and label.
-        note: what it shows, in a sentence.
-    """
-
-    title: str
-    svg: Markup
-    legend: list[tuple[str, str]]
-    note: str
 
 
 def evaluation_figures(curves: Curves, metrics: Mapping[str, Any]) -> list[Figure]:
@@ -68,8 +50,8 @@ def _precision_recall(curves: Curves, operating_point: Mapping[str, Any]) -> Fig
         [*lines, overall],
         Frame(
             f"Precision over recall at IoU {operating_point['iou']:g}",
-            "recall: part of the objects that is found",
-            "precision",
+            Axis("recall: part of the objects that is found"),
+            Axis("precision"),
         ),
         marker=None if precision is None or recall is None else (recall, precision),
     )
@@ -79,9 +61,9 @@ def _precision_recall(curves: Curves, operating_point: Mapping[str, Any]) -> Fig
     return Figure(
         "Precision and recall",
         svg,
-        legend,
         "Lowering the score threshold moves along the line to the right: more objects are found, and more of "
         "what is reported is wrong. The dot is the threshold in use.",
+        legend,
     )
 
 
@@ -110,8 +92,8 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
         lines,
         Frame(
             f"Precision, recall and F1 over the score threshold at IoU {operating_point['iou']:g}",
-            "score threshold",
-            "fraction",
+            Axis("score threshold"),
+            Axis("fraction"),
         ),
         marker=None if threshold is None or f1 is None else (threshold, f1),
         x_mark=threshold,
@@ -119,9 +101,9 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
     return Figure(
         "Choosing the threshold",
         svg,
-        [(line.css, line.label) for line in reversed(lines)],
         "Detections that score less than the threshold are left out. F1 is high where precision and recall "
         "are both good; the upright line is the threshold in use.",
+        [(line.css, line.label) for line in reversed(lines)],
     )
 
 
@@ -139,16 +121,18 @@ def _calibration(calibration: Mapping[str, Any]) -> Figure:
         for row in filled
     ]
     even = Line("scores that can be taken at their word", np.array([0.0, 1.0]), np.array([0.0, 1.0]), css="even")
-    frame = Frame("Precision over score", "score of the detections", "precision: part of them that is right")
+    frame = Frame(
+        "Precision over score", Axis("score of the detections"), Axis("precision: part of them that is right")
+    )
     error = calibration["error"]
     return Figure(
         "Calibration",
         column_chart(columns, frame, lines=[even], text_at_foot=True),
-        [("even", even.label)],
         "Whether a score can be read as a probability of being right. Columns below the line: scores promise too "
         "much; above it, too little."
         + ("" if error is None else f" On average they are off by {error:.3f} (expected calibration error).")
         + " In the columns: how many detections.",
+        [("even", even.label)],
     )
 
 
@@ -172,14 +156,9 @@ def training_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
             continue
         last = max(float(line.x.max()) for line in lines)
         top = 1.0 if group is precisions else nice_limit(max(float(line.y.max()) for line in lines))
-        frame = Frame(
-            title,
-            "epoch",
-            "AP" if group is precisions else "loss",
-            x_range=(0.0, max(last, 1.0)),
-            y_range=(0.0, top),
-        )
-        figures.append(Figure(title, line_chart(lines, frame), [(line.css, line.label) for line in lines], note))
+        y = Axis("AP" if group is precisions else "loss", 0.0, top)
+        frame = Frame(title, Axis("epoch", 0.0, max(last, 1.0)), y)
+        figures.append(Figure(title, line_chart(lines, frame), note, [(line.css, line.label) for line in lines]))
     return figures
 
 

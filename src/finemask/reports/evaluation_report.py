@@ -1,19 +1,22 @@
-"""The evaluation report: one HTML page."""
+"""What is written of an evaluation: ``metrics.json``, ``predictions.json``, ``per_class.csv`` and the report."""
 
+import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from finemask.evaluation.evaluator import Curves
+from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.evaluator import CocoEvaluator, Curves
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.ops.colours import verdict_css
-from finemask.ops.files import write_text
+from finemask.evaluation.image_ids import drop_images_of_others
+from finemask.evaluation.uncertainty.confidence_intervals import uncertainty
+from finemask.ops.files import atomic_path, write_json, write_text
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.wording import count
-from finemask.pages.filters import FILTERS
+from finemask.pages.shell import page, templates
 from finemask.reports.curve_figures import evaluation_figures, training_figures
 from finemask.reports.error_figures import MOST_CLASSES, confusion, error_breakdown, size_figure
 from finemask.reports.example_galleries import Gallery, build_galleries
@@ -44,6 +47,77 @@ _SECTIONS = {  # id in the page: name of the link, and the value without which t
     "training": ("Training", "training"),
     "evaluated": ("Provenance", ""),
 }
+
+
+@dataclass(frozen=True)
+class WrittenEvaluation:
+    """What was written.
+
+    Args:
+        metrics: content of the metrics file.
+        paths: of the files, in the order in which they were written.
+    """
+
+    metrics: dict[str, Any]
+    paths: list[Path]
+
+
+def write_evaluation(
+    output: Path,
+    evaluator: CocoEvaluator,
+    *,
+    suffix: str = "",
+    images_dir: Path | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
+    title: str = "Evaluation",
+    subtitle: str = "",
+    provenance: Mapping[str, str] | None = None,
+    training_curves: Sequence[Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> WrittenEvaluation:
+    """Evaluates what the evaluator has collected and writes everything, each file whole or not at all.
+
+    Args:
+        output: folder; made if it does not exist.
+        evaluator: with all detections added.
+        suffix: put behind the names: ``"_test"`` gives ``metrics_test.json``, ``report_test/index.html``, ….
+        images_dir: for the pictures of the report, see ``write_report``.
+        reading: what is read of images for them.
+        title: of the report.
+        subtitle: of the report.
+        provenance: for the foot of the report.
+        training_curves: for the report, rows of a run's ``metrics.csv``.
+        settings: values in use by their keys, such as ``model.min_size``, for the advice; those that are known.
+    """
+    output = Path(output)
+    predictions = output / f"predictions{suffix}.json"
+    results = evaluator.results
+    write_json(predictions, results, indent=None)  # first: it is what cannot be computed again quickly
+    drop_images_of_others(predictions)
+    evaluation = evaluator.evaluate()
+    metrics = dict(evaluation.metrics)
+    intervals = uncertainty(evaluator, evaluation)
+    of_ap = intervals["confidence_interval"].get(evaluator.iou_types[-1], {})
+    metrics |= analyse(evaluator, of_ap.get("AP50"), settings) | intervals
+    metrics["source"] = _source(evaluator, images_dir)
+    metrics_file = output / f"metrics{suffix}.json"
+    write_json(metrics_file, metrics)
+    table = output / f"per_class{suffix}.csv"
+    _write_per_class(table, metrics["per_class"])
+    report = write_report(
+        output / f"report{suffix}",
+        metrics=metrics,
+        curves=evaluation.curves,
+        ground_truth=evaluator.ground_truth,
+        results=results,
+        images_dir=images_dir,
+        reading=reading,
+        title=title,
+        subtitle=subtitle,
+        provenance=provenance,
+        training_curves=training_curves,
+    )
+    return WrittenEvaluation(metrics, [metrics_file, predictions, table, report])
 
 
 def write_report(
@@ -82,12 +156,10 @@ def write_report(
     point = metrics["operating_point"]
     threshold = _FALLBACK_THRESHOLD if point["threshold"] is None else point["threshold"]
     findings = find(ground_truth, results, curves.matches, curves.iou_type, threshold)
-    pictures = _galleries(ground_truth, results, findings, threshold, images_dir, reading)
+    galleries, gallery_note = _galleries(ground_truth, results, findings, threshold, images_dir, reading)
     absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     types = [kind for kind in ("segm", "bbox") if kind in metrics["iou_types"]]
     values: dict[str, Any] = {
-        "title": title,
-        "subtitle": subtitle,
         "metrics": metrics,
         "point": point,
         "kind": "masks" if point["iou_type"] == "segm" else "boxes",
@@ -110,8 +182,8 @@ def write_report(
         "most_classes": MOST_CLASSES,
         "sizes": size_figure(ground_truth, findings),
         "slices": slices_of(metrics),
-        "galleries": pictures.galleries,
-        "gallery_note": pictures.note,
+        "galleries": galleries,
+        "gallery_note": gallery_note,
         "shown_threshold": threshold,
         "coco_rows": coco_rows(metrics),
         "coco_types": evaluated_types(metrics),
@@ -119,34 +191,11 @@ def write_report(
         "provenance": {**(provenance or {}), **facts_of(metrics, ground_truth)},
     }
     values["has_objects"] = values["sizes"] or values["slices"]
-    values["sections"] = [(id_, label) for id_, (label, key) in _SECTIONS.items() if not key or values[key]]
+    body = templates(__package__).get_template("evaluation.html.j2").render(values)
+    sections = [(id_, label) for id_, (label, key) in _SECTIONS.items() if not key or values[key]]
     path = Path(output) / "index.html"
-    write_text(path, _rendered(values))
+    write_text(path, page(title, Markup(body), eyebrow="finemask evaluation", lead=subtitle, sections=sections))
     return path
-
-
-def _rendered(values: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("finemask.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FILTERS
-
-    def asset(name: str) -> Markup:  # ours, with nothing of the user's in it
-        assert environment.loader is not None
-        return Markup(environment.loader.get_source(environment, name)[0])
-
-    return environment.get_template("page.html.j2").render(
-        **values, style=verdict_css() + asset("page.css"), theme_script=asset("theme.js"), page_script=asset("page.js")
-    )
-
-
-class _Pictures(NamedTuple):
-    galleries: list[Gallery]
-    note: str
 
 
 def _galleries(
@@ -156,14 +205,31 @@ def _galleries(
     threshold: float,
     images_dir: Path | None,
     reading: ImageReading,
-) -> _Pictures:
+) -> tuple[list[Gallery], str]:
+    """The galleries, and what is to be said about pictures that are missing."""
     if images_dir is None:
-        return _Pictures(
-            [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
-        )
+        return [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
     galleries, unread = build_galleries(ground_truth, results, findings, threshold, Path(images_dir), reading)
     if not unread:
-        return _Pictures(galleries, "")
+        return galleries, ""
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
     many = f"{count(len(unread))} of the images for" if galleries else "The images for"
-    return _Pictures(galleries, f"{many} example pictures could not be read from {images_dir} ({listed}).")
+    return galleries, f"{many} example pictures could not be read from {images_dir} ({listed})."
+
+
+def _source(evaluator: CocoEvaluator, images_dir: Path | None) -> dict[str, str | None]:
+    """Where the ground truth and its images lie, for whoever compares this evaluation with another."""
+    annotations = Path(evaluator.ground_truth.source)
+    return {
+        "annotations": str(annotations.absolute()) if annotations.is_file() else None,
+        "images": None if images_dir is None else str(Path(images_dir).absolute()),
+        "fingerprint": evaluator.ground_truth.fingerprint,
+    }
+
+
+def _write_per_class(path: Path, per_class: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [{"class": name, **values} for name, values in per_class.items()]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -2,10 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,46 +13,31 @@ from finemask.errors import FinemaskError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.ops.colours import Colour
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.pages.instance_pictures import Drawn, Pair, draw_pair
+from finemask.pages.instance_pictures import Drawn, picture_of
 from finemask.reports.example_choice import Outcome, Plan, Wanted, choose, image_outcomes, plan_mistakes
 from finemask.reports.found_objects import Findings
 from finemask.types import CocoResult
 
 
-@dataclass(frozen=True)
-class Example:
-    """A picture of the page.
+class Example(NamedTuple):
+    """What is shown of an image, and its pictures: pairs of what they show and a ``data:`` address."""
 
-    Args:
-        name: what it shows.
-        detail: a sentence on it, or nothing.
-        file_name: of the image.
-        outcome: counts of a whole image.
-        pair: both sides.
-    """
-
-    name: str
-    detail: str
+    wanted: Wanted
     file_name: str
-    outcome: Outcome | None
-    pair: Pair
+    views: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Examples with a heading and an explanation.
-
-    Args:
-        title: heading.
-        note: what they have in common, and how they were chosen.
-        whole: whether they are whole images.
-        examples: at least one.
-    """
+class Gallery(NamedTuple):
+    """Examples with a heading, and a note on what they have in common and how they were chosen; at least one."""
 
     title: str
     note: str
-    whole: bool
     examples: list[Example]
+
+    @property
+    def whole(self) -> bool:
+        """Whether they are whole images."""
+        return self.examples[0].wanted.around is None
 
 
 def build_galleries(
@@ -83,28 +67,31 @@ def build_galleries(
         *plan_mistakes(ground_truth, results, findings),
     ]
     wanted = list(dict.fromkeys(_key(entry) for plan in plans for entry in plan.wanted))
-    drawn: dict[Any, Pair] = {}
+    drawn: dict[Any, list[tuple[str, str]]] = {}
     unread = []
     ids = {image_id for image_id, _ in wanted}
     truths = _by_image(ground_truth.annotations, findings.object_colour, ids)
     predictions = _by_image(results, findings.detection_colour, ids, threshold)
     for image_id, keys in groupby(sorted(wanted, key=lambda key: key[0]), key=lambda key: key[0]):
         try:
-            image = _read(ground_truth, image_id, images_dir, reading)
+            image = read_example(ground_truth, image_id, images_dir, reading)
         except (FinemaskError, OSError, ValueError):
             unread.append(ground_truth.images[image_id].file_name)
             continue
         for key in keys:
-            drawn[key] = draw_pair(image, truths[image_id], predictions[image_id], names, key[1])
+            drawn[key] = [
+                (side, picture_of(image, instances[image_id], names, key[1]))
+                for side, instances in (("as labelled", truths), ("as predicted", predictions))
+            ]
     galleries = []
     for title, note, entries in plans:
         shown = [
-            Example(e.name, e.detail, ground_truth.images[e.image_id].file_name, e.outcome, drawn[_key(e)])
-            for e in entries
-            if _key(e) in drawn
+            Example(entry, ground_truth.images[entry.image_id].file_name, drawn[_key(entry)])
+            for entry in entries
+            if _key(entry) in drawn
         ]
         if shown:
-            galleries.append(Gallery(title, note, entries[0].around is None, shown))
+            galleries.append(Gallery(title, note, shown))
     return galleries, unread
 
 
@@ -125,7 +112,14 @@ def _whole_images(ground_truth: GroundTruth, outcomes: Sequence[Outcome]) -> Ite
         )
 
 
-def _read(ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading) -> NDArray[np.uint8]:
+def read_example(
+    ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading = AS_THE_FILE_SAYS
+) -> NDArray[np.uint8]:
+    """An image of the ground truth, uint8 [H, W, 3], RGB.
+
+    Raises:
+        FinemaskError, OSError, ValueError: it cannot be read.
+    """
     from finemask.ops.images.decode import decode_image
 
     image = ground_truth.images[image_id]

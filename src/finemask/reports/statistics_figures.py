@@ -1,10 +1,8 @@
 """Charts of the statistics page."""
 
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.dataset_summary import anchor_fit, objects_per_image
@@ -12,25 +10,11 @@ from finemask.datatools.stats.image_stats import Looks
 from finemask.datatools.stats.input_resolution import ModelSettings, Plan
 from finemask.datatools.stats.object_stats import Objects
 from finemask.ops.wording import count, percent, plural
-from finemask.pages.histograms import Axis, curves, heat_map, histogram, nice_limit, scatter
+from finemask.pages.axes import Axis, nice_limit
+from finemask.pages.charts import Figure, cumulative_chart, histogram, scatter
+from finemask.pages.heat_maps import heat_map
 
 _FEW_VALUES = 40  # whole numbers that still get a bar each
-
-
-class Figure(NamedTuple):
-    """A chart with what belongs under it.
-
-    Args:
-        title: heading.
-        svg: the chart.
-        note: what it shows, in a sentence.
-        legend: pairs of CSS class and label.
-    """
-
-    title: str
-    svg: Markup
-    note: str
-    legend: tuple[tuple[str, str], ...] = ()
 
 
 def object_figures(index: CocoIndex, objects: Objects, settings: ModelSettings) -> list[Figure]:
@@ -106,7 +90,7 @@ def _anchors(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Fig
     sizes = ", ".join(f"{size:g}" for size in settings.anchor_sizes)
     return Figure(
         "Anchors",
-        curves(
+        cumulative_chart(
             [("objects", "accent", fit)],
             Axis("IoU with the best anchor, at least", 0, 1),
             name="Share of the objects over the IoU with their best anchor",
@@ -155,7 +139,7 @@ def _places(index: CocoIndex, objects: Objects) -> Figure:
 def _occlusion(objects: Objects) -> Figure:
     return Figure(
         "Crowding",
-        curves(
+        cumulative_chart(
             [("objects", "accent", objects.crowding)],
             Axis("of the object's box belongs to others, at least", 0.01, 1, unit=" %", scale=100),
             name="Share of the objects over how much of their box belongs to others",

@@ -1,14 +1,10 @@
 """The page of ``finemask data stats``."""
 
-import base64
-import io
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from finemask.coco.index import CocoIndex
@@ -18,20 +14,23 @@ from finemask.datatools.stats.input_resolution import ModelSettings
 from finemask.datatools.stats.object_stats import Objects
 from finemask.datatools.stats.training_advice import Advice, images_beside
 from finemask.ops.wording import count, percent, plural
-from finemask.pages.shell import page
+from finemask.pages.instance_pictures import WHOLE_PX, data_uri
+from finemask.pages.shell import page, templates
 from finemask.reports.statistics_figures import image_figures, object_figures
 
-THUMBNAIL_PX = 320
-_JPEG_QUALITY = 80
+EYEBROW = "finemask data stats"
+"""In every page of this verb, so that nobody else's is written over."""
+
 _UNREADABLE_SHOWN = 5
-
-
-class Example(NamedTuple):
-    """A picture of the page; ``address`` is a ``data:`` address."""
-
-    title: str
-    name: str
-    address: str
+_SECTIONS = (  # id in the page, name of the link, and the value without which there is no such section
+    ("training", "Training", ""),
+    ("numbers", "Numbers", ""),
+    ("problems", "Problems", "problems"),
+    ("objects", "Objects", "object_figures"),
+    ("classes", "Classes", "classes"),
+    ("images", "Images", ""),
+    ("examples", "Worth a look", "gallery"),
+)
 
 
 def stats_page(
@@ -54,31 +53,29 @@ def stats_page(
         advice: what it means.
         command: the line that does what is worth changing.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["count"] = count
-    template = files(__package__).joinpath("templates", "statistics.html.j2").read_text(encoding="utf-8")
     rows = sorted(summary["classes"], key=lambda row: -row["objects"])
-    body = environment.from_string(template).render(
-        tiles=_tiles(summary),
-        problems=problems(summary),
-        object_figures=object_figures(index, objects, settings),
-        classes=[row for row in rows if row["objects"]],
-        absent=[row["name"] for row in rows if not row["objects"]],
-        most_objects=max([row["objects"] for row in rows] + [1]),
-        images_note=images_note(summary),
-        image_figures=image_figures(index, looks),
-        gallery=_gallery(index, objects, summary) if looks is not None else [],
-        advice=advice,
-        model=settings.name,
-        command=command,
-    )
+    values = {
+        "tiles": _tiles(summary),
+        "problems": problems(summary),
+        "object_figures": object_figures(index, objects, settings),
+        "classes": [row for row in rows if row["objects"]],
+        "absent": [row["name"] for row in rows if not row["objects"]],
+        "most_objects": max([row["objects"] for row in rows] + [1]),
+        "images_note": images_note(summary),
+        "image_figures": image_figures(index, looks),
+        "gallery": _gallery(index, objects, summary) if looks is not None else [],
+        "advice": advice,
+        "model": settings.name,
+        "command": command,
+    }
     counts = summary["counts"]
     return page(
         _title(Path(summary["annotations"])),
-        Markup(body),
-        eyebrow="finemask data stats",
+        Markup(templates(__package__).get_template("statistics.html.j2").render(values)),
+        eyebrow=EYEBROW,
         lead=f"{plural(counts['objects'], 'object')} of {plural(counts['classes'], 'class', 'classes')} in "
         f"{plural(counts['images'], 'image')}.",
+        sections=[(id_, label) for id_, label, key in _SECTIONS if not key or values[key]],
         footer={
             "Annotations": summary["annotations"],
             "SHA-256": summary["fingerprint"],
@@ -160,18 +157,15 @@ def _px(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f} px"
 
 
-def _gallery(index: CocoIndex, objects: Objects, summary: dict[str, Any]) -> list[Example]:
-    """The first image at the end of each scale."""
+def _gallery(index: CocoIndex, objects: Objects, summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The first image at the end of each scale: what it is, its name, its picture."""
     images = summary["images"]
     ends = (("Darkest", "darkest"), ("Brightest", "brightest"), ("Least sharp", "least_sharp"))
     chosen = [(title, images[key][0]) for title, key in ends if images[key]]
     fullest = index.file_names[int(objects_per_image(index, objects).argmax())]
     if len(objects) and fullest not in {entry["file_name"] for entry in images["unreadable"]}:
         chosen.append(("Most objects", fullest))
-    examples = []
-    for title, name in chosen:
-        buffer = io.BytesIO()
-        thumbnail(index, index.file_names.index(name), THUMBNAIL_PX).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-        address = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-        examples.append(Example(title, name, address))
-    return examples
+    return [
+        (title, name, data_uri(thumbnail(index, index.file_names.index(name), WHOLE_PX), whole=True))
+        for title, name in chosen
+    ]

@@ -27,10 +27,9 @@ from finemask.evaluation.uncertainty.model_comparison import (
 )
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural
-from finemask.pages.shell import page, refuse_foreign_page
-from finemask.reports.comparison_page import NOUNS, Triptych, draw_changes, page_body
+from finemask.pages.shell import refuse_foreign_page
+from finemask.reports.comparison_page import EYEBROW, NOUNS, ChangedImage, comparison_page, draw_changes
 
-_MARKER = "finemask compare"  # in every page of this verb
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -51,7 +50,7 @@ def main(cfg: DictConfig) -> int:
     if images is not None and not images.is_dir():
         raise ConfigError(f"images={images} is not a folder", remedy="Give the folder of the images.")
     output = Path(options["output"])
-    refuse_foreign_page(output / "index.html", _MARKER)
+    refuse_foreign_page(output / "index.html", EYEBROW)
     sides = (load_side(Path(options["a"]), options["split"]), load_side(Path(options["b"]), options["split"]))
     annotations = None if options["annotations"] is None else Path(options["annotations"])
     truth = common_ground_truth(*sides, annotations)
@@ -70,14 +69,8 @@ def main(cfg: DictConfig) -> int:
     }
     content |= {"annotations": truth.source, **comparison.content, "changed_images": _changed(truth, comparison)}
     images = images or next((side.images for side in sides if side.images and side.images.is_dir()), None)
-    triptychs, note = _pictures(truth, (a, b), comparison, images, options["examples"])
-    body = page_body(content, triptychs, note)
-    foot = {"a": str(sides[0].path), "b": str(sides[1].path), "Ground truth": truth.source}
-    foot["Method"] = (
-        f"paired bootstrap over images, {count(content['resamples'])} resamples, finemask {content['version']}"
-    )
-    lead = f"a is {sides[0].path}; b is {sides[1].path}; {plural(content['images'], 'image')}."
-    html = page("Comparison", body, eyebrow=_MARKER, lead=lead, footer=foot)
+    changed, note = _pictures(truth, (a, b), comparison, images, options["examples"])
+    html = comparison_page(content, changed, note)
     paths = [output / "compare.json", output / "index.html"]
     write_json(paths[0], content)
     write_text(paths[1], html)
@@ -129,7 +122,7 @@ def _pictures(
     comparison: Comparison,
     images: Path | None,
     examples: int,
-) -> tuple[list[Triptych], str]:
+) -> tuple[list[ChangedImage], str]:
     if not comparison.changes:
         return [], "In no image do the counts of found, missed and false differ."
     changed = f"The counts differ in {count(len(comparison.changes))} of {plural(len(truth.images), 'image')}."

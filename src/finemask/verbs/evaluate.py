@@ -11,7 +11,7 @@ from rich.table import Table
 from finemask.config import plain
 from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.ops.wording import count, plural
-from finemask.reports.evaluation_files import WrittenEvaluation
+from finemask.reports.evaluation_report import WrittenEvaluation
 from finemask.reports.report_numbers import without_advice
 from finemask.workflows.evaluate_model import evaluate_model_or_results
 

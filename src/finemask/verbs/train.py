@@ -1,13 +1,15 @@
 """``finemask train``."""
 
 from omegaconf import DictConfig
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
+from finemask.reports.learning_curve_page import learning_curve_page
 from finemask.training.console import say_next_steps
-from finemask.verbs.learning_curve_page import PAGE, curve_page, show_curve
-from finemask.workflows.learning_curve import RESULT, run_learning_curve
+from finemask.workflows.learning_curve import RESULT, LearningCurve, as_json, run_learning_curve, text_of
 from finemask.workflows.train_model import prepare, run_training
 
 
@@ -28,7 +30,21 @@ def _learning_curve(cfg: DictConfig) -> int:
     curve = run_learning_curve(cfg)
     if curve is None:
         return INTERRUPTED
-    write_text(curve.folder / PAGE, curve_page(curve, str(cfg.name)))
+    laws = None if curve.outlook is None else curve.outlook.band
+    path = curve.folder / "index.html"
+    write_text(path, learning_curve_page(as_json(curve), laws, title=str(cfg.name), folder=curve.folder))
     show_curve(Console(), curve)
-    print(f"wrote {curve.folder / RESULT} and {curve.folder / PAGE}")
+    print(f"wrote {curve.folder / RESULT} and {path}")
     return 0
+
+
+def show_curve(console: Console, curve: LearningCurve) -> None:
+    """Prints the runs and what they say."""
+    table = Table(title="Learning curve", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("fraction", "images", "objects", curve.metric.replace("_", " "), "± standard error"):
+        table.add_column(heading, justify="right")
+    for point in curve.points:
+        error = "unknown" if point.error is None else f"{point.error:.3f}"
+        table.add_row(f"{point.fraction:g}", f"{point.images:,}", f"{point.objects:,}", f"{point.ap:.3f}", error)
+    console.print(table)
+    console.print(text_of(curve), highlight=False, soft_wrap=True)

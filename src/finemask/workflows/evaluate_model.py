@@ -12,7 +12,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
-from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluation
+from finemask.reports.evaluation_report import WrittenEvaluation, write_evaluation
 
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
 

@@ -15,7 +15,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
-from finemask.reports.evaluation_files import write_evaluation
+from finemask.reports.evaluation_report import write_evaluation
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.console import show_table

@@ -11,7 +11,7 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches
 from finemask.model_header import ModelHeader
-from finemask.reports.evaluation_files import WrittenEvaluation, write_evaluation
+from finemask.reports.evaluation_report import WrittenEvaluation, write_evaluation
 from finemask.training.save_model import model_thresholds
 from finemask.types import Category, Preprocessing
 from finemask.verbs.evaluate import show

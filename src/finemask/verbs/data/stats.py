@@ -21,12 +21,11 @@ from finemask.ops.files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.pages.shell import refuse_foreign_page
-from finemask.reports.statistics_page import images_note, problems, stats_page
+from finemask.reports.statistics_page import EYEBROW, images_note, problems, stats_page
 from finemask.workflows.progress import Progress
 
 PAGE, NUMBERS = "index.html", "stats.json"
 _CLASSES_SHOWN = 12
-_MARKER = "finemask data stats"  # in every page of this verb
 _STATES = {"change": "[bold green]change[/]", "option": "[yellow]weigh up[/]", "keep": "[dim]keep[/]"}
 
 
@@ -44,7 +43,7 @@ def main(cfg: DictConfig) -> int:
     """
     annotations, output = Path(cfg.annotations), Path(cfg.output)
     images_dir = None if cfg.images is None else Path(cfg.images)
-    refuse_foreign_page(output / PAGE, _MARKER)
+    refuse_foreign_page(output / PAGE, EYEBROW)
     settings = ModelSettings.of(plain(cfg.model))
     index = CocoIndex.read(annotations, images_dir, reading=ImageReading.of(plain(cfg.image)))
     with Progress("measuring objects", len(index), "images") as progress:

@@ -21,7 +21,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_json, write_text
 from finemask.ops.wording import count, plural, word
 from finemask.pages.shell import refuse_foreign_page
-from finemask.reports.suspects_page import EYEBROW, Pair, draw_pairs, suspects_page
+from finemask.reports.suspects_page import EYEBROW, draw_suspects, suspects_page
 from finemask.workflows.find_suspects import model_source, results_source
 from finemask.workflows.progress import Progress
 
@@ -109,17 +109,17 @@ def _lines(agreement: Mapping[str, Any], left_out: int, several: bool) -> list[s
     return lines
 
 
-def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[Pair | None], list[str]]:
+def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[list[tuple[str, str]] | None], list[str]]:
     """Pictures of each suspect, and the names of images that could not be read."""
     by_image: dict[int, list[int]] = {}
     for k, suspect in enumerate(suspects):
         by_image.setdefault(suspect.scene.image, []).append(k)
-    pairs: list[Pair | None] = [None] * len(suspects)
+    pairs: list[list[tuple[str, str]] | None] = [None] * len(suspects)
     unread = []
     with Progress("drawing", len(by_image), "images") as progress:
         for image, numbers in by_image.items():
             try:
-                drawn = draw_pairs(index, [suspects[k] for k in numbers])
+                drawn = draw_suspects(index, [suspects[k] for k in numbers])
             except DataError:
                 unread.append(index.packed_file_names[image])
             else:

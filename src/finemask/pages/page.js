@@ -21,37 +21,51 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// Pictures shown large: arrows go on, space switches between labels and predictions, Escape closes.
-const large = document.getElementById("large");
-if (large) {
-  const part = name => document.getElementById(`large-${name}`);
-  const examples = [...document.querySelectorAll(".example")];
+// Pictures shown large: arrows go on, space switches between what they show, Escape closes.
+const examples = [...document.querySelectorAll(".example")];
+if (examples.length) {
+  const large = document.createElement("dialog"), part = name => large.querySelector(`#large-${name}`);
+  large.id = "large";
+  large.setAttribute("aria-labelledby", "large-name");
+  large.innerHTML = `<div class="bar"><span id="large-name"></span><div class="tools"><span id="large-sides"></span>
+    <button type="button" id="large-before" aria-label="Picture before">←</button>
+    <button type="button" id="large-next" aria-label="Next picture">→</button>
+    <button type="button" id="large-close" aria-label="Close">✕</button></div></div><img id="large-image" alt="" tabindex="-1">`;
+  document.body.append(large);
   let current = 0, side = 0;
+  const views = () => [...examples[current].querySelectorAll(".view")];
   const show = () => {
-    const picture = examples[current].querySelectorAll("img")[side];
+    const all = views(), picture = all[side].firstElementChild;
     part("image").src = picture.src;
     part("image").alt = picture.alt;
     part("name").textContent = examples[current].dataset.name;
-    part("truth").setAttribute("aria-pressed", side === 0);
-    part("prediction").setAttribute("aria-pressed", side === 1);
+    part("sides").replaceChildren(...(all.length > 1 ? all : []).map((view, which) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = view.dataset.side;
+      button.setAttribute("aria-pressed", which === side);
+      button.addEventListener("click", () => turn(which));
+      return button;
+    }));
   };
-  const turn = to => { side = to; show(); };
-  const go = by => { current = (current + by + examples.length) % examples.length; show(); };
+  const turn = to => { side = to % views().length; show(); };
+  const go = by => {
+    do current = (current + by + examples.length) % examples.length; while (examples[current].hidden || !views().length);
+    turn(side);
+  };
   examples.forEach((example, number) => example.querySelectorAll(".view").forEach((view, which) => {
     view.addEventListener("click", () => { current = number; turn(which); large.showModal(); part("image").focus(); });
   }));
-  part("truth").addEventListener("click", () => turn(0));
-  part("prediction").addEventListener("click", () => turn(1));
-  part("image").addEventListener("click", () => turn(1 - side));
+  part("image").addEventListener("click", () => turn(side + 1));
   part("before").addEventListener("click", () => go(-1));
   part("next").addEventListener("click", () => go(1));
   part("close").addEventListener("click", () => large.close());
   large.addEventListener("click", event => { if (event.target === large) large.close(); });
-  large.addEventListener("close", () => examples[current].querySelectorAll(".view")[side].focus());
+  large.addEventListener("close", () => views()[side].focus());
   large.addEventListener("keydown", event => {
     if (event.key === "ArrowLeft") go(-1);
     else if (event.key === "ArrowRight") go(1);
-    else if (event.key === " " && event.target.tagName !== "BUTTON") turn(1 - side);
+    else if (event.key === " " && event.target.tagName !== "BUTTON") turn(side + 1);
     else return;
     event.preventDefault();
   });
