@@ -5,7 +5,7 @@ import pytest
 from convert_data import only, read_back, write_image, write_mask
 
 from finemask.datatools.convert.conversion import convert, detect_format
-from finemask.datatools.convert.mask_png_format import masks_of, read_mask_png, read_numbers
+from finemask.datatools.convert.mask_png_format import label_map_rles, read_label_map, read_mask_png
 from finemask.datatools.convert.source_files import ReadOptions, Source
 from finemask.errors import ConfigError, DataError
 
@@ -76,7 +76,7 @@ def _area(instance):
 @pytest.mark.parametrize("seed", range(3))
 def test_masks_of_numbers_against_a_loop(seed) -> None:
     numbers = np.random.default_rng(seed).integers(0, 5, (9, 13)) * 1001
-    found = masks_of(numbers)
+    found = label_map_rles(numbers)
     from finemask.ops.rle import rle_to_mask
 
     assert sorted(found) == [1001, 2002, 3003, 4004]
@@ -165,7 +165,7 @@ def test_errors_name_the_file(tmp_path) -> None:
     with pytest.raises(DataError, match="fractions"):
         read_mask_png(Source(root))
     write_mask(root / "masks/a.tif", number_map().astype(np.float32))
-    assert read_numbers(root / "masks/a.tif").max() == 3
+    assert read_label_map(root / "masks/a.tif").max() == 3
 
 
 def test_a_map_taken_for_one_instance_is_told(tmp_path) -> None:

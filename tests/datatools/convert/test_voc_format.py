@@ -6,9 +6,9 @@ from convert_data import only, read_back, write_image, write_mask
 from PIL import Image
 
 from finemask.datatools.convert.conversion import convert
-from finemask.datatools.convert.mask_png_format import palette_index, read_numbers
+from finemask.datatools.convert.mask_png_format import read_label_map
 from finemask.datatools.convert.source_files import Source
-from finemask.datatools.convert.voc_format import VOC_CLASSES, read_voc
+from finemask.datatools.convert.voc_format import VOC_CLASSES, palette_index, read_voc
 
 
 def voc_palette():
@@ -77,7 +77,7 @@ def test_the_palette_is_inverted_by_its_definition() -> None:
 
 def test_palette_pictures_give_indexes(tmp_path, numbers) -> None:
     save_palette(tmp_path / "p.png", numbers)
-    assert (read_numbers(tmp_path / "p.png") == numbers).all()
+    assert (read_label_map(tmp_path / "p.png") == numbers).all()
 
 
 @pytest.mark.parametrize("save", [save_palette, save_colours])

@@ -10,7 +10,7 @@ from typing import Any
 from finemask.coco.coco_file import CocoDocument, save_coco
 from finemask.coco.entries import sound_box
 from finemask.datatools.convert.coco_repairs import is_panoptic, read_repaired
-from finemask.datatools.convert.mask_png_format import masks_of, read_numbers
+from finemask.datatools.convert.mask_png_format import label_map_rles, read_label_map
 from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, rectangle
 from finemask.datatools.convert.source_files import Source, split_of, whole_number
@@ -283,12 +283,12 @@ class PanopticImages:
         if path is None:
             self._source.notes.add("images left out whose panoptic PNG is not there", file_name)
             return None
-        numbers = read_numbers(path)  # red × 65536 + …; COCO counts from the other end: id = red + green × 256 + …
+        numbers = read_label_map(path)  # red × 65536 + …; COCO counts from the other end: id = red + green × 256 + …
         ids = (numbers >> 16) + (numbers & 0xFF00) + ((numbers & 0xFF) << 16)
         if numbers.shape != (image.height, image.width):
             self._source.notes.add("images left out whose panoptic PNG has another size", file_name)
             return None
-        masks = masks_of(ids)
+        masks = label_map_rles(ids)
         found = []
         segments = annotation.get("segments_info")
         for segment in segments if isinstance(segments, list) else ():

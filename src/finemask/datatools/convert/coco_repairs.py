@@ -1,4 +1,4 @@
-"""COCO documents made sound before they are converted, by the very repairs of ``finemask data check fix=``."""
+"""COCO documents repaired before they are converted, by the very repairs of ``finemask data check fix=``."""
 
 import shlex
 from collections import Counter
@@ -8,30 +8,26 @@ from typing import Any
 from finemask.coco.coco_file import CocoDocument, load_coco
 from finemask.coco.entries import sound_size
 from finemask.coco.image_names import leaves_folder
-from finemask.datatools.check import (
-    box_rules,
-    category_rules,
-    image_rules,
-    mask_rules,
-    segmentation_rules,
-    structure_rules,
-)
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity
 from finemask.datatools.check.repair import Change, repair
-from finemask.datatools.check.run_rules import REMOVE, load_document
+from finemask.datatools.check.run_rules import REMOVE, RULES, load_document
 from finemask.datatools.convert.records import Notes
 from finemask.datatools.convert.source_files import Source, split_of, whole_number
 from finemask.errors import DataError
 
 # What a conversion settles otherwise: a box stays a box (boxes= says what becomes of it), ids of annotations and areas
-# are made anew, images are looked for in the whole source.
+# are made anew, images are looked for in the whole source. What is there twice stays so.
 _ELSEWHERE = {
     "annotation-id-missing",
     "annotation-id-invalid",
     "annotation-id-repeated",
+    "annotation-repeated",
     "file-name-invalid",
     "file-name-leaves-folder",
+    "image-missing",
+    "image-empty",
+    "image-link-leaves-folder",
     "image-size-invalid",
     "box-corners",
     "box-degenerate",
@@ -41,14 +37,12 @@ _ELSEWHERE = {
     "area-not-of-mask",
 }
 _DECIDED_BY_A_PERSON = {"category-ids-shifted"}
-_MODULES = (structure_rules, image_rules, category_rules, segmentation_rules, mask_rules, box_rules)
 REPAIRS: tuple[Rule, ...] = tuple(
     rule
-    for module in _MODULES
-    for rule in module.RULES
+    for rule in RULES
     if rule.fast and rule.name not in _ELSEWHERE and (rule.repair or rule.name in _DECIDED_BY_A_PERSON)
 )
-"""The rules whose repairs a conversion makes, or at which it stops, in the order of ``finemask data check``."""
+"""The rules whose repairs a conversion makes, or at which it stops."""
 
 _TRUE_NAME = "\0file_name"  # no key of a file that a tool wrote
 _LIKE_OBJECTS = "crowds that look like single objects, and are not learned as long as they are crowds (crowds=objects)"
@@ -125,10 +119,13 @@ def _judgeable(source: Source, name: str, entries: list[Any]) -> list[Any]:
 
 
 def _refuse(left: list[tuple[Rule, Finding]], raw: CocoDocument, path: Path) -> None:
-    errors = [(rule.name, finding) for rule, finding in left if rule.severity is Severity.ERROR]
-    # an object with a box is converted as such, and crowds are
     errors = [
-        (name, found) for name, found in errors if name != "crowd-only" and not (found.needs or "").startswith("boxes")
+        (rule.name, finding)
+        for rule, finding in left
+        if rule.severity is Severity.ERROR
+        # an object with a box is converted as such, and crowds are
+        and rule.name != "crowd-only"
+        and not (finding.needs or "").startswith("boxes")
     ]
     if not errors:
         return

@@ -1,9 +1,10 @@
-"""A whole conversion: recognise, read, settle what finemask cannot use, write, draw."""
+"""A whole conversion: recognise the format, read, leave out what finemask cannot use, write, draw a preview."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from finemask.datatools.check.problems import BOXES, CROWDS
@@ -21,11 +22,33 @@ from finemask.datatools.convert.yolo_format import find_yaml, read_yolo, write_y
 from finemask.errors import ConfigError, DataError
 from finemask.ops.rle import rle_area
 
-_MAX_PIXELS = 2**32  # COCO's run lengths are 32-bit
+READERS: dict[str, Callable[[Source], Dataset]] = {
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "voc": read_voc,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
+    "via": read_via,
+    "mask_png": read_mask_png,
+}
+
+WRITERS: dict[str, Callable[[Dataset, Output], None]] = {
+    "coco": write_coco,
+    "yolo": write_yolo,
+    "labelme": write_labelme,
+    "mask_png": write_mask_png,
+}
+
+FOLDER_A_SPLIT = frozenset({"yolo", "labelme", "mask_png"})
+"""Formats whose images lie in a folder for each split, with a file of the image's name beside or parallel to each."""
+
 _IMAGES = ("link", "copy", "none")
+_MAX_PIXELS = 2**32  # COCO's run lengths are 32-bit
+_LOOKED_AT = 20  # files of each kind: the first tell as much as all
+_HEAD_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conversion:
     """What was done.
 
@@ -48,7 +71,11 @@ class Conversion:
     num_boxes: int
     has_splits: bool
     preview: Path | None = None
-    instances: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def instances(self) -> Counter[str]:
+        """Instances of each category."""
+        return Counter(instance.category for image in self.dataset.images for instance in image.instances)
 
 
 def convert(
@@ -83,22 +110,27 @@ def convert(
         ConfigError: a value that there is not.
         DataError: a source that cannot be used, or an output that holds something else.
     """
-    _check("format", format, ("auto", *READERS))
-    _check("to", to, tuple(WRITERS))
-    _check("images", images, _IMAGES)
-    _check("boxes", boxes, BOXES)
+    options = replace(options or ReadOptions(), with_images=images != "none")
+    for key, value, allowed in (
+        ("format", format, ("auto", *READERS)),
+        ("to", to, WRITERS),
+        ("images", images, _IMAGES),
+        ("boxes", boxes, BOXES),
+        ("crowds", options.crowds, CROWDS),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"{key}={value} is not known", remedy=f"There is: {', '.join(allowed)}.")
     if not 0 <= tolerance_px < 100:
         raise ConfigError(f"tolerance_px={tolerance_px}", remedy="It is a number of px, 0 for exact outlines.")
     notes = Notes()
-    options = replace(options or ReadOptions(), with_images=images != "none")
-    _check("crowds", options.crowds, CROWDS)
     opened = Source(source, options, notes, watch)
     _refuse_nested(opened.root, output)
     name, sign = (format, None) if format != "auto" else detect_format(opened)
     dataset = READERS[name](opened)
-    _settle_shapes(dataset, notes)
+    _drop_impossible(dataset, notes)
     num_boxes = _settle_boxes(dataset, boxes)
-    _settle_images(dataset, opened, images)
+    if images != "none":
+        _drop_missing(dataset, notes)
     _refuse_nothing(dataset, opened, num_boxes)
     has_splits = _settle_splits(dataset, notes)
     target = Output(output, images, notes, watch, tolerance_px)
@@ -110,21 +142,12 @@ def convert(
     if picture is not None:
         target.write_picture(PREVIEW, picture)
     target.close()
-    return Conversion(
-        format=name,
-        recognised_by=sign,
-        dataset=dataset,
-        output=target,
-        notes=notes,
-        num_boxes=num_boxes,
-        has_splits=has_splits,
-        preview=None if picture is None else output / PREVIEW,
-        instances=Counter(instance.category for image in dataset.images for instance in image.instances),
-    )
+    drawn = None if picture is None else output / PREVIEW
+    return Conversion(name, sign, dataset, target, notes, num_boxes, has_splits, drawn)
 
 
-def _settle_shapes(dataset: Dataset, notes: Notes) -> None:
-    """Shapes and sizes that nothing could draw are left out."""
+def _drop_impossible(dataset: Dataset, notes: Notes) -> None:
+    """Leaves out shapes and images that nothing could draw."""
     for image in dataset.images:
         sound = [instance for instance in image.instances if all(map(is_polygon, instance.polygons))]
         for _ in range(len(image.instances) - len(sound)):
@@ -140,24 +163,27 @@ def _settle_shapes(dataset: Dataset, notes: Notes) -> None:
 
 
 def _settle_boxes(dataset: Dataset, boxes: str) -> int:
-    found: list[Instance] = []
-    for image in dataset.images:
-        found += [instance for instance in image.instances if instance.is_box]
-        if boxes == "drop":
+    """Does with objects that are boxes what ``boxes`` asks; how many there were."""
+    found = [instance for image in dataset.images for instance in image.instances if instance.is_box]
+    if boxes == "drop":
+        for image in dataset.images:
             image.instances = [instance for instance in image.instances if not instance.is_box]
-    if boxes == "rectangle":
+    elif boxes == "rectangle":
         for instance in found:
             instance.is_box = False
     return len(found)
 
 
-def _settle_images(dataset: Dataset, source: Source, images: str) -> None:
-    """Images without a file are left out, unless no images are wanted."""
-    if images != "none":
-        missing = [image for image in dataset.images if image.path is None and image.embedded is None]
-        for image in missing:
-            source.notes.add("annotated images that are not there left out", image.name)
-        dataset.images = [image for image in dataset.images if image.path is not None or image.embedded is not None]
+def _drop_missing(dataset: Dataset, notes: Notes) -> None:
+    """Leaves out images that are not there."""
+    for image in dataset.images:
+        if not image.has_pixels:
+            notes.add("annotated images that are not there left out", image.name)
+    dataset.images = [image for image in dataset.images if image.has_pixels]
+
+
+def _refuse_nothing(dataset: Dataset, source: Source, num_boxes: int) -> None:
+    """A source without objects is one; a source of which every object is lost is none that anybody wants."""
     if not dataset.images:
         lines = "; ".join(source.notes.lines())
         raise DataError(
@@ -165,10 +191,6 @@ def _settle_images(dataset: Dataset, source: Source, images: str) -> None:
             where=source.path,
             remedy="image_root=DIR says where images lie; images=none converts the annotations alone",
         )
-
-
-def _refuse_nothing(dataset: Dataset, source: Source, num_boxes: int) -> None:
-    """A source without objects is one; a source of which every object is lost is none that anybody wants."""
     found = [(image, instance) for image in dataset.images for instance in image.instances]
     if any(_is_visible(instance, image) for image, instance in found):
         return
@@ -207,36 +229,6 @@ def _refuse_nested(root: Path, output: Path) -> None:
         )
 
 
-def _check(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value} is not known", remedy=f"There is: {', '.join(allowed)}.")
-
-
-READERS: dict[str, Callable[[Source], Dataset]] = {
-    "coco": read_coco,
-    "yolo": read_yolo,
-    "voc": read_voc,
-    "labelme": read_labelme,
-    "cvat": read_cvat,
-    "via": read_via,
-    "mask_png": read_mask_png,
-}
-
-WRITERS: dict[str, Callable[[Dataset, Output], None]] = {
-    "coco": write_coco,
-    "yolo": write_yolo,
-    "labelme": write_labelme,
-    "mask_png": write_mask_png,
-}
-
-FOLDER_A_SPLIT = frozenset({"yolo", "labelme", "mask_png"})
-"""Formats whose images lie in a folder for each split, with a file of the image's name beside or parallel to each."""
-
-
-_LOOKED_AT = 20  # files of each kind: the first tell as much as all
-_HEAD_BYTES = 65_536
-
-
 def detect_format(source: Source) -> tuple[str, str]:
     """Tells the format.
 
@@ -273,7 +265,8 @@ def detect_format(source: Source) -> tuple[str, str]:
 def _signs(source: Source) -> Iterator[tuple[str, str]]:
     for name in source.with_suffix(".json")[:_LOOKED_AT]:
         head = _head(source, name)
-        if re.search(rb'"_via_|"shape_attributes"', head) or _is_empty_via(head):
+        is_empty_via = all(key in head for key in (b'"filename"', b'"regions"', b'"file_attributes"'))
+        if is_empty_via or re.search(rb'"_via_|"shape_attributes"', head):
             yield "via", name
         elif b'"shapes"' in head and re.search(rb'"(imagePath|imageData|version|flags)"', head):
             yield "labelme", name
@@ -305,10 +298,6 @@ def _label_files(source: Source) -> list[str]:
 def _is_label(head: bytes) -> bool:
     line = head.split(b"\n", 1)[0].split()
     return len(line) >= 5 and line[0].isdigit() and all(re.fullmatch(rb"-?[\d.]+(e-?\d+)?", word) for word in line)
-
-
-def _is_empty_via(head: bytes) -> bool:
-    return b'"filename"' in head and b'"regions"' in head and b'"file_attributes"' in head
 
 
 def _head(source: Source, name: str) -> bytes:

@@ -31,73 +31,6 @@ CITYSCAPES_THINGS = {
 }  # fmt: skip
 """Classes of Cityscapes that have instances, by their ids."""
 
-
-def read_numbers(path: Path) -> NDArray[np.int64]:
-    """A picture's pixels as whole numbers.
-
-    Args:
-        path: grey of 1, 8, 16 or 32 bits, palette (the index counts, not the colour), or RGB, where every colour
-            is a number: red × 65536 + green × 256 + blue.
-
-    Returns:
-        int64 [H, W].
-
-    Raises:
-        DataError: it cannot be read, or holds fractions.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("LA", "La"):
-                values = np.asarray(image.convert("LA").convert("L"))
-            elif image.mode in ("L", "P", "1", "F") or image.mode.startswith("I"):
-                values = np.asarray(image)
-            else:
-                rgb = np.asarray(image.convert("RGB"), dtype=np.int64)
-                return (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise DataError(f"this mask cannot be read ({error})", where=path) from error
-    numbers = values.astype(np.int64)
-    if values.dtype.kind == "f" and not np.array_equal(numbers, values):
-        raise DataError("this mask holds fractions, numbers of instances were expected", where=path)
-    return numbers
-
-
-def masks_of(numbers: NDArray[np.int64]) -> dict[int, Rle]:
-    """The mask of every number but 0.
-
-    Args:
-        numbers: [H, W].
-
-    Returns:
-        Number to mask, ascending.
-    """
-    height, width = numbers.shape
-    values, ranks = np.unique(numbers, return_inverse=True)
-    ranks = ranks.reshape(numbers.shape)
-    found = {}
-    for rank, window in enumerate(ndimage.find_objects(ranks + 1)):
-        value = int(values[rank])
-        if value != 0 and window is not None:
-            crop = ranks[window] == rank
-            found[value] = crop_to_rle(crop, window[1].start, window[0].start, height, width)
-    return found
-
-
-def palette_index(rgb: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The index that a colour has in Pascal VOC's palette; other colours give some number too.
-
-    Args:
-        rgb: as ``read_numbers`` gives it for RGB pictures.
-    """
-    index = np.zeros_like(rgb)
-    for bit in range(8):  # bit 3 i + c of the index is bit 7 - i of channel c
-        for channel, shift in enumerate((16, 8, 0)):
-            place = 3 * (7 - bit) + channel
-            if place < 8:
-                index |= ((rgb >> (shift + bit)) & 1) << place
-    return index
-
-
 _MASK_FOLDER = re.compile(r"mask|label|instance|gtfine|ground_?truth|annotation|^gts?$|^seg", re.IGNORECASE)
 _MASK_STEM = re.compile(
     r"[_\-.](gtFine_instanceIds|instanceIds|(cp_)?masks?|labels?|instances?|seg|gt)$", re.IGNORECASE
@@ -165,15 +98,15 @@ class _Reader:
         instances: list[Instance] = []
         size: tuple[int, int] | None = None
         if pair.label_map is not None:
-            numbers = read_numbers(self.source.inside(pair.label_map))
+            numbers = read_label_map(self.source.inside(pair.label_map))
             size = (numbers.shape[0], numbers.shape[1])
-            for number, rle in masks_of(numbers).items():
+            for number, rle in label_map_rles(numbers).items():
                 instance = self._of_number(number, pair.label_map)
                 if instance is not None:
                     instance.rle = rle
                     instances.append(instance)
         for name in pair.masks:
-            numbers = read_numbers(self.source.inside(name))
+            numbers = read_label_map(self.source.inside(name))
             mask = numbers != 0
             if mask.any() and numbers[mask].min() != numbers.max():
                 self.source.notes.add("masks of one instance that hold several numbers, taken as one", name)
@@ -240,7 +173,7 @@ def _all_large(source: Source, maps: list[str]) -> bool:
     """Whether no number lies between background and 1000: plain label maps count from 1."""
     largest = 0
     for name in maps[:20]:
-        numbers = read_numbers(source.inside(name))
+        numbers = read_label_map(source.inside(name))
         if ((numbers > 0) & (numbers < CLASS_FACTOR)).any():
             return False
         largest = max(largest, int(numbers.max(initial=0)))
@@ -249,7 +182,7 @@ def _all_large(source: Source, maps: list[str]) -> bool:
 
 def _pairs(source: Source, *, empty_ones: bool, quiet: bool = False) -> list[_Pair]:
     """Images with their masks, in the order of the images."""
-    masks, images = _sorted_out(source.images())
+    masks, images = _masks_and_images(source.images())
     by_key = {_key(name, _IMAGE_FOLDER, _IMAGE_STEM): name for name in images}
     by_folder: dict[str, list[str]] = {}
     for key, name in by_key.items():
@@ -282,7 +215,7 @@ def _pairs(source: Source, *, empty_ones: bool, quiet: bool = False) -> list[_Pa
     return found
 
 
-def _sorted_out(names: list[str]) -> tuple[list[str], list[str]]:
+def _masks_and_images(names: list[str]) -> tuple[list[str], list[str]]:
     """Masks and images among pictures."""
     masks, images = [], []
     cityscapes = any(name.endswith("_instanceIds.png") for name in names)
@@ -303,6 +236,57 @@ def _key(name: str, folder_words: re.Pattern[str], stem_words: re.Pattern[str]) 
     path = PurePosixPath(name)
     folders = [part for part in path.parts[:-1] if not folder_words.search(part)]
     return PurePosixPath(*folders, stem_words.sub("", path.stem)).as_posix()
+
+
+def read_label_map(path: Path) -> NDArray[np.int64]:
+    """A picture's pixels as whole numbers.
+
+    Args:
+        path: grey of 1, 8, 16 or 32 bits, palette (the index counts, not the colour), or RGB, where every colour
+            is a number: red × 65536 + green × 256 + blue.
+
+    Returns:
+        int64 [H, W].
+
+    Raises:
+        DataError: it cannot be read, or holds fractions.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("LA", "La"):
+                values = np.asarray(image.convert("LA").convert("L"))
+            elif image.mode in ("L", "P", "1", "F") or image.mode.startswith("I"):
+                values = np.asarray(image)
+            else:
+                rgb = np.asarray(image.convert("RGB"), dtype=np.int64)
+                return (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise DataError(f"this mask cannot be read ({error})", where=path) from error
+    numbers = values.astype(np.int64)
+    if values.dtype.kind == "f" and not np.array_equal(numbers, values):
+        raise DataError("this mask holds fractions, numbers of instances were expected", where=path)
+    return numbers
+
+
+def label_map_rles(numbers: NDArray[np.int64]) -> dict[int, Rle]:
+    """The mask of every number but 0.
+
+    Args:
+        numbers: [H, W].
+
+    Returns:
+        Number to mask, ascending.
+    """
+    height, width = numbers.shape
+    values, ranks = np.unique(numbers, return_inverse=True)
+    ranks = ranks.reshape(numbers.shape)
+    found = {}
+    for rank, window in enumerate(ndimage.find_objects(ranks + 1)):
+        value = int(values[rank])
+        if value != 0 and window is not None:
+            crop = ranks[window] == rank
+            found[value] = crop_to_rle(crop, window[1].start, window[0].start, height, width)
+    return found
 
 
 def _slugs(names: list[str]) -> dict[str, str]:

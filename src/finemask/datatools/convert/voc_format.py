@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.datatools.convert.mask_png_format import masks_of, palette_index, read_numbers
+from finemask.datatools.convert.mask_png_format import label_map_rles, read_label_map
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, names_used, number_categories, rectangle
 from finemask.datatools.convert.source_files import Source, read_xml, split_of, text_of
 from finemask.ops.images.image_kinds import image_suffixes
@@ -130,7 +130,7 @@ class _Layout:
         if classes is not None and classes.shape != objects.shape:
             classes = None
         instances = []
-        masks = masks_of(np.where(objects == VOID, 0, objects))
+        masks = label_map_rles(np.where(objects == VOID, 0, objects))
         for number, rle in masks.items():
             listed = boxes[number - 1].category if number <= len(boxes) else None
             category = listed
@@ -147,7 +147,7 @@ class _Layout:
 
     def _numbers(self, name: str) -> NDArray[np.int64]:
         path = self.source.inside(name)
-        numbers = read_numbers(path)
+        numbers = read_label_map(path)
         return palette_index(numbers) if _is_rgb(path) else numbers
 
     def _class_names(self) -> dict[int, str]:
@@ -196,6 +196,21 @@ def _stated_size(xml: Element | None) -> tuple[int, int] | None:
     except (ValueError, OverflowError):
         return None
     return (height, width) if height > 0 and width > 0 else None  # some tools write 0
+
+
+def palette_index(rgb: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The index that a colour has in Pascal VOC's palette; other colours give some number too.
+
+    Args:
+        rgb: as ``read_label_map`` gives it for RGB pictures.
+    """
+    index = np.zeros_like(rgb)
+    for bit in range(8):  # bit 3 i + c of the index is bit 7 - i of channel c
+        for channel, shift in enumerate((16, 8, 0)):
+            place = 3 * (7 - bit) + channel
+            if place < 8:
+                index |= ((rgb >> (shift + bit)) & 1) << place
+    return index
 
 
 def _is_rgb(path: Path) -> bool:
