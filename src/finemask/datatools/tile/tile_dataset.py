@@ -3,7 +3,7 @@
 One image is open at a time, one tile is in memory, and annotations go to the file as they are made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from finemask.datatools.tile.tile_instances import ClassCount, Part, TileReport,
 from finemask.datatools.tile.tile_output import (
     MARK,
     FreeNames,
-    GrowingFile,
     SourceEntries,
     copy_whole,
     earlier_tiles,
@@ -27,12 +26,17 @@ from finemask.datatools.tile.tile_output import (
     write_tile,
 )
 from finemask.datatools.tile.tile_windows import tile_windows
-from finemask.datatools.tile.window_reader import PillowReader, Reader, WindowReader, open_image
+from finemask.datatools.tile.window_reader import PillowReader, Reader, open_image
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 Slivers: TypeAlias = Literal["ignore", "drop"]
 TileFormat: TypeAlias = Literal["auto", "png", "jpg"]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the tiles done and the tiles in all."""
+
+_MEASURED = ("val", "test")  # keep their empty tiles: without them false alarms would not be counted
+_MOST_PX = 2**32 - 1  # run lengths are 32-bit numbers in pycocotools
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,6 @@ class TileSettings:
 def _is_number(value: object, low: float, high: float, *, whole: bool = False) -> bool:
     kinds = (int,) if whole else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the tiles done and the tiles in all."""
-
-_MEASURED = ("val", "test")  # keep their empty tiles: without them false alarms would not be counted
-_MOST_PX = 2**32 - 1  # run lengths are 32-bit numbers in pycocotools
 
 
 def tile_files(
@@ -166,36 +163,36 @@ def _remove_pictures(output: Path, file_names: set[str], *, and_itself: bool) ->
             folder.rmdir()
 
 
+@dataclass(slots=True)
 class _Cutter:
     """What all files of one run have in common."""
 
-    def __init__(
-        self,
-        output: Path,
-        settings: TileSettings,
-        free_memory_bytes: float | None,
-        progress: Progress | None,
-        total: int,
-    ) -> None:
-        self._output, self._settings, self._free_memory_bytes = output, settings, free_memory_bytes
-        self._progress, self._total, self._done = progress, total, 0
-        self._next_ids = (1, 1)
+    output: Path
+    settings: TileSettings
+    free_memory_bytes: float | None
+    progress: Progress | None
+    total: int
+    done: int = 0
+    next_ids: tuple[int, int] = (1, 1)
 
     def cut(self, number: int, name: str, index: CocoIndex, written: set[str]) -> TileReport:
         """Tiles one file; the names of the pictures go into ``written``."""
-        settings = self._settings
+        settings = self.settings
         entries = read_source_entries(index.annotations_path)
-        path = self._output / "annotations" / f"{name}.json"
+        path = self.output / "annotations" / f"{name}.json"
         report = TileReport(name, path, classes={category.name: ClassCount() for category in index.categories})
         names, file_names = FreeNames(), index.file_names
-        with growing_file(path, _head(entries, index, settings), *self._next_ids) as file:
+        with growing_file(path, _head(entries, index, settings), *self.next_ids) as file:
             for i in range(len(index)):
                 windows = _windows(index, i, settings)
                 parts, without_pixels = cut_instances(index.instances(i), windows, settings.min_visible)
                 empty = np.array([not _holds_instance(index, i, tile) for tile in parts])
                 chosen = _chosen(empty, name, settings, np.random.default_rng([settings.seed, number, i]))
                 source = _Source(index, i, file_names[i], name, entries)
-                self._cut_image(source, windows, parts, chosen, file, names, written)
+                for tile, file_name in self._write_pictures(source, windows, chosen, names):
+                    written.add(file_name)
+                    image = source.image(file_name, *windows[tile].tolist())
+                    file.add(image, source.annotations(parts[tile], settings.slivers))
                 report.without_pixels += without_pixels
                 report.images += 1
                 report.whole += len(windows) == 1
@@ -207,23 +204,19 @@ class _Cutter:
                 raise DataError(
                     "no tile is left", where=index.annotations_path, remedy="Keep empty ones with empty_tiles=keep"
                 )
-            self._next_ids = (file.next_image_id, file.next_annotation_id)
+            self.next_ids = (file.next_image_id, file.next_annotation_id)
         return report
 
-    def _cut_image(
-        self,
-        source: "_Source",
-        windows: NDArray[np.int64],
-        parts: list[list[Part]],
-        chosen: NDArray[np.bool_],
-        file: GrowingFile,
-        names: FreeNames,
-        written: set[str],
-    ) -> None:
-        settings, is_whole = self._settings, len(windows) == 1
+    def _write_pictures(
+        self, source: "_Source", windows: NDArray[np.int64], chosen: NDArray[np.bool_], names: FreeNames
+    ) -> Iterator[tuple[int, str]]:
+        """Writes the chosen tiles of an image; yields the number and the file name of each."""
+        settings, is_whole = self.settings, len(windows) == 1
         suffix = _suffix(source.path, settings.format)
         digits = len(str(int(windows.max())))
-        with self._open(source, is_whole) as reader:
+        # an image that stays whole is only looked at: whether it is there and has the right size
+        how = ("pillow", None) if is_whole else (settings.reader, self.free_memory_bytes)
+        with open_image(source.path, source.size_hw, *how, source.reading) as reader:
             # a copy is read as all tiles are, unless something was chosen that training is not to choose again
             copied = is_whole and (
                 source.reading == AS_THE_FILE_SAYS
@@ -235,23 +228,15 @@ class _Cutter:
                 if chosen[tile]:
                     ending = suffix if is_whole else f"_x{x0:0{digits}}_y{y0:0{digits}}{suffix}"
                     file_name = names.take(source.base, ending)
-                    target = self._output / "images" / file_name
+                    target = self.output / "images" / file_name
                     if copied:
                         copy_whole(source.path, target)
                     else:
                         write_tile(target, reader.read((x0, y0, x1, y1)), settings.quality)
-                    written.add(file_name)
-                    annotations = source.annotations(parts[tile], settings.slivers)
-                    file.add(source.image(file_name, (x0, y0, x1, y1)), annotations)
-                self._done += 1
-                if self._progress is not None:
-                    self._progress(self._done, self._total)
-
-    def _open(self, source: "_Source", is_whole: bool) -> WindowReader:
-        if is_whole:  # which only looks whether it is there and has the right size
-            return open_image(source.path, source.size_hw, "pillow", reading=source.reading)
-        reader, memory = self._settings.reader, self._free_memory_bytes
-        return open_image(source.path, source.size_hw, reader, memory, source.reading)
+                    yield tile, file_name
+                self.done += 1
+                if self.progress is not None:
+                    self.progress(self.done, self.total)
 
 
 class _Source:
@@ -266,8 +251,7 @@ class _Source:
         self.reading = index.reading
         self.base = f"{split}/{file_name.removesuffix(self.path.suffix)}"
 
-    def image(self, file_name: str, window: tuple[int, int, int, int]) -> dict[str, Any]:
-        x0, y0, x1, y1 = window
+    def image(self, file_name: str, x0: int, y0: int, x1: int, y1: int) -> dict[str, Any]:
         height, width = self.size_hw
         place = {"image_id": self._id, "file_name": self._file_name, "width": width, "height": height}
         entry = {"file_name": file_name, "width": x1 - x0, "height": y1 - y0}

@@ -176,49 +176,42 @@ def copy_whole(source: Path, path: Path) -> None:
 
 
 class GrowingFile:
-    """A COCO file to which entries are appended; only its images are kept in memory, as text.
+    """A COCO file to which entries are appended; only its images are kept in memory, as text. See ``growing_file``."""
 
-    Args:
-        file: open for writing text.
-        head: everything but ``images`` and ``annotations``.
-        first_image_id: of the first image.
-        first_annotation_id: of the first annotation.
-    """
-
-    def __init__(
-        self, file: IO[str], head: dict[str, Any], first_image_id: int = 1, first_annotation_id: int = 1
-    ) -> None:
+    def __init__(self, file: IO[str], first_image_id: int, first_annotation_id: int) -> None:
         self._file = file
-        self._images: list[str] = []
-        self._first_annotation_id = first_annotation_id
-        self.next_image_id = first_image_id
-        self.next_annotation_id = first_annotation_id
-        file.write(_dumps(head)[:-1] + (',"annotations":[' if head else '"annotations":['))
+        self._comma = "\n"
+        self.images: list[str] = []
+        self.next_image_id, self.next_annotation_id = first_image_id, first_annotation_id
 
     def add(self, image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> None:
         """Appends an image and what is in it; ids are given here."""
-        self._images.append(_dumps({"id": self.next_image_id, **image}))
+        self.images.append(_dumps({"id": self.next_image_id, **image}))
         for annotation in annotations:
-            comma = ",\n" if self.next_annotation_id > self._first_annotation_id else "\n"
             ids = {"id": self.next_annotation_id, "image_id": self.next_image_id}
-            self._file.write(comma + _dumps(ids | annotation))
+            self._file.write(self._comma + _dumps(ids | annotation))
+            self._comma = ",\n"
             self.next_annotation_id += 1
         self.next_image_id += 1
-
-    def close(self) -> None:
-        """Writes the images and the end."""
-        self._file.write('\n],"images":[\n' + ",\n".join(self._images) + "\n]}\n")
 
 
 @contextmanager
 def growing_file(
     path: Path, head: dict[str, Any], first_image_id: int, first_annotation_id: int
 ) -> Iterator[GrowingFile]:
-    """A ``GrowingFile`` that appears under its name when the block ends well."""
+    """A ``GrowingFile`` that appears under its name when the block ends well.
+
+    Args:
+        path: the file; its folder is made.
+        head: everything but ``images`` and ``annotations``.
+        first_image_id: of the first image.
+        first_annotation_id: of the first annotation.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        growing = GrowingFile(file, head, first_image_id, first_annotation_id)
+        file.write(_dumps(head)[:-1] + (',"annotations":[' if head else '"annotations":['))
+        growing = GrowingFile(file, first_image_id, first_annotation_id)
         yield growing
-        growing.close()
+        file.write('\n],"images":[\n' + ",\n".join(growing.images) + "\n]}\n")
 
 
 def _dumps(value: dict[str, Any]) -> str:
