@@ -1,23 +1,78 @@
-"""The files of a split: one annotation file a part, and ``split.json``, which says how they came about."""
+"""A split dataset: its annotation files, one a part, ``split.json``, which says how they came about, and its tables."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
 
 from finemask.coco.coco_file import save_coco
-from finemask.datatools.split.split_images import SplitSource, part_document
+from finemask.coco.image_names import leaves_folder
+from finemask.datatools.split.image_groups import Groups
+from finemask.datatools.split.split_images import SplitSource, class_counts, part_document, split_images
 from finemask.errors import DataError
 from finemask.ops.files import write_json
+from finemask.ops.wording import count, percent, plural, word
 
 REPORT = "split.json"
 _MARK = "finemask_split"
+_MOST_CLASSES = 40
+_OFF = 0.02  # difference from the share asked for that is worth a word, when a whole image could mend it
 
 
-def check_output(output: Path, names: Mapping[str, Any], source: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A dataset divided into P parts.
+
+    Args:
+        source: what is split, n images of K classes.
+        names: of the parts.
+        fractions: shares asked for.
+        groups: of the images.
+        part_of: int64 [n], the part of each image.
+        images: int64 [P, K], images that have each class.
+        instances: int64 [P, K].
+    """
+
+    source: SplitSource
+    names: Sequence[str]
+    fractions: Sequence[float]
+    groups: Groups
+    part_of: NDArray[np.int64]
+    images: NDArray[np.int64]
+    instances: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        source: SplitSource,
+        names: Sequence[str],
+        fractions: Sequence[float],
+        groups: Groups,
+        *,
+        stratify: bool,
+        seed: int,
+    ) -> "Split":
+        """Divides a dataset; see ``split_images``."""
+        part_of = split_images(source, groups, fractions, stratify=stratify, seed=seed)
+        return cls(source, names, fractions, groups, part_of, *class_counts(source, part_of, len(names)))
+
+
+def split_file_names(names: Sequence[str], folds: bool) -> list[str]:
+    """The annotation files of parts, relative to the output; of folds a pair each, to train on and to validate on."""
+    return (
+        [f"{name}/{part}.json" for name in names for part in ("train", "val")]
+        if folds
+        else [f"{name}.json" for name in names]
+    )
+
+
+def check_output(output: Path, names: Iterable[str], source: Path) -> None:
     """Raises unless the files can be written without replacing anything but an earlier split.
 
     Args:
@@ -45,16 +100,14 @@ def check_output(output: Path, names: Mapping[str, Any], source: Path) -> None:
             )
 
 
-def write_split(
-    output: Path, source: SplitSource, parts: Mapping[str, NDArray[np.bool_]], report: Mapping[str, Any]
-) -> list[Path]:
+def write_split(output: Path, split: Split, folds: bool, facts: Mapping[str, Any]) -> list[Path]:
     """Writes the parts and the report; what an earlier split wrote there goes.
 
     Args:
         output: the folder.
-        source: what is split.
-        parts: for each file, by its relative path, which of the n images it has, bool [n].
-        report: what ``split.json`` says beside the files.
+        split: what is written.
+        folds: whether the parts are folds: each file to train on has all but one of them.
+        facts: what ``split.json`` says first.
 
     Returns:
         The annotation files.
@@ -62,14 +115,28 @@ def write_split(
     Raises:
         DataError: as ``check_output``.
     """
-    check_output(output, parts, source.path)
+    files = split_file_names(split.names, folds)
+    check_output(output, files, split.source.path)
     for name in _earlier(output):
-        if name not in parts:
+        if name not in files:
             (output / name).unlink(missing_ok=True)
-    for name, chosen in parts.items():
-        save_coco(output / name, part_document(source, chosen))
-    write_json(output / REPORT, {_MARK: 1, "files": list(parts), **report})
-    return [output / name for name in parts]
+    for number, name in enumerate(files):
+        chosen = split.part_of == (number // 2 if folds else number)
+        if folds and number % 2 == 0:
+            chosen = ~chosen
+        save_coco(output / name, part_document(split.source, chosen))
+    classes = {
+        name: {
+            part: {"images": int(split.images[p, k]), "instances": int(split.instances[p, k])}
+            for p, part in enumerate(split.names)
+        }
+        for k, name in enumerate(split.source.class_names)
+    }
+    counted = {name: int((split.part_of == k).sum()) for k, name in enumerate(split.names)}
+    groups = [[split.source.file_names[row] for row in rows] for rows in split.groups.members()]
+    report = {_MARK: 1, "files": files, **facts, "parts": counted, "classes": classes, "groups": groups}
+    write_json(output / REPORT, report)
+    return [output / name for name in files]
 
 
 def _earlier(output: Path) -> list[str]:
@@ -80,12 +147,75 @@ def _earlier(output: Path) -> list[str]:
         return []
     if not isinstance(report, dict) or _MARK not in report or not isinstance(report.get("files"), list):
         return []
-    inside = [
-        name
-        for name in report["files"]
-        if isinstance(name, str)
-        and name.endswith(".json")
-        and not PurePosixPath(name).is_absolute()
-        and ".." not in name
-    ]
-    return [*inside, REPORT]
+    names = [name for name in report["files"] if isinstance(name, str) and name.endswith(".json")]
+    return [*(name for name in names if not leaves_folder(name)), REPORT]
+
+
+def parts_table(split: Split) -> Table:
+    """One row a part: what was asked for, and what it got."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("part")
+    for heading in ("asked", "images", "", "instances", ""):
+        table.add_column(heading, justify="right")
+    grouped = bool((split.groups.sizes > 1).any())
+    if grouped:
+        table.add_column("groups", justify="right")
+    total = max(1, int(split.instances.sum()))
+    for k, (name, fraction) in enumerate(zip(split.names, split.fractions, strict=True)):
+        chosen = split.part_of == k
+        images, objects = int(chosen.sum()), int(split.instances[k].sum())
+        row = [
+            name,
+            f"{fraction:.1%}",
+            f"{images:,}",
+            f"{images / len(split.part_of):.1%}",
+            f"{objects:,}",
+            f"{objects / total:.1%}",
+        ]
+        table.add_row(*row, *([f"{len(np.unique(split.groups.of_image[chosen])):,}"] if grouped else []))
+    return table
+
+
+def classes_table(split: Split) -> Table:
+    """One row a class: the images that have it and, in brackets, its instances, part by part."""
+    images, instances, classes = split.images, split.instances, split.source.class_names
+    present = np.flatnonzero(instances.sum(axis=0))
+    table = Table(box=box.SIMPLE_HEAD, title="images with the class (instances)", title_justify="left", title_style="")
+    table.add_column("class")
+    for heading in ("all", *split.names):
+        table.add_column(heading, justify="right")
+    order = present[np.argsort(-images.sum(axis=0)[present], kind="stable")]
+    for k in order[:_MOST_CLASSES].tolist():
+        counts = [(images[:, k].sum(), instances[:, k].sum()), *zip(images[:, k], instances[:, k], strict=True)]
+        table.add_row(classes[k], *(f"{a:,} ({b:,})" if b else "–" for a, b in counts))
+    hidden = []
+    if (rarer := len(order) - _MOST_CLASSES) > 0:
+        hidden.append(f"{plural(rarer, 'rarer class is', 'rarer classes are')} in split.json")
+    if unused := len(classes) - len(present):
+        of_all = f"{count(unused)} of {plural(len(classes), 'class', 'classes')}"
+        hidden.append(f"{of_all} {word(unused, 'has', 'have')} no instance")
+    table.caption = "; ".join(hidden) or None
+    table.caption_justify = "left"
+    return table
+
+
+def remarks(split: Split) -> Iterator[str]:
+    """What a reader of the tables may wonder about."""
+    images, part_of, groups, names = split.images, split.part_of, split.groups, split.names
+    yield from groups.notes
+    largest = int(groups.sizes.max())
+    if largest > 1:
+        whole = f"{plural(len(groups.sizes), 'group')} of images, none of them in two parts"
+        yield f"{whole}; the largest has {plural(largest, 'image')}."
+    shares = np.bincount(part_of, minlength=len(names)) / len(part_of)
+    off = [k for k, fraction in enumerate(split.fractions) if abs(shares[k] - fraction) > max(_OFF, 1 / len(part_of))]
+    if off:
+        parts = ", ".join(f"{names[k]} has {percent(shares[k])} instead of {percent(split.fractions[k])}" for k in off)
+        why = "groups are not torn apart" if largest > 1 else "there are few images"
+        yield f"{parts} of the images: {why}."
+    for k, name in enumerate(names):
+        absent = np.flatnonzero((images.sum(axis=0) > 0) & (images[k] == 0))
+        if absent.size:
+            shown = ", ".join(f"{split.source.class_names[c]} ({images[:, c].sum():,})" for c in absent[:6].tolist())
+            shown += f" and {count(absent.size - 6)} more" if absent.size > 6 else ""
+            yield f"{name} lacks {count(absent.size)} of the classes (in brackets: images that have them): {shown}."

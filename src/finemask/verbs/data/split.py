@@ -4,23 +4,22 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from finemask.coco.coco_file import load_coco
 from finemask.datatools.split.image_groups import HASH, Groups, group_images
-from finemask.datatools.split.split_files import REPORT, check_output, write_split
-from finemask.datatools.split.split_images import (
-    SplitSource,
-    checked_fractions,
-    class_counts,
-    part_names,
-    read_source,
-    split_images,
+from finemask.datatools.split.split_files import (
+    REPORT,
+    Split,
+    check_output,
+    classes_table,
+    parts_table,
+    remarks,
+    split_file_names,
+    write_split,
 )
-from finemask.datatools.split.split_tables import classes_table, parts_table, remarks
+from finemask.datatools.split.split_images import SplitSource, checked_fractions, part_names, read_source
 from finemask.errors import DataError
 from finemask.ops.files import sha256_of
 from finemask.workflows.progress import Progress
@@ -45,12 +44,10 @@ def main(cfg: DictConfig) -> int:
     names = [f"fold{k + 1}" for k in range(folds)] if folds else part_names(len(fractions))
     rules = _rules(cfg)
     source = read_source(path, load_coco(path))
-    check_output(output, _files(names, bool(folds)), path)
+    check_output(output, split_file_names(names, bool(folds)), path)
     groups = _grouped(source, rules, cfg.images)
-    part_of = split_images(source, groups, fractions, stratify=bool(cfg.stratify), seed=cfg.seed)
-    parts = _masks(part_of, names, bool(folds))
-    images, instances = class_counts(source, part_of, len(names))
-    report = {
+    split = Split.of(source, names, fractions, groups, stratify=bool(cfg.stratify), seed=cfg.seed)
+    facts = {
         "annotations": str(path),
         "sha256": sha256_of(path),
         "seed": cfg.seed,
@@ -58,24 +55,16 @@ def main(cfg: DictConfig) -> int:
         "folds": folds,
         "group_by": rules,
         "stratify": bool(cfg.stratify),
-        "parts": {name: int((part_of == k).sum()) for k, name in enumerate(names)},
-        "classes": {
-            name: {
-                part: {"images": int(images[p, k]), "instances": int(instances[p, k])} for p, part in enumerate(names)
-            }
-            for k, name in enumerate(source.class_names)
-        },
-        "groups": [[source.file_names[row] for row in rows] for rows in groups.members()],
     }
-    written = write_split(output, source, parts, report)
+    written = write_split(output, split, bool(folds), facts)
     console = Console()
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    console.print(parts_table(names, fractions, part_of, groups, instances))
-    console.print(classes_table(source.class_names, names, images, instances))
-    for line in remarks(names, fractions, part_of, groups, source.class_names, images):
+    console.print(parts_table(split))
+    console.print(classes_table(split))
+    for line in remarks(split):
         say(line)
     for file in (*written, output / REPORT):
         say(f"wrote {file}")
@@ -95,21 +84,6 @@ def _grouped(source: SplitSource, rules: list[str], images: str | None) -> Group
             )
     with Progress("comparing images", len(source.file_names), "images") as progress:
         return group_images(source.file_names, rules, folder, progress.advance)
-
-
-def _masks(part_of: NDArray[np.int64], names: list[str], folds: bool) -> dict[str, NDArray[np.bool_]]:
-    """Which images each file gets."""
-    if not folds:
-        return {f"{name}.json": part_of == k for k, name in enumerate(names)}
-    return {
-        f"{name}/{part}.json": (part_of == k) if part == "val" else (part_of != k)
-        for k, name in enumerate(names)
-        for part in ("train", "val")
-    }
-
-
-def _files(names: list[str], folds: bool) -> dict[str, Any]:
-    return dict.fromkeys(_masks(np.zeros(0, dtype=np.int64), names, folds))
 
 
 def _listed(value: Any) -> list[Any]:
