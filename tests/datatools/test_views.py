@@ -7,7 +7,7 @@ from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
 from finemask.data.dataset import InstanceDataset
-from finemask.datatools.views import View, draw_view, load_stored, view_of_tensors
+from finemask.datatools.views import View, draw_view, load_view, view_of_tensors
 from finemask.model.transform import ImageTransform
 from finemask.ops.layers import layers_to_masks, masks_to_layers
 from finemask.types import Preprocessing, Target
@@ -18,7 +18,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def view(image, masks, keys=None, crowd=None):
     layers, slots = masks_to_layers(torch.from_numpy(np.array(masks).reshape(-1, *image.shape[:2])))
-    return View(image, layers.numpy(), slots.numpy(), keys or list(range(len(slots))), [""] * len(slots), crowd)
+    return View(image, layers.numpy(), slots.numpy(), keys or list(range(len(slots))), crowd)
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def index(tmp_path):
 
 
 def test_what_is_on_disk_is_what_the_dataset_loads_and_the_crowds(index):
-    stored = load_stored(index, 0)
+    stored = load_view(index, 0)
     image, target = InstanceDataset(index, min_visible_px=1)[0]
     assert np.array_equal(stored.image, image.permute(1, 2, 0))
-    assert stored.labels == target["labels"].tolist() == [1, 2]
+    assert stored.keys == target["labels"].tolist() == [1, 2]
     ours = layers_to_masks(torch.from_numpy(stored.layers), torch.from_numpy(stored.slots))
     assert torch.equal(ours, layers_to_masks(target["layers"], target["slots"]))
     assert np.array_equal(stored.crowd, rectangle(HW, 60, 0, 80, 10))
@@ -45,7 +45,7 @@ def test_tensors_of_the_models_own_transform_turn_back_into_the_image(index):
     image, target = InstanceDataset(index)[0]
     transform = ImageTransform(Preprocessing((60,), 80, MEAN, STD))
     batch, (resized,) = transform([image], [target])
-    seen = view_of_tensors(batch.tensors[0, :, :60, :80], resized, mean=MEAN, std=STD, keys=[1, 2], captions=["", ""])
+    seen = view_of_tensors(batch.tensors[0, :, :60, :80], resized, mean=MEAN, std=STD, keys=[1, 2])
     assert np.array_equal(seen.image, image.permute(1, 2, 0).numpy())
     assert np.array_equal(seen.layers, target["layers"].numpy())
 
@@ -59,7 +59,7 @@ def test_values_beyond_black_and_white_are_cut_off():
         image_id=1,
     )
     pixels = torch.tensor([-9.0, 9.0]).expand(3, 2, 2)
-    seen = view_of_tensors(pixels, target, mean=MEAN, std=STD, keys=[], captions=[])
+    seen = view_of_tensors(pixels, target, mean=MEAN, std=STD, keys=[])
     assert seen.image[:, 0].max() == 0
     assert seen.image[:, 1].min() == 255
 

@@ -11,7 +11,7 @@ from finemask.config import compose, plain
 from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.layers import layers_to_masks
 from finemask.workflows.build_trainer import build_datamodule
-from finemask.workflows.preview_pairs import make_pair, open_split
+from finemask.workflows.preview_sheets import make_pair, open_split
 
 HW = (60, 80)
 

@@ -29,7 +29,6 @@ class View(NamedTuple):
         layers: uint8 [L, H, W], label maps; see ``finemask.ops.layers``.
         slots: int64 [N, 2].
         keys: N whole numbers; equal keys get equal colours.
-        captions: N texts, drawn where there is room; empty ones are not.
         crowd: bool [H, W], regions that are not trained on; None: there are none.
     """
 
@@ -37,30 +36,11 @@ class View(NamedTuple):
     layers: NDArray[np.uint8]
     slots: NDArray[np.int64]
     keys: Sequence[int]
-    captions: Sequence[str]
     crowd: NDArray[np.bool_] | None = None
 
 
-class Stored(NamedTuple):
-    """What is on disk of one image: instances in the order of the file, those without pixels left out.
-
-    Args:
-        image: uint8 [H, W, 3], RGB.
-        layers: uint8 [L, H, W].
-        slots: int64 [N, 2].
-        labels: N labels, 1..K.
-        crowd: bool [H, W], or None.
-    """
-
-    image: NDArray[np.uint8]
-    layers: NDArray[np.uint8]
-    slots: NDArray[np.int64]
-    labels: list[int]
-    crowd: NDArray[np.bool_] | None
-
-
-def load_stored(index: CocoIndex, row: int) -> Stored:
-    """One image and everything that is annotated in it, crowd regions too.
+def load_view(index: CocoIndex, row: int) -> View:
+    """One image and everything that is annotated in it, crowd regions too; its keys are the labels.
 
     Raises:
         DataError: the image cannot be read or has another size than the annotations say.
@@ -79,7 +59,7 @@ def load_stored(index: CocoIndex, row: int) -> Stored:
             labels.append(int(instances.labels[k]))
     image = index.read_image(row)
     numbers = np.array(slots, dtype=np.int64).reshape(-1, 2)
-    return Stored(image, painter.layers, numbers, labels, crowd if crowd.any() else None)
+    return View(image, painter.layers, numbers, labels, crowd if crowd.any() else None)
 
 
 def view_of_tensors(
@@ -89,7 +69,6 @@ def view_of_tensors(
     mean: Sequence[float],
     std: Sequence[float],
     keys: Sequence[int],
-    captions: Sequence[str],
 ) -> View:
     """What a model gets, turned back into a picture.
 
@@ -99,11 +78,10 @@ def view_of_tensors(
         mean: of the normalisation, per channel on the 0..1 scale.
         std: likewise.
         keys: see ``View``.
-        captions: see ``View``.
     """
     scale, shift = (torch.tensor(list(values), dtype=torch.float32)[:, None, None] for values in (std, mean))
     image = ((pixels.float() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
-    return View(image.permute(1, 2, 0).numpy(), target["layers"].numpy(), target["slots"].numpy(), keys, captions)
+    return View(image.permute(1, 2, 0).numpy(), target["layers"].numpy(), target["slots"].numpy(), keys)
 
 
 def draw_view(view: View, size_wh: tuple[int, int]) -> Image.Image:
@@ -140,7 +118,7 @@ def draw_view(view: View, size_wh: tuple[int, int]) -> Image.Image:
         image,
         rles=rles,
         boxes_xyxy=boxes[shown],
-        captions=[view.captions[row] for row in shown],
+        captions=[""] * len(shown),
         palette=colours(view.keys[row] for row in shown),
     )
     return drawn if drawn.size == fitted else drawn.resize(fitted, Image.Resampling.LANCZOS)
