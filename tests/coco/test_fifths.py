@@ -10,11 +10,11 @@ from finemask.coco.fifths import (
     crop_of_counts,
     crop_of_polygons,
     from_fifths,
-    runs_of_counts,
     to_fifths,
     window_of_fifths,
     window_of_runs,
 )
+from finemask.ops.rle import run_lengths
 
 # decimals as tools write them, halves where rounding ties, and whatever a float can be
 coordinate = st.one_of(
@@ -87,7 +87,7 @@ def test_fifths_truncate_toward_zero():
 def test_run_lengths_are_decoded_and_cropped(height, width, seed, density):
     mask = np.random.default_rng(seed).random((height, width)) < density
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    runs = runs_of_counts(rle["counts"])
+    runs = run_lengths(rle["counts"])
     np.testing.assert_array_equal(np.repeat(np.arange(runs.size) % 2, runs), mask.ravel(order="F"))
     counts, (x0, y0, x1, y1) = window_of_runs(runs, height, width)
     if not mask.any():
@@ -105,7 +105,7 @@ def test_run_lengths_are_decoded_and_cropped(height, width, seed, density):
 def test_long_runs_and_zero_length_runs():
     mask = np.zeros((3000, 4000), np.uint8, order="F")
     mask[1234:2345, 1999:3003] = 1
-    runs = runs_of_counts(coco_mask.encode(mask)["counts"].decode())
+    runs = run_lengths(coco_mask.encode(mask)["counts"].decode())
     assert runs.sum() == mask.size
     assert window_of_runs(runs, 3000, 4000)[1] == (1999, 1234, 3003, 2345)
     zero_runs = np.array([0, 0, 4, 2, 0, 1, 2, 0])  # 4 zeros, 2 + 1 ones, 2 zeros
@@ -117,4 +117,4 @@ def test_long_runs_and_zero_length_runs():
 @pytest.mark.parametrize("counts", ["", "\x00", "zz", b"o", "oooooooooooooo0"])
 def test_damaged_counts(counts):
     with pytest.raises(ValueError, match="RLE"):
-        window_of_runs(runs_of_counts(counts), 3, 3)
+        window_of_runs(run_lengths(counts), 3, 3)

@@ -1,35 +1,184 @@
-"""Judging entries of an annotation file: is their size, box or file name sound, whatever else they hold?"""
+"""The entries of an annotation file, judged field by field: the one place that says what is sound.
 
-from typing import Any
+Training, evaluation, conversion and ``finemask data check`` ask the same functions, so a value has one verdict, under
+the name of one rule, wherever it is met.
+"""
 
-from finemask.coco.values import is_number, whole
+from collections.abc import Container, Iterator, Mapping
+from math import isfinite
+from typing import Any, NamedTuple
+
+from finemask.coco.image_names import leaves_folder
+from finemask.coco.values import is_id, is_number, is_text, show, whole, whole_in_text
 
 MAX_PIXELS = 2**31
 """Images of more pixels cannot have masks: COCO's run lengths are 32-bit numbers."""
 
-
-def has_segmentation(entry: dict[str, Any]) -> bool:
-    """Whether there is anything under ``segmentation``, sound or not."""
-    segmentation = entry.get("segmentation")
-    return segmentation is not None and segmentation != [] and segmentation != {}
+_NUMBERS = frozenset((int, float))
 
 
-def sound_size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width in px of an image entry; None unless both are whole, positive and not beyond all measure."""
+class Fault(NamedTuple):
+    """What is wrong with an entry or a value in it.
+
+    Args:
+        rule: of ``finemask data check`` that reports it.
+        message: what is wrong, naming the values seen: ``its id is 1.0, not a whole number``.
+        repaired: the value without the fault, where that is plain; None: nothing usable is left.
+        absent: whether something is just not there, which some can do without.
+    """
+
+    rule: str
+    message: str
+    repaired: Any = None
+    absent: bool = False
+
+
+def id_fault(value: Any, kind: str) -> Fault | None:
+    """What is wrong with the id of an ``image``, ``category`` or ``annotation``.
+
+    Finemask numbers annotations without an id; an image or category without one cannot be referred to.
+    """
+    if is_id(value):
+        return None
+    if value is None:
+        if kind == "annotation":
+            return Fault("annotation-id-missing", "it has no id", absent=True)
+        return Fault(f"{kind}-id-invalid", "it has no id, so nothing can refer to it")
+    why = "beyond 64 bits" if type(value) is int else "not a whole number"
+    return Fault(f"{kind}-id-invalid", f"its id is {show(value)}, {why}", whole(value))
+
+
+def image_faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with an entry of ``images``, its id aside."""
+    if fault := file_name_fault(entry):
+        yield fault
+    if size_hw(entry) is None:
+        height, width = entry.get("height"), entry.get("width")
+        if height is None and width is None:
+            yield Fault("image-size-invalid", "it has no height and width", absent=True)
+        else:
+            seen = f"its size is {show(width)} × {show(height)} px (width × height)"
+            yield Fault("image-size-invalid", seen)
+
+
+def file_name_fault(entry: Mapping[str, Any]) -> Fault | None:
+    """What is wrong with the ``file_name`` of an image."""
+    name = entry.get("file_name")
+    if name is None:
+        seen = "its file_name is null" if "file_name" in entry else "it has no file_name"
+        return Fault("file-name-invalid", seen, absent=True)
+    if not is_text(name) or "\0" in name:
+        return Fault("file-name-invalid", f"its file_name is {show(name)}, which cannot be the name of a file")
+    if leaves_folder(name):
+        return Fault("file-name-leaves-folder", f"file_name {show(name)} leads out of the images folder")
+    return None
+
+
+def size_hw(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width in px of an image; None unless both are whole (480.0 is), positive, and not beyond measure."""
     height, width = whole(entry.get("height")), whole(entry.get("width"))
     if height is None or width is None or height < 1 or width < 1 or height * width >= MAX_PIXELS:
         return None
     return height, width
 
 
-def sound_box(value: Any) -> tuple[float, float, float, float] | None:
-    """A box as four floats; None unless it is a list of four finite numbers."""
-    if not isinstance(value, list) or len(value) != 4 or not all(is_number(number) for number in value):
-        return None
-    x, y, w, h = (float(number) for number in value)
-    return x, y, w, h
-
-
-def same_image(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_image(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two entries describe one image."""
     return all(one.get(key) == other.get(key) for key in ("file_name", "height", "width"))
+
+
+def category_name_fault(entry: Mapping[str, Any]) -> Fault | None:
+    """What is wrong with the ``name`` of a category."""
+    if is_text(entry.get("name")):
+        return None
+    seen = f"its name is {show(entry['name'])}" if "name" in entry else "it has no name"
+    return Fault("category-name-invalid", seen)
+
+
+def reference_fault(
+    entry: Mapping[str, Any], key: str, ids: Container[int], names: Mapping[str, int | None]
+) -> Fault | None:
+    """What is wrong with the ``image_id`` or ``category_id`` of an annotation.
+
+    Args:
+        entry: the annotation.
+        key: which of the two.
+        ids: that there are.
+        names: the id of each file name or category name; None for names that several have.
+    """
+    value = entry.get(key)
+    if is_id(value) and value in ids:
+        return None
+    number = whole_in_text(value)
+    if number is None and isinstance(value, str):
+        number = names.get(value)
+    if number in ids:
+        return Fault("reference-not-integer", f"its {key} is {show(value)}, not a whole number", number)
+    what = key.removesuffix("_id")
+    seen = f"its {key} is {show(value)}; there is no such {what}" if key in entry else f"it has no {key}"
+    return Fault(f"annotation-without-{what}", seen)
+
+
+def crowd_flag(value: Any) -> bool | None:
+    """Whether ``iscrowd`` flags a crowd: 0, 1, false, true, or not there; None for anything else."""
+    if value is None:
+        return False
+    return value == 1 if type(value) in (int, float, bool) and value in (0, 1) else None
+
+
+_TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
+
+
+def crowd_fault(value: Any) -> Fault | None:
+    """What is wrong with ``iscrowd``; words that say 0 or 1 are repaired."""
+    if crowd_flag(value) is not None:
+        return None
+    known = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+    return Fault("iscrowd-invalid", f"its iscrowd is {show(value)}, not 0 or 1", known)
+
+
+def has_segmentation(entry: Mapping[str, Any]) -> bool:
+    """Whether there is anything under ``segmentation``, sound or not."""
+    segmentation = entry.get("segmentation")
+    return segmentation is not None and segmentation != [] and segmentation != {}
+
+
+def missing_mask_fault(entry: Mapping[str, Any], *, iscrowd: bool) -> Fault | None:
+    """What is wrong with an annotation that has no segmentation: a crowd has its box instead, if that is sound."""
+    if sound_box(entry.get("bbox")) is None:
+        what = "it is a crowd with" if iscrowd else "it has"
+        seen = f"{what} neither a segmentation nor a usable bbox ({show(entry.get('bbox'))}); masks are needed"
+        return Fault("mask-missing", seen)
+    if iscrowd:
+        return None
+    return Fault("mask-missing", "it has no segmentation, only a bbox; masks are needed", absent=True)
+
+
+def sound_box(value: Any) -> tuple[float, float, float, float] | None:
+    """A box as four floats; None unless it is a list of four finite numbers."""
+    if type(value) is not list or len(value) != 4 or not _NUMBERS.issuperset(map(type, value)):
+        return None
+    x, y, w, h = value
+    try:
+        return (float(x), float(y), float(w), float(h)) if isfinite(x + y + w + h) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
+
+
+def box_fault(entry: Mapping[str, Any]) -> Fault | None:
+    """What is wrong with ``bbox``; one that is not there is no fault."""
+    value = entry.get("bbox")
+    if value is None:
+        return None
+    box = sound_box(value)
+    if box is None:
+        return Fault("box-invalid", f"its bbox is {show(value)}, not four finite numbers")
+    if box[2] < 0 or box[3] < 0:
+        return Fault("box-degenerate", f"its bbox {show(value)} is {show(box[2])} wide and {show(box[3])} high")
+    return None
+
+
+def area_fault(entry: Mapping[str, Any]) -> Fault | None:
+    """What is wrong with ``area``; one that is not there is no fault."""
+    area = entry.get("area")
+    return None if area is None or is_number(area) else Fault("area-invalid", f"its area is {show(area)}")

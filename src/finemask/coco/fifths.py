@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from finemask.coco.columns import PackedSegments, take_ragged
 from finemask.ops.mask_runs import MaskRuns
 from finemask.ops.polygon_runs import runs_of_polygons
+from finemask.ops.rle import foreground
 
 FIFTHS_LIMIT = 5_000_000
 """Coordinates beyond a million px are refused: the rasteriser's memory grows with the outline's length."""
@@ -112,32 +113,6 @@ def window_of_fifths(low_high: NDArray[np.int32], size_wh: NDArray[np.int32]) ->
     return window
 
 
-def runs_of_counts(counts: str | bytes) -> NDArray[np.int64]:
-    """Decodes COCO's compressed counts.
-
-    They are base-32 digits with a continuation bit, from the fourth on differences from the run before last.
-
-    Raises:
-        ValueError: not such a string.
-    """
-    digits = np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    if not digits.size:
-        raise ValueError("its RLE is empty")
-    if digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("its compressed RLE is damaged")
-    lasts = np.flatnonzero(digits & 32 == 0)
-    firsts = np.concatenate([[0], lasts[:-1] + 1])
-    lengths = lasts - firsts + 1
-    if lengths.max() > 8:
-        raise ValueError("its compressed RLE is damaged")
-    shifts = 5 * (np.arange(digits.size) - np.repeat(firsts, lengths))
-    runs: NDArray[np.int64] = np.add.reduceat((digits & 31) << shifts, firsts)
-    runs -= np.where(digits[lasts] & 16, np.int64(1) << (5 * lengths), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
 def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[bytes, tuple[int, int, int, int]]:
     """Cuts a mask given as run lengths down to a window that holds it.
 
@@ -158,7 +133,7 @@ def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[by
         raise ValueError(
             f"its RLE covers {int(runs.sum())} pixels, its image has {height} × {width} = {height * width}"
         )
-    starts, stops = _intervals(runs)
+    starts, stops = foreground(runs)
     if not starts.size:
         return b"", (0, 0, 0, 0)
     x0, x1 = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
@@ -168,14 +143,6 @@ def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[by
     kept = _runs_in_window(starts, stops, height, (x0, y0, x1, y1)).tolist()
     rle: Any = coco_mask.frPyObjects({"size": [y1 - y0, x1 - x0], "counts": kept}, y1 - y0, x1 - x0)
     return bytes(rle["counts"]), (x0, y0, x1, y1)
-
-
-def _intervals(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First pixel of each run of ones, and the one after its last; empty runs left out."""
-    ends = np.cumsum(runs)
-    starts, stops = ends[: runs.size - 1 : 2], ends[1::2]
-    filled = stops > starts
-    return (starts, stops) if filled.all() else (starts[filled], stops[filled])
 
 
 def _runs_in_window(

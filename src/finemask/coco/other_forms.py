@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.coco.fifths import runs_of_counts
 from finemask.coco.values import number_in_text, show, whole
+from finemask.ops.rle import run_lengths
 
 _NUMBER_TYPES = {int, float}
 _DEEPEST = 3  # a list of polygons, of points, of numbers
@@ -162,7 +162,7 @@ def _other_counts(rle: dict[str, Any], pixels: int) -> Fault | None:
     else:
         return None
     try:
-        runs = runs_of_counts(found) if isinstance(found, str) else np.array(found, dtype=np.int64)
+        runs = run_lengths(found) if isinstance(found, str) else np.array(found, dtype=np.int64)
     except ValueError:
         return None
     if int(runs.sum()) != pixels or (runs < 0).any():

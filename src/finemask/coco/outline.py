@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.coco.fifths import runs_of_counts
 from finemask.coco.other_forms import Fault, are_run_lengths, known_form
 from finemask.coco.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
 from finemask.coco.values import is_number, show, whole
-from finemask.ops.rle import rles_for_coco
+from finemask.ops.rle import rles_for_coco, run_lengths
 from finemask.ops.wording import plural
 from finemask.types import Rle
 
@@ -198,7 +197,7 @@ def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
 
 def _runs(counts: str | list[Any]) -> NDArray[np.int64]:
     if isinstance(counts, str):
-        return runs_of_counts(counts)
+        return run_lengths(counts)
     if not counts or not all(type(count) is int and abs(count) < 2**32 for count in counts):
         raise ValueError("its run lengths are not whole numbers" if counts else "its run lengths are empty")
     return np.array(counts, dtype=np.int64)

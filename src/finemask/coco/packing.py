@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
-from finemask.coco.fifths import FIFTHS_LIMIT, runs_of_counts, to_fifths, window_of_fifths, window_of_runs
+from finemask.coco.fifths import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
+from finemask.ops.rle import run_lengths
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together
 _FIRST_PIXELS = 8  # in images up to this size outlines may well lie in the first pixel
@@ -255,7 +256,7 @@ def _size_hw(size: Any) -> tuple[int, int] | None:
 
 def _runs(counts: str | list[Any]) -> NDArray[np.int64]:
     if isinstance(counts, str):
-        return runs_of_counts(counts)
+        return run_lengths(counts)
     if not all(type(count) is int and abs(count) < 2**40 for count in counts):
         raise ValueError("its RLE counts are not whole numbers")
     return np.array(counts, dtype=np.int64)

@@ -4,22 +4,27 @@ import math
 import re
 from typing import Any, TypeGuard
 
-WHOLE_LIMIT = 2**53
-"""Whole numbers beyond this are not exact in every program that reads JSON; ids stay below it."""
+ID_LIMIT = 2**63
+"""Whole numbers from this on, or below minus this, fit no 64-bit column."""
+
+_EXACT_FLOATS = 2**53  # a larger whole number written as a float may have been another
+
+
+def is_id(value: Any) -> TypeGuard[int]:
+    """A whole number of 64 bits, written as such: not 1.0, not true."""
+    return type(value) is int and -ID_LIMIT <= value < ID_LIMIT
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """A finite int or float that fits a float; a bool is none."""
-    if type(value) is int:
-        return abs(value) < WHOLE_LIMIT
-    return type(value) is float and math.isfinite(value)
+    """A finite int of 64 bits or a finite float; a bool is none."""
+    return is_id(value) or (type(value) is float and math.isfinite(value))
 
 
 def whole(value: Any) -> int | None:
     """A whole number, also when it is written as 3.0; None for anything else."""
-    if not is_number(value) or value != int(value) or abs(value) >= WHOLE_LIMIT:
-        return None
-    return int(value)
+    if is_id(value):
+        return value
+    return int(value) if type(value) is float and abs(value) < _EXACT_FLOATS and value == int(value) else None
 
 
 def whole_in_text(value: Any) -> int | None:

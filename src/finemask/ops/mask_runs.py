@@ -6,7 +6,6 @@ as COCO counts them.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.ops.layers import MAX_VALUE
+from finemask.ops.rle import counted_numbers
 
 _PAIRS_AT_ONCE = 2**21  # bounds the memory for looking at runs that overlap
 
@@ -52,7 +52,7 @@ def decode_runs(
         windows_xyxy: int [N, 4], px, inside the image.
         size_hw: of the image, px.
     """
-    numbers, first = _numbers(counts)
+    numbers, first = counted_numbers(counts)
     pairs = (first[1:] - first[:-1]) // 2  # zeros and ones take turns; zeros at the end do not matter
     masks = pairs.nonzero()[0]
     pairs = pairs[masks]
@@ -108,7 +108,7 @@ def counts_fit(counts: Sequence[bytes], pixels: NDArray[np.int64]) -> NDArray[np
     ends = np.cumsum([len(of_mask) for of_mask in counts])
     if (joined > 63).any() or not all(counts) or (joined[ends - 1] >= 32).any():
         return np.zeros(len(counts), dtype=np.bool_)
-    numbers, edges = _numbers(counts)
+    numbers, edges = counted_numbers(counts)
     first, sizes = edges[:-1], np.diff(edges)
     totals = numbers[first]  # the first stands for itself, each later one for the difference from the one two before
     fits = totals >= 0
@@ -174,23 +174,6 @@ def layers_from_runs(masks: MaskRuns) -> tuple[NDArray[np.uint8], NDArray[np.int
     for down_the_columns, pixels in zip(columns, layers, strict=True):
         cv2.transpose(down_the_columns, pixels)
     return layers, slots
-
-
-def _numbers(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers in compressed counts, int64 [M], and where those of each mask begin, int64 [N + 1].
-
-    Each is digits of five bits, lowest first, plus 48: bit 5 says that another follows, bit 4 of the last is the sign.
-    """
-    digits = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
-    lasts = (digits < 32).nonzero()[0]
-    first = lasts.searchsorted([0, *accumulate(map(len, counts))])
-    highest = lasts.copy()  # place of the last digit
-    highest[1:] -= lasts[:-1] + 1
-    numbers = ((digits[lasts].astype(np.int64) ^ 16) - 16) << (5 * highest)
-    for place in range(1, int(highest.max(initial=0)) + 1):
-        longer = (highest >= place).nonzero()[0]
-        numbers[longer] += (digits[lasts[longer] - place].astype(np.int64) & 31) << (5 * (highest[longer] - place))
-    return numbers, first
 
 
 def _sums_within(values: NDArray[np.int64], begin: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

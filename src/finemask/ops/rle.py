@@ -5,6 +5,7 @@ evaluation alike.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.types import Rle
+
+_MOST_DIGITS = 8  # of five bits: beyond the pixels of any image
 
 
 def crop_to_rle(crop: NDArray[np.bool_], x0: int, y0: int, height: int, width: int) -> Rle:
@@ -151,12 +154,10 @@ def rle_to_crop(rle: Rle) -> tuple[NDArray[np.bool_], int, int]:
         ValueError: the counts do not fit the size.
     """
     height, width = rle["size"]
-    ends = np.cumsum(run_lengths(rle["counts"]))
-    if len(ends) and ends[-1] != height * width:
-        raise ValueError(f"the RLE's counts add up to {ends[-1]}, its size to {height * width}")
-    starts, stops = ends[0:-1:2], ends[1::2]  # runs of foreground: [start, stop) in column-major order
-    kept = stops > starts
-    starts, stops = starts[kept], stops[kept]
+    runs = run_lengths(rle["counts"])
+    if len(runs) and runs.sum() != height * width:
+        raise ValueError(f"the RLE's counts add up to {runs.sum()}, its size to {height * width}")
+    starts, stops = foreground(runs)
     if not len(starts):
         return np.zeros((0, 0), dtype=np.bool_), 0, 0
     x0, x1 = int(starts[0] // height), int((stops[-1] - 1) // height) + 1
@@ -169,23 +170,53 @@ def rle_to_crop(rle: Rle) -> tuple[NDArray[np.bool_], int, int]:
     return columns[:, y0:y1].T, x0, y0
 
 
-def run_lengths(counts: str) -> NDArray[np.int64]:
+def foreground(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel of each run of ones, and the one after its last, int64; empty runs left out.
+
+    Args:
+        runs: int64, column-major lengths, zeros first.
+    """
+    ends = np.cumsum(runs)
+    starts, stops = ends[: max(len(runs) - 1, 0) : 2], ends[1::2]
+    filled = stops > starts
+    return (starts, stops) if filled.all() else (starts[filled], stops[filled])
+
+
+def run_lengths(counts: str | bytes) -> NDArray[np.int64]:
     """Run lengths int64 [runs] of COCO's compressed string, zeros first.
 
-    Each number is groups of five bits, lowest first, plus 48: bit 5 says that another group follows, bit 4
-    of the last group is the sign. From the fourth number on it is the difference from the number two before.
+    Raises:
+        ValueError: not such a string.
     """
-    groups = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    if not len(groups):
-        return groups
-    last = (groups & 0x20) == 0
-    if not last[-1]:
-        raise ValueError("the RLE's counts end in the middle of a number")
-    firsts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    place = np.arange(len(groups)) - np.repeat(firsts, np.diff(np.append(firsts, len(groups))))
-    values = np.add.reduceat((groups & 0x1F) << (5 * place), firsts)
-    negative = (groups[last] & 0x10) != 0
-    values -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    content = counts.encode() if isinstance(counts, str) else counts
+    digits = np.frombuffer(content, dtype=np.uint8) - np.uint8(48)  # wraps where it is too small
+    if (digits > 63).any() or (len(digits) and digits[-1] >= 32):
+        where = "it ends in the middle of a number" if (digits <= 63).all() else "it holds other characters"
+        raise ValueError(f"its compressed RLE is damaged: {where}")
+    if np.diff((digits < 32).nonzero()[0], prepend=-1).max(initial=0) > _MOST_DIGITS:
+        raise ValueError("its compressed RLE is damaged: it holds a number beyond all pixels")
+    runs, _ = counted_numbers([content])
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def counted_numbers(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers in compressed counts, int64 [M], and where those of each mask begin, int64 [N + 1].
+
+    Each number is digits of five bits, lowest first, plus 48: bit 5 says that another follows, bit 4 of the last is
+    the sign. From a mask's fourth number on, each is the difference from the number two before.
+
+    Args:
+        counts: of N masks.
+    """
+    digits = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
+    lasts = (digits < 32).nonzero()[0]
+    first = lasts.searchsorted([0, *accumulate(map(len, counts))])
+    highest = lasts.copy()  # place of the last digit
+    highest[1:] -= lasts[:-1] + 1
+    numbers = ((digits[lasts].astype(np.int64) ^ 16) - 16) << (5 * highest)
+    for place in range(1, int(highest.max(initial=0)) + 1):
+        longer = (highest >= place).nonzero()[0]
+        numbers[longer] += (digits[lasts[longer] - place].astype(np.int64) & 31) << (5 * (highest[longer] - place))
+    return numbers, first
