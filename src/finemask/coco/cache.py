@@ -26,9 +26,9 @@ from finemask.coco.reader import read_coco_json
 from finemask.ops.files import atomic_path, sha256_of
 from finemask.types import Category
 
-FORMAT = 2  # counts up whenever packing or the form of the file changes
+FORMAT = 3  # counts up whenever packing or the form of the file changes
 _KEY = "finemask_annotations"
-_DTYPES = {"U8": "<u1", "BOOL": "?", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F32": "<f4"}
+_DTYPES = {"U8": "<u1", "BOOL": "?", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 _ALIGNMENT = 64
 
 
@@ -144,21 +144,21 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
     """
     size = annotations.stat().st_size if annotations.is_file() else 0
     if folder is None or size < MIN_BYTES:
-        return read_coco_json(annotations), None
+        return _read(annotations), None
     try:
         fingerprint = sha256_of(annotations)
     except OSError:
-        return read_coco_json(annotations), None  # which says what is wrong
+        return _read(annotations), None  # which says what is wrong
     try:
         folder = default_folder() if folder == "auto" else Path(folder)
     except RuntimeError as error:  # a container without a home
         _say_once(f"Annotations are not kept ({error}); set XDG_CACHE_HOME, or each start parses them anew")
-        return read_coco_json(annotations), None
+        return _read(annotations), None
     path = _cache_file(folder, fingerprint)
     if (packed := _read_cached(path, fingerprint)) is not None:
         return packed, path
     log.info("Reading %s, %.0f MB, for the first time; it is then kept in %s", annotations, size / 1e6, folder)
-    packed = read_coco_json(annotations)
+    packed = _read(annotations)
     path = _cache_file(folder, packed.fingerprint)  # the file may have changed since
     try:
         _remove_unused(folder)
@@ -167,6 +167,12 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
     except (OSError, ValueError) as error:
         _say_once(f"Annotations cannot be kept in {folder} ({_reason(error)}); each start parses them anew")
         return packed, None
+
+
+def _read(annotations: Path) -> PackedCoco:
+    file = read_coco_json(annotations)
+    file.refuse()
+    return file.columns
 
 
 def _read_cached(path: Path, fingerprint: str) -> PackedCoco | None:

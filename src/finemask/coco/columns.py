@@ -98,16 +98,21 @@ class PackedCoco:
     """All that one annotation file holds, whatever folder its images lie in. Annotations are sorted by image.
 
     Args:
-        categories: those of the file, by id.
+        categories: those of the file, in its order.
         fingerprint: SHA-256 of the file's bytes.
         image_ids: int64 [n].
-        heights: int32 [n], px.
+        heights: int32 [n], px; 0 where the file does not say, which only boxes can do without.
         widths: int32 [n], px.
-        file_names: n names relative to the images folder.
+        file_names: n names relative to the images folder; empty where the file has none.
+        slices: n names, of the part of the images that each is to be measured with; most files have none.
         first_annotation: int64 [n + 1].
-        annotation_ids: int64 [A].
+        annotation_ids: int64 [A]; an annotation without one has its number in the file.
+        places: int32 [A], where each stands in the file, from 0.
         labels: int64 [A], 1..K, positions in ``categories``.
         iscrowd: bool [A].
+        boxes_xywh: float64 [A, 4], px, as the file states them; NaN where it does not.
+        areas: float64 [A], px², likewise.
+        has_mask: bool [A], whether there is a segmentation; a crowd without one has its box in ``segments``.
         segments: outlines and masks.
     """
 
@@ -117,16 +122,21 @@ class PackedCoco:
     heights: NDArray[np.int32]
     widths: NDArray[np.int32]
     file_names: PackedStrings
+    slices: PackedStrings
     first_annotation: NDArray[np.int64]
     annotation_ids: NDArray[np.int64]
+    places: NDArray[np.int32]
     labels: NDArray[np.int64]
     iscrowd: NDArray[np.bool_]
+    boxes_xywh: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    has_mask: NDArray[np.bool_]
     segments: PackedSegments
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Every array by its name; with ``categories`` and ``fingerprint`` they are all there is."""
         found: dict[str, NDArray[Any]] = {}
-        for holder, prefix in ((self, ""), (self.file_names, "file_names."), (self.segments, "segments.")):
+        for holder, prefix in ((self, ""), *((getattr(self, name), f"{name}.") for name in _PARTS)):
             found |= {prefix + name: value for name, value in vars(holder).items() if isinstance(value, np.ndarray)}
         return found
 
@@ -138,15 +148,17 @@ class PackedCoco:
             TypeError: an array is missing or unknown.
         """
         own: dict[str, Any] = {}
-        members: dict[str, dict[str, Any]] = {"": own, "file_names": {}, "segments": {}}
+        members: dict[str, dict[str, Any]] = {"": own, **{name: {} for name in _PARTS}}
         for name, value in arrays.items():
             holder, _, field = name.rpartition(".")
             if holder not in members:
                 raise TypeError(f"there is no such array as {name}")
             members[holder][field] = value
-        own["file_names"] = PackedStrings(**members["file_names"])
-        own["segments"] = PackedSegments(**members["segments"])
+        own |= {name: part(**members[name]) for name, part in _PARTS.items()}
         return cls(categories, fingerprint, **own)
+
+
+_PARTS: dict[str, Any] = {"file_names": PackedStrings, "slices": PackedStrings, "segments": PackedSegments}
 
 
 def offsets_of(lengths: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:

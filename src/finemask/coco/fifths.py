@@ -128,10 +128,10 @@ def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[by
         ValueError: the runs do not fill the image exactly.
     """
     if runs.size and runs.min() < 0:
-        raise ValueError("its RLE holds a negative run")
+        raise ValueError("its run lengths hold a negative run")
     if int(runs.sum()) != height * width:
         raise ValueError(
-            f"its RLE covers {int(runs.sum())} pixels, its image has {height} × {width} = {height * width}"
+            f"its run lengths cover {int(runs.sum())} pixels, its image has {height} × {width} = {height * width}"
         )
     starts, stops = foreground(runs)
     if not starts.size:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.coco.cache import CacheFolder, map_packed, read_packed
-from finemask.coco.columns import PackedCoco, PackedSegments, PackedStrings
+from finemask.coco.columns import PackedCoco, PackedSegments
 from finemask.coco.fifths import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.coco.image_names import check_images_exist
 from finemask.errors import DataError
@@ -37,18 +37,9 @@ class CocoIndex:
         images_dir: folder that its file names are relative to.
         categories: in training order; label = position + 1.
         category_ids: id of each label in this file, -1 where this file lacks the category.
-        image_ids: int64 [n].
-        heights: int32 [n], px, as the file states them.
-        widths: int32 [n], px.
-        first_annotation: int64 [n + 1]; annotations of image ``i`` are
-            ``first_annotation[i]:first_annotation[i + 1]``.
-        annotation_ids: int64 [A].
-        labels: int64 [A], 1..K.
-        iscrowd: bool [A].
-        segments: outlines and masks.
-        fingerprint: SHA-256 of the file's bytes.
-        packed_file_names: of the images, relative to ``images_dir``.
-        cache_file: what the arrays are mapped from; None when they are in memory.
+        columns: of the file.
+        labels: int64 [A], 1..K, of training.
+        cache_file: what the columns are mapped from; None when they are in memory.
         reading: what is read from image files of more than one 8-bit picture.
     """
 
@@ -56,16 +47,9 @@ class CocoIndex:
     images_dir: Path
     categories: list[Category]
     category_ids: list[int]
-    image_ids: NDArray[np.int64]
-    heights: NDArray[np.int32]
-    widths: NDArray[np.int32]
-    first_annotation: NDArray[np.int64]
-    annotation_ids: NDArray[np.int64]
+    columns: PackedCoco
     labels: NDArray[np.int64]
-    iscrowd: NDArray[np.bool_]
-    segments: PackedSegments
     fingerprint: str
-    packed_file_names: PackedStrings
     cache_file: Path | None = None
     reading: ImageReading = AS_THE_FILE_SAYS
 
@@ -95,35 +79,72 @@ class CocoIndex:
             DataError: anything that would make training or measuring on this file wrong; names the entry.
         """
         annotations = Path(annotations)
-        packed, cache_file = read_packed(annotations, cache)
-        wanted = packed.categories if categories is None else list(categories)
-        ids_here = _match_categories(annotations, packed.categories, wanted, allow_missing_categories)
+        columns, cache_file = read_packed(annotations, cache)
+        by_id = sorted(columns.categories)
+        wanted = by_id if categories is None else list(categories)
+        ids_here = _match_categories(annotations, by_id, wanted, allow_missing_categories)
         if images_dir is not None:
-            check_images_exist(annotations, Path(images_dir), packed.file_names.to_list())
+            check_images_exist(annotations, Path(images_dir), columns.file_names.to_list())
         return cls(
             annotations_path=annotations,
             images_dir=Path(images_dir or ""),
             categories=wanted,
             category_ids=ids_here,
-            fingerprint=packed.fingerprint,
+            columns=columns,
+            labels=_labels(columns, ids_here),
+            fingerprint=columns.fingerprint,
             cache_file=cache_file,
             reading=reading,
-            **_arrays(packed, ids_here),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: of a cached index only where the cache is, so that pages stay shared."""
         state = dict(vars(self))
         if self.cache_file is not None and self.cache_file.is_file():
-            return {key: value for key, value in state.items() if key not in _ARRAYS}
+            del state["columns"], state["labels"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Maps the cache again where the state came without arrays."""
+        """Maps the cache again where the state came without columns."""
         vars(self).update(state)
-        if self.cache_file is not None and not state.keys() >= _ARRAYS:
-            packed = map_packed(self.cache_file, self.fingerprint, verify=False)
-            vars(self).update(_arrays(packed, self.category_ids))
+        if self.cache_file is not None and "columns" not in state:
+            columns = map_packed(self.cache_file, self.fingerprint, verify=False)
+            vars(self).update(columns=columns, labels=_labels(columns, self.category_ids))
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """Int64 [n]."""
+        return self.columns.image_ids
+
+    @property
+    def heights(self) -> NDArray[np.int32]:
+        """Int32 [n], px, as the file states them."""
+        return self.columns.heights
+
+    @property
+    def widths(self) -> NDArray[np.int32]:
+        """Int32 [n], px."""
+        return self.columns.widths
+
+    @property
+    def first_annotation(self) -> NDArray[np.int64]:
+        """Int64 [n + 1]; annotations of image ``i`` are ``first_annotation[i]:first_annotation[i + 1]``."""
+        return self.columns.first_annotation
+
+    @property
+    def annotation_ids(self) -> NDArray[np.int64]:
+        """Int64 [A]."""
+        return self.columns.annotation_ids
+
+    @property
+    def iscrowd(self) -> NDArray[np.bool_]:
+        """Bool [A]."""
+        return self.columns.iscrowd
+
+    @property
+    def segments(self) -> PackedSegments:
+        """Outlines and masks."""
+        return self.columns.segments
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -131,7 +152,7 @@ class CocoIndex:
     @property
     def file_names(self) -> list[str]:
         """All file names; a list made for the occasion."""
-        return self.packed_file_names.to_list()
+        return self.columns.file_names.to_list()
 
     @property
     def num_annotations(self) -> int:
@@ -164,11 +185,11 @@ class CocoIndex:
 
     def image_path(self, i: int) -> Path:
         """Where image ``i`` lies."""
-        return self.images_dir / self.packed_file_names[i]
+        return self.images_dir / self.columns.file_names[i]
 
     def size_hw(self, i: int) -> tuple[int, int]:
         """Height and width of image ``i`` in px, as the file states them."""
-        return int(self.heights[i]), int(self.widths[i])
+        return int(self.columns.heights[i]), int(self.columns.widths[i])
 
     def read_image(self, i: int) -> NDArray[np.uint8]:
         """The pixels of image ``i``, uint8 [H, W, 3], RGB: those that a model is trained on.
@@ -253,28 +274,15 @@ def crowds_in_words(counts: Mapping[str, int]) -> str | None:
 
 
 _SHOWN_CLASSES = 8
-_ARRAYS = {
-    "image_ids",
-    "heights",
-    "widths",
-    "first_annotation",
-    "annotation_ids",
-    "labels",
-    "iscrowd",
-    "segments",
-    "packed_file_names",
-}
 
 
-def _arrays(packed: PackedCoco, category_ids: Sequence[int]) -> dict[str, Any]:
-    """The fields of an index that grow with the file; labels are those of training."""
-    own = [category.id for category in packed.categories]
-    labels = packed.labels
-    if list(category_ids) != own:
-        label = {category_id: k + 1 for k, category_id in enumerate(category_ids)}
-        labels = np.array([0, *(label[category_id] for category_id in own)])[labels]
-    fields = {name: getattr(packed, name) for name in _ARRAYS - {"labels", "packed_file_names"}}
-    return fields | {"labels": labels, "packed_file_names": packed.file_names}
+def _labels(columns: PackedCoco, category_ids: Sequence[int]) -> NDArray[np.int64]:
+    """Those of training, int64 [A]."""
+    own = [category.id for category in columns.categories]
+    if list(category_ids) == own:
+        return columns.labels
+    label = {category_id: k + 1 for k, category_id in enumerate(category_ids)}
+    return np.array([0, *(label[category_id] for category_id in own)])[columns.labels]
 
 
 def _match_categories(

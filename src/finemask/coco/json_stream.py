@@ -33,6 +33,9 @@ class JsonStream:
         what: what it should be, for messages: ``"a COCO annotation file"``.
         remedy: what to do when it is not there.
 
+    Attributes:
+        kind: of what the file holds, known once ``members`` is through.
+
     Raises:
         DataError: the file cannot be read; from every method: it is no UTF-8, or no JSON, at which line and column.
     """
@@ -45,11 +48,12 @@ class JsonStream:
             read_bytes(path, what, remedy)  # which says what is wrong
             raise
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._scan = json.JSONDecoder().raw_decode
+        self._scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # what raw_decode calls
         self._hash = hashlib.sha256()
         self._text, self._at, self._ended = "", 0, False
         self._line, self._column = 1, 1  # of the first character of the window
         self._value_taken = True
+        self.kind: type = dict
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +73,7 @@ class JsonStream:
         if self._peek() == "{":
             yield from self._keys()
         else:
-            self.value()
+            self.kind = type(self.value())
         if self._peek():
             raise self._broken("Extra data", self._at)
 
@@ -83,6 +87,10 @@ class JsonStream:
         while True:
             try:
                 value, end = self._scan(self._text, self._at)
+            except StopIteration as error:
+                if self._read_on():
+                    continue
+                raise self._broken("Expecting value", error.value) from None
             except json.JSONDecodeError as error:
                 if self._read_on():
                     continue
@@ -106,7 +114,9 @@ class JsonStream:
             return
         while True:
             yield self.value()
-            if self._comma_or("]"):
+            if self._text[self._at : self._at + 1] == ",":
+                self._at += 1
+            elif self._comma_or("]"):
                 return
 
     def _keys(self) -> Iterator[str]:

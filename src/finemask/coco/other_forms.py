@@ -8,31 +8,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.coco.entries import Fault
 from finemask.coco.values import number_in_text, show, whole
 from finemask.ops.rle import run_lengths
 
 _NUMBER_TYPES = {int, float}
 _DEEPEST = 3  # a list of polygons, of points, of numbers
 _PYTHON_BYTES = re.compile(r"""([:,\[]\s*)b(?=["'])""")
-
-
-class Fault(NamedTuple):
-    """Why a segmentation is no mask.
-
-    Args:
-        rule: name of the rule that reports it.
-        message: what is wrong, naming the values seen.
-        repaired: the segmentation without the fault; None: nothing usable is left.
-    """
-
-    rule: str
-    message: str
-    repaired: Any = None
 
 
 def known_form(segmentation: Any, height: int, width: int) -> Fault | None:
@@ -53,7 +40,7 @@ def known_form(segmentation: Any, height: int, width: int) -> Fault | None:
         return None
     numbers = _with_numbers(segmentation, _DEEPEST)
     if numbers is not None and numbers != segmentation:
-        message = f"its coordinates are text, such as {show(_first_text(segmentation))}"
+        message = f"a coordinate is {show(_first_text(segmentation))}, which is text, not a number"
         return Fault("polygon-not-numbers", message, numbers)
     runs = segmentation[0] if len(segmentation) == 1 and isinstance(segmentation[0], list) else segmentation
     if _is_numbers(runs) and are_run_lengths(runs, height, width):
@@ -122,7 +109,11 @@ def _is_numbers(part: Any) -> bool:
 def _other_nesting(parts: list[Any]) -> Fault | None:
     """Polygons that are not nested as [[x0, y0, x1, y1, …], …], when it is plain what they mean."""
     if _is_numbers(parts):
-        return Fault("segmentation-nesting", "its polygon is a bare list of numbers, not a list of polygons", [parts])
+        return Fault(
+            "segmentation-nesting",
+            "its polygon is a bare list of numbers, not a list of lists [[x0, y0, x1, y1, …], …]",
+            [parts],
+        )
     if len(parts) == 1 and isinstance(parts[0], dict):
         return Fault("segmentation-nesting", "its run lengths are wrapped in a list", parts[0])
     if len(parts) == 1 and isinstance(parts[0], list) and parts[0] and all(map(_is_polygon, parts[0])):

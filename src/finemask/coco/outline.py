@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.coco.other_forms import Fault, are_run_lengths, known_form
+from finemask.coco.entries import Fault
+from finemask.coco.fifths import FIFTHS_LIMIT
+from finemask.coco.other_forms import are_run_lengths, known_form
 from finemask.coco.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
-from finemask.coco.values import is_number, show, whole
+from finemask.coco.values import show, whole
 from finemask.ops.rle import rles_for_coco, run_lengths
 from finemask.ops.wording import plural
 from finemask.types import Rle
@@ -24,7 +27,8 @@ from finemask.types import Rle
 FAR_FACTOR = 10
 """Points further from the image than this many of its longer sides are taken for nonsense."""
 
-_NO_NUMBERS_TYPES = {int, float}
+_NUMBER_TYPES = {int, float}
+_LARGEST = 1e18  # of a coordinate that can be a mistake; beyond, it is no number in earnest
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +134,9 @@ def _part_fault(part: Any, height: int, width: int) -> tuple[str, str] | None:
     if not isinstance(part, list):
         return "segmentation-invalid", f"one of its polygons is {show(part)}, not a list of numbers"
     types = set(map(type, part))
-    if not types <= _NO_NUMBERS_TYPES:
-        wrong = next(value for value in part if type(value) not in _NO_NUMBERS_TYPES)
-        return "polygon-not-numbers", f"a polygon holds {show(wrong)} where a number belongs"
+    if not types <= _NUMBER_TYPES:
+        wrong = next(value for value in part if type(value) not in _NUMBER_TYPES)
+        return "polygon-not-numbers", f"a polygon holds {show(wrong)}, which is not a number"
     if len(part) == 4:
         return "polygon-is-box", f"a polygon has 4 numbers, {show(part)}, which is a box or a line but no outline"
     if len(part) % 2:
@@ -141,41 +145,63 @@ def _part_fault(part: Any, height: int, width: int) -> tuple[str, str] | None:
         points = len(part) // 2
         return "polygon-too-few-points", f"a polygon has {plural(points, 'point')}, it needs 3"
     try:
-        low, high = min(part), max(part)
+        values = np.array(part, dtype=np.float64)
     except OverflowError:
-        low = high = float("inf")
-    total = sum(part) if abs(low) < 1e18 and abs(high) < 1e18 else float("inf")
-    if not is_number(float(total)):  # NaN hides from min and max, but not from the sum
-        wrong = next((value for value in part if not is_number(value)), max(part, key=abs))
-        return "polygon-not-finite", f"a polygon has the coordinate {show(wrong)}"
-    reach = FAR_FACTOR * max(height, width) + 1000
-    if low < -reach or high > reach:
-        wrong = low if low < -reach else high
-        return "polygon-far-away", f"a polygon has the coordinate {show(wrong)}, its image is {width} × {height} px"
-    if is_flat(np.array(part, dtype=np.float64)):
+        return "polygon-not-finite", "a polygon has a coordinate beyond all numbers, which is not finite"
+    furthest = part[int(np.abs(values).argmax())]  # NaN counts as the greatest
+    if fault := coordinate_fault(furthest, height, width):
+        return fault
+    if is_flat(values):
         return "polygon-no-area", f"the {len(part) // 2} points of a polygon lie on one line"
     return None
 
 
-def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
-    counts, size = rle.get("counts"), rle.get("size")
-    if not isinstance(counts, str | list):
-        message = "its segmentation is an object without the size and counts of run lengths"
-        return Outline((Fault("segmentation-invalid", message),))
-    try:
-        runs = _runs(counts)
-    except ValueError as error:
-        return Outline((Fault("rle-counts", str(error)),))
-    total = int(runs.sum())
+def coordinate_fault(value: float, height: int, width: int) -> tuple[str, str] | None:
+    """Rule and message for a coordinate that is not finite or far from its image of height × width px."""
+    if not isfinite(value) or abs(value) >= _LARGEST:
+        return "polygon-not-finite", f"a polygon has the coordinate {show(value)}, which is not finite"
+    reach = FAR_FACTOR * max(height, width) + 1000
+    if abs(value) <= reach:
+        return None
+    beyond = ", beyond a million px" if abs(value) >= FIFTHS_LIMIT / 5 else ""
+    message = f"a polygon has the coordinate {show(value)}{beyond}; its image is {width} × {height} px"
+    return "polygon-far-away", message
+
+
+def rle_size_fault(rle: dict[str, Any], height: int, width: int, pixels: int) -> Fault | None:
+    """What is wrong with the ``size`` of run lengths.
+
+    Args:
+        rle: run lengths, as the file has them.
+        height: of its image, px.
+        width: of its image, px.
+        pixels: that its counts add up to.
+    """
+    size = rle.get("size")
     sides = [whole(side) for side in size] if isinstance(size, list) else []
-    if sides != [height, width]:
-        # Run lengths of another image can be as long by chance; what is certain is a size that is not there, or one
-        # written the wrong way round.
-        certain = total == height * width and (size is None or sides == [width, height])
-        turned = {**rle, "size": [height, width]} if certain else None
-        stated = "no size" if size is None else f"the size {show(size)}"
-        message = f"its run lengths have {stated}, its image is [{height}, {width}] (height, width)"
-        return Outline((Fault("rle-size", message, turned),))
+    if sides == [height, width]:
+        return None
+    # Run lengths of another image can be as long by chance; what is certain is a size that is not there, or one
+    # written the wrong way round.
+    certain = pixels == height * width and (size is None or sides == [width, height])
+    turned = {**rle, "size": [height, width]} if certain else None
+    stated = "no size" if size is None else f"the size {show(size)}"
+    return Fault("rle-size", f"its run lengths have {stated}, its image [{height}, {width}] (height, width)", turned)
+
+
+def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
+    counts = rle.get("counts")
+    if not isinstance(counts, str | list):
+        message = "its segmentation is neither polygons nor run lengths: an object without size and counts"
+        return Outline((Fault("segmentation-invalid", message),))
+    damage, runs = None, np.zeros(0, dtype=np.int64)
+    try:
+        runs = counted_runs(counts)
+    except ValueError as error:
+        damage = Fault("rle-counts", str(error))
+    total = int(runs.sum())
+    if fault := rle_size_fault(rle, height, width, total) or damage:
+        return Outline((fault,))
     if (runs < 0).any():
         return Outline((Fault("rle-counts", "its run lengths hold a negative run"),))
     if total != height * width:
@@ -195,7 +221,12 @@ def _read_rle(rle: dict[str, Any], height: int, width: int) -> Outline:
     return Outline((), mask, area, (x, y, x + w, y + h))
 
 
-def _runs(counts: str | list[Any]) -> NDArray[np.int64]:
+def counted_runs(counts: str | list[Any]) -> NDArray[np.int64]:
+    """Run lengths int64 [runs], zeros first, of compressed or uncompressed counts.
+
+    Raises:
+        ValueError: they are no such thing; they may not be those of the image, or negative.
+    """
     if isinstance(counts, str):
         return run_lengths(counts)
     if not counts or not all(type(count) is int and abs(count) < 2**32 for count in counts):

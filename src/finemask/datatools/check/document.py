@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.coco.entries import has_segmentation, same_image, sound_box, sound_size
+from finemask.coco.entries import has_segmentation, same_image, size_hw, sound_box
 from finemask.coco.image_names import leaves_folder
 from finemask.coco.outline import Outline, read_outlines
 from finemask.coco.values import is_text, whole, whole_in_text
@@ -158,7 +158,7 @@ class Document:
         rows = []
         for position, entry in self.objects("images"):
             number, name = whole(entry.get("id")), entry.get("file_name")
-            size = sound_size(entry)
+            size = size_hw(entry)
             if number is None or size is None or not is_text(name) or leaves_folder(name) or "\0" in name:
                 continue
             if self.image_ids[number][0] == position:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finemask.coco.entries import sound_size
+from finemask.coco.entries import size_hw
 from finemask.coco.image_names import FileNames, leaves_folder
 from finemask.coco.values import is_text, show, whole_in_text
 from finemask.datatools.check.document import Document
@@ -62,7 +62,7 @@ def _name_inside(document: Document, names: FileNames, name: str) -> str | None:
 
 def _image_size_invalid(document: Document) -> Iterator[Finding]:
     for position, entry in document.objects("images"):
-        if "id" not in entry or sound_size(entry) is not None:
+        if "id" not in entry or size_hw(entry) is not None:
             continue
         height, width = entry.get("height"), entry.get("width")
         if height is None and width is None:
@@ -75,7 +75,7 @@ def _image_size_invalid(document: Document) -> Iterator[Finding]:
 def _size_edits(document: Document, position: int, entry: dict[str, Any]) -> tuple[Edit, ...]:
     """The size that is written as text, or else that of the file, if there is but one answer."""
     written = {"height": whole_in_text(entry.get("height")), "width": whole_in_text(entry.get("width"))}
-    if sound_size(written) is None:
+    if size_hw(written) is None:
         size = _size_of_file(document, entry.get("file_name"))
         if size is None:
             return ()

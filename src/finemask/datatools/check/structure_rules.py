@@ -5,7 +5,7 @@ from typing import Any
 
 from finemask.coco.coco_file import is_standard, standard
 from finemask.coco.entries import same_image
-from finemask.coco.values import WHOLE_LIMIT, is_encodable, show, whole, whole_in_text
+from finemask.coco.values import ID_LIMIT, is_encodable, show, whole, whole_in_text
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import (
     Edit,
@@ -97,7 +97,7 @@ class _FreshIds:
         numbers = (whole(entry.get("id")) for _, entry in document.objects(name))
         self._taken = {number for number in numbers if number is not None}
         greatest = max(self._taken, default=0)
-        self._next = max(greatest, 0) + 1 if greatest < WHOLE_LIMIT // 2 else 1
+        self._next = max(greatest, 0) + 1 if greatest < ID_LIMIT // 2 else 1
 
     def take(self, wish: int | None = None) -> int:
         """``wish`` if it is free, else the next free one."""

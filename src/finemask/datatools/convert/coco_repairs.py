@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.coco_file import CocoDocument, load_coco
-from finemask.coco.entries import sound_size
+from finemask.coco.entries import size_hw
 from finemask.coco.image_names import leaves_folder
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity
@@ -107,7 +107,7 @@ def _judgeable(source: Source, name: str, entries: list[Any]) -> list[Any]:
     for position, entry in enumerate(entries):
         if isinstance(entry, dict):
             file_name = entry.get("file_name")
-            if sound_size(entry) is None and isinstance(file_name, str) and file_name:
+            if size_hw(entry) is None and isinstance(file_name, str) and file_name:
                 size = whole_number(entry.get("height")), whole_number(entry.get("width"))
                 path = None if all(size) else source.find_image(file_name, near=folder, split=split)
                 height, width = (source.size_of(path) or size) if path is not None else size

@@ -80,7 +80,7 @@ def _entry(number: int, suspect: Suspect, index: CocoIndex, digests: Mapping[int
         "rule": suspect.rule,
         "score": round(suspect.score, 4),
         "image_id": int(index.image_ids[scene.image]),
-        "file_name": index.packed_file_names[scene.image],
+        "file_name": index.columns.file_names[scene.image],
         "annotation_ids": ids,
         "message": _message(suspect, index, ids),
         "detection": {

@@ -121,7 +121,7 @@ def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[list[
             try:
                 drawn = draw_suspects(index, [suspects[k] for k in numbers])
             except DataError:
-                unread.append(index.packed_file_names[image])
+                unread.append(index.columns.file_names[image])
             else:
                 for k, pair in zip(numbers, drawn, strict=True):
                     pairs[k] = pair
