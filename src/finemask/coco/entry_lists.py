@@ -63,6 +63,7 @@ class EntryList:
         self._faults: dict[tuple[str, bool], tuple[int, FileFault]] = {}
 
     def take(self, key: str, entries: Iterable[Any]) -> None:
+        """Reads the entries of the list of that name."""
         for entry in entries:
             if isinstance(entry, dict):
                 self.add(entry)
@@ -72,6 +73,7 @@ class EntryList:
             self.number += 1
 
     def add(self, entry: dict[str, Any]) -> None:
+        """Reads the next entry; one with a fault, unless something is just absent, is left out."""
         raise NotImplementedError
 
     def blame(self, who: str, fault: Fault, place: int | None = None) -> None:
@@ -120,6 +122,7 @@ class ImageList(EntryList):
         self.names, self.slices = _Strings(), _Strings()
 
     def add(self, entry: dict[str, Any]) -> None:
+        """See ``EntryList``."""
         number, name, part = entry.get("id"), entry.get("file_name"), entry.get("slice")
         if fault := id_fault(number, "image"):
             return self.blame(f"image {show(name)}", fault)
@@ -145,6 +148,7 @@ class CategoryList(EntryList):
         self.found: list[Category] = []
 
     def add(self, entry: dict[str, Any]) -> None:
+        """See ``EntryList``."""
         number, name = entry.get("id"), entry.get("name")
         if fault := id_fault(number, "category"):
             return self.blame(f"category {show(name)}", fault)
@@ -169,6 +173,7 @@ class AnnotationList(EntryList):
         self._odd_references: dict[str, tuple[int, str, Any]] = {}  # the first that is no id, by key
 
     def add(self, entry: dict[str, Any]) -> None:
+        """See ``EntryList``."""
         number, image_id, category_id = entry.get("id"), entry.get("image_id"), entry.get("category_id")
         iscrowd, area, bbox = crowd_flag(entry.get("iscrowd")), entry.get("area"), entry.get("bbox")
         box = _NO_BOX if bbox is None else sound_box(bbox)
