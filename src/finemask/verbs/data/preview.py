@@ -17,8 +17,7 @@ from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural, word
 from finemask.pages.contact_sheet import Cell, contact_sheet
 from finemask.workflows.build_trainer import build_datamodule, prepare_data
-from finemask.workflows.preview_pairs import Pair
-from finemask.workflows.preview_sheets import make_pair, open_split
+from finemask.workflows.preview_sheets import Pair, make_pair, open_split
 from finemask.workflows.progress import Progress
 
 PER_SHEET = 16
