@@ -17,7 +17,7 @@ from part_cases import (
     without_gradient,
 )
 
-from finemask.model.transform import preprocessing_from
+from finemask.model.mask_rcnn import preprocessing_from
 from finemask.model_file import ModelHeader, load_model_file, save_model_file
 from finemask.types import Category
 

@@ -8,7 +8,7 @@ from stats_data import rectangle, write_coco
 from finemask.coco.index import CocoIndex
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import View, draw_view, load_view, view_of_tensors
-from finemask.model.transform import ImageTransform
+from finemask.model.mask_rcnn import ImageTransform
 from finemask.ops.layers import layers_to_masks, masks_to_layers
 from finemask.types import Preprocessing, Target
 

@@ -11,8 +11,8 @@ from torch import nn
 from finemask.errors import ConfigError
 from finemask.inference.tta import AugmentedMaskRCNN, View, parse_views
 from finemask.model.build import build_model
+from finemask.model.mask_rcnn import ImageTransform
 from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS
-from finemask.model.transform import ImageTransform
 
 KEYS = ("boxes", "labels", "scores", "mask_probs")
 

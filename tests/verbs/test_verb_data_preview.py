@@ -8,7 +8,7 @@ from stats_data import rectangle, write_coco
 
 from finemask.cli import main
 from finemask.config import compose, plain
-from finemask.model.transform import ImageTransform, preprocessing_from
+from finemask.model.mask_rcnn import ImageTransform, preprocessing_from
 from finemask.ops.layers import layers_to_masks
 from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.preview_sheets import make_pair, open_split

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 
 from finemask.errors import ConfigError
-from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.mask_rcnn import ImageTransform, MaskRCNN
 from finemask.model.suppression import settle_masks
-from finemask.model.transform import ImageTransform
 from finemask.types import Detections, Preprocessing
 
 Tta: TypeAlias = str | int | Sequence[str | int]

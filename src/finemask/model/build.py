@@ -10,18 +10,17 @@ from typing import Any, NoReturn
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.errors import ConfigError
 from finemask.model.backbones.pyramid import STAGES, OwnBackbone, PyramidBackbone
 from finemask.model.box_predictor.box_branch import POOLED_BOX, box_branch_of
 from finemask.model.class_losses import CrossEntropyLoss
-from finemask.model.cpu.roi_align import PyramidRoIAlign
-from finemask.model.cpu.winograd import use_winograd
+from finemask.model.cpu import use_cpu_kernels
 from finemask.model.mask_predictor.mask_branch import POOLED_MASK
-from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.mask_rcnn import ImageTransform, MaskRCNN, preprocessing_from
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
-from finemask.model.transform import ImageTransform, preprocessing_from
 from finemask.ops.wording import plural
 from finemask.types import Suppression
 
@@ -105,10 +104,10 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         sampling_ratio, canonical_scale = roi_options.pop("sampling_ratio"), roi_options.pop("canonical_scale", 224)
         roi_heads = CriterionRoIHeads(
             num_classes=num_classes,
-            box_roi_pool=PyramidRoIAlign(pooled, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
+            box_roi_pool=MultiScaleRoIAlign(pooled, POOLED_BOX, sampling_ratio, canonical_scale=canonical_scale),
             box_head=box_head,
             box_predictor=box_predictor,
-            mask_roi_pool=PyramidRoIAlign(pooled, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
+            mask_roi_pool=MultiScaleRoIAlign(pooled, POOLED_MASK, sampling_ratio, canonical_scale=canonical_scale),
             mask_head=mask_head,
             mask_predictor=part("mask_predictor")(in_channels=mask_channels, num_classes=num_classes),
             # older files have no class_loss
@@ -125,7 +124,7 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the parts do not fit together: {error}", where="model") from error
     model = MaskRCNN(transform, backbone, rpn, roi_heads).use_channels_last()
-    use_winograd(model)
+    use_cpu_kernels(model)
     model.config = copy.deepcopy(dict(config))
     return model
 

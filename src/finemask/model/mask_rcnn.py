@@ -1,14 +1,144 @@
-"""The whole model: images in, losses or detections out."""
+"""Mask R-CNN: uint8 images in, losses or detections in the images' own pixels out."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import clip_boxes_to_image
 
+from finemask.errors import ConfigError
 from finemask.model.roi_heads import CriterionRoIHeads
-from finemask.model.transform import ImageTransform
+from finemask.ops.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
+
+_SIZE_DIVISIBLE = 32  # the coarsest stride of the pyramid's body
+
+
+def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a ``model`` configuration describes.
+
+    Raises:
+        ConfigError: sizes or normalisation of the wrong kind.
+    """
+    sizes = config["min_size"]
+    sizes = tuple(int(size) for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))
+    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
+    if not sizes or min(sizes) < 32 or int(config["max_size"]) < max(sizes):
+        raise ConfigError(
+            f"min_size {list(sizes)} and max_size {config['max_size']} px do not fit",
+            where="model",
+            remedy="Sizes are at least 32 px, and max_size is at least the largest min_size.",
+        )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ConfigError("image_mean and image_std are three numbers each, on the 0..1 scale", where="model")
+    contrast = float(config.get("clahe", 0.0))
+    if not 0 <= contrast < math.inf:
+        raise ConfigError(f"clahe is {contrast}", where="model", remedy="It is 0 for none, or a clip limit such as 2.")
+    return Preprocessing(
+        min_size=sizes,
+        max_size=int(config["max_size"]),
+        image_mean=(mean[0], mean[1], mean[2]),
+        image_std=(std[0], std[1], std[2]),
+        clahe=contrast,
+    )
+
+
+class ImageTransform(nn.Module):
+    """uint8 images to one normalised, resized, padded batch; targets along with them.
+
+    The arithmetic is that of torchvision's ``GeneralizedRCNNTransform``: normalise, then bilinear to the size that
+    brings the shorter side to ``min_size`` unless the longer would pass ``max_size``; label maps by nearest neighbour.
+
+    Args:
+        preprocessing: sizes and normalisation.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        mean = 255.0 * torch.tensor(preprocessing.image_mean)
+        scale = 1.0 / (255.0 * torch.tensor(preprocessing.image_std))
+        # Not persistent: they are configuration, and torchvision's state_dict has no such keys.
+        self.register_buffer("_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("_scale", scale[:, None, None], persistent=False)
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> tuple[ImageList, list[Target] | None]:
+        """Images uint8 [3, H, W] and their targets to a padded float batch and resized targets."""
+        sizes = [self.resized_size((image.shape[-2], image.shape[-1])) for image in images]
+        height = math.ceil(max(size[0] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
+        width = math.ceil(max(size[1] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
+        assert isinstance(self._mean, Tensor)
+        batch = self._mean.new_zeros(len(images), 3, height, width)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        if len({image.shape for image in images}) == 1 and len(set(sizes)) == 1:  # one operation for all
+            batch[..., : sizes[0][0], : sizes[0][1]] = self._normalise_and_resize(torch.stack(list(images)), sizes[0])
+        else:
+            for slot, image, size in zip(batch, images, sizes, strict=True):
+                slot[:, : size[0], : size[1]] = self._normalise_and_resize(image[None], size)[0]
+        resized = None if targets is None else [_resize_target(t, s) for t, s in zip(targets, sizes, strict=True)]
+        return ImageList(batch, sizes), resized
+
+    def resized_size(self, image_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width an image is brought to; in training the shorter side is drawn from ``min_size``."""
+        options = self.preprocessing.min_size
+        shorter = options[-1]
+        if self.training and len(options) > 1:
+            shorter = options[int(torch.randint(len(options), (1,)))]
+        scale = min(shorter / min(image_size_hw), self.preprocessing.max_size / max(image_size_hw))
+        return max(1, math.floor(image_size_hw[0] * scale)), max(1, math.floor(image_size_hw[1] * scale))
+
+    def postprocess(
+        self,
+        detections: list[dict[str, Tensor]],
+        sizes: Sequence[tuple[int, int]],
+        original_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        """Boxes back to the pixels of the images as they were given; masks stay M × M."""
+        return [
+            Detections(
+                # clipped again: scaling rounds, and an edge at the image's may end up a hair beyond it
+                boxes=clip_boxes_to_image(resize_boxes(found["boxes"], size, original), original),
+                labels=found["labels"],
+                scores=found["scores"],
+                mask_probs=found["mask_probs"],
+                image_size_hw=original,
+            )
+            for found, size, original in zip(detections, sizes, original_sizes, strict=True)
+        ]
+
+    def _normalise_and_resize(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 [B, 3, H, W] to float [B, 3, *size]."""
+        assert isinstance(self._mean, Tensor)
+        assert isinstance(self._scale, Tensor)
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {images.dtype})")
+        if self.preprocessing.clahe:
+            images = clahe(images.to(self._mean.device, non_blocking=True), self.preprocessing.clahe)
+        pixels = (images.to(self._mean, non_blocking=True) - self._mean) * self._scale
+        if pixels.shape[-2:] == size:
+            return pixels
+        return interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+
+
+def _resize_target(target: Target, size: tuple[int, int]) -> Target:
+    layers = target["layers"]
+    original = (layers.shape[-2], layers.shape[-1])
+    if original == size:
+        return target
+    return Target(
+        boxes=resize_boxes(target["boxes"], original, size),
+        labels=target["labels"],
+        layers=interpolate(layers[None], size=size, mode="nearest")[0],
+        slots=target["slots"],
+        image_id=target["image_id"],
+    )
 
 
 class MaskRCNN(nn.Module):

@@ -15,7 +15,7 @@ from finemask.data.augmentation import EachAlone, NoAugmentation
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Tracing, View, draw_view, load_view, view_of_tensors
 from finemask.errors import ConfigError, DataError
-from finemask.model.transform import ImageTransform
+from finemask.model.mask_rcnn import ImageTransform
 from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural

@@ -235,7 +235,7 @@ def test_what_is_worth_doing_comes_first_and_what_is_in_use_is_not_asked_for(adv
 
 
 def test_a_plan_scales_as_the_models_own_transform_does(settings_of):
-    from finemask.model.transform import ImageTransform
+    from finemask.model.mask_rcnn import ImageTransform
     from finemask.types import Preprocessing
 
     sizes = [(480, 640), (100, 3000), (1200, 900), (64, 64), (333, 501)]

@@ -273,18 +273,8 @@ class WinogradConv2d(nn.Conv2d):
         return super().forward(input)
 
 
-def use_winograd(module: nn.Module) -> None:
-    """Replaces every convolution in a module for which there is a quicker way; parameters stay the same objects."""
-    for name, child in module.named_children():
-        if type(child) is nn.Conv2d and _fits(child):
-            quicker = WinogradConv2d(child.in_channels, child.out_channels, 3, padding=1, device="meta")
-            quicker.weight, quicker.bias = child.weight, child.bias
-            setattr(module, name, quicker)
-        else:
-            use_winograd(child)
-
-
-def _fits(convolution: nn.Conv2d) -> bool:
+def winograd_fits(convolution: nn.Conv2d) -> bool:
+    """Whether ``WinogradConv2d`` can stand for a convolution: 3 × 3, stride 1, a border of one zero, one group."""
     return (
         convolution.kernel_size == (3, 3)
         and convolution.stride == (1, 1)

@@ -11,7 +11,7 @@ from finemask.coco.index import CocoIndex
 from finemask.config import plain
 from finemask.datatools.views import draw_view
 from finemask.errors import DataError
-from finemask.model.transform import ImageTransform, preprocessing_from
+from finemask.model.mask_rcnn import ImageTransform, preprocessing_from
 from finemask.ops.colours import Colour, colours
 from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural, word

@@ -1,4 +1,4 @@
-"""Kinds of normalisation: what they are made of, and what a training step does to them."""
+"""Kinds of normalisation: what they are made of, what training does to them, the frozen one against torchvision's."""
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from finemask.errors import ConfigError
 from finemask.model.backbones.norms import (
+    FrozenNorm,
+    freeze_batch_norm,
     group_count,
     has_sync_norm,
     norm_layer,
@@ -105,3 +107,32 @@ def test_timms_norms_keep_their_activation(norm):
     found = replace_batch_norm(network, norm, 1e-5).eval()(x)
     assert found.min() == 0
     assert (found > 0).float().mean() == pytest.approx(0.5, abs=0.15)
+
+
+def random_state(channels):
+    generator = torch.Generator().manual_seed(0)
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {name: torch.rand(channels, generator=generator) + 0.5 for name in names}
+
+
+def test_values_and_gradients_equal_torchvisions():
+    ours, theirs = FrozenNorm(6, eps=1e-3), FrozenBatchNorm2d(6, eps=1e-3)
+    for norm in (ours, theirs):
+        norm.load_state_dict(random_state(6))
+    x = torch.randn(2, 6, 5, 7, requires_grad=True)
+    weight = torch.randn(2, 6, 5, 7)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+    gradients = [torch.autograd.grad(norm(x), x, weight)[0] for norm in (ours, theirs)]
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_a_network_whose_norms_are_frozen_answers_as_in_evaluation():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)))
+    for _ in range(3):
+        network(torch.randn(8, 3, 9, 9) * 2 + 1)  # gives the norms statistics of their own
+    x = torch.randn(2, 3, 9, 9)
+    expected = network.eval()(x)
+    frozen = freeze_batch_norm(network, eps=1e-5).train()
+    assert torch.allclose(frozen(x), expected, atol=1e-5)
+    assert not [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d)]
