@@ -18,9 +18,10 @@ from finemask.evaluation.numbers.coco_numbers import (
     class_precision,
     fast_scores,
     no_numbers,
+    scores_of,
     summarize,
 )
-from finemask.evaluation.numbers.match_table import Matches, match_tables
+from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_tables
 from finemask.evaluation.numbers.pycocotools_reference import cross_check, reference_scores
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
@@ -97,10 +98,14 @@ class Evaluation:
     Args:
         metrics: plain numbers, the content of ``metrics.json``.
         curves: what the report draws.
+        tables: of bbox and segm, as far as they were asked for.
+        operating_table: at the IoU of the operating point alone, of masks if they were evaluated, else of boxes.
     """
 
     metrics: dict[str, Any]
     curves: Curves
+    tables: dict[str, MatchTable]
+    operating_table: MatchTable
 
 
 class CocoEvaluator:
@@ -230,12 +235,12 @@ class CocoEvaluator:
             cross_check(backend, reference, self.ground_truth, self._results, self.iou_types, self.max_detections)
             self._is_checked = len(self._results) > 0
         scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
-        iou_type = "segm" if "segm" in scores else "bbox"
+        tables = {kind: found.table for kind, found in scores.items() if found.table is not None}
+        tables = tables or match_tables(self.ground_truth, self._results, self.iou_types, self.max_detections)
+        iou_type = self.iou_types[-1]
+        operating_table = self._at_operating_iou(tables[iou_type])
         if self.operating_iou != _OPERATING_IOU:
-            tables = match_tables(
-                self.ground_truth, self._results, [iou_type], self.max_detections, [self.operating_iou]
-            )
-            scores[iou_type] = replace(scores[iou_type], matches=tables[iou_type].matches())
+            scores[iou_type] = replace(scores[iou_type], matches=operating_table.matches())
         curves = self._curves(iou_type, scores[iou_type])
         point = curves.overall.best() if self.threshold == "auto" else curves.overall.at(self.threshold)
         objects = Counter(a["category_id"] for a in self.ground_truth.annotations if not a["iscrowd"])
@@ -243,8 +248,8 @@ class CocoEvaluator:
             kind: summarize(scores[kind]) if kind in scores else no_numbers() for kind in IOU_TYPES
         }
         if self.with_boundaries:
-            boundaries = fast_scores(self.ground_truth, self._results, [BOUNDARY], self.max_detections)
-            metrics[BOUNDARY] = summarize(boundaries[BOUNDARY])
+            boundaries = tables["segm"].of_boundaries(self._results)
+            metrics[BOUNDARY] = summarize(scores_of(boundaries, self.max_detections))
         metrics["operating_point"] = {
             "iou": self.operating_iou,
             "iou_type": iou_type,
@@ -262,7 +267,13 @@ class CocoEvaluator:
             "backend": self.backend,
             "version": version("finemask"),
         }
-        return Evaluation(metrics, curves)
+        return Evaluation(metrics, curves, tables, operating_table)
+
+    def _at_operating_iou(self, table: MatchTable) -> MatchTable:
+        if self.operating_iou >= table.overlaps.least:
+            return table.at(self.operating_iou)
+        iou_type, ious = self.iou_types[-1], [self.operating_iou]
+        return match_tables(self.ground_truth, self._results, [iou_type], self.max_detections, ious)[iou_type]
 
     def _check_image(self, image_id: int, size_hw: tuple[int, int]) -> None:
         image = self.ground_truth.images.get(image_id)

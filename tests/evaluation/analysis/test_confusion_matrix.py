@@ -6,14 +6,12 @@ from evaluation_data import random_dataset, random_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finemask.evaluation.analysis.class_matching import assign
 from finemask.evaluation.analysis.confusion_matrix import confusion_matrix
 from finemask.evaluation.analysis.diagnosis import analyse
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.evaluation.numbers.overlaps import find_overlaps
-from finemask.evaluation.numbers.ranking import capped_candidates
-from finemask.evaluation.objects import object_columns
+from finemask.evaluation.numbers.match_table import match_tables
+from finemask.evaluation.numbers.overlaps import LEAST_IOU, find_cross_class_overlaps
 from finemask.evaluation.result_table import ResultTable
 
 FAR = [[10 + 100 * place, 10, 50, 50] for place in range(5)]
@@ -82,10 +80,10 @@ def test_another_iou_of_the_operating_point():
     }
     truth = ground_truth_from_dict(dataset)
     table = ResultTable(truth, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 60, 90], "score": 0.5}])
-    objects, candidates = object_columns(truth), capped_candidates(table, 100)
-    overlaps = find_overlaps(truth, table, objects, candidates, "bbox")
     for iou, counts in ((0.5, [[1, 0], [0, 0]]), (0.75, [[0, 1], [1, 0]])):
-        assert confusion_matrix(assign(objects, candidates, overlaps, 1, iou), 0.1, iou).tolist() == counts
+        matched = match_tables(truth, table, ["bbox"], 100)["bbox"].at(iou)
+        cross_class = find_cross_class_overlaps(matched.detections, matched.objects, table, "bbox", LEAST_IOU)
+        assert confusion_matrix(matched, cross_class, 0.1).tolist() == counts
 
 
 def test_nothing_found_and_nothing_to_find():
@@ -99,10 +97,12 @@ def test_nothing_found_and_nothing_to_find():
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([0.2, 0.7, "auto"]))
-def test_its_sums_are_the_counts_of_the_operating_point(seed, threshold):
+@given(st.integers(0, 2**31), st.sampled_from([0.2, 0.7, "auto"]), st.sampled_from([0.5, 0.75, 0.05]))
+def test_its_sums_are_the_counts_of_the_operating_point(seed, threshold, iou):
     dataset = random_dataset(seed, images=4, objects=10)
-    evaluator = CocoEvaluator(ground_truth_from_dict(dataset), threshold=threshold, backend="pycocotools")
+    evaluator = CocoEvaluator(
+        ground_truth_from_dict(dataset), threshold=threshold, backend="pycocotools", operating_iou=iou
+    )
     evaluator.add_results(random_results(dataset, seed + 1))
     metrics = evaluator.compute() | analyse(evaluator)
     counts, point = np.array(metrics["confusion"]["counts"]), metrics["operating_point"]

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers import overlaps
-from finemask.evaluation.numbers.overlaps import find_pairs
+from finemask.evaluation.numbers.overlaps import boundary_overlaps, find_overlaps
 from finemask.evaluation.numbers.ranking import rank
 from finemask.evaluation.objects import object_columns
 from finemask.evaluation.result_table import ResultTable
@@ -24,8 +24,11 @@ def listed(dataset, results, iou_type, cap=100):
     truth = ground_truth_from_dict(dataset)
     table = ResultTable(truth, results)
     ranking = rank(table, cap)
-    found = find_pairs(ranking, object_columns(truth), table, iou_type, LEAST)
-    return list(zip(ranking.result[found.row].tolist(), found.object.tolist(), found.iou.tolist(), strict=True))
+    objects = object_columns(truth)
+    found = find_overlaps(ranking, objects, table, "bbox" if iou_type == "bbox" else "segm", LEAST)
+    if iou_type == "boundary":
+        found = boundary_overlaps(found, ranking, objects, table)
+    return list(zip(ranking.result[found.detection].tolist(), found.object.tolist(), found.iou.tolist(), strict=True))
 
 
 def one_by_one(dataset, results, iou_type):

@@ -5,6 +5,9 @@ import pytest
 from scipy import stats
 
 from finemask.evaluation.numbers.match_table import MatchTable
+from finemask.evaluation.numbers.overlaps import Overlaps
+from finemask.evaluation.numbers.ranking import RankedDetections
+from finemask.evaluation.objects import Objects
 from finemask.evaluation.uncertainty.resampling import (
     LEAST_RESAMPLES,
     ap_interval,
@@ -40,21 +43,35 @@ def simulated(random, sets, objects, skill, false_rate, present=True):
     score = random.random(len(category)) + 0.5 * is_true
     order = np.lexsort((-score, category))
     object_set, object_image, _ = np.nonzero(there)
+    number, detections = len(object_set), len(order)
     return MatchTable(
-        list(range(IMAGES)),
-        list(range(sets)),
-        order,
-        image[order],
-        category[order],
-        score[order],
-        np.zeros(len(order), dtype=np.int64),
-        np.ones((1, len(order)), dtype=bool),
-        np.arange(len(order)),
-        is_true[order][None, None],
-        np.zeros((1, 1, len(order)), dtype=bool),
-        object_image,
-        object_set,
-        np.ones((1, len(object_set)), dtype=bool),
+        image_ids=list(range(IMAGES)),
+        category_ids=list(range(sets)),
+        detections=RankedDetections(
+            result=order,
+            image=image[order],
+            category=category[order],
+            score=score[order],
+            boxes=np.zeros((detections, 4)),
+            area=np.ones(detections),
+            place=np.zeros(detections, dtype=np.int64),
+            by_image=np.zeros(detections, dtype=np.int64),
+        ),
+        objects=Objects(
+            image=object_image,
+            category=object_set,
+            boxes=np.zeros((number, 4)),
+            area=np.ones(number),
+            crowd=np.zeros(number, dtype=bool),
+            ignored=np.zeros(number, dtype=bool),
+            masks=[None] * number,
+        ),
+        overlaps=Overlaps(*np.zeros((2, 0), dtype=np.int64), np.zeros(0), 0.5),
+        ious=np.array([0.5]),
+        wanted=np.ones((1, number), dtype=bool),
+        within=np.ones((1, detections), dtype=bool),
+        rows=np.arange(detections),
+        object=np.where(is_true[order], 0, -1)[None, None],
     )
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.analysis.class_matching import Assignment, assign
 from finemask.evaluation.analysis.slices import CROWDINGS, SIZES, Slice
-from finemask.evaluation.analysis.tide_errors import DETECTION_ERRORS, Errors, repaired_ap50
+from finemask.evaluation.analysis.tide_errors import DETECTION_ERRORS, FOREGROUND_IOU, Errors, repaired_ap50
 from finemask.evaluation.evaluator import CocoEvaluator, resolved_cap
+from finemask.evaluation.numbers.match_table import MatchTable, match_table
 from finemask.evaluation.numbers.overlaps import find_overlaps
-from finemask.evaluation.numbers.ranking import Candidates, capped_candidates
+from finemask.evaluation.numbers.ranking import rank
 from finemask.ops.wording import count, percent, plural
 
 _USUAL_CAPS = (100, 200, 300, 500, 1000)  # of detectors
@@ -43,50 +43,42 @@ class Cap:
     remedy: str
 
 
-def find_caps(
-    evaluator: CocoEvaluator, assignment: Assignment, iou_type: str, settings: Mapping[str, Any]
-) -> list[Cap]:
+def find_caps(evaluator: CocoEvaluator, table: MatchTable, iou_type: str, settings: Mapping[str, Any]) -> list[Cap]:
     """The caps that cost objects: the evaluation's, and the one under which the detections were made.
 
     Args:
         evaluator: with all detections added.
-        assignment: of what its cap kept.
-        iou_type: of the assignment.
+        table: of what its cap kept, at IoU 0.5.
+        iou_type: of the table.
         settings: known ones by their keys; ``model.roi_heads.detections_per_img`` is looked for.
     """
-    return [
-        cap
-        for cap in (
-            _of_evaluation(evaluator, assignment, iou_type),
-            _of_detections(evaluator, assignment, settings.get("model.roi_heads.detections_per_img")),
-        )
-        if cap is not None and cap.objects.any()
-    ]
+    limit = settings.get("model.roi_heads.detections_per_img")
+    caps = (_of_evaluation(evaluator, table, iou_type), _of_detections(evaluator, table, limit))
+    return [cap for cap in caps if cap is not None and cap.objects.any()]
 
 
-def _of_evaluation(evaluator: CocoEvaluator, assignment: Assignment, iou_type: str) -> Cap | None:
+def _of_evaluation(evaluator: CocoEvaluator, table: MatchTable, iou_type: str) -> Cap | None:
     """Objects that a detection beyond ``max_detections`` would have found."""
-    truth, results, objects = evaluator.ground_truth, evaluator.result_table, assignment.objects
-    everything = capped_candidates(results, len(results) + 1)
-    cut = np.isin(everything.result, assignment.candidates.result, invert=True)
-    if not cut.any():
+    truth, results, cap = evaluator.ground_truth, evaluator.result_table, evaluator.max_detections
+    everything = rank(results, len(results) + 1)
+    is_cut = everything.place >= cap
+    if not is_cut.any():
         return None
-    rows = np.isin(everything.image, everything.image[cut])
-    crowded = Candidates(**{name: column[rows] for name, column in vars(everything).items()})
-    overlaps = find_overlaps(truth, results, objects, crowded, iou_type)
-    found_by = assign(objects, crowded, overlaps, assignment.categories).found_by
-    cap, automatic = evaluator.max_detections, resolved_cap("auto", truth)
-    cells = np.unique(np.stack([everything.image, everything.category]), axis=1, return_counts=True)[1]
+    crowded = everything.where(np.isin(everything.image_category, everything.image_category[is_cut]))
+    overlaps = find_overlaps(crowded, table.objects, results, iou_type, FOREGROUND_IOU)
+    found_by = match_table(truth, crowded, table.objects, overlaps, [FOREGROUND_IOU]).found_by()
     return Cap(
-        (found_by >= 0) & (assignment.found_by < 0),
+        (found_by >= 0) & (table.found_by() < 0),
         f"cut off by max_detections={cap}: of one class in one image no more are counted",
-        "max_detections=auto" if cap < automatic else f"max_detections={int(cells.max())}",
+        "max_detections=auto"
+        if cap < resolved_cap("auto", truth)
+        else f"max_detections={int(everything.place.max()) + 1}",
     )
 
 
-def _of_detections(evaluator: CocoEvaluator, assignment: Assignment, limit: Any) -> Cap | None:
+def _of_detections(evaluator: CocoEvaluator, table: MatchTable, limit: Any) -> Cap | None:
     """Objects that nothing found in images which hold more of them than the detections that were kept of an image."""
-    truth, objects = evaluator.ground_truth, assignment.objects
+    truth, objects = evaluator.ground_truth, table.objects
     made = np.bincount(evaluator.result_table.image, minlength=len(truth.images))
     if not made.any():
         return None
@@ -98,7 +90,7 @@ def _of_detections(evaluator: CocoEvaluator, assignment: Assignment, limit: Any)
     full = (made >= limit) & (wanted > made)
     room = resolved_cap("auto", truth)
     return Cap(
-        full[objects.image] & (assignment.found_by < 0) & ~objects.ignored,
+        full[objects.image] & (table.found_by() < 0) & ~objects.ignored,
         f"in {plural(int(full.sum()), 'image')} that {'holds' if full.sum() == 1 else 'hold'} more objects than the "
         f"{count(limit)} detections which are kept of an image",
         f"detections_per_img={room} in finemask predict and evaluate; a model that is trained with "
@@ -130,19 +122,17 @@ class Findings:
     """What the advice is drawn from.
 
     Args:
-        assignment: all detections.
-        errors: of it.
-        table: what the types of errors cost, as ``error_table`` gives it.
-        slices: of the assignment.
+        errors: of all detections.
+        costs: what the types of errors cost, as ``error_table`` gives it.
+        slices: of their table.
         names: of the categories, by ascending id.
         caps: that left objects without a detection.
         interval: of the AP50, 95 %; None where it is not known, and the number of objects has to do.
         settings: values in use by their keys, such as ``model.min_size``, as far as they are known.
     """
 
-    assignment: Assignment
     errors: Errors
-    table: dict[str, Any]
+    costs: dict[str, Any]
     slices: list[Slice]
     names: list[str]
     caps: Sequence[Cap] = ()
@@ -162,7 +152,7 @@ def give_advice(findings: Findings) -> list[dict[str, Any]]:
 
     Nothing is advised on a gain of less than half a point or less than ``detectable_gain``, or where there is no AP.
     """
-    base = findings.table["AP50"]
+    base = findings.costs["AP50"]
     if base is None or base >= 1:
         return []
     least = max(_LEAST_GAIN, detectable_gain(findings) or 0)
@@ -181,25 +171,25 @@ def detectable_gain(findings: Findings) -> float | None:
 
     Where there is no interval, that of a share among as many objects takes its place; None without an AP50.
     """
-    if findings.table["AP50"] is None:
+    if findings.costs["AP50"] is None:
         return None
     if findings.interval is not None:
         return (findings.interval[1] - findings.interval[0]) / 2
-    base, objects = findings.table["AP50"], int(findings.assignment.positives().sum())
+    base, objects = findings.costs["AP50"], int(findings.errors.table.positives().sum())
     return _DEVIATIONS * math.sqrt(base * (1 - base) / objects)
 
 
 def _of_caps(findings: Findings, base: float) -> Iterator[tuple[float, str, str]]:
     """What each cap costs: the gain, what is wrong, and what to do about it."""
     for cap in findings.caps:
-        repaired = repaired_ap50(findings.assignment, findings.errors, ["missed"], cap.objects)
+        repaired = repaired_ap50(findings.errors, ["missed"], cap.objects)
         number = int((cap.objects & findings.errors.is_missed).sum())
         yield (repaired or base) - base, f"{plural(number, 'object')} {cap.what}", cap.remedy
 
 
 def _of_types(findings: Findings, base: float) -> Iterator[tuple[float, str, str]]:
     """The same of each type of error."""
-    for name, entry in findings.table["types"].items():
+    for name, entry in findings.costs["types"].items():
         gain, number = entry["gain"], entry["count"]
         detections = plural(number, "detection")
         if not number:
@@ -224,11 +214,11 @@ def _of_types(findings: Findings, base: float) -> Iterator[tuple[float, str, str
 
 def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
     """Missed objects that no cap cut off: small ones, crowded ones, one class, or all of them."""
-    is_wanted = ~findings.assignment.objects.ignored
+    is_wanted = ~findings.errors.table.objects.ignored
     for cap in findings.caps:
         is_wanted = is_wanted & ~cap.objects
     missed = findings.errors.is_missed & is_wanted
-    gain = (repaired_ap50(findings.assignment, findings.errors, ["missed"], is_wanted) or base) - base
+    gain = (repaired_ap50(findings.errors, ["missed"], is_wanted) or base) - base
 
     def of_all(objects: NDArray[np.bool_]) -> str:
         return f"{count(int((missed & objects).sum()))} of {count(int((is_wanted & objects).sum()))}"
@@ -238,7 +228,7 @@ def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
         rates = [missed[some].sum() / max(int(some.sum()), 1) for some in (is_wanted & objects, is_wanted & ~objects)]
         if rates[0] < _MORE_OFTEN * rates[1]:
             return None
-        repaired = repaired_ap50(findings.assignment, findings.errors, ["missed"], is_wanted & objects)
+        repaired = repaired_ap50(findings.errors, ["missed"], is_wanted & objects)
         return None if repaired is None or repaired - base < _MOST_OF_IT * gain else repaired - base
 
     by_name = {found.name: found.objects for found in findings.slices}
@@ -261,7 +251,7 @@ def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
             f"a higher model.roi_heads.nms_thresh{findings.now('model.roi_heads.nms_thresh')}, above the IoU of the "
             "boxes",
         )
-    category, positives = findings.assignment.objects.category, findings.assignment.positives()
+    category, positives = findings.errors.table.objects.category, findings.errors.table.positives()
     if (positives > 0).sum() > 1:
         worst = int(np.argmax(np.bincount(category[missed], minlength=len(positives)) / np.maximum(positives, 1)))
         if (of_worst := part(category == worst)) is not None:
@@ -276,9 +266,9 @@ def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
 
 def _confused(findings: Findings, number: int) -> tuple[str, str]:
     """Detections of the wrong class, and the two classes that are confused most, if they stand out."""
-    errors, category = findings.errors, findings.assignment.objects.category
+    errors, category = findings.errors, findings.errors.table.objects.category
     rows = np.flatnonzero(errors.type == DETECTION_ERRORS.index("classification"))
-    truth, said = category[errors.aim[rows]].tolist(), findings.assignment.candidates.category[rows].tolist()
+    truth, said = category[errors.aim[rows]].tolist(), findings.errors.table.detections.category[rows].tolist()
     pairs = Counter(zip(truth, said, strict=True))
     (true, wrong), times = pairs.most_common(1)[0]
     what = f"{plural(number, 'detection')} of the wrong class"

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.evaluation.analysis.class_matching import Assignment, match_own_category, mean_average_precision
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.numbers.coco_numbers import mean_average_precision
+from finemask.evaluation.numbers.match_table import MatchTable
+from finemask.evaluation.numbers.overlaps import LEAST_IOU, Overlaps
 from finemask.evaluation.objects import Objects
 
 SIZES = (("under 16 px", 0, 16), ("16 to 32 px", 16, 32), ("32 to 96 px", 32, 96), ("over 96 px", 96, np.inf))
@@ -47,73 +49,70 @@ class Slice:
     detections: NDArray[np.bool_]
 
 
-def find_slices(assignment: Assignment, ground_truth: GroundTruth) -> list[Slice]:
+def find_slices(table: MatchTable, cross_class: Overlaps, ground_truth: GroundTruth) -> list[Slice]:
     """All slices that hold an object.
 
     Args:
-        assignment: all detections.
+        table: at IoU 0.5.
+        cross_class: overlaps of its detections with objects of other classes.
         ground_truth: for the sizes of the images and the slices it names.
     """
-    objects = assignment.objects
     slices = [
-        *_by_size(assignment),
-        *_by_crowding(assignment),
-        *_by_border(assignment, ground_truth),
-        *_by_image(assignment, ground_truth),
+        *_by_size(table),
+        *_by_crowding(table, cross_class),
+        *_by_border(table, ground_truth),
+        *_by_image(table, ground_truth),
     ]
-    return [found for found in slices if (found.objects & ~objects.ignored).any()]
+    return [found for found in slices if (found.objects & ~table.objects.ignored).any()]
 
 
-def slice_table(assignment: Assignment, slices: list[Slice], threshold: float | None) -> list[dict[str, Any]]:
+def slice_table(
+    table: MatchTable, at_point: MatchTable, slices: list[Slice], threshold: float | None
+) -> list[dict[str, Any]]:
     """What ``metrics.json`` holds of them: number of objects, recall at the threshold, AP50.
 
     Args:
-        assignment: all detections, matched at the IoU of the operating point.
-        slices: of it.
+        table: at IoU 0.5.
+        at_point: at the IoU of the operating point.
+        slices: of the table.
         threshold: score from which a detection finds an object; None: none does.
     """
-    objects, candidates, found_by = assignment.objects, assignment.candidates, assignment.found_by
-    score = np.append(candidates.score, -np.inf)[found_by]
-    is_found = (found_by >= 0) & (threshold is not None) & (score >= (threshold or 0))
-    table = []
-    for found in slices:
-        wanted = found.objects & ~objects.ignored
-        number = int(wanted.sum())
-        table.append(
+    score = np.append(table.detections.score, -np.inf)[at_point.found_by()]
+    is_found = score >= (np.inf if threshold is None else threshold)
+    wanted = [found.objects & table.wanted[0] for found in slices]
+    within = [found.detections & table.within[0] for found in slices]
+    matched = table.for_sets(np.array(wanted), np.array(within)) if slices else table
+    rows = []
+    for number, found in enumerate(slices):
+        counts, objects = matched.counts(area=number), int(wanted[number].sum())
+        category, is_true = table.detections.category[counts], matched.is_true(area=number)[counts]
+        rows.append(
             {
                 "kind": found.kind,
                 "name": found.name,
-                "ground_truths": number,
-                "recall": float(is_found[wanted].sum() / number) if number else None,
-                "AP": _ap50(assignment, found),
+                "ground_truths": objects,
+                "recall": float(is_found[wanted[number]].sum() / objects),
+                "AP": mean_average_precision(category, is_true, matched.positives(number)),
             }
         )
-    return table
+    return rows
 
 
-def _ap50(assignment: Assignment, found: Slice) -> float | None:
-    objects, candidates = assignment.objects, assignment.candidates
-    ignored = objects.ignored | ~found.objects
-    matched = match_own_category(objects, candidates, assignment.overlaps, ignored)
-    is_true = (matched >= 0) & ~ignored[matched] if len(ignored) else matched >= 0
-    rows = is_true | ((matched < 0) & found.detections)
-    positives = np.bincount(objects.category[~ignored], minlength=assignment.categories)
-    return mean_average_precision(candidates.category[rows], candidates.score[rows], is_true[rows], positives)
-
-
-def _by_size(assignment: Assignment) -> Iterator[Slice]:
+def _by_size(table: MatchTable) -> Iterator[Slice]:
     for name, low, high in SIZES:
-        inside = [(low**2 <= area) & (area < high**2) for area in (assignment.objects.area, assignment.candidates.area)]
+        inside = [(low**2 <= area) & (area < high**2) for area in (table.objects.area, table.detections.area)]
         yield Slice("size", name, *inside)
 
 
-def _by_crowding(assignment: Assignment) -> Iterator[Slice]:
+def _by_crowding(table: MatchTable, cross_class: Overlaps) -> Iterator[Slice]:
     """By the largest IoU of an object's box with another's; a false detection goes with what it overlaps most."""
-    crowding = _neighbour_iou(assignment.objects)
-    pairs = assignment.overlaps.where(~assignment.objects.ignored[assignment.overlaps.object])
-    of_detection = np.zeros(len(assignment.candidates.score))  # one that overlaps nothing stands apart too
-    order = np.argsort(pairs.iou, kind="stable")
-    of_detection[pairs.detection[order]] = crowding[pairs.object[order]]
+    crowding = _neighbour_iou(table.objects)
+    number, own = len(table.detections.score), table.overlaps.at_least(LEAST_IOU)
+    iou, object_ = own.where(~table.objects.ignored[own.object]).largest(number)
+    other_iou, other = cross_class.at_least(LEAST_IOU).largest(number)
+    is_other = (other_iou > iou) | ((other_iou == iou) & (other > object_))
+    # one that overlaps nothing stands apart too
+    of_detection = np.append(crowding, 0.0)[np.where(is_other, other, object_)]
     for name, low, high in CROWDINGS:
         inside = [
             value == 0 if high == 0 else (value >= low) & (value > 0) & (value < high)
@@ -139,13 +138,13 @@ def _neighbour_iou(objects: Objects) -> NDArray[np.float64]:
     return largest
 
 
-def _by_border(assignment: Assignment, ground_truth: GroundTruth) -> Iterator[Slice]:
+def _by_border(table: MatchTable, ground_truth: GroundTruth) -> Iterator[Slice]:
     """By whether the box comes within a pixel of the image's edge, where the object may go on."""
     sizes = np.array([ground_truth.images[id_][1:3] for id_ in sorted(ground_truth.images)], dtype=np.float64)
     if not sizes.all():
         return  # the file does not say how large the images are
     touches = []
-    for columns in (assignment.objects, assignment.candidates):
+    for columns in (table.objects, table.detections):
         x, y, width, height = columns.boxes.T
         image_height, image_width = sizes[columns.image].T
         low, high = np.minimum(x, y), np.minimum(image_width - x - width, image_height - y - height)
@@ -154,15 +153,15 @@ def _by_border(assignment: Assignment, ground_truth: GroundTruth) -> Iterator[Sl
     yield Slice("border", "inside the image", *(~touch for touch in touches))
 
 
-def _by_image(assignment: Assignment, ground_truth: GroundTruth) -> Iterator[Slice]:
+def _by_image(table: MatchTable, ground_truth: GroundTruth) -> Iterator[Slice]:
     """By the number of objects in the image, and by what the file has under ``slice`` of its images."""
-    objects, candidates = assignment.objects, assignment.candidates
+    objects, detections = table.objects, table.detections
     numbers = np.bincount(objects.image[~objects.ignored], minlength=len(ground_truth.images))
     for name, low, high in (*_NUMBERS, ("over 100 objects", 101, np.inf)):
         inside = (low <= numbers) & (numbers <= high)
-        yield Slice("image", name, inside[objects.image], inside[candidates.image])
+        yield Slice("image", name, inside[objects.image], inside[detections.image])
     named = np.array([ground_truth.images[id_].slice for id_ in sorted(ground_truth.images)])
     sizes = Counter(named[objects.image[~objects.ignored]].tolist())
     for name in sorted(name for name, _ in sizes.most_common(_MOST_NAMED) if name):
         inside = named == name
-        yield Slice("image", name, inside[objects.image], inside[candidates.image])
+        yield Slice("image", name, inside[objects.image], inside[detections.image])

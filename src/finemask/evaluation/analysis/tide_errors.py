@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.analysis.class_matching import FOREGROUND_IOU, Assignment, mean_average_precision
-from finemask.evaluation.numbers.overlaps import Overlaps
+from finemask.evaluation.numbers.coco_numbers import mean_average_precision
+from finemask.evaluation.numbers.match_table import MatchTable
+from finemask.evaluation.numbers.overlaps import LEAST_IOU, Overlaps
+from finemask.evaluation.numbers.ranking import falling_levels, order_by
 
+FOREGROUND_IOU = 0.5
 DETECTION_ERRORS = ("classification", "localisation", "both", "duplicate", "background")
 ERROR_TYPES = (*DETECTION_ERRORS, "missed")
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND = range(5)
@@ -34,11 +37,13 @@ class Errors:
     """What is wrong with each detection, and which objects are missed.
 
     Args:
+        table: at IoU 0.5.
         type: int64 [D], position in ``DETECTION_ERRORS``; -1 for one that is right or lies on a crowd region.
         aim: int64 [D], the object that a classification or localisation error was meant for; -1 for all else.
         is_missed: bool [G].
     """
 
+    table: MatchTable
     type: NDArray[np.int64]
     aim: NDArray[np.int64]
     is_missed: NDArray[np.bool_]
@@ -50,19 +55,21 @@ class Errors:
         return int((self.type == DETECTION_ERRORS.index(name)).sum())
 
 
-def find_errors(assignment: Assignment) -> Errors:
-    """Gives each error its type."""
-    objects, candidates = assignment.objects, assignment.candidates
-    pairs = assignment.overlaps.where(~objects.ignored[assignment.overlaps.object])
-    own = candidates.category[pairs.detection] == objects.category[pairs.object]
-    own_iou, own_object = _largest(pairs.where(own), len(candidates.score))
-    other_iou, other_object = _largest(pairs.where(~own), len(candidates.score))
-    is_near = own_iou > 0  # pairs of less than 0.1 are not among the overlaps
-    is_wrong = assignment.matched < 0
+def find_errors(table: MatchTable, cross_class: Overlaps) -> Errors:
+    """Gives each error its type.
+
+    Args:
+        table: at IoU 0.5.
+        cross_class: overlaps of its detections with objects of other classes, of 0.1 or more.
+    """
+    number, objects = len(table.detections.result), table.objects
+    own = table.overlaps.at_least(LEAST_IOU)
+    own_iou, own_object = own.where(~objects.ignored[own.object]).largest(number)
+    other_iou, other_object = cross_class.at_least(LEAST_IOU).largest(number)
     types = np.select(
         [
-            ~is_wrong,
-            is_near & (own_iou < FOREGROUND_IOU),
+            table.is_true() | ~table.counts(),
+            (own_iou > 0) & (own_iou < FOREGROUND_IOU),
             other_iou >= FOREGROUND_IOU,
             own_iou >= FOREGROUND_IOU,
             other_iou == 0,
@@ -71,25 +78,18 @@ def find_errors(assignment: Assignment) -> Errors:
         _BOTH,
     ).astype(np.int64)
     aim = np.where(types == _LOCALISATION, own_object, np.where(types == _CLASSIFICATION, other_object, -1))
-    is_missed = ~objects.ignored & (assignment.found_by < 0)
+    is_missed = ~objects.ignored & (table.found_by() < 0)
     is_missed[aim[aim >= 0]] = False
-    return Errors(types, aim, is_missed)
+    return Errors(table, types, aim, is_missed)
 
 
-def ap50(assignment: Assignment) -> float | None:
+def ap50(table: MatchTable) -> float | None:
     """AP at IoU 0.5, the AP50 of COCO; None without objects."""
-    candidates, counts = assignment.candidates, ~assignment.on_ignored
-    return mean_average_precision(
-        candidates.category[counts], candidates.score[counts], assignment.is_true[counts], assignment.positives()
-    )
+    counts = table.counts()
+    return mean_average_precision(table.detections.category[counts], table.is_true()[counts], table.positives())
 
 
-def repaired_ap50(
-    assignment: Assignment,
-    errors: Errors,
-    types: Collection[str],
-    objects: NDArray[np.bool_] | None = None,
-) -> float | None:
+def repaired_ap50(errors: Errors, types: Collection[str], objects: NDArray[np.bool_] | None = None) -> float | None:
     """AP50 with errors of some types put right, by the paper's oracles.
 
     A classification error gets the class of its object and a localisation error its place, which makes them right; of
@@ -97,63 +97,46 @@ def repaired_ap50(
     out of the count, as if they had been found as precisely as the others were.
 
     Args:
-        assignment: all detections.
-        errors: of it.
+        errors: of all detections.
         types: any of ``ERROR_TYPES``.
         objects: bool [G], the missed objects that are put right; by default all.
     """
-    candidates = assignment.candidates
-    category, is_true = candidates.category.copy(), assignment.is_true
-    kept = ~assignment.on_ignored
+    table, detections = errors.table, errors.table.detections
+    category, is_true, kept = detections.category.copy(), table.is_true(), table.counts()
     for name in set(types) & {"both", "duplicate", "background"}:
         kept &= errors.type != DETECTION_ERRORS.index(name)
-    claim = np.where(is_true, assignment.matched, -1)
+    claim = np.where(is_true, table.matched(), -1)
     for name in set(types) & {"classification", "localisation"}:
         rows = np.flatnonzero(errors.type == DETECTION_ERRORS.index(name))
         claim[rows], is_true[rows] = errors.aim[rows], True
-        category[rows] = assignment.objects.category[errors.aim[rows]]
-    kept[_outdone(claim, candidates.score)] = False
-    positives = assignment.positives()
+        category[rows] = table.objects.category[errors.aim[rows]]
+    claiming = np.flatnonzero(claim >= 0)
+    claiming = claiming[np.lexsort((detections.result[claiming], -detections.score[claiming], claim[claiming]))]
+    outdone = claiming[1:][claim[claiming[1:]] == claim[claiming[:-1]]]  # a better one claims the same object
+    kept[outdone] = False
+    order = np.flatnonzero(kept)
+    if "classification" in types:  # else they are in order as they stand
+        level = falling_levels(detections.score[order])
+        order = order[order_by(category[order], level, detections.image[order], detections.result[order])]
+    positives = table.positives()
     counted = positives > 0
     if "missed" in types:
         left_out = errors.is_missed if objects is None else errors.is_missed & objects
-        positives = positives - np.bincount(assignment.objects.category[left_out], minlength=assignment.categories)
-    return mean_average_precision(category[kept], candidates.score[kept], is_true[kept], positives, counted)
+        positives = positives - np.bincount(table.objects.category[left_out], minlength=len(positives))
+    return mean_average_precision(category[order], is_true[order], positives, counted)
 
 
-def error_table(assignment: Assignment, errors: Errors) -> dict[str, Any]:
+def error_table(errors: Errors) -> dict[str, Any]:
     """What ``metrics.json`` holds of one iou type: AP50, and of each type the count and the gain in AP50."""
-    base = ap50(assignment)
+    table = errors.table
+    base = ap50(table)
 
     def gain(fixed: float | None) -> float | None:
         return None if fixed is None or base is None else fixed - base
 
-    types = {
-        name: {"count": errors.count(name), "gain": gain(repaired_ap50(assignment, errors, [name]))}
-        for name in ERROR_TYPES
-    }
-    candidates, right = assignment.candidates, assignment.is_true
-    positives, found = assignment.positives(), np.bincount(candidates.category[right], minlength=assignment.categories)
-    counted, rows = positives > 0, ~assignment.on_ignored
-    only_right = mean_average_precision(
-        candidates.category[right], candidates.score[right], right[right], positives, counted
-    )
-    only_found = mean_average_precision(
-        candidates.category[rows], candidates.score[rows], right[rows], np.minimum(found, positives), counted
-    )
+    types = {name: {"count": errors.count(name), "gain": gain(repaired_ap50(errors, [name]))} for name in ERROR_TYPES}
+    category, positives, rows, right = table.detections.category, table.positives(), table.counts(), table.is_true()
+    found = np.bincount(category[right], minlength=len(positives))
+    only_right = mean_average_precision(category[right], right[right], positives)
+    only_found = mean_average_precision(category[rows], right[rows], np.minimum(found, positives), positives > 0)
     return {"AP50": base, "types": types, "false_positive": gain(only_right), "false_negative": gain(only_found)}
-
-
-def _largest(pairs: Overlaps, number: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The largest IoU of each detection, float64 [D], 0 for none, and whose it is, int64 [D], -1 for none."""
-    iou, partner = np.zeros(number), np.full(number, -1, dtype=np.int64)
-    order = np.argsort(pairs.iou, kind="stable")  # of several assignments to one place, the last stays
-    iou[pairs.detection[order]], partner[pairs.detection[order]] = pairs.iou[order], pairs.object[order]
-    return iou, partner
-
-
-def _outdone(claim: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows that lay claim to an object which a better one claims too."""
-    rows = np.flatnonzero(claim >= 0)
-    order = rows[np.lexsort((-score[rows], claim[rows]))]
-    return np.asarray(order[1:][claim[order[1:]] == claim[order[:-1]]])

@@ -17,7 +17,6 @@ from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_t
 from finemask.evaluation.result_table import ResultTable
 
 COCO_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-AREAS = ("all", "small", "medium", "large")
 RECALLS = np.linspace(0, 1, 101)  # to the bit those of pycocotools
 TINY = float(np.spacing(1))  # COCOeval's guard against dividing by nothing
 _IOU_50, _IOU_75 = 0, 5  # positions in .50:.05:.95
@@ -36,6 +35,7 @@ class CocoScores:
         precision: float64 [T, R, K, A], at the last cap.
         recall: float64 [T, K, A, M].
         matches: at IoU 0.5; None but for the last iou type that was asked for, the one that curves are drawn of.
+        table: that they were read off; None where a backend has another one.
     """
 
     category_ids: list[int]
@@ -43,6 +43,7 @@ class CocoScores:
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     matches: Matches | None
+    table: MatchTable | None = None
 
 
 Backend = Callable[[GroundTruth, ResultTable, Sequence[str], int], dict[str, CocoScores]]
@@ -103,7 +104,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 def fast_scores(
     ground_truth: GroundTruth, results: ResultTable, iou_types: Sequence[str], max_detections: int
 ) -> dict[str, CocoScores]:
-    """Matches and counts.
+    """The fast backend: matches and counts.
 
     Args:
         ground_truth: with masks unless ``"bbox"`` is the only type.
@@ -111,57 +112,88 @@ def fast_scores(
         iou_types: any of ``"bbox"``, ``"segm"`` and ``"boundary"``.
         max_detections: cap on the detections of one image and category.
     """
-    caps = detection_caps(max_detections)
     tables = match_tables(ground_truth, results, iou_types, max_detections)
     return {
-        iou_type: CocoScores(
-            table.category_ids,
-            caps,
-            *precision_and_recall(table, caps),
-            table.matches() if iou_type == iou_types[-1] else None,
-        )
-        for iou_type, table in tables.items()
+        kind: scores_of(table, max_detections, with_matches=kind == iou_types[-1]) for kind, table in tables.items()
     }
 
 
-def precision_and_recall(table: MatchTable, caps: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COCO's tables, as ``CocoScores`` has them.
+def scores_of(table: MatchTable, max_detections: int, *, with_matches: bool = False) -> CocoScores:
+    """COCO's tables of precision and recall.
 
     Args:
         table: at T IoUs.
-        caps: M caps, ascending, none above the table's own.
-
-    Returns:
-        Precision, float64 [T, R, K, A], and recall, float64 [T, K, A, M].
+        max_detections: its own cap.
+        with_matches: at the first IoU.
     """
-    ious, areas, _ = table.found.shape
-    categories = len(table.category_ids)
+    ious, areas, _ = table.object.shape
+    caps, categories = detection_caps(max_detections), len(table.category_ids)
     precision = np.full((ious, len(RECALLS), categories, areas), -1.0)
     recall = np.full((ious, categories, areas, len(caps)), -1.0)
-    edges = np.searchsorted(table.category, np.arange(categories + 1))
-    near_edges = np.searchsorted(table.rows, edges)
-    place = table.place[table.rows]
+    edges = np.searchsorted(table.detections.category, np.arange(categories + 1))
+    row_edges = np.searchsorted(table.rows, edges)
+    place = table.detections.place[table.rows]
     for area in range(areas):
-        found, positives = table.found[:, area], table.positives(area)
+        found, positives = table.found(area), table.positives(area)
         wanted = np.flatnonzero(positives)
         for number, cap in enumerate(caps):
             best = np.flatnonzero(place < cap)
-            true = _sums(found[:, best])[:, np.searchsorted(best, near_edges)]
+            true = _sums(found[:, best])[:, np.searchsorted(best, row_edges)]
             recall[:, wanted, area, number] = (true[:, wanted + 1] - true[:, wanted]) / positives[wanted]
         # Of the detections up to a row, all of that size count, but for what those do that overlap something.
         within = _sums(table.within[area])
         change = _sums(table.counted(area).astype(np.int8) - table.within[area, table.rows])
         true = _sums(found)
         right = np.flatnonzero(found.any(axis=0))  # at no other row can precision be the best from there on
-        right_edges = np.searchsorted(right, near_edges)
+        right_edges = np.searchsorted(right, row_edges)
         for category in wanted.tolist():
-            mine, start = right[right_edges[category] : right_edges[category + 1]] + 1, near_edges[category]
+            mine, start = right[right_edges[category] : right_edges[category + 1]] + 1, row_edges[category]
             reported = within[table.rows[mine - 1] + 1] - within[edges[category]]
             reported = reported + change[:, mine] - change[:, start, None]
-            precision[:, :, category, area] = _at_recalls(
-                true[:, mine] - true[:, start, None], reported, int(positives[category])
+            precision[:, :, category, area] = _precision_at_recalls(
+                true[:, mine] - true[:, start, None], reported + TINY, int(positives[category])
             )
-    return precision, recall
+    matches = table.matches() if with_matches else None
+    return CocoScores(table.category_ids, caps, precision, recall, matches, table)
+
+
+def mean_average_precision(
+    category: NDArray[np.int64],
+    is_true: NDArray[np.bool_],
+    positives: NDArray[np.int64],
+    counted: NDArray[np.bool_] | None = None,
+) -> float | None:
+    """AP at one IoU of detections that count, averaged over the categories; None if none of them has objects.
+
+    Args:
+        category: int64 [D], ascending; in a category the best stand first.
+        is_true: bool [D].
+        positives: int64 [K], objects to find.
+        counted: bool [K], the categories of the mean; by default those with objects.
+    """
+    counted = positives > 0 if counted is None else counted
+    if not counted.any():
+        return None
+    bounds = np.searchsorted(category, np.arange(len(positives) + 1)).tolist()
+    values = [
+        average_precision(is_true[bounds[number] : bounds[number + 1]], int(positives[number]))
+        for number in np.flatnonzero(counted).tolist()
+    ]
+    return float(np.mean(values))
+
+
+def average_precision(is_true: NDArray[np.bool_], positives: int) -> float:
+    """Precision at COCO's 101 recall levels, on average.
+
+    Args:
+        is_true: bool [D], detections of one category, best first.
+        positives: objects to find. Without any, nothing is left to find: 1, or 0 if there are false detections.
+    """
+    if not positives:
+        return float(not len(is_true))
+    right = np.flatnonzero(is_true)
+    true = np.arange(1, len(right) + 1, dtype=np.int32)
+    return float(_precision_at_recalls(true[None], (right + 1)[None], positives).mean())
 
 
 def _sums(values: NDArray[Any]) -> NDArray[np.int32]:
@@ -172,17 +204,17 @@ def _sums(values: NDArray[Any]) -> NDArray[np.int32]:
     return sums
 
 
-def _at_recalls(true: NDArray[np.int32], reported: NDArray[np.int32], positives: int) -> NDArray[np.float64]:
+def _precision_at_recalls(true: NDArray[np.int32], reported: NDArray[Any], positives: int) -> NDArray[np.float64]:
     """Best precision at each recall or beyond, 0 where it is not reached, float64 [T, R].
 
     Args:
         true: int32 [T, N], right ones so far, of one category, best first.
-        reported: int32 [T, N], those that count so far.
+        reported: [T, N], those that count so far.
         positives: objects to find.
     """
     ious, number = true.shape
     best = np.zeros((ious, number + 1))  # the last for recalls that are not reached
-    np.divide(true, reported + TINY, out=best[:, :-1])
+    np.divide(true, reported, out=best[:, :-1])
     best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
     # One search for all IoUs: each has its own range of numbers.
     apart = np.arange(ious)[:, None] * (max(positives, number) + 2)

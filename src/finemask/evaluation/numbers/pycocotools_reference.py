@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pycocotools import coco, cocoeval
@@ -14,8 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from finemask.errors import FinemaskError
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.numbers.coco_numbers import AREAS, Backend, CocoScores, detection_caps
-from finemask.evaluation.numbers.match_table import Matches
+from finemask.evaluation.numbers.coco_numbers import Backend, CocoScores, detection_caps
+from finemask.evaluation.numbers.match_table import AREAS, Matches
 from finemask.evaluation.result_table import ResultTable
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import CocoResult
@@ -46,22 +46,10 @@ def quiet_pycocotools() -> Iterator[None]:
                 vars(module)["print"] = original
 
 
-# one row of Matches, in the order of its fields
-_DETECTION = np.dtype(
-    [
-        ("result", np.int64),
-        ("image_id", np.int64),
-        ("category", np.int64),
-        ("score", np.float64),
-        ("is_true", np.bool_),
-    ]
-)
-
-
 def reference_scores(
     ground_truth: GroundTruth, results: ResultTable, iou_types: Sequence[str], max_detections: int
 ) -> dict[str, CocoScores]:
-    """Runs COCOeval.
+    """The reference backend: COCOeval, with its tables and matches read off instead of its printed summary.
 
     Args:
         ground_truth: with masks if ``"segm"`` is among the types.
@@ -69,28 +57,23 @@ def reference_scores(
         iou_types: any of ``"bbox"`` and ``"segm"``.
         max_detections: cap on the detections of one image and category.
     """
-    return {
-        iou_type: _scores_of_type(
-            ground_truth, results, iou_type, max_detections, with_matches=iou_type == iou_types[-1]
+    scores = {}
+    for iou_type in iou_types:
+        detections = [_as_loaded(result, number) for number, result in enumerate(results, start=1)]
+        kind: Any = iou_type
+        coco_eval: Any = COCOeval(coco_object(ground_truth), coco_object(ground_truth, detections), kind)
+        coco_eval.params.maxDets = detection_caps(max_detections)
+        with quiet_pycocotools():
+            coco_eval.evaluate()
+            coco_eval.accumulate()
+        scores[iou_type] = CocoScores(
+            category_ids=[int(id_) for id_ in coco_eval.params.catIds],
+            max_dets=[int(cap) for cap in coco_eval.params.maxDets],
+            precision=coco_eval.eval["precision"][..., -1],
+            recall=coco_eval.eval["recall"],
+            matches=_matches_of(coco_eval, ground_truth) if iou_type == iou_types[-1] else None,
         )
-        for iou_type in iou_types
-    }
-
-
-def _scores_of_type(
-    ground_truth: GroundTruth, results: ResultTable, iou_type: str, max_detections: int, *, with_matches: bool
-) -> CocoScores:
-    detections = [as_loaded(result, number) for number, result in enumerate(results, start=1)]
-    coco_eval: Any = COCOeval(
-        coco_object(ground_truth),
-        coco_object(ground_truth, detections),
-        "segm" if iou_type == "segm" else "bbox",
-    )
-    coco_eval.params.maxDets = detection_caps(max_detections)
-    with quiet_pycocotools():
-        coco_eval.evaluate()
-        coco_eval.accumulate()
-    return read_scores(coco_eval, with_matches=with_matches)
+    return scores
 
 
 def coco_object(ground_truth: GroundTruth, annotations: list[dict[str, Any]] | None = None) -> COCO:
@@ -100,43 +83,17 @@ def coco_object(ground_truth: GroundTruth, annotations: list[dict[str, Any]] | N
     """
     if annotations is None:
         annotations = [dict(annotation) for annotation in ground_truth.annotations]
+    images = [{"id": id_, "height": image.height, "width": image.width} for id_, image in ground_truth.images.items()]
+    categories = [{"id": category.id, "name": category.name} for category in ground_truth.categories]
     with quiet_pycocotools():
-        coco = COCO()
-        dataset: Any = {
-            "images": [
-                {"id": id_, "height": image.height, "width": image.width} for id_, image in ground_truth.images.items()
-            ],
-            "categories": [{"id": category.id, "name": category.name} for category in ground_truth.categories],
-            "annotations": annotations,
-        }
-        coco.dataset = dataset
-        coco.createIndex()
-    return coco
+        found: Any = COCO()
+        found.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        found.createIndex()
+    return cast(COCO, found)
 
 
-def read_scores(coco_eval: Any, *, with_matches: bool) -> CocoScores:
-    """The tables of a COCOeval that has accumulated.
-
-    Args:
-        coco_eval: of detections with the ids 1, 2, ….
-        with_matches: reads these too.
-    """
-    return CocoScores(
-        category_ids=[int(id_) for id_ in coco_eval.params.catIds],
-        max_dets=[int(cap) for cap in coco_eval.params.maxDets],
-        precision=coco_eval.eval["precision"][..., -1],
-        recall=coco_eval.eval["recall"],
-        matches=_matches_of(coco_eval) if with_matches else None,
-    )
-
-
-def as_loaded(result: CocoResult, number: int) -> dict[str, Any]:
-    """What ``COCO.loadRes`` makes of an entry, which decides which sizes it counts for.
-
-    Args:
-        result: an entry of a results file.
-        number: the id it gets, from 1.
-    """
+def _as_loaded(result: CocoResult, number: int) -> dict[str, Any]:
+    """What ``COCO.loadRes`` makes of an entry, which decides which sizes it counts for; the number is its id."""
     detection: dict[str, Any] = {**result, "id": number, "iscrowd": 0}
     if "bbox" in detection:
         detection["area"] = detection["bbox"][2] * detection["bbox"][3]
@@ -146,9 +103,10 @@ def as_loaded(result: CocoResult, number: int) -> dict[str, Any]:
     return detection
 
 
-def _matches_of(coco_eval: Any) -> Matches:
+def _matches_of(coco_eval: Any, ground_truth: GroundTruth) -> Matches:
     images, categories = len(coco_eval.params.imgIds), len(coco_eval.params.catIds)
-    parts = []
+    position_of = {annotation["id"]: position for position, annotation in enumerate(ground_truth.annotations)}
+    rows: list[tuple[int, int, int, float, bool, int]] = []
     positives = np.zeros(categories, dtype=np.int64)
     for category in range(categories):
         # evalImgs runs over categories, then areas ("all" first), then images
@@ -157,17 +115,23 @@ def _matches_of(coco_eval: Any) -> Matches:
             if image is None:  # neither objects nor detections of this category
                 continue
             positives[category] += np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
-            counts = ~image["dtIgnore"][0]
-            ids = np.asarray(image["dtIds"], dtype=np.int64)[counts]
-            part = np.zeros(len(ids), dtype=_DETECTION)
-            part["result"] = ids - 1
-            part["image_id"] = image["image_id"]
-            part["category"] = category
-            part["score"] = np.asarray(image["dtScores"], dtype=np.float64)[counts]
-            part["is_true"] = image["dtMatches"][0][counts] > 0
-            parts.append(part)
-    table = np.concatenate([np.zeros(0, dtype=_DETECTION), *parts])
-    return Matches(**{name: table[name].copy() for name in _DETECTION.names or ()}, positives=positives)
+            outcomes = (image["dtIds"], image["dtScores"], image["dtMatches"][0], image["dtIgnore"][0])
+            rows += [
+                (id_ - 1, image["image_id"], category, score, object_ > 0, position_of.get(int(object_), -1))
+                for id_, score, object_, is_ignored in zip(*outcomes, strict=True)
+                if not is_ignored
+            ]
+    kinds = (np.int64, np.int64, np.int64, np.float64, np.bool_, np.int64)  # of the fields in their order
+    columns: Any = zip(*rows, strict=True) if rows else [()] * len(kinds)
+    arrays: list[Any] = [np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)]
+    return Matches(*[*arrays, positives])
+
+
+_SEED = 0  # the same sample every time, so that what was found can be found again
+_MOST_IMAGES = 16
+_MOST_CATEGORIES = 8  # the reference's time grows with them, whether they are empty or not
+_MOST_ENTRIES = 2_000  # annotations and detections
+_TOLERANCE = 1e-9
 
 
 def ground_truth_as_predictions(ground_truth: GroundTruth) -> list[CocoResult]:
@@ -190,13 +154,6 @@ def ground_truth_as_predictions(ground_truth: GroundTruth) -> list[CocoResult]:
             result["segmentation"] = annotation["segmentation"]
         results.append(result)
     return results
-
-
-_SEED = 0  # the same sample every time, so that what was found can be found again
-_MOST_IMAGES = 16
-_MOST_CATEGORIES = 8  # the reference's time grows with them, whether they are empty or not
-_MOST_ENTRIES = 2_000  # annotations and detections
-_TOLERANCE = 1e-9
 
 
 def cross_check(

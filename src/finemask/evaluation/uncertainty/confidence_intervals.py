@@ -14,7 +14,7 @@ from finemask.evaluation.analysis.operating_points import (
     operating_points,
 )
 from finemask.evaluation.evaluator import CocoEvaluator, Evaluation
-from finemask.evaluation.numbers.match_table import IOUS, MatchTable, match_tables
+from finemask.evaluation.numbers.match_table import MatchTable
 from finemask.evaluation.uncertainty.resampling import LEVEL, ap_interval, draw_weights, interval
 from finemask.evaluation.uncertainty.weighted_ap import seconds_a_weighting, weighted_ap
 
@@ -123,29 +123,25 @@ class ScoredMatches:
 
 def seconds_of_thresholds(table: MatchTable) -> float:
     """Seconds that the thresholds of one resample take on an ordinary core, about: all together, and every class."""
-    return 250e-9 * int(table.found[0, 0].sum())
+    return 250e-9 * int(table.found()[0].sum())
 
 
-def scored_matches(table: MatchTable, iou: int, category: int | None = None) -> ScoredMatches:
-    """The detections that count at one of a table's IoUs, over all sizes.
+def scored_matches(table: MatchTable, category: int | None = None) -> ScoredMatches:
+    """The detections that count at a table's first IoU, over all sizes.
 
     Args:
         table: any.
-        iou: position among its IoUs.
         category: position among its categories; None for all together.
     """
-    kept, wanted = table.counts(iou), table.wanted[0]
+    kept, wanted = table.counts(), table.wanted[0]
     if category is not None:
-        kept = kept & (table.category == category)
-        wanted = wanted & (table.object_category == category)
-    objects = np.bincount(table.object_image[wanted], minlength=len(table.image_ids))
-    return ScoredMatches(table.score[kept], table.is_true(iou)[kept], table.image[kept], objects)
+        kept = kept & (table.detections.category == category)
+        wanted = wanted & (table.objects.category == category)
+    objects = np.bincount(table.objects.image[wanted], minlength=len(table.image_ids))
+    return ScoredMatches(table.detections.score[kept], table.is_true()[kept], table.detections.image[kept], objects)
 
 
 _NOTHING = (np.zeros(0), np.zeros(0, dtype=bool), 0)
-
-
-_KINDS = ("bbox", "segm")
 
 
 def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, Any]:
@@ -155,9 +151,7 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
         evaluator: with all detections added.
         evaluation: of that evaluator.
     """
-    truth, results = evaluator.ground_truth, evaluator.result_table
-    kinds = [kind for kind in _KINDS if kind in evaluator.iou_types]
-    tables = match_tables(truth, results, kinds, evaluator.max_detections)
+    truth, tables = evaluator.ground_truth, evaluation.tables
     seconds_each = sum(seconds_a_weighting(table) + seconds_of_thresholds(table) for table in tables.values())
     weights = draw_weights(len(truth.images), seconds_each)
     intervals: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1]}
@@ -175,10 +169,8 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
             key, row = f"{kind}_AP", evaluation.metrics["per_class"][names[category_id]]
             per_class[names[category_id]][key] = ap_interval(row[key], resampled.per_class[position], images)
     point = evaluation.metrics["operating_point"]
-    if point["iou_type"] not in tables:
-        return {"confidence_interval": intervals | {"per_class": per_class}}
-    table, iou = _at_operating_iou(evaluator, tables[point["iou_type"]], point["iou_type"])
-    overall = scored_matches(table, iou)
+    at_point = evaluation.operating_table
+    overall = scored_matches(at_point)
     intervals["operating_point"] = None
     if point["threshold"] is not None:
         rates = overall.resampled_rates(point["threshold"], weights)
@@ -186,25 +178,16 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
     intervals["per_class"] = per_class
     thresholds: dict[str, Any] = overall.described(weights)
     thresholds["per_class"] = {
-        names[category_id]: scored_matches(table, iou, position).described(weights)
-        for position, category_id in enumerate(table.category_ids)
+        names[category_id]: scored_matches(at_point, position).described(weights)
+        for position, category_id in enumerate(at_point.category_ids)
     }
     curve = {"iou": point["iou"], "iou_type": point["iou_type"]} | calibration(overall.score, overall.is_true)
     return {"confidence_interval": intervals, "thresholds": thresholds, "calibration": curve}
 
 
-def _at_operating_iou(evaluator: CocoEvaluator, table: MatchTable, iou_type: str) -> tuple[MatchTable, int]:
-    """A table with the operating point's IoU, and the position of that."""
-    near = np.flatnonzero(np.isclose(IOUS, evaluator.operating_iou, rtol=0, atol=1e-12))
-    if len(near):
-        return table, int(near[0])
-    truth, results, ious = evaluator.ground_truth, evaluator.result_table, [evaluator.operating_iou]
-    return match_tables(truth, results, [iou_type], evaluator.max_detections, ious)[iou_type], 0
-
-
 def informative_images(table: MatchTable, category: int | None = None, area: int = 0) -> int:
-    """Images with an object to find, of one category or of any, of one size (``scores.AREAS``) or of all."""
+    """Images with an object to find, of one category or of any, of one size (``match_table.AREAS``) or of all."""
     wanted: NDArray[np.bool_] = table.wanted[area]
     if category is not None:
-        wanted = wanted & (table.object_category == category)
-    return len(np.unique(table.object_image[wanted]))
+        wanted = wanted & (table.objects.category == category)
+    return len(np.unique(table.objects.image[wanted]))

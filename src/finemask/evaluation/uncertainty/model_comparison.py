@@ -168,7 +168,7 @@ def compare(
             )
         wins[kind] = _wins(row[f"{kind}_AP"] for row in per_class.values())
     kind = iou_types[-1]
-    sides = tuple(scored_matches(table, 0) for table in tables[kind])
+    sides = tuple(scored_matches(table) for table in tables[kind])
     points = [side.points()["best_f1"] for side in sides]
     thresholds = (points[0].threshold, points[1].threshold)
     content["operating_point"] = {

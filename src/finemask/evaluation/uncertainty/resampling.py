@@ -14,17 +14,16 @@ without that, an interval over COCO's 80 classes in 100 images would begin just 
 two APs stay as they are: most of that cancels, and moving values that are all of one sign or zero would invent a sign.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.evaluation.numbers.coco_numbers import fast_scores, summarize
+from finemask.evaluation.numbers.coco_numbers import scores_of, summarize
+from finemask.evaluation.numbers.match_table import match_tables
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.types import CocoResult
@@ -180,36 +179,19 @@ def jackknife_error(
     Returns:
         None where there are fewer than two images, or where the number cannot be computed without some group.
     """
-    ids = np.array(list(ground_truth.images))
+    ids = sorted(ground_truth.images)
     groups = min(groups, len(ids))
     if groups < 2:
         return None
-    shuffled = np.random.default_rng(seed).permutation(ids)
-    by_image: dict[int, list[CocoResult]] = defaultdict(list)
-    for result in check_results(results, ground_truth, (iou_type,)):
-        by_image[result["image_id"]].append(result)
+    shuffled = np.random.default_rng(seed).permutation(np.array(list(ground_truth.images)))
+    detections = ResultTable(ground_truth, check_results(results, ground_truth, (iou_type,)))
+    table = match_tables(ground_truth, detections, (iou_type,), max_detections)[iou_type]
     values: list[float | None] = []
     for group in range(groups):
         left_out = set(shuffled[group::groups].tolist())
-        kept = _without(ground_truth, left_out)
-        table = ResultTable(kept, [result for image_id in kept.images for result in by_image[image_id]])
-        scores = fast_scores(kept, table, (iou_type,), max_detections)  # the run has cross-checked it
-        values.append(summarize(scores[iou_type])[key])
+        kept = np.array([image_id not in left_out for image_id in ids])
+        values.append(summarize(scores_of(table.of_images(kept), max_detections))[key])
     if any(value is None for value in values):
         return None
     known = np.array(values, dtype=np.float64)
     return float(np.sqrt((groups - 1) / groups * ((known - known.mean()) ** 2).sum()))
-
-
-def _without(ground_truth: GroundTruth, left_out: set[int]) -> GroundTruth:
-    rows: list[tuple[dict[str, Any], Any]] = [
-        pair
-        for pair in zip(ground_truth.annotations, ground_truth.annotation_ids, strict=True)
-        if pair[0]["image_id"] not in left_out
-    ]
-    return replace(
-        ground_truth,
-        images={image_id: image for image_id, image in ground_truth.images.items() if image_id not in left_out},
-        annotations=[{**annotation, "id": number} for number, (annotation, _) in enumerate(rows, start=1)],
-        annotation_ids=[annotation_id for _, annotation_id in rows],
-    )

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from finemask.evaluation.numbers.coco_numbers import AREAS, RECALLS, TINY
-from finemask.evaluation.numbers.match_table import MatchTable
+from finemask.evaluation.numbers.coco_numbers import RECALLS, TINY
+from finemask.evaluation.numbers.match_table import AREAS, MatchTable
 
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _BOUNDS = np.append(RECALLS, np.inf)
@@ -40,10 +40,9 @@ def weighted_ap(table: MatchTable, weights: NDArray[np.float64]) -> WeightedAp:
         table: at the ten IoUs of COCO.
         weights: float64 [I, B], of every image in every weighting; at least 0.
     """
-    _, areas, _ = table.found.shape
     by_size, at_50, at_75 = {}, np.zeros(0), np.zeros(0)
     per_class = np.zeros(0)
-    for area in range(areas):
+    for area in range(len(table.wanted)):
         precision = class_ap(table, weights, area)  # [T, K, B]
         mean = precision.mean(axis=0)
         if area == 0:
@@ -55,9 +54,11 @@ def weighted_ap(table: MatchTable, weights: NDArray[np.float64]) -> WeightedAp:
 
 def seconds_a_weighting(table: MatchTable) -> float:
     """Seconds that one weighting takes on an ordinary core, about."""
-    false = sum(int(_always_false(table, area).sum()) for area in range(table.found.shape[1]))
-    classes = len(np.unique(table.category))
-    return 70e-9 * int(table.found.sum()) + 2e-9 * false + 20e-6 * classes
+    areas = range(len(table.wanted))
+    true = sum(int(table.found(area).sum()) for area in areas)
+    false = sum(int(_always_false(table, area).sum()) for area in areas)
+    classes = len(np.unique(table.detections.category))
+    return 70e-9 * true + 2e-9 * false + 20e-6 * classes
 
 
 def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> NDArray[np.float64]:
@@ -66,12 +67,12 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
     Args:
         table: at T IoUs.
         weights: float64 [I, B], of every image in every weighting; at least 0.
-        area: position among ``scores.AREAS``.
+        area: position among ``match_table.AREAS``.
 
     Returns:
         Float64 [T, K, B].
     """
-    found, counted = table.found[:, area], table.counted(area)
+    found, counted = table.found(area), table.counted(area)
     positives = _positives(table, weights, area)
     result = np.repeat(np.where(positives > 0, 0.0, np.nan)[None], len(found), axis=0)
     # Most detections are false at every IoU: their weights between two rows are summed once, for all IoUs.
@@ -81,8 +82,8 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
     apart = _between(table, rows_of_any, np.flatnonzero(always_false))
     rows = [table.rows[mine] for mine in found]
     between = [_between(table, mine, table.rows[false]) for mine, false in zip(rows, sometimes, strict=True)]
-    for category in np.unique(table.category[rows_of_any]).tolist():
-        first, last = np.searchsorted(table.category, [category, category + 1])
+    for category in np.unique(table.detections.category[rows_of_any]).tolist():
+        first, last = np.searchsorted(table.detections.category, [category, category + 1])
         start, end = np.searchsorted(rows_of_any, [first, last])
         step = max(_BLOCK // int(end - start), 8)
         share = apart[start:end]
@@ -91,7 +92,7 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
         for mine, false in zip(rows, between, strict=True):
             begin, stop = np.searchsorted(mine, [first, last])
             places = np.searchsorted(rows_of_any[start:end], mine[begin:stop])
-            parts.append((table.image[mine[begin:stop]], places, false[begin:stop]))
+            parts.append((table.detections.image[mine[begin:stop]], places, false[begin:stop]))
         for column in range(0, weights.shape[1], step):
             columns = slice(column, column + step)
             block = np.ascontiguousarray(weights[:, columns])
@@ -107,7 +108,7 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
 def _positives(table: MatchTable, weights: NDArray[np.float64], area: int) -> NDArray[np.float64]:
     """Objects to find, float64 [K, B]."""
     wanted = table.wanted[area]
-    category, image = table.object_category[wanted], table.object_image[wanted]
+    category, image = table.objects.category[wanted], table.objects.image[wanted]
     shape = (len(table.category_ids), len(table.image_ids))
     counts = csr_matrix((np.ones(len(image)), (category, image)), shape=shape)
     return np.asarray(counts @ weights)
@@ -116,7 +117,7 @@ def _positives(table: MatchTable, weights: NDArray[np.float64], area: int) -> ND
 def _always_false(table: MatchTable, area: int) -> NDArray[np.bool_]:
     """What is false at every IoU, bool [D]."""
     false: NDArray[np.bool_] = table.within[area].copy()
-    false[table.rows] = table.counted(area).all(axis=0) & ~table.found[:, area].any(axis=0)
+    false[table.rows] = table.counted(area).all(axis=0) & ~table.found(area).any(axis=0)
     return false
 
 
@@ -132,9 +133,9 @@ def _between(table: MatchTable, rows: NDArray[np.int64], detections: NDArray[np.
     """
     row = np.searchsorted(rows, detections)
     leads = row < len(rows)
-    leads[leads] = table.category[rows[row[leads]]] == table.category[detections[leads]]
+    leads[leads] = table.detections.category[rows[row[leads]]] == table.detections.category[detections[leads]]
     ends = np.append(0, np.cumsum(np.bincount(row[leads], minlength=len(rows))))
-    images = table.image[detections[leads]]
+    images = table.detections.image[detections[leads]]
     return csr_matrix((np.ones(len(images)), images, ends), shape=(len(rows), len(table.image_ids)))
 
 
