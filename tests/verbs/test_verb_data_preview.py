@@ -50,7 +50,7 @@ def test_two_sheets_that_say_what_they_show(root, tmp_path, capsys):
 
 
 def test_more_images_make_more_sheets_and_older_ones_go(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("finemask.verbs.data.preview.PER_SHEET", 2)
+    monkeypatch.setattr("finemask.workflows.preview_sheets.PER_SHEET", 2)
     output = tmp_path / "out"
     assert preview(root, output, "n=5", "augment=none") == 0
     expected = {f"{name}_{number}.png" for name in ("on_disk", "model_input") for number in (1, 2, 3)}
