@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,10 @@ def test_a_ratio_below_its_goal_is_marked(bench_all, tmp_path, monkeypatch):
 def test_every_command_of_the_page_is_a_script(bench_all):
     for script, *_ in bench_all.COMMANDS.values():
         assert (SCRIPTS / script).is_file()
+
+
+def test_every_file_that_the_page_names_is_there(bench_all):
+    package = SCRIPTS.parent / "src" / "finemask"
+    named = re.findall(r"`(\w+/[\w/]+\.py)`", bench_all.INTRODUCTION)
+    assert len(named) >= 8
+    assert [name for name in named if not (package / name).is_file()] == []
