@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from finemask.config import compose, config_dir
-from finemask.config.files import group_options
+from finemask.config.config_files import group_options
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 FOREVER = float("inf")

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
-from finemask.config import compose, config_dir, expand_sweeps, kinds, plain
-from finemask.config import files as config_files
+from finemask.config import compose, config_dir, config_files, expand_sweeps, kinds, plain
 from finemask.config.overrides import parse_override, quoted
 from finemask.errors import ConfigError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finemask.config import compose, config_dir, plain
-from finemask.config.files import read_config_text, shipped_targets
+from finemask.config.config_files import read_config_text, shipped_targets
 from finemask.model.build import build_model
 from finemask.model.resolve import resolve_model
 

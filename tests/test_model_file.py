@@ -40,7 +40,9 @@ def _fake_build(monkeypatch):
 
     fake = types.ModuleType("finemask.model.build")
     fake.build_model = build_model
-    monkeypatch.setattr("finemask.config.files.shipped_targets", lambda group: frozenset({"finemask.tests.Small"}))
+    monkeypatch.setattr(
+        "finemask.config.config_files.shipped_targets", lambda group: frozenset({"finemask.tests.Small"})
+    )
     monkeypatch.setitem(sys.modules, "finemask.model.build", fake)
     import finemask.model
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from finemask.cli import VERBS
 from finemask.config import compose, config_dir, synonyms
-from finemask.config.files import groups
+from finemask.config.config_files import groups
 from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, SYNONYMS, Meant, Rows, meant
 from finemask.errors import ConfigError
 

@@ -134,7 +134,7 @@ def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> tupl
         ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its
             weights do not fit the architecture it describes.
     """
-    from finemask.config.files import allowed_targets
+    from finemask.config.config_files import allowed_targets
     from finemask.model.build import build_model
 
     path = find_model_file(path)

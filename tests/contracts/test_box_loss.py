@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from torchvision.models.detection._utils import BoxCoder
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 from finemask.model.box_predictor.box_branch import BoxCriterion
 from finemask.model.class_losses import CrossEntropyLoss
 

@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 
 FOLDER = config_dir() / "model" / "class_loss"
 VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -7,7 +7,7 @@ from mask_part_cases import CHANNELS, NUM_CLASSES, mask_rois, missing_or_wrong_g
 from model_cases import model_config, random_scene
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 from finemask.model.build import build_model
 from finemask.model.mask_losses import BCEMaskLoss
 from finemask.model.mask_predictor.mask_branch import branch_of

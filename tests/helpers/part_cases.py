@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 from finemask.model.box_predictor.box_branch import BoxContext
 from finemask.model.build import build_model
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 import finemask
 from finemask.cli import main
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 from finemask.config.moved_targets import MOVED, present_target, with_present_targets
 from finemask.data.shapes import draw_shapes
 

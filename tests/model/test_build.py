@@ -8,7 +8,7 @@ from model_cases import model_config, random_scene
 from torch import nn
 
 from finemask.config import config_dir
-from finemask.config.files import allowed_targets, shipped_targets
+from finemask.config.config_files import allowed_targets, shipped_targets
 from finemask.errors import ConfigError
 from finemask.model.backbones.pyramid import strides_of
 from finemask.model.build import build_model

@@ -14,7 +14,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_imag
 from torchvision.ops import batched_nms, nms
 
 from finemask.config import config_dir
-from finemask.config.files import shipped_targets
+from finemask.config.config_files import shipped_targets
 from finemask.errors import ConfigError
 from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_boxes, settle_masks

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finemask.cli import VERBS
-from finemask.config.files import config_dir, read_config_text
+from finemask.config.config_files import config_dir, read_config_text
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "verbs"
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from finemask.config import config_dir
-from finemask.config.files import config_names
+from finemask.config.config_files import config_names
 from finemask.errors import ConfigError
 from finemask.verbs import config as verb
 

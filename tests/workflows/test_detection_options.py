@@ -11,7 +11,7 @@ from PIL import Image
 
 from finemask import cli
 from finemask.config import compose, config_dir, plain
-from finemask.config.files import group_options
+from finemask.config.config_files import group_options
 from finemask.data.shapes import draw_shapes
 from finemask.errors import ConfigError
 from finemask.inference.predictor import Predictor

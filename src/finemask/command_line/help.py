@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finemask.config import files as config_files
-from finemask.config.files import ConfigText, Key, find_config, group_options, groups, read_config_text
+from finemask.config import config_files
+from finemask.config.config_files import ConfigText, Key, find_config, group_options, groups, read_config_text
 
 _FLAGS = {
     "--help, -h": "this page",

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from finemask.config.files import config_dir, search_path
+from finemask.config.config_files import config_dir, search_path
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

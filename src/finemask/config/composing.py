@@ -24,13 +24,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from finemask.config import files as config_files
-from finemask.config import plain
-from finemask.config.files import config_names, examples, find_config, group_options, groups, search_path
+from finemask.config import config_files, plain
+from finemask.config.config_files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.moved_targets import present_target
 from finemask.config.overrides import one_line, options_remedy, parse_override
-from finemask.config.own_parts import drop_shipped_keys, own_parts
 from finemask.config.synonyms import meant
 from finemask.errors import ConfigError, did_you_mean
 
@@ -71,7 +69,11 @@ def compose(
                 f"'{override.input_line}' names several values",
                 remedy="A list is written 'key=[a,b]'; add --multirun for one run a value.",
             )
-    cfg = _compose_groups(name, folders, parsed, verb) if _has_defaults(path) else _apply(path, parsed, verb)
+    plain_tree = _load(path)
+    if "defaults" in plain_tree:
+        cfg = _compose_groups(name, folders, parsed, verb)
+    else:
+        cfg = _apply(_over_shipped(plain_tree, path, verb), parsed, verb)
     for key, value in list(_flatten(cfg)):
         if key.endswith("_target_") and isinstance(value, str) and (present := present_target(value)) != value:
             OmegaConf.update(cfg, key, present)
@@ -100,16 +102,23 @@ def _load(path: Path) -> DictConfig:
     return cfg
 
 
-def _has_defaults(path: Path) -> bool:
-    return "defaults" in _load(path)
+def _over_shipped(cfg: DictConfig, path: Path, verb: str) -> DictConfig:
+    """A configuration of the user's own over the verb's shipped one, which also says which keys there are."""
+    shipped_path = config_files.config_dir() / f"{verb.replace(' ', '_')}.yaml"
+    if path == shipped_path or not shipped_path.is_file() or "defaults" in (shipped := _load(shipped_path)):
+        return cfg
+    known = [key for key, _ in _flatten(shipped)]
+    for key, _ in _flatten(cfg):
+        if key not in known:
+            remedy = did_you_mean(key, known, "'{}'").strip() or None
+            raise ConfigError(f"unknown key '{key}'", where=path, remedy=remedy)
+    merged = OmegaConf.merge(shipped, cfg)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
-def _apply(path: Path, overrides: Sequence[Override], verb: str) -> DictConfig:
+def _apply(cfg: DictConfig, overrides: Sequence[Override], verb: str) -> DictConfig:
     """A configuration without a defaults list, with overrides applied."""
-    cfg = _load(path)
-    shipped = config_files.config_dir() / f"{verb.replace(' ', '_')}.yaml"
-    if path != shipped and shipped.is_file() and not _has_defaults(shipped):
-        cfg = _merge(_load(shipped), cfg, path)
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
         _check_key(override, dict(_flatten(cfg)), (), verb)
@@ -122,18 +131,6 @@ def _apply(path: Path, overrides: Sequence[Override], verb: str) -> DictConfig:
             adds = override.is_add() or override.is_force_add()
             OmegaConf.update(cfg, key, value, merge=True, force_add=adds)
     return cfg
-
-
-def _merge(shipped: DictConfig, own: DictConfig, path: Path) -> DictConfig:
-    """The user's own values over the shipped ones, which also say which keys there are."""
-    known = [key for key, _ in _flatten(shipped)]
-    for key, _ in _flatten(own):
-        if key not in known:
-            remedy = did_you_mean(key, known, "'{}'").strip() or None
-            raise ConfigError(f"unknown key '{key}'", where=path, remedy=remedy)
-    merged = OmegaConf.merge(shipped, own)
-    assert isinstance(merged, DictConfig)
-    return merged
 
 
 def _check_key(override: Override, known: Mapping[str, Any], known_groups: Sequence[str], verb: str) -> None:
@@ -230,8 +227,7 @@ def _hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Overr
         with initialize_config_dir(str(folders[-1]), job_name="finemask", version_base="1.3"):
             typed = [str(override.input_line) for override in overrides]
             cfg = hydra_compose(name, typed)
-            if parts := own_parts(cfg):
-                drop_shipped_keys(cfg, parts, _users_files(name, folders[-1], typed), overrides)
+            _drop_keys_of_replaced_parts(cfg, name, folders[-1], overrides)
             return cfg
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(one_line(error), where=f"{name}.yaml") from error
@@ -240,14 +236,38 @@ def _hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Overr
         GlobalHydra.instance().hydra = before
 
 
-def _users_files(name: str, shipped: Path, typed: list[str]) -> Iterator[tuple[Any, str]]:
-    """What a configuration is composed of besides shipped files; each with the key that it stands under."""
+def _drop_keys_of_replaced_parts(cfg: DictConfig, name: str, shipped: Path, overrides: Sequence[Override]) -> None:
+    """A part of the user's own has the keys that the user gave it, and none of the shipped part that it replaces.
+
+    Hydra merges what files say of one section key by key: of a ``backbone`` with another ``_target_``, ``norm`` and the
+    rest would stay. Which file a key came from is no longer to be seen in the result; so the user's files are read
+    again. ``_partial_`` and its like stay: they say how a part of that kind is called.
+    """
+    parts = [
+        key.removesuffix("._target_")
+        for key, value in _flatten(cfg)
+        if key.startswith("model.") and key.endswith("._target_") and not str(value).startswith("finemask.")
+    ]
+    if not parts:
+        return
+    given: set[str] = set()
     loader = GlobalHydra.instance().config_loader()
-    composed = loader.compute_defaults_list(name, typed, RunMode.RUN)
-    for part in composed.defaults:
-        source = next((source for source in loader.get_sources() if source.is_config(part.config_path)), None)
+    typed = [str(override.input_line) for override in overrides]
+    for file in loader.compute_defaults_list(name, typed, RunMode.RUN).defaults:
+        source = next((source for source in loader.get_sources() if source.is_config(file.config_path)), None)
         if source is not None and source.path != str(shipped):
-            yield OmegaConf.to_container(source.load_config(part.config_path).config), part.package or ""
+            prefix = f"{file.package}." if file.package else ""
+            given |= {key for key, _ in _flatten(source.load_config(file.config_path).config, prefix)}
+    for override in overrides:
+        if not override.is_delete():
+            key = override.key_or_group.replace("/", ".")
+            given |= {key, *(inner for inner, _ in _flatten(override.value(), f"{key}."))}
+    with open_dict(cfg):
+        for part in (part for part in parts if f"{part}._target_" in given):
+            node = OmegaConf.select(cfg, part)
+            for key in [str(key) for key in node]:
+                if not key.startswith("_") and f"{part}.{key}" not in given:
+                    node.pop(key)
 
 
 def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:

@@ -9,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
-from finemask.config import files as config_files
-from finemask.config.files import group_options
+from finemask.config import config_files
+from finemask.config.config_files import group_options
 from finemask.errors import ConfigError
 
 

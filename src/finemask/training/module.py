@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from finemask.config.files import allowed_targets
+from finemask.config.config_files import allowed_targets
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.build import build_model

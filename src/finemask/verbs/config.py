@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from finemask.config import search_path
-from finemask.config.files import config_names, find_config, groups, read_config_text
+from finemask.config.config_files import config_names, find_config, groups, read_config_text
 from finemask.errors import ConfigError, did_you_mean
 from finemask.ops.files import write_text
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import safe_open
 
-from finemask.config.files import allowed_targets
+from finemask.config.config_files import allowed_targets
 from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import ModelHeader, find_model_file, verify_model_file
 from finemask.model_header import TrainingSizes, header_to_json
