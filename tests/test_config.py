@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from finemask.cli import VERBS
+from finemask.cli import BARE_WORDS, VERBS
 from finemask.config import compose, config_dir, config_files, expand_sweeps, kinds, plain
 from finemask.config.overrides import parse_override, quoted
 from finemask.errors import ConfigError
@@ -69,8 +69,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tree above in the place of the shipped configurations."""
     folder = write_tree(tmp_path / "shipped", TREE)
     monkeypatch.setattr(config_files, "config_dir", lambda: folder)
-    monkeypatch.setattr(kinds, "VERBS", {})  # its verbs have other keys
-    monkeypatch.setattr(kinds, "SECTIONS", {})
+    monkeypatch.setattr(kinds, "KINDS", {})  # its verbs have other keys
     return folder
 
 
@@ -426,7 +425,7 @@ def test_every_example_in_a_header_composes(verb: str) -> None:
         name, words = take_verb(shlex.split(example)[1:])
         if "--config-dir" not in words:
             positional = [
-                f"{key}='{word}'" for key, word in zip(VERBS[name].words, words, strict=False) if "=" not in word
+                f"{key}='{word}'" for key, word in zip(BARE_WORDS.get(name, ()), words, strict=False) if "=" not in word
             ]
             compose(name, positional or words, check=False)
 

@@ -42,7 +42,7 @@ VERBS = {
     "doctor": "what this machine has, what is wrong with it, what it suggests",
     "config": "list, show NAME or copy NAME DEST: start from a shipped configuration",
 }
-_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
+BARE_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
 
 
 @dataclass(slots=True)
@@ -182,7 +182,7 @@ def _usage(verb: str) -> str:
 def _read(words: list[str]) -> Request:
     verb, rest = _split_verb(words)
     request = Request(verb)
-    positions = list(_WORDS.get(verb, ()))
+    positions = list(BARE_WORDS.get(verb, ()))
     while rest:
         word = rest.pop(0)
         flag, equals, attached = word.partition("=") if word.startswith("--") else (word, "", "")

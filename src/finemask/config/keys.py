@@ -1,293 +1,387 @@
 """What every key of every verb takes, in the language of ``finemask.config.kinds``.
 
-``finemask.config.part_keys`` has the keys of the parts that a ``_target_`` names. They stand here together, since a
-key's kind is the same wherever it is set: typed, in an experiment, in an own file or in a run's ``config.yaml``.
-``!`` at the end: the key must be there. A test asks for an entry for every shipped key.
+They stand here together, since a key's kind is the same wherever it is set: typed, in an experiment, in an own file or
+in a run's ``config.yaml``. A line is keys and their kind, with ``!`` behind it where the key must be there. Above them
+stands whose keys they are: of a verb, named as its file in configs (``data_check``), or of a section in it
+(``evaluate.data``); of a section in any verb (``.image``); of a shipped part, by the last word of its ``_target_``
+(``AdamW()``). A part of somebody's own is not in here: what it takes, it says itself.
+
+A test asks for an entry for every shipped key.
 """
 
-from collections.abc import Mapping
+_TEXT = """
+[train data_preview]
+name monitor: text!
+output: path!
+seed: 0..4294967295!
+prepare: null | keys!
+resume: null | auto | path!
+mode: max | min!
+max_detections: auto | 1..!
+threshold: auto | 0.0..1.0!
+backend: fast | pycocotools!
+learning_curve: null | [>0.0..1.0]!
+compile: null | default | reduce-overhead | max-autotune!
+run_dir: null | path!
+data augment model transfer optimizer scheduler trainer callbacks logger: keys!
+preset: keys
+[evaluate predict]
+suppression: null | nms | class_agnostic | soft_linear | soft_gaussian | mask | mask_agnostic!
+nms_thresh: null | 0.0..1.0!
+detections_per_img: null | 1..!
+tta: null | flip | 32..8192 | [flip | 32..8192]!
+refine: null | sobel!
+[evaluate data_suspects]
+data: keys!
+split: train | val | test!
+predictions annotations images: null | path!
+output: path!
+device: device!
+trust: text | [text]*!
+batch_size: 1..!
+num_workers: auto | 1..1024!
+[evaluate.data data_suspects.data]
+root train val test: null | path!
+images: path!
+image: keys
+[evaluate]
+model: null | path!
+iou_types: auto | bbox | segm | [bbox | segm | boundary]!
+max_detections: auto | 1..!
+threshold: auto | model | 0.0..1.0!
+operating_iou: >0.0..1.0!
+backend: fast | pycocotools!
+[compare]
+a b output: path!
+annotations images: null | path!
+split: val | test!
+iou_types: auto | bbox | segm | [bbox | segm]!
+max_detections: auto | 1..!
+examples: 0..!
+[predict]
+model output: path!
+source save: path | [path]!
+annotations: null | path!
+image: keys!
+threshold: auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!
+color_by: instance | class!
+batch_size: 1..!
+device: device!
+trust: text | [text]*!
+[info]
+model: path!
+json: flag!
+[doctor]
+json: flag!
+[config]
+action: text!
+name: null | text!
+destination config_dir: null | path!
+[benchmark]
+work: [data | train | predict | evaluate]!
+images objects batch_size rounds: 1..!
+height width: 32..16384!
+device: device!
+precision: auto | 32-true | bf16-mixed | 16-mixed!
+output: null | path!
+seed: 0..4294967295!
+augment model: keys!
+[data_check]
+annotations: path | [path]!
+images: null | path | [null | path]!
+fix: null | path | [path]!
+suspects report: null | path!
+strict remove open_images: flag!
+crowds: keep | objects | all!
+boxes: keep | rectangle | drop!
+image: keys!
+min_size max_size: 32..16384!
+detection_cap: auto | 1..!
+[data_convert]
+source output: path!
+format: auto | coco | yolo | voc | labelme | cvat | via | mask_png!
+to: coco | yolo | labelme | mask_png!
+images: link | copy | none!
+boxes: keep | rectangle | drop!
+crowds: keep | objects | all!
+remove: flag!
+tolerance_px: 0.0..100.0!
+image_root: null | path!
+classes: null | text | [text]!
+attribute: null | text!
+mask_values: auto | instance | class_instance!
+[data_preview]
+output: path!
+n: 1..!
+split: train | val | test!
+epoch: 0..!
+color_by: auto | instance | class!
+[data_split]
+annotations output: path!
+images: null | path!
+fractions: [>0.0..1.0]!
+folds: null | 2..!
+group_by: text | [text]!
+stratify: flag!
+seed: 0..4294967295!
+[data_stats]
+annotations output: path!
+images: null | path!
+image model: keys!
+sample: null | 1..!
+[data_suspects]
+model: null | path | [path]!
+min_score: 0.0..1.0!
+max_suspects: 1..!
+[data_synth]
+output: path!
+images: 2..!
+size: 64..4096!
+seed: 0..4294967295!
+val_fraction: 0.0..1.0!
+[data_tile]
+annotations images: path | [path]!
+output: path!
+size: 16..65535!
+image: keys!
+overlap: 0.0..0.9!
+min_visible: 0.0..1.0!
+slivers: ignore | drop!
+empty_tiles: keep | drop | 0.0..1.0!
+format: auto | png | jpg!
+quality: 1..100!
+reader: auto | pillow | vips!
+seed: 0..4294967295!
+[.image .data.image]
+page: null | 0..!
+range: null | auto | full | image | [number]2!
+channels: null | 0.. | [0..]1 | [0..]3!
+[.preset]
+name: text
+batch_size: 1..
+[.model]
+name: text!
+preset: null | text
+weights: path!
+class_transfer: auto | none | keys
+min_size: 32..16384 | [32..16384]!
+max_size: 32..16384!
+clahe: 0.0..1000.0
+image_mean: [0.0..1.0]3!
+image_std: [>0.0..10.0]3!
+backbone anchors rpn box_head mask_head roi_heads box_predictor mask_predictor box_loss mask_loss sampler: keys!
+class_loss suppression: keys
+[.model.rpn]
+conv_depth: 1..16!
+pre_nms_top_n_train pre_nms_top_n_test post_nms_top_n_train post_nms_top_n_test batch_size_per_image: 1..1000000!
+nms_thresh fg_iou_thresh bg_iou_thresh positive_fraction score_thresh: 0.0..1.0!
+[.model.roi_heads]
+sampling_ratio: 1..16!
+canonical_scale: >0.0..16384.0
+fg_iou_thresh bg_iou_thresh score_thresh nms_thresh: 0.0..1.0!
+bbox_reg_weights: [>0.0..]4!
+detections_per_img: auto | 1..1000000!
+[.transfer]
+trainable_stages: 0..5!
+freeze: [pattern]*
+unfreeze: [0.0..]*
+backbone_lr_scale: 0.0..
+layer_decay: >0.0..1.0
+[.callbacks]
+learning_rate pictures early_stopping: null | keys
+[.logger]
+csv tensorboard: null | keys
+[CocoDataModule()]
+root train images: path!
+val: null | path!
+test: null | path
+image augment: null | keys
+batch_size: 1..1000000
+eval_batch_size: null | 1..1000000
+num_workers: auto | 0..1024
+pin_memory: auto | flag
+min_visible_px: 0..
+max_instances: null | 1..
+empty_images: keep | drop | 0.0..1.0
+repeat_threshold: null | >0.0..1.0
+held_out: null | text
+allow_missing_categories check: flag!
+cache: auto | path | null
+seed: 0..4294967295
+[draw_shapes()]
+output: path!
+images: 2..
+size: 64..4096
+seed: 0..4294967295
+[Trainer()]
+accelerator: text!
+devices: -1 | 1.. | [0..] | text!
+num_nodes: 1..100000
+strategy: text | keys
+precision: auto | 32-true | bf16-mixed | 16-mixed | bf16-true | 16-true | 64-true | 32 | 16!
+max_epochs: -1 | 1.. | null!
+max_steps: -1 | 1..!
+max_time: null | duration | keys
+gradient_clip_val: null | 0.0..!
+accumulate_grad_batches log_every_n_steps: 1..
+check_val_every_n_epoch: 1..!
+limit_train_batches limit_val_batches: 1.. | >0.0..1.0
+deterministic: flag | warn
+benchmark: null | flag
+fast_dev_run: flag | 1..
+detect_anomaly: flag
+overfit_batches: 0.. | 0.0..1.0
+profiler: null | simple | advanced | pytorch | keys
+[SGD() AdamW()]
+lr: >0.0..1000.0!
+weight_decay: null | 0.0..1000.0!
+foreach fused: null | flag
+[SGD()]
+momentum: 0.0..1.0
+nesterov: flag
+[cosine() multistep()]
+warmup: 0.0..1.0
+max_warmup_steps: 0..
+[cosine()]
+final: 0.0..1.0
+[multistep()]
+milestones: [>0.0..1.0]*
+gamma: >0.0..1000.0
+[LearningRateMonitor()]
+logging_interval: null | step | epoch
+[ValidationPictures()]
+count: 0..
+threshold: 0.0..1.0
+[EarlyStopping()]
+monitor: text!
+mode: max | min
+patience: 1..
+check_finite: flag
+[CsvLogger()]
+path: path!
+[TensorBoard()]
+save_dir: null | path!
+monitor: text
+name version: any
+[TensorBoardLogger()]
+save_dir: null | path!
+name version: any
+[resnet_fpn() mobilenet_fpn() timm_fpn() torchvision_fpn() small_fpn()]
+name: text!
+out_channels: 1..16384
+norm: auto | frozen_bn | bn | sync_bn | gn!
+norm_eps: >0.0..1.0
+fpn_norm: none | bn | sync_bn | gn
+[small_fpn()]
+channels: [1..16384]4
+[fpn_anchors()]
+sizes: [>0.0..100000.0]
+aspect_ratios: [>0.0..1000.0]
+fit: default | auto
+[two_mlp()]
+representation_size: 1..16384
+[conv_fc()]
+channels: [1..16384]
+representation_size: 1..16384
+[mask_convs()]
+channels: [1..16384]
+norm: none | bn
+[CosineBoxPredictor()]
+scale: >0.0..1000000.0
+[CascadeBoxPredictor()]
+iou_thresholds: [>0.0..1.0]
+bbox_reg_weights: [[>0.0..]4]
+[IterativeBoxPredictor()]
+passes: 1..1000
+vote_iou_thresh: 0.0..1.0
+[multi_expert()]
+assign: aspect | learned
+predictor: shared | own
+aspect_thresh: 1.0..1000.0
+num_experts: 2..1000
+hidden_channels: 1..16384
+warmup_steps: 0..
+balance: 0.0..1000000.0
+mixing: hard | soft
+[DeepFCNMaskPredictor()]
+depth: 1..64
+norm: gn | bn | none
+[MaskIoUMaskPredictor()]
+pyramid_channels representation_size: 1..16384
+channels: [1..16384]
+loss_weight: 0.0..1000000.0
+[PointRendMaskPredictor()]
+pyramid_channels point_channels: 1..16384
+point_depth: 1..64
+train_points: 1..100000
+oversample: 1.0..1000.0
+importance: 0.0..1.0
+subdivisions: 1..8
+test_points: 1..1000000
+loss_weight: 0.0..1000000.0
+[CrossEntropyLoss()]
+class_weights: null | auto | [0.0..]
+[FocalLoss()]
+gamma: 0.0..100.0
+class_weights: null | auto | [0.0..]
+[LabelSmoothingLoss()]
+smoothing: 0.0..1.0
+class_weights: null | auto | [0.0..]
+[SmoothL1BoxLoss()]
+beta: >0.0..1000.0
+weight: 0.0..1000000.0
+[L1BoxLoss() GIoUBoxLoss() DIoUBoxLoss() CIoUBoxLoss() BCEMaskLoss()]
+weight: 0.0..1000000.0
+[BoundaryMaskLoss()]
+weight boundary_weight: 0.0..1000000.0
+width: 1..14
+[DiceBCEMaskLoss()]
+bce_weight dice_weight: 0.0..1000000.0
+smooth: >0.0..1000000.0
+[EdgeMaskLoss()]
+bce_weight edge_weight emphasis: 0.0..1000000.0
+exponent: 1.0..16.0
+[RandomSampler() OHEMSampler()]
+batch_size_per_image: 1..1000000
+positive_fraction: 0.0..1.0
+[NMS() ClassAgnosticNMS()]
+iou_thresh: 0.0..1.0
+[MaskNMS()]
+iou_thresh box_iou_thresh: 0.0..1.0
+candidates: 1.0..1000.0
+class_agnostic: flag
+[SoftNMS()]
+method: linear | gaussian
+iou_thresh min_score: 0.0..1.0
+sigma: >0.0..1000.0
+[AlbumentationsAugmentation() TorchAugmentation()]
+transforms: [keys]*
+[LargeScaleJitter()]
+size: 32..16384
+scale: [>0.0..100.0]2
+[Mosaic()]
+size: 32..16384
+probability: 0.0..1.0
+centre: [0.0..1.0]2
+zoom: [>0.0..100.0]2
+[CopyPaste()]
+probability min_visible: 0.0..1.0
+images max_instances: 1..
+blend_px: 0.0..1000.0
+"""
 
-Table = Mapping[str, str]
 
-_DEVICE = "device!"
-_SEED = "0..4294967295!"
-_TRUST = "text | [text]*!"
-_SUPPRESSION = "null | nms | class_agnostic | soft_linear | soft_gaussian | mask | mask_agnostic!"
-_DETECTION: Table = {
-    "suppression": _SUPPRESSION,
-    "nms_thresh": "null | 0.0..1.0!",
-    "detections_per_img": "null | 1..!",
-    "tta": "null | flip | 32..8192 | [flip | 32..8192]!",
-    "refine": "null | sobel!",
-}
-_SPLITS: Table = {
-    "root": "null | path!",
-    "train": "null | path!",
-    "val": "null | path!",
-    "test": "null | path!",
-    "images": "path!",
-    "image": "keys",
-}
-# Of the verbs that hold detections, a model's or a file's, against annotations.
-_SCORING: Table = {
-    "data": "keys!",
-    "split": "train | val | test!",
-    **dict.fromkeys(("predictions", "annotations", "images"), "null | path!"),
-    "output": "path!",
-    "device": _DEVICE,
-    "trust": _TRUST,
-    "batch_size": "1..!",
-    "num_workers": "auto | 1..1024!",
-}
-_IMAGE: Table = {
-    "page": "null | 0..!",
-    "range": "null | auto | full | image | [number]2!",
-    "channels": "null | 0.. | [0..]1 | [0..]3!",
-}
-_TRAIN: Table = {
-    "name": "text!",
-    "output": "path!",
-    "seed": _SEED,
-    "prepare": "null | keys!",
-    "resume": "null | auto | path!",
-    "monitor": "text!",
-    "mode": "max | min!",
-    "max_detections": "auto | 1..!",
-    "threshold": "auto | 0.0..1.0!",
-    "backend": "fast | pycocotools!",
-    "learning_curve": "null | [>0.0..1.0]!",
-    "compile": "null | default | reduce-overhead | max-autotune!",
-    "run_dir": "null | path!",
-    **dict.fromkeys(("data", "augment", "model", "transfer", "optimizer", "scheduler", "trainer"), "keys!"),
-    **dict.fromkeys(("callbacks", "logger"), "keys!"),
-    "preset": "keys",
-}
+def _tables(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    holders: list[str] = []
+    for line in text.strip().splitlines():
+        if line.startswith("["):
+            holders = line.strip("[]").split()
+            continue
+        keys, _, kind = line.partition(": ")
+        for holder in holders:
+            found.setdefault(holder, {}).update(dict.fromkeys(keys.split(), kind))
+    return found
 
-# Of each verb, by the section that the keys stand in; "" is the top.
-VERBS: dict[str, dict[str, Table]] = {
-    "train": {"": _TRAIN},
-    "evaluate": {
-        "": {
-            **_SCORING,
-            "model": "null | path!",
-            "iou_types": "auto | bbox | segm | [bbox | segm | boundary]!",
-            "max_detections": "auto | 1..!",
-            "threshold": "auto | model | 0.0..1.0!",
-            "operating_iou": ">0.0..1.0!",
-            "backend": "fast | pycocotools!",
-            **_DETECTION,
-        },
-        "data": _SPLITS,
-    },
-    "compare": {
-        "": {
-            "a": "path!",
-            "b": "path!",
-            "annotations": "null | path!",
-            "images": "null | path!",
-            "split": "val | test!",
-            "output": "path!",
-            "iou_types": "auto | bbox | segm | [bbox | segm]!",
-            "max_detections": "auto | 1..!",
-            "examples": "0..!",
-        }
-    },
-    "predict": {
-        "": {
-            "model": "path!",
-            "source": "path | [path]!",
-            "annotations": "null | path!",
-            "image": "keys!",
-            "output": "path!",
-            "save": "path | [path]!",
-            "threshold": "auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!",
-            "color_by": "instance | class!",
-            "batch_size": "1..!",
-            "device": _DEVICE,
-            "trust": _TRUST,
-            **_DETECTION,
-        }
-    },
-    "info": {"": {"model": "path!", "json": "flag!"}},
-    "doctor": {"": {"json": "flag!"}},
-    "config": {
-        "": {
-            "action": "text!",
-            "name": "null | text!",
-            "destination": "null | path!",
-            "config_dir": "null | path!",
-        }
-    },
-    "benchmark": {
-        "": {
-            "work": "[data | train | predict | evaluate]!",
-            "images": "1..!",
-            "height": "32..16384!",
-            "width": "32..16384!",
-            "objects": "1..!",
-            "batch_size": "1..!",
-            "rounds": "1..!",
-            "device": _DEVICE,
-            "precision": "auto | 32-true | bf16-mixed | 16-mixed!",
-            "output": "null | path!",
-            "seed": _SEED,
-            "augment": "keys!",
-            "model": "keys!",
-        }
-    },
-    "data check": {
-        "": {
-            "annotations": "path | [path]!",
-            "images": "null | path | [null | path]!",
-            "fix": "null | path | [path]!",
-            "suspects": "null | path!",
-            "report": "null | path!",
-            "strict": "flag!",
-            "remove": "flag!",
-            "crowds": "keep | objects | all!",
-            "boxes": "keep | rectangle | drop!",
-            "image": "keys!",
-            "open_images": "flag!",
-            "min_size": "32..16384!",
-            "max_size": "32..16384!",
-            "detection_cap": "auto | 1..!",
-        }
-    },
-    "data convert": {
-        "": {
-            "source": "path!",
-            "output": "path!",
-            "format": "auto | coco | yolo | voc | labelme | cvat | via | mask_png!",
-            "to": "coco | yolo | labelme | mask_png!",
-            "images": "link | copy | none!",
-            "boxes": "keep | rectangle | drop!",
-            "crowds": "keep | objects | all!",
-            "remove": "flag!",
-            "tolerance_px": "0.0..100.0!",
-            "image_root": "null | path!",
-            "classes": "null | text | [text]!",
-            "attribute": "null | text!",
-            "mask_values": "auto | instance | class_instance!",
-        }
-    },
-    "data preview": {
-        "": {
-            **_TRAIN,
-            "output": "path!",
-            "n": "1..!",
-            "split": "train | val | test!",
-            "epoch": "0..!",
-            "color_by": "auto | instance | class!",
-        }
-    },
-    "data split": {
-        "": {
-            "annotations": "path!",
-            "output": "path!",
-            "images": "null | path!",
-            "fractions": "[>0.0..1.0]!",
-            "folds": "null | 2..!",
-            "group_by": "text | [text]!",
-            "stratify": "flag!",
-            "seed": _SEED,
-        }
-    },
-    "data stats": {
-        "": {
-            "annotations": "path!",
-            "images": "null | path!",
-            "output": "path!",
-            "image": "keys!",
-            "sample": "null | 1..!",
-            "model": "keys!",
-        }
-    },
-    "data suspects": {
-        "": {
-            **_SCORING,
-            "model": "null | path | [path]!",
-            "min_score": "0.0..1.0!",
-            "max_suspects": "1..!",
-        },
-        "data": _SPLITS,
-    },
-    "data synth": {
-        "": {
-            "output": "path!",
-            "images": "2..!",
-            "size": "64..4096!",
-            "seed": _SEED,
-            "val_fraction": "0.0..1.0!",
-        }
-    },
-    "data tile": {
-        "": {
-            "annotations": "path | [path]!",
-            "images": "path | [path]!",
-            "output": "path!",
-            "size": "16..65535!",
-            "image": "keys!",
-            "overlap": "0.0..0.9!",
-            "min_visible": "0.0..1.0!",
-            "slivers": "ignore | drop!",
-            "empty_tiles": "keep | drop | 0.0..1.0!",
-            "format": "auto | png | jpg!",
-            "quality": "1..100!",
-            "reader": "auto | pillow | vips!",
-            "seed": _SEED,
-        }
-    },
-}
 
-# Sections that are the same in every verb that has them.
-CHANNELS = "1..16384"
-SHARE = "0.0..1.0"
-SECTIONS: dict[str, Table] = {
-    "image": _IMAGE,
-    "data.image": _IMAGE,
-    "preset": {"name": "text", "batch_size": "1.."},
-    "model": {
-        "name": "text!",
-        "preset": "null | text",
-        "weights": "path!",
-        "class_transfer": "auto | none | keys",
-        "min_size": "32..16384 | [32..16384]!",
-        "max_size": "32..16384!",
-        "clahe": "0.0..1000.0",
-        "image_mean": "[0.0..1.0]3!",
-        "image_std": "[>0.0..10.0]3!",
-        **dict.fromkeys(("backbone", "anchors", "rpn", "box_head", "mask_head", "roi_heads"), "keys!"),
-        **dict.fromkeys(("box_predictor", "mask_predictor", "box_loss", "mask_loss", "sampler"), "keys!"),
-        "class_loss": "keys",
-        "suppression": "keys",
-    },
-    "model.rpn": {
-        "conv_depth": "1..16!",
-        **dict.fromkeys(("pre_nms_top_n_train", "pre_nms_top_n_test"), "1..1000000!"),
-        **dict.fromkeys(("post_nms_top_n_train", "post_nms_top_n_test"), "1..1000000!"),
-        **dict.fromkeys(("nms_thresh", "fg_iou_thresh", "bg_iou_thresh"), f"{SHARE}!"),
-        "batch_size_per_image": "1..1000000!",
-        "positive_fraction": f"{SHARE}!",
-        "score_thresh": f"{SHARE}!",
-    },
-    "model.roi_heads": {
-        "sampling_ratio": "1..16!",
-        "canonical_scale": ">0.0..16384.0",
-        **dict.fromkeys(("fg_iou_thresh", "bg_iou_thresh", "score_thresh", "nms_thresh"), f"{SHARE}!"),
-        "bbox_reg_weights": "[>0.0..]4!",
-        "detections_per_img": "auto | 1..1000000!",
-    },
-    "transfer": {
-        "trainable_stages": "0..5!",
-        "freeze": "[pattern]*",
-        "unfreeze": "[0.0..]*",
-        "backbone_lr_scale": "0.0..",
-        "layer_decay": ">0.0..1.0",
-    },
-    "callbacks": {
-        "learning_rate": "null | keys",
-        "pictures": "null | keys",
-        "early_stopping": "null | keys",
-    },
-    "logger": {"csv": "null | keys", "tensorboard": "null | keys"},
-}
+KINDS = _tables(_TEXT)

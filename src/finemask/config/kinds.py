@@ -1,6 +1,6 @@
 """What a value may be: a small language for the kinds of keys, and the check of a composed configuration.
 
-The tables ``keys`` and ``part_keys`` beside this file are written in it. A kind is one or more alternatives:
+The tables in ``keys`` beside this file are written in it. A kind is one or more alternatives:
 
     auto            that word                           1..         a whole number of at least 1
     null, -1        that value                          0..255      a whole number in that range
@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from finemask.config.keys import SECTIONS, VERBS
-from finemask.config.part_keys import PARTS
+from finemask.config.keys import KINDS
 from finemask.errors import ConfigError
 
 _RANGE = re.compile(r"(?P<above>>?)(?P<least>-?[\d.]*?)\.\.(?P<most>-?[\d.]*)")
@@ -69,10 +68,11 @@ def _kinds_of(node: Mapping[str, Any], verb: str, prefix: str) -> Iterator[tuple
     """Every key that the tables know below a node: its dotted name, its kind, and the mapping that it stands in."""
     target = node.get("_target_")
     if target is None:
-        table: Mapping[str, str] = {**SECTIONS.get(prefix, {}), **VERBS.get(verb, {}).get(prefix, {})}
+        holder = verb.replace(" ", "_") + (f".{prefix}" if prefix else "")
+        table = {**KINDS.get(f".{prefix}", {}), **KINDS.get(holder, {})}
     else:
         own = isinstance(target, str) and target.startswith(_OURS)
-        table = PARTS.get(target.rpartition(".")[2], {}) if own else {}
+        table = KINDS.get(f"{target.rpartition('.')[2]}()", {}) if own else {}
     for name, kind in table.items():
         yield f"{prefix}.{name}".lstrip("."), kind, node
     for name, value in node.items():
