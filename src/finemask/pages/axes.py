@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 520, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 22, 44
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 22, 44
 FLOOR = HEIGHT - BOTTOM  # px from the top, where y is lowest
 _TICKS = 5
 _RISE = 12  # px between the labels of marks that would run into one another
@@ -111,7 +111,7 @@ class Frame:
         parts.append(
             f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
             f"{escape(self.x.label)}</text>"
-            f'<text class="axis" transform="translate(11 {(TOP + FLOOR) / 2}) rotate(-90)" text-anchor="middle">'
+            f'<text class="axis" transform="translate(10 {(TOP + FLOOR) / 2}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y.label)}</text>"
         )
         return Markup("".join([*parts, *body, *self._marks(marks), "</svg>"]))

@@ -42,6 +42,34 @@ class ChangedImage(NamedTuple):
     views: list[tuple[str, str]]
 
 
+class _Row(NamedTuple):
+    """A number of a and b as in ``compare.json``, None where there is nothing to find; and its interval, drawn."""
+
+    name: str
+    values: Mapping[str, Any] | None
+    whisker: Markup
+
+    @property
+    def difference(self) -> str:
+        return "" if self.values is None else difference_text(self.values)
+
+    @property
+    def p(self) -> str:
+        return "" if self.values is None else p_text(self.values["p_value"])
+
+
+class _Table(NamedTuple):
+    id: str
+    heading: str
+    note: str
+    rows: list[_Row]
+    is_sortable: bool = True
+
+    @property
+    def link(self) -> str:
+        return {"threshold": "Threshold"}.get(self.id, self.heading.removeprefix("AP of ").capitalize())
+
+
 def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note: str) -> str:
     """Renders the page.
 
@@ -51,26 +79,29 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
         note: what is to be said about their pictures.
     """
     kinds = [kind for kind in NOUNS if kind in content]
-    tables = []  # heading, note, rows
+    tables = []
     for kind in kinds:
-        tables.append((NOUNS[kind].capitalize(), "", list(content[kind].items())))
+        noun = NOUNS[kind]
+        tables.append(_Table(kind, noun.capitalize(), "", _rows(content[kind]), is_sortable=False))
         if len(content["per_class"]) > 1:
-            rows = [(name, row[f"{kind}_AP"]) for name, row in content["per_class"].items()]
+            of_classes = {name: row[f"{kind}_AP"] for name, row in content["per_class"].items()}
             won = f"{wins_text(content['wins'][kind]).capitalize()}."
-            tables.append((f"AP of {NOUNS[kind]}, class by class", won, rows))
+            absent = sum(row is None for row in of_classes.values())
+            if absent:
+                won += f" {plural(absent, 'more class has', 'more classes have')} nothing to find."
+            found = {name: row for name, row in of_classes.items() if row is not None}
+            tables.append(_Table(f"{kind}-classes", f"AP of {noun}, class by class", won, _rows(found)))
     point = content["operating_point"]
     a, b = ("none" if t is None else f"{t:.3f}" for t in point["thresholds"])
-    point_note = (
-        f"IoU {point['iou']}, {NOUNS[point['iou_type']]}; a keeps scores from {a}, b from {b}, in every resample."
-    )
-    rates = [(rate, point[rate]) for rate in ("precision", "recall", "f1")]
-    tables.append(("At the threshold of the best F1", point_note, rates))
+    words = f"IoU {point['iou']}, {NOUNS[point['iou_type']]}; a keeps scores from {a}, b from {b}, in every resample."
+    rates = _rows({rate: point[rate] for rate in ("precision", "recall", "f1")})
+    tables.append(_Table("threshold", "At the threshold of the best F1", words, rates, is_sortable=False))
     body = (
         templates(__package__)
         .get_template("comparison.html.j2")
         .render(
             said=[summary(f"AP of {NOUNS[kind]}", content[kind]["AP"], content["images"]) for kind in kinds],
-            tables=[(heading, words, _cells(rows)) for heading, words, rows in tables],
+            tables=tables,
             images=images,
             note=note,
         )
@@ -81,31 +112,26 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
         Markup(body),
         eyebrow=EYEBROW,
         lead=f"a is {sides[0]}; b is {sides[1]}; {plural(content['images'], 'image')}.",
+        sections=[*((table.id, table.link) for table in tables), ("images", "Images")],
         footer={
             "a": sides[0],
             "b": sides[1],
             "Ground truth": content["annotations"],
-            "Method": f"paired bootstrap over images, {count(content['resamples'])} resamples, "
-            f"finemask {content['version']}",
+            "Method": f"paired bootstrap over images, {count(content['resamples'])} resamples",
         },
     )
 
 
-def _cells(rows: list[tuple[str, Mapping[str, Any] | None]]) -> list[tuple[str, list[str | Markup]]]:
-    """Names and cells of a table's rows; no cells where there is nothing to find."""
-    reach = max([1e-6, *(abs(end) for _, row in rows if row and row["interval"] for end in row["interval"])])
+def _rows(rows: Mapping[str, Mapping[str, Any] | None]) -> list[_Row]:
+    """Rows of a table, whose intervals are drawn to one scale."""
+    reach = max([1e-6, *(abs(end) for row in rows.values() if row and row["interval"] for end in row["interval"])])
     table = []
-    for name, row in rows:
-        cells: list[str | Markup] = []
-        if row is not None:
-            smallest, text = row["smallest_detectable"], difference_text(row)
-            drawn = Markup("")
-            if row["interval"] is not None:
-                strong = row["verdict"] != NO_DIFFERENCE
-                drawn = whisker(row["difference"], row["interval"], reach, name=text, strong=strong)
-            cells = [f"{row['a']:.3f}", f"{row['b']:.3f}", text, drawn, p_text(row["p_value"])]
-            cells.append("–" if smallest is None else f"{smallest:.3f}")
-        table.append((name, cells))
+    for name, row in rows.items():
+        drawn = Markup("")
+        if row is not None and row["interval"] is not None:
+            strong = row["verdict"] != NO_DIFFERENCE
+            drawn = whisker(row["difference"], row["interval"], reach, name=difference_text(row), strong=strong)
+        table.append(_Row(name, row, drawn))
     return table
 
 
