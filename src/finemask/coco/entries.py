@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from finemask.coco.image_names import leaves_folder
 from finemask.coco.values import is_id, is_number, is_text, show, whole, whole_in_text
 
-MAX_PIXELS = 2**31
+MAX_PIXELS = 2**32
 """Images of more pixels cannot have masks: COCO's run lengths are 32-bit numbers."""
 
 _NUMBERS = frozenset((int, float))

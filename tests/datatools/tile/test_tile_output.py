@@ -126,7 +126,7 @@ def test_further_keys_are_kept_by_image_in_the_order_of_the_file(tmp_path):
     path.write_text(json.dumps({"info": 3, "images": images, "annotations": annotations, "categories": []}))
     entries = read_source_entries(path)
     assert entries.head == {"info": 3, "categories": []}
-    assert entries.of_image(1) == {"license": 2}
-    assert entries.of_image(5) == {}
-    assert [entries.of_annotation(5, k) for k in (0, 1)] == [{"score": 0.5}, {"attributes": {"occluded": True}}]
-    assert entries.of_annotation(1, 0) == {}
+    assert entries.images[1] == {"license": 2}
+    assert entries.images[5] == {}
+    assert [entries.annotations[5][k] for k in (0, 1)] == [{"score": 0.5}, {"attributes": {"occluded": True}}]
+    assert entries.annotations[1][0] == {}

@@ -1,4 +1,8 @@
-"""Rules on masks: is there one, has it pixels, is it inside, and is it one object or a crowd?"""
+"""Rules on masks: is there one, has it pixels, is it inside, and is it one object or a crowd?
+
+A crowd is a region of many objects that nobody outlined one by one; it is neither learned nor measured. Labelling
+tools misuse the flag: CVAT exports every brush mask with ``iscrowd`` 1, because COCO's own crowds are run lengths too.
+"""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -34,13 +34,16 @@ from finemask.errors import DataError
 from finemask.ops.files import parse_json, read_bytes
 
 REMOVE = "remove=true"
-"""What has to be said for such entries to be taken out as well."""
+"""What has to be said for a repair to take out the last annotations of an image or a class, or half of a list."""
 
 _MOST = 10  # entries that a rule may always have removed, however short the list is
 
 
 def without_emptying(found: list[Finding], dataset: Dataset, *, asked: bool) -> list[Finding]:
     """The findings of one rule; those that would empty an image, a class or a file have lost their edits.
+
+    An image whose labels are gone is background to learn, a class without any is a class nobody learns, and where more
+    than half of a list is concerned there is one cause, which a person can find.
 
     Args:
         found: what the rule yields.

@@ -36,7 +36,6 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the tiles done and the tiles in all."""
 
 _MEASURED = ("val", "test")  # keep their empty tiles: without them false alarms would not be counted
-_MOST_PX = 2**32 - 1  # run lengths are 32-bit numbers in pycocotools
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,11 @@ def tile_files(
         CocoIndex.read(Path(path), Path(folder), reading=reading)
         for path, folder in zip(annotations, folders, strict=True)
     ]
-    total = sum(len(_windows(index, i, settings)) for index in indices for i in range(len(index)))
+    total = sum(
+        len(tile_windows(*index.size_hw(i), settings.size, settings.overlap))
+        for index in indices
+        for i in range(len(index))
+    )
     cutter = _Cutter(output, settings, free_memory_bytes, progress, total)
     reports = []
     was_there = output.is_dir()
@@ -184,7 +187,7 @@ class _Cutter:
         names, file_names = FreeNames(), index.file_names
         with growing_file(path, _head(entries, index, settings), *self.next_ids) as file:
             for i in range(len(index)):
-                windows = _windows(index, i, settings)
+                windows = tile_windows(*index.size_hw(i), settings.size, settings.overlap)
                 parts, without_pixels = cut_instances(index.instances(i), windows, settings.min_visible)
                 empty = np.array([not _holds_instance(index, i, tile) for tile in parts])
                 chosen = _chosen(empty, name, settings, np.random.default_rng([settings.seed, number, i]))
@@ -255,7 +258,7 @@ class _Source:
         height, width = self.size_hw
         place = {"image_id": self._id, "file_name": self._file_name, "width": width, "height": height}
         entry = {"file_name": file_name, "width": x1 - x0, "height": y1 - y0}
-        return entry | self._entries.of_image(self._id) | {"tile_of": place | {"x0": x0, "y0": y0}}
+        return entry | self._entries.images[self._id] | {"tile_of": place | {"x0": x0, "y0": y0}}
 
     def annotations(self, parts: Sequence[Part], slivers: Slivers) -> list[dict[str, Any]]:
         found = []
@@ -272,19 +275,8 @@ class _Source:
                 "segmentation": part.rle,
             }
             place |= {"sliver": True} if part.is_sliver else {}
-            found.append(entry | self._entries.of_annotation(self._id, k) | {"tile_of": place})
+            found.append(entry | self._entries.annotations[self._id][k] | {"tile_of": place})
         return found
-
-
-def _windows(index: CocoIndex, i: int, settings: TileSettings) -> NDArray[np.int64]:
-    height, width = index.size_hw(i)
-    if height * width > _MOST_PX:
-        raise DataError(
-            f"{width} × {height} px are more than COCO's run lengths can count",
-            where=index.image_path(i),
-            remedy="Cut the image and its annotations into parts of at most 65,535 × 65,535 px first",
-        )
-    return tile_windows(height, width, settings.size, settings.overlap)
 
 
 def _holds_instance(index: CocoIndex, i: int, parts: Sequence[Part]) -> bool:
