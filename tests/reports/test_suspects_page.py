@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from finemask.coco.index import CocoIndex
+from finemask.datatools.suspects.compared_images import compare_images
 from finemask.datatools.suspects.label_faults import RULES, find_suspects
-from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import rle_box_xywh
 from finemask.pages import instance_pictures
@@ -25,7 +25,7 @@ EXPECTED = {  # of the labels concerned, of the others, and of what the model se
 def drawn(faulty):
     """What was drawn for each suspect: palette and captions, first of the labels, then of the detection."""
     index = CocoIndex.read(faulty.faulty, faulty.images)
-    suspects = find_suspects(list(build_scenes(index, json.loads(faulty.results.read_text()))), 0.1)
+    suspects = find_suspects(list(compare_images(index, json.loads(faulty.results.read_text()))), 0.1)
     calls, real = [], instance_pictures.draw_instances
 
     def draw(image, **given):

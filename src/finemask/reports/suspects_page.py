@@ -85,25 +85,25 @@ def draw_suspects(index: CocoIndex, suspects: Sequence[Suspect]) -> list[list[tu
     Raises:
         DataError: the image cannot be read.
     """
-    pixels = index.read_image(suspects[0].scene.image)
+    pixels = index.read_image(suspects[0].image.position)
     names = {number: category.name for number, category in enumerate(index.categories, start=1)}
     return [_views(pixels, suspect, names) for suspect in suspects]
 
 
 def _views(pixels: NDArray[np.uint8], suspect: Suspect, names: Mapping[int, str]) -> list[tuple[str, str]]:
-    scene = suspect.scene
-    boxes = np.array([rle_box_xywh(rle) for rle in (suspect.rle, *(scene.label_rles[n] for n in suspect.labels))])
+    image = suspect.image
+    boxes = np.array([rle_box_xywh(rle) for rle in (suspect.rle, *(image.label_rles[n] for n in suspect.labels))])
     low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
     around = [*low.tolist(), *(high - low).tolist()]
     doubt = "wrong-class" if suspect.rule == "wrong-class" else "false"
     labelled = [
         Drawn(
-            {"segmentation": scene.label_rles[n], "category_id": int(scene.label_classes[n])},
+            {"segmentation": image.label_rles[n], "category_id": int(image.label_classes[n])},
             VERDICTS[doubt if n in suspect.labels[:1] else "found"],  # of a duplicate the first is to go
         )
-        for n in suspect.labels or range(len(scene.label_ids))  # where a label is missing: whatever is around
+        for n in suspect.labels or range(len(image.label_ids))  # where a label is missing: whatever is around
     ]
-    score = float(scene.scores[suspect.detection])
+    score = float(image.scores[suspect.detection])
     seen = {"segmentation": suspect.rle, "category_id": suspect.label, "score": score}
     sides = {
         "as labelled": labelled,

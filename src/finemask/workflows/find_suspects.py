@@ -1,5 +1,6 @@
-"""Where the detections of ``finemask data suspects`` come from: a model run over a split, or a results file."""
+"""Labels that a model's detections contradict: run over a split or read from a results file, compared and listed."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,19 @@ import numpy as np
 
 from finemask.coco.index import CocoIndex
 from finemask.data.image_sampling import checked_part, held_out
+from finemask.datatools.suspects.compared_images import ComparedImage, compare_images
+from finemask.datatools.suspects.label_faults import Suspect, find_suspects
+from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
+from finemask.ops.files import write_json, write_text
+from finemask.ops.wording import count, plural, word
+from finemask.pages.shell import refuse_foreign_page
+from finemask.reports.suspects_page import EYEBROW, draw_suspects, suspects_page
 from finemask.types import CocoResult
+from finemask.workflows.progress import Progress
 
+_DOUBTFUL_RECALL = 0.7  # of a model that misses more, the list says more about the model than about the labels
 _KNOWN_BY_HEART = (
     "The model was trained on these very labels, and what it learned by heart it does not contradict. Models that have "
     "not seen what they judge find more, wrong classes above all: train two with data.held_out=1/2 and 2/2, and give "
@@ -21,7 +31,7 @@ _KNOWN_BY_HEART = (
 
 
 @dataclass(frozen=True)
-class Source:
+class LabelsAndDetections:
     """Labels, and what was detected on their images.
 
     Args:
@@ -39,7 +49,68 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def results_source(options: Mapping[str, Any]) -> Source:
+@dataclass(frozen=True)
+class FoundSuspects:
+    """What was found and written.
+
+    Args:
+        content: of ``suspects.json``.
+        notes: sentences to read before it is believed.
+        list_path: where ``suspects.json`` is.
+        page_path: where the page is.
+        unread: names of images that could not be read, so that their entries have no picture.
+        command: applies what a person accepts; None where nothing is suspected.
+    """
+
+    content: dict[str, Any]
+    notes: list[str]
+    list_path: Path
+    page_path: Path
+    unread: list[str]
+    command: str | None
+
+
+def write_suspects(options: Mapping[str, Any]) -> FoundSuspects:
+    """Compares labels with detections; writes ``suspects.json`` and the page to look at them.
+
+    Args:
+        options: keys as in ``configs/data_suspects.yaml``.
+
+    Raises:
+        ConfigError: keys that contradict one another, or a value out of range.
+        DataError: a file that cannot be used, or one that would be overwritten.
+    """
+    if (options["model"] is None) == (options["predictions"] is None):
+        raise ConfigError(
+            "give either model= or predictions=" + ("" if options["model"] is None else ", not both at once"),
+            remedy="finemask data suspects --help shows an example of each.",
+        )
+    list_path, page_path = (Path(options["output"]) / name for name in ("suspects.json", "index.html"))
+    refuse_foreign_page(page_path, EYEBROW)
+    refuse_to_lose(list_path)
+    source = _of_models(options) if options["model"] is not None else _of_results(options)
+    index, annotations = source.index, source.index.annotations_path
+    with Progress("comparing", len(index), "images") as progress:
+        images = []
+        for image in compare_images(index, source.results):
+            images.append(image)
+            progress.advance()
+    found = find_suspects(images, options["min_score"])
+    suspects = found[: options["max_suspects"]]
+    left_out, agreement = len(found) - len(suspects), _agreement(images)
+    notes = [*source.notes, *_lines(agreement, left_out, several=isinstance(source.facts.get("model"), list))]
+    content = listing(suspects, index, {**source.facts, "agreement": agreement, "left_out": left_out})
+    views, unread = _pictures(index, suspects)
+    write_json(list_path, content)
+    title = f"{annotations.name}: suspects"
+    write_text(page_path, suspects_page(content, views, title, notes, source.footer))
+    fixed = annotations.with_name(f"{annotations.stem}_fixed.json")
+    words = [f"annotations={annotations}", f"suspects={list_path}", f"fix={fixed}"]
+    command = f"finemask data check {shlex.join(words)}" if suspects else None
+    return FoundSuspects(content, notes, list_path, page_path, unread, command)
+
+
+def _of_results(options: Mapping[str, Any]) -> LabelsAndDetections:
     """Detections from a COCO results file.
 
     Raises:
@@ -64,10 +135,10 @@ def results_source(options: Mapping[str, Any]) -> Source:
     truth = load_ground_truth(annotations)
     results = check_results(with_ids_of(truth, found, predictions), truth, ("bbox", "segm"), source=predictions)
     facts = {"predictions": str(predictions)}
-    return Source(index, results, facts, {"Labels": str(annotations), "Detections": str(predictions)})
+    return LabelsAndDetections(index, results, facts, {"Labels": str(annotations), "Detections": str(predictions)})
 
 
-def model_source(options: Mapping[str, Any]) -> Source:
+def _of_models(options: Mapping[str, Any]) -> LabelsAndDetections:
     """What a model file finds in a split or in any annotation file; or several, each where it has not been trained.
 
     Raises:
@@ -113,7 +184,7 @@ def model_source(options: Mapping[str, Any]) -> Source:
     ]
     footer = {"Labels": str(annotations), "Model" if len(files) == 1 else "Models": ", ".join(shown)}
     has_seen_them = len(files) == 1 and headers[0].data_fingerprint == index.fingerprint
-    return Source(index, collected.results, facts, footer, (_KNOWN_BY_HEART,) if has_seen_them else ())
+    return LabelsAndDetections(index, collected.results, facts, footer, (_KNOWN_BY_HEART,) if has_seen_them else ())
 
 
 def _images_to_judge(files: Sequence[Path], headers: Sequence[ModelHeader], index: CocoIndex) -> list[list[int] | None]:
@@ -159,3 +230,49 @@ def _given_paths(options: Mapping[str, Any], key_of_detections: str) -> tuple[Pa
             remedy="Give data.root= with split=, or annotations= with images=.",
         )
     return Path(options["annotations"]), Path(options["images"])
+
+
+def _agreement(images: Sequence[ComparedImage]) -> dict[str, Any]:
+    """How far model and labels agree at all, at IoU 0.25: a mask drawn badly is found nevertheless."""
+    labels = sum(len(image.label_ids) for image in images)
+    found = sum(int((image.matches >= 0).sum()) for image in images)
+    return {"labels": labels, "found": found, "recall": found / labels if labels else None}
+
+
+def _lines(agreement: Mapping[str, Any], left_out: int, several: bool) -> list[str]:
+    labels, found, recall = (agreement[key] for key in ("labels", "found", "recall"))
+    who = "The models find" if several else "The model finds"
+    lines = [
+        f"{who} {count(found)} of the {plural(labels, 'label')}, with the class {word(labels, 'it has', 'they have')}."
+    ]
+    if recall is not None and recall < _DOUBTFUL_RECALL:
+        lines.append(
+            "That is little: many labels are contradicted because they were not learned. Take the list for what it is, "
+            "or train longer first."
+        )
+    if left_out:
+        lines.append(
+            f"{plural(left_out, 'less sure suspect is', 'less sure suspects are')} left out: raise max_suspects to see "
+            "more."
+        )
+    return lines
+
+
+def _pictures(index: CocoIndex, suspects: Sequence[Suspect]) -> tuple[list[list[tuple[str, str]] | None], list[str]]:
+    """Pictures of each suspect, and the names of images that could not be read."""
+    by_image: dict[int, list[int]] = {}
+    for k, suspect in enumerate(suspects):
+        by_image.setdefault(suspect.image.position, []).append(k)
+    pairs: list[list[tuple[str, str]] | None] = [None] * len(suspects)
+    unread = []
+    with Progress("drawing", len(by_image), "images") as progress:
+        for image, numbers in by_image.items():
+            try:
+                drawn = draw_suspects(index, [suspects[k] for k in numbers])
+            except DataError:
+                unread.append(index.columns.file_names[image])
+            else:
+                for k, pair in zip(numbers, drawn, strict=True):
+                    pairs[k] = pair
+            progress.advance()
+    return pairs, unread

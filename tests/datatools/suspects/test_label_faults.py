@@ -1,4 +1,4 @@
-"""What is suspected, and how surely: planted faults, small scenes whose answer is plain, and what is sound."""
+"""What is suspected, and how surely: planted faults, small images whose answer is plain, and what is sound."""
 
 import json
 from collections import Counter
@@ -12,9 +12,9 @@ from label_faults import KINDS, is_found
 from scipy.special import expit
 
 from finemask.coco.index import CocoIndex
+from finemask.datatools.suspects.compared_images import compare_images
 from finemask.datatools.suspects.fault_probability import fit_trust, looseness
 from finemask.datatools.suspects.label_faults import Suspect, _discounted, find_suspects
-from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.datatools.suspects.suspects_list import listing
 from finemask.ops.rle import mask_iou, mask_to_rle, rle_box_xywh
 
@@ -27,7 +27,7 @@ def one_iou(a, b):
 
 def suspects_of(annotations, results, images_dir=None, min_score=0.1):
     index = CocoIndex.read(annotations, images_dir)
-    return listing(find_suspects(list(build_scenes(index, results)), min_score), index, {})["suspects"]
+    return listing(find_suspects(list(compare_images(index, results)), min_score), index, {})["suspects"]
 
 
 def test_four_of_five_planted_faults_are_in_a_list_twice_their_number(faulty):
@@ -58,9 +58,9 @@ def test_detections_that_are_the_labels_raise_no_suspicion(faulty):
     labels = json.loads(faulty.sound.read_text())["annotations"]
     index = CocoIndex.read(faulty.sound, None)
     results = []
-    for scene in build_scenes(index, []):
-        image_id = int(index.image_ids[scene.image])
-        for label, rle in zip(scene.label_classes, scene.label_rles, strict=True):
+    for image in compare_images(index, []):
+        image_id = int(index.image_ids[image.position])
+        for label, rle in zip(image.label_classes, image.label_rles, strict=True):
             category = index.category_ids[label - 1]
             results.append(result(image_id, category, rle, 0.9))
     assert len(results) == sum(not label["iscrowd"] for label in labels)
@@ -74,7 +74,7 @@ def result(image_id, category_id, rle, score):
     }  # fmt: skip
 
 
-# Small scenes: squares in cells of a grid, twelve images of sixteen. What is usual comes from the other squares.
+# Small images: squares in cells of a grid, twelve images of sixteen. What is usual comes from the other squares.
 
 
 def square(cell, size=14, dx=0, dy=0):
@@ -217,7 +217,7 @@ def test_classes_that_are_always_confused_come_behind_others():
     # pairs first: 0.9, 0.9, 0.6, then the lone one's 0.5, 0.45, 0.36 …; then from the fifth on 4 / place
     expected = [0.9, 0.9, 0.6, 0.5, 0.45 * 4 / 5, 0.36 * 4 / 6, 0.3 * 4 / 7]
     assert [suspect.score for suspect in ranked[:7]] == pytest.approx(expected)
-    assert ranked[3].scene is bolt
+    assert ranked[3].image is bolt
     assert len(ranked) == 13
 
 

@@ -8,8 +8,8 @@ from label_faults import is_found
 from finemask.cli import main as cli
 from finemask.coco.index import CocoIndex
 from finemask.config import compose
+from finemask.datatools.suspects.compared_images import compare_images
 from finemask.datatools.suspects.label_faults import find_suspects
-from finemask.datatools.suspects.matched_labels import build_scenes
 from finemask.datatools.suspects.suspects_list import apply_accepted, digest_of, listing, read_accepted
 from finemask.errors import ConfigError, DataError
 from finemask.ops.rle import mask_iou, rle_from_segmentation
@@ -24,8 +24,8 @@ def one_iou(a, b):
 def entries(faulty):
     """The whole list of suspects of the faulty labels."""
     index = CocoIndex.read(faulty.faulty, None)
-    scenes = list(build_scenes(index, json.loads(faulty.results.read_text())))
-    return listing(find_suspects(scenes, 0.1), index, {})
+    images = list(compare_images(index, json.loads(faulty.results.read_text())))
+    return listing(find_suspects(images, 0.1), index, {})
 
 
 def with_accepted(entries, ids):

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.datatools.suspects.compared_images import SAME_OBJECT_IOU, ComparedImage
 from finemask.datatools.suspects.fault_probability import fit_trust, logits, looseness
-from finemask.datatools.suspects.matched_labels import SAME_OBJECT_IOU, Scene
 from finemask.ops.rle import mask_iou, rle_area
 from finemask.types import Rle
 
@@ -35,8 +35,8 @@ class Suspect:
     Args:
         rule: which kind of fault.
         score: 0..1, the estimated probability of the fault.
-        scene: the image.
-        labels: positions of the labels concerned in the scene; of a duplicate the one to remove first.
+        image: it, with its labels and detections.
+        labels: positions of the labels concerned in the image; of a duplicate the one to remove first.
         detection: position of the detection that speaks against them.
         iou: of that detection with the label; of a duplicate, of its two labels; None where there is no label.
         usual_iou: of a loose mask, what this model has with the labels; else None.
@@ -44,7 +44,7 @@ class Suspect:
 
     rule: RuleName
     score: float
-    scene: Scene
+    image: ComparedImage
     labels: tuple[int, ...]
     detection: int
     iou: float | None = None
@@ -53,15 +53,15 @@ class Suspect:
     @property
     def rle(self) -> Rle:
         """The detection's mask."""
-        return self.scene.rles[self.detection]
+        return self.image.rles[self.detection]
 
     @property
     def label(self) -> int:
         """The detection's class, 1..K."""
-        return int(self.scene.classes[self.detection])
+        return int(self.image.classes[self.detection])
 
 
-def find_suspects(scenes: Sequence[Scene], min_score: float = 0.0) -> list[Suspect]:
+def find_suspects(images: Sequence[ComparedImage], min_score: float = 0.0) -> list[Suspect]:
     """Ranks what the detections say against the labels.
 
     All scores are probabilities on one scale. It begins with the probability that a detection of its score is right,
@@ -71,20 +71,20 @@ def find_suspects(scenes: Sequence[Scene], min_score: float = 0.0) -> list[Suspe
     two overlap as one object does, and that no second detection speaks for the second.
 
     Args:
-        scenes: of all images; what is usual is learned from them together.
+        images: of all images; what is usual is learned from them together.
         min_score: what scores less is left out.
 
     Returns:
         Best score first; of an object at most one.
     """
-    if not scenes:
+    if not images:
         return []
-    believed = _believed(scenes)
-    candidates = [*_wrong(scenes), *_loose(scenes)]
-    for scene, trusted in zip(scenes, believed, strict=True):
-        candidates += [*_missing(scene, trusted), *_duplicates(scene, trusted)]
-    ranked = _one_per_object(candidates)
-    credible = _CREDIBLE_SHARE * sum(len(scene.label_ids) for scene in scenes)
+    trust = _trust_in(images)
+    candidates = [*_wrong_classes(images), *_loose_masks(images)]
+    for image, trusted in zip(images, trust, strict=True):
+        candidates += [*_missing_labels(image, trusted), *_duplicate_labels(image, trusted)]
+    ranked = _suppress_same_object(candidates)
+    credible = _CREDIBLE_SHARE * sum(len(image.label_ids) for image in images)
     return [suspect for suspect in _discounted(ranked, credible) if suspect.score >= min_score]
 
 
@@ -94,20 +94,18 @@ def _discounted(ranked: Sequence[Suspect], credible: float) -> list[Suspect]:
     First of each two classes that are taken for one another: what a model confuses all the time says more about the
     model (Northcutt et al. 2021, "Confident learning", estimate label errors by pairs of classes). Then of each rule.
     """
-    confused = [_classes(suspect) for suspect in ranked if suspect.rule == "wrong-class"]
+    confused = [_class_pair(suspect) for suspect in ranked if suspect.rule == "wrong-class"]
     of_pair = credible / max(1, len(set(confused)))
-    ranked = _shared_out(ranked, lambda suspect: _classes(suspect) if suspect.rule == "wrong-class" else None, of_pair)
-    return _shared_out(ranked, lambda suspect: suspect.rule, credible)
+    ranked = _ration(ranked, lambda suspect: _class_pair(suspect) if suspect.rule == "wrong-class" else None, of_pair)
+    return _ration(ranked, lambda suspect: suspect.rule, credible)
 
 
-def _classes(suspect: Suspect) -> tuple[int, int]:
+def _class_pair(suspect: Suspect) -> tuple[int, int]:
     """Of a wrong class: the label's, and the one that the model sees."""
-    return int(suspect.scene.label_classes[suspect.labels[0]]), suspect.label
+    return int(suspect.image.label_classes[suspect.labels[0]]), suspect.label
 
 
-def _shared_out(
-    ranked: Sequence[Suspect], kind: Callable[[Suspect], Hashable | None], credible: float
-) -> list[Suspect]:
+def _ration(ranked: Sequence[Suspect], kind: Callable[[Suspect], Hashable | None], credible: float) -> list[Suspect]:
     """Best first, after the k-th of a kind was made worth ``credible / k`` of its score; None is no kind."""
     seen: Counter[Hashable] = Counter()
     found = []
@@ -119,116 +117,116 @@ def _shared_out(
     return sorted(found, key=lambda suspect: -suspect.score)
 
 
-def _found(scene: Scene) -> NDArray[np.bool_]:
+def _found_label(image: ComparedImage) -> NDArray[np.bool_]:
     """Which detections found a label of their class, bool [D]."""
-    rows = np.arange(len(scene.scores))
-    if not scene.iou.size:
+    rows = np.arange(len(image.scores))
+    if not image.iou.size:
         return np.zeros(len(rows), dtype=np.bool_)
-    return (scene.matches >= 0) & (scene.iou[rows, scene.matches] >= SAME_OBJECT_IOU)
+    return (image.matches >= 0) & (image.iou[rows, image.matches] >= SAME_OBJECT_IOU)
 
 
-def _believed(scenes: Sequence[Scene]) -> list[NDArray[np.float64]]:
+def _trust_in(images: Sequence[ComparedImage]) -> list[NDArray[np.float64]]:
     """For each image, the probability [D] that its detections are objects of their class.
 
     A detection that found no label counts as wrong as far as no other label explains it.
     """
-    scores = np.concatenate([scene.scores for scene in scenes])
-    sizes = np.concatenate([_sizes(scene) for scene in scenes])
-    right = np.concatenate([_found(scene) for scene in scenes])
-    free = np.concatenate([_free(scene) for scene in scenes])
+    scores = np.concatenate([image.scores for image in images])
+    sizes = np.concatenate([_sizes(image) for image in images])
+    right = np.concatenate([_found_label(image) for image in images])
+    free = np.concatenate([_unexplained(image) for image in images])
     evidence = np.stack([logits(scores), sizes], axis=1)
     trusted = fit_trust(evidence, right, np.where(right, 1.0, free))
-    return np.split(trusted, np.cumsum([len(scene.scores) for scene in scenes])[:-1])
+    return np.split(trusted, np.cumsum([len(image.scores) for image in images])[:-1])
 
 
-def _sizes(scene: Scene) -> NDArray[np.float64]:
+def _sizes(image: ComparedImage) -> NDArray[np.float64]:
     """Logarithm of the pixels of each detection [D]."""
-    return np.log(np.array([rle_area(rle) for rle in scene.rles], dtype=np.float64))
+    return np.log(np.array([rle_area(rle) for rle in image.rles], dtype=np.float64))
 
 
-def _free(scene: Scene) -> NDArray[np.float64]:
+def _unexplained(image: ComparedImage) -> NDArray[np.float64]:
     """How far no label explains a detection, 0..1 [D]."""
-    return np.asarray((1.0 - scene.covered) * (1.0 - scene.iou.max(axis=1, initial=0.0)), dtype=np.float64)
+    return np.asarray((1.0 - image.covered) * (1.0 - image.iou.max(axis=1, initial=0.0)), dtype=np.float64)
 
 
-def _missing(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect]:
-    free = _free(scene)
-    least = scene.iou.max(axis=1, initial=0.0) < SAME_OBJECT_IOU
-    for d in np.flatnonzero((scene.matches < 0) & least).tolist():
-        yield Suspect("missing-label", float(believed[d] * free[d]), scene, (), d)
+def _missing_labels(image: ComparedImage, believed: NDArray[np.float64]) -> Iterator[Suspect]:
+    free = _unexplained(image)
+    least = image.iou.max(axis=1, initial=0.0) < SAME_OBJECT_IOU
+    for d in np.flatnonzero((image.matches < 0) & least).tolist():
+        yield Suspect("missing-label", float(believed[d] * free[d]), image, (), d)
 
 
-def _wrong(scenes: Sequence[Scene]) -> Iterator[Suspect]:
+def _wrong_classes(images: Sequence[ComparedImage]) -> Iterator[Suspect]:
     """Labels where the best detection is of another class than theirs.
 
     How often that detection is right is learned from the labels, by its score, by its lead over other classes, by how
     well it fits the label's outline, and by the size.
     """
-    leaders = [(scene, a, *leader) for scene in scenes for a, leader in _leaders(scene)]
+    leaders = [(image, a, *leader) for image in images for a, leader in _best_detections(image)]
     if not leaders:
         return
-    agrees = np.array([scene.classes[d] == scene.label_classes[a] for scene, a, d, _ in leaders], dtype=np.bool_)
-    scores = np.array([scene.scores[d] for scene, _, d, _ in leaders])
-    fit = np.array([scene.iou[d, a] for scene, a, d, _ in leaders])
-    sizes = np.log(np.array([scene.areas[a] for scene, a, *_ in leaders]))
+    agrees = np.array([image.classes[d] == image.label_classes[a] for image, a, d, _ in leaders], dtype=np.bool_)
+    scores = np.array([image.scores[d] for image, _, d, _ in leaders])
+    fit = np.array([image.iou[d, a] for image, a, d, _ in leaders])
+    sizes = np.log(np.array([image.areas[a] for image, a, *_ in leaders]))
     evidence = np.stack([logits(scores), [lead for *_, lead in leaders], logits(fit), sizes], axis=1)
-    for (scene, a, d, _), agree, trusted in zip(leaders, agrees, fit_trust(evidence, agrees), strict=True):
-        if not agree and scene.matches[d] < 0:  # what found a label of its own speaks against no other
-            yield Suspect("wrong-class", float(trusted), scene, (a,), d, float(scene.iou[d, a]))
+    for (image, a, d, _), agree, trusted in zip(leaders, agrees, fit_trust(evidence, agrees), strict=True):
+        if not agree and image.matches[d] < 0:  # what found a label of its own speaks against no other
+            yield Suspect("wrong-class", float(trusted), image, (a,), d, float(image.iou[d, a]))
 
 
-def _leaders(scene: Scene) -> Iterator[tuple[int, tuple[int, float]]]:
+def _best_detections(image: ComparedImage) -> Iterator[tuple[int, tuple[int, float]]]:
     """For each label with a detection on it, the best of these, and the lead of its logit over other classes'."""
-    for a in range(len(scene.label_ids)):
-        near = np.flatnonzero(scene.iou[:, a] >= SAME_OBJECT_IOU)  # by falling score
+    for a in range(len(image.label_ids)):
+        near = np.flatnonzero(image.iou[:, a] >= SAME_OBJECT_IOU)  # by falling score
         if len(near):
-            others = near[scene.classes[near] != scene.classes[near[0]]]
-            second = scene.scores[others[0]] if len(others) else _UNSEEN_SCORE
-            first, next_best = logits(np.array([scene.scores[near[0]], second])).tolist()
+            others = near[image.classes[near] != image.classes[near[0]]]
+            second = image.scores[others[0]] if len(others) else _UNSEEN_SCORE
+            first, next_best = logits(np.array([image.scores[near[0]], second])).tolist()
             yield a, (int(near[0]), first - next_best)
 
 
-def _duplicates(scene: Scene, believed: NDArray[np.float64]) -> Iterator[Suspect]:
-    spoken_for = np.zeros(len(scene.label_ids))
-    matched = np.flatnonzero(scene.matches >= 0)
-    spoken_for[scene.matches[matched]] = believed[matched]
-    for one, other in np.argwhere(np.triu(scene.label_iou >= SAME_OBJECT_IOU, k=1)).tolist():
-        near = np.flatnonzero(scene.iou[:, [one, other]].max(axis=1) >= SAME_OBJECT_IOU)
+def _duplicate_labels(image: ComparedImage, believed: NDArray[np.float64]) -> Iterator[Suspect]:
+    spoken_for = np.zeros(len(image.label_ids))
+    matched = np.flatnonzero(image.matches >= 0)
+    spoken_for[image.matches[matched]] = believed[matched]
+    for one, other in np.argwhere(np.triu(image.label_iou >= SAME_OBJECT_IOU, k=1)).tolist():
+        near = np.flatnonzero(image.iou[:, [one, other]].max(axis=1) >= SAME_OBJECT_IOU)
         if not len(near):
             continue
-        d, iou = int(near[0]), float(scene.label_iou[one, other])
+        d, iou = int(near[0]), float(image.label_iou[one, other])
         alike = min(1.0, (iou - SAME_OBJECT_IOU / 2) / (_SURELY_ONE_IOU - SAME_OBJECT_IOU / 2))
         score = believed[d] * alike * (1.0 - min(spoken_for[one], spoken_for[other]))
-        fits = [(scene.label_classes[a] == scene.classes[d], scene.iou[d, a]) for a in (one, other)]
+        fits = [(image.label_classes[a] == image.classes[d], image.iou[d, a]) for a in (one, other)]
         pair = (other, one) if fits[0] >= fits[1] else (one, other)
-        yield Suspect("duplicate-label", float(score), scene, pair, d, iou)
+        yield Suspect("duplicate-label", float(score), image, pair, d, iou)
 
 
-def _loose(scenes: Sequence[Scene]) -> Iterator[Suspect]:
+def _loose_masks(images: Sequence[ComparedImage]) -> Iterator[Suspect]:
     """Labels whose detection covers too little of them, or they of it, beside others of class, size and score."""
-    pairs = [(scene, int(d), int(scene.matches[d])) for scene in scenes for d in np.flatnonzero(scene.matches >= 0)]
+    pairs = [(image, int(d), int(image.matches[d])) for image in images for d in np.flatnonzero(image.matches >= 0)]
     if not pairs:
         return
-    iou = np.array([scene.iou[d, a] for scene, d, a in pairs])
-    label_px = np.array([scene.areas[a] for scene, _, a in pairs])
-    seen_px = np.array([rle_area(scene.rles[d]) for scene, d, _ in pairs], dtype=np.float64)
+    iou = np.array([image.iou[d, a] for image, d, a in pairs])
+    label_px = np.array([image.areas[a] for image, _, a in pairs])
+    seen_px = np.array([rle_area(image.rles[d]) for image, d, _ in pairs], dtype=np.float64)
     common = iou * (label_px + seen_px) / (1 + iou)
     shares = np.stack([iou, common / label_px, common / seen_px], axis=1)
-    scores = np.array([scene.scores[d] for scene, d, _ in pairs])
-    classes = np.array([scene.classes[d] for scene, d, _ in pairs])
+    scores = np.array([image.scores[d] for image, d, _ in pairs])
+    classes = np.array([image.classes[d] for image, d, _ in pairs])
     likeness = np.stack([np.log(seen_px), logits(scores), classes * _OTHER_CLASS], axis=1)
     usual = float(np.median(iou))
-    for (scene, d, a), sure, overlap in zip(pairs, looseness(shares, likeness).tolist(), iou.tolist(), strict=True):
+    for (image, d, a), sure, overlap in zip(pairs, looseness(shares, likeness).tolist(), iou.tolist(), strict=True):
         if sure > 0:
-            yield Suspect("loose-mask", sure, scene, (a,), d, overlap, usual)
+            yield Suspect("loose-mask", sure, image, (a,), d, overlap, usual)
 
 
-def _one_per_object(candidates: Sequence[Suspect]) -> list[Suspect]:
+def _suppress_same_object(candidates: Sequence[Suspect]) -> list[Suspect]:
     kept: list[Suspect] = []
     labels_taken: set[tuple[int, int]] = set()
     free: dict[int, list[Suspect]] = {}  # missing labels kept, by image: several detections may show one object
     for suspect in sorted(candidates, key=lambda suspect: -suspect.score):
-        image = suspect.scene.image
+        image = suspect.image.position
         concerned = {(image, label) for label in suspect.labels}
         if concerned & labels_taken:
             continue

@@ -13,14 +13,21 @@ from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import AddEntry, Edit, Finding, RemoveEntry, SetValue
 from finemask.datatools.check.repair import Change, edited
+from finemask.datatools.suspects.compared_images import SAME_OBJECT_IOU
 from finemask.datatools.suspects.label_faults import RULES, Suspect
-from finemask.datatools.suspects.matched_labels import SAME_OBJECT_IOU
 from finemask.errors import DataError
 from finemask.ops.files import read_json
 from finemask.ops.rle import mask_iou, rle_area, rle_box_xywh
-from finemask.types import Rle
 
 FORMAT = "finemask suspects 1"
+ACTIONS = {
+    "missing-label": "add-label",
+    "wrong-class": "change-class",
+    "loose-mask": "replace-mask",
+    "duplicate-label": "remove-label",
+}
+"""The change that each rule suggests."""
+_MOST_NAMED = 10  # of entries that do not fit, in one message
 _JUDGED = ("image_id", "category_id", "iscrowd", "segmentation", "bbox")
 
 
@@ -72,20 +79,20 @@ def listing(suspects: Sequence[Suspect], index: CocoIndex, facts: Mapping[str, A
 
 
 def _entry(number: int, suspect: Suspect, index: CocoIndex, digests: Mapping[int, str]) -> dict[str, Any]:
-    scene = suspect.scene
-    ids = [int(scene.label_ids[a]) for a in suspect.labels]
+    image = suspect.image
+    ids = [int(image.label_ids[a]) for a in suspect.labels]
     return {
         "id": number,
         "accept": False,
         "rule": suspect.rule,
         "score": round(suspect.score, 4),
-        "image_id": int(index.image_ids[scene.image]),
-        "file_name": index.columns.file_names[scene.image],
+        "image_id": int(index.image_ids[image.position]),
+        "file_name": index.columns.file_names[image.position],
         "annotation_ids": ids,
         "message": _message(suspect, index, ids),
         "detection": {
             "category": index.categories[suspect.label - 1].name,
-            "score": round(float(scene.scores[suspect.detection]), 4),
+            "score": round(float(image.scores[suspect.detection]), 4),
             "iou": None if suspect.iou is None else round(suspect.iou, 4),
         },
         "change": _change(suspect, index, ids),
@@ -94,12 +101,12 @@ def _entry(number: int, suspect: Suspect, index: CocoIndex, digests: Mapping[int
 
 
 def _message(suspect: Suspect, index: CocoIndex, ids: Sequence[int]) -> str:
-    scene, names = suspect.scene, [category.name for category in index.categories]
-    seen = f"a {names[suspect.label - 1]!r} (score {scene.scores[suspect.detection]:.2f})"
+    image, names = suspect.image, [category.name for category in index.categories]
+    seen = f"a {names[suspect.label - 1]!r} (score {image.scores[suspect.detection]:.2f})"
     if suspect.rule == "missing-label":
         return f"the model sees {seen} where no label is"
     if suspect.rule == "wrong-class":
-        labelled = names[scene.label_classes[suspect.labels[0]] - 1]
+        labelled = names[image.label_classes[suspect.labels[0]] - 1]
         return f"it is labelled {labelled!r}, the model sees {seen}, IoU {suspect.iou:.2f}"
     if suspect.rule == "loose-mask":
         return f"the model sees {seen} with an IoU of {suspect.iou:.2f}; usual is {suspect.usual_iou:.2f}"
@@ -107,34 +114,16 @@ def _message(suspect: Suspect, index: CocoIndex, ids: Sequence[int]) -> str:
 
 
 def _change(suspect: Suspect, index: CocoIndex, ids: Sequence[int]) -> dict[str, Any]:
-    category = index.categories[suspect.label - 1].name
-    category_id = index.category_ids[suspect.label - 1]
-    if suspect.rule == "missing-label":
-        return {"action": "add-label", "category_id": category_id, "category": category, **_mask_fields(suspect.rle)}
-    if suspect.rule == "wrong-class":
-        return {
-            "action": "change-class",
-            "annotation_id": ids[0],
-            "category_id": category_id,
-            "category": category,
-        }
-    if suspect.rule == "loose-mask":
-        return {"action": "replace-mask", "annotation_id": ids[0], **_mask_fields(suspect.rle)}
-    return {"action": "remove-label", "annotation_id": ids[0]}
-
-
-def _mask_fields(rle: Rle) -> dict[str, Any]:
-    return {"bbox": rle_box_xywh(rle), "area": rle_area(rle), "segmentation": rle}
-
-
-ACTIONS = {
-    "missing-label": "add-label",
-    "wrong-class": "change-class",
-    "loose-mask": "replace-mask",
-    "duplicate-label": "remove-label",
-}
-"""The change that each rule suggests."""
-_MOST_NAMED = 10  # of entries that do not fit, in one message
+    change: dict[str, Any] = {"action": ACTIONS[suspect.rule]}
+    if ids:
+        change["annotation_id"] = ids[0]
+    if suspect.rule in ("missing-label", "wrong-class"):
+        change["category_id"] = index.category_ids[suspect.label - 1]
+        change["category"] = index.categories[suspect.label - 1].name
+    if suspect.rule in ("missing-label", "loose-mask"):
+        rle = suspect.rle
+        change |= {"bbox": rle_box_xywh(rle), "area": rle_area(rle), "segmentation": rle}
+    return change
 
 
 class _MisfitError(Exception):
@@ -252,11 +241,7 @@ def _annotations_seen(document: Document, entry: Mapping[str, Any]) -> dict[int,
         raise _MisfitError("it does not say which annotations it is about")
     found: dict[int, int] = {}
     for key, digest in seen.items():
-        holders = [
-            (position, raw)
-            for position, raw in document.objects("annotations")
-            if whole(raw.get("id")) is not None and str(whole(raw.get("id"))) == key
-        ]
+        holders = [item for item in document.objects("annotations") if str(whole(item[1].get("id"))) == key]
         if not holders:
             raise _MisfitError(f"annotation {key} is gone")
         if len(holders) > 1:

@@ -1,7 +1,6 @@
 """``finemask data stats``: what is in a dataset, and what that means for training."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,21 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.datatools.stats.dataset_summary import summarise
-from finemask.datatools.stats.image_stats import chosen_rows, measure_images
-from finemask.datatools.stats.input_resolution import ModelSettings
-from finemask.datatools.stats.object_stats import measure_objects
-from finemask.datatools.stats.training_advice import Advice, advise, images_beside, train_command
-from finemask.ops.files import write_json, write_text
-from finemask.ops.images.image_reading import ImageReading
+from finemask.datatools.stats.training_advice import Advice
 from finemask.ops.wording import count, listed, percent, plural
-from finemask.pages.shell import refuse_foreign_page
-from finemask.reports.statistics_page import EYEBROW, images_note, problems, stats_page
-from finemask.workflows.progress import Progress
+from finemask.reports.statistics_page import images_note, problems
+from finemask.workflows.dataset_statistics import write_statistics
 
-PAGE, NUMBERS = "index.html", "stats.json"
 _CLASSES_SHOWN = 12
 _STATES = {"change": "[bold green]change[/]", "option": "[yellow]weigh up[/]", "keep": "[dim]keep[/]"}
 
@@ -41,24 +31,9 @@ def main(cfg: DictConfig) -> int:
     Raises:
         DataError: the annotations cannot be used, images are missing, or the output holds a page of something else.
     """
-    annotations, output = Path(cfg.annotations), Path(cfg.output)
-    images_dir = None if cfg.images is None else Path(cfg.images)
-    refuse_foreign_page(output / PAGE, EYEBROW)
-    settings = ModelSettings.of(plain(cfg.model))
-    index = CocoIndex.read(annotations, images_dir, reading=ImageReading.of(plain(cfg.image)))
-    with Progress("measuring objects", len(index), "images") as progress:
-        objects = measure_objects(index, progress.advance)
-    looks = None
-    if images_dir is not None:
-        with Progress("looking at images", len(chosen_rows(len(index), cfg.sample)), "images") as progress:
-            looks = measure_images(index, cfg.sample, progress.advance)
-    summary = summarise(index, objects, looks, settings)
-    advice = advise(index, objects, settings, images_dir or images_beside(annotations))
-    command = train_command(advice, settings, annotations, images_dir)
-    write_json(output / NUMBERS, summary | {"advice": [item.as_json() for item in advice], "command": command})
-    write_text(output / PAGE, stats_page(index, objects, looks, summary, settings, advice, command))
-    show(Console(), summary, advice, command)
-    print(f"wrote {output / NUMBERS} and {output / PAGE}")
+    written = write_statistics(plain(cfg))
+    show(Console(), written.summary, written.advice, written.command)
+    print(f"wrote {written.numbers_path} and {written.page_path}")
     return 0
 
 

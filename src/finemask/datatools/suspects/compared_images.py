@@ -23,11 +23,11 @@ _LOOSE_IOU = 0.25  # a mask drawn badly still overlaps its object by so much
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ComparedImage:
     """One image. A labels (no crowd regions, none without pixels), D detections by falling score.
 
     Args:
-        image: position in the index.
+        position: of the image in the index.
         label_ids: int64 [A], annotation ids of the file.
         label_classes: int64 [A], 1..K.
         label_rles: A masks.
@@ -41,7 +41,7 @@ class Scene:
         matches: int64 [D], the label of the same class that each detection found, -1: none; no label twice.
     """
 
-    image: int
+    position: int
     label_ids: NDArray[np.int64]
     label_classes: NDArray[np.int64]
     label_rles: list[Rle]
@@ -55,7 +55,7 @@ class Scene:
     matches: NDArray[np.int64]
 
 
-def build_scenes(index: CocoIndex, results: Sequence[CocoResult]) -> Iterator[Scene]:
+def compare_images(index: CocoIndex, results: Sequence[CocoResult]) -> Iterator[ComparedImage]:
     """Every image of the index with what was found in it.
 
     Args:
@@ -67,40 +67,39 @@ def build_scenes(index: CocoIndex, results: Sequence[CocoResult]) -> Iterator[Sc
         if result["score"] >= LEAST_SCORE:
             found[result["image_id"]].append(result)
     label_of = {category_id: k + 1 for k, category_id in enumerate(index.category_ids)}
-    for image, image_id in enumerate(index.image_ids.tolist()):
-        yield _scene(index, image, sorted(found[image_id], key=lambda result: -result["score"]), label_of)
+    for position, image_id in enumerate(index.image_ids.tolist()):
+        by_score = sorted(found[image_id], key=lambda result: -result["score"])
+        detected = [result for result in by_score if rle_area(result["segmentation"])]
+        yield _compared(index, position, detected, label_of)
 
 
-def _scene(index: CocoIndex, image: int, found: Sequence[CocoResult], label_of: dict[int, int]) -> Scene:
-    instances, size_hw = index.instances(image), index.size_hw(image)
-    rles, kept, crowds = [], [], []
+def _compared(
+    index: CocoIndex, position: int, detected: Sequence[CocoResult], label_of: dict[int, int]
+) -> ComparedImage:
+    instances, size_hw = index.instances(position), index.size_hw(position)
+    masks = {}
     for k in range(len(instances)):
         crop, x0, y0 = instances.crop(k)
         if crop.any():
-            rle = crop_to_rle(crop, x0, y0, *size_hw)
-            if instances.iscrowd[k]:
-                crowds.append(rle)
-            else:
-                rles.append(rle)
-                kept.append(k)
-    found = [result for result in found if rle_area(result["segmentation"])]
-    detected = [result["segmentation"] for result in found]
-    scores = np.array([result["score"] for result in found], dtype=np.float64)
-    classes = np.array([label_of[result["category_id"]] for result in found], dtype=np.int64)
+            masks[k] = crop_to_rle(crop, x0, y0, *size_hw)
+    kept = [k for k in masks if not instances.iscrowd[k]]
+    crowds, labelled = [rle for k, rle in masks.items() if instances.iscrowd[k]], [masks[k] for k in kept]
+    rles = [result["segmentation"] for result in detected]
+    classes = np.array([label_of[result["category_id"]] for result in detected], dtype=np.int64)
     label_classes = instances.labels[kept]
-    iou = mask_iou(detected, rles)
-    return Scene(
-        image=image,
+    iou = mask_iou(rles, labelled)
+    return ComparedImage(
+        position=position,
         label_ids=instances.annotation_ids[kept],
         label_classes=label_classes,
-        label_rles=rles,
-        areas=np.array([rle_area(rle) for rle in rles], dtype=np.float64),
-        scores=scores,
+        label_rles=labelled,
+        areas=np.array([rle_area(rle) for rle in labelled], dtype=np.float64),
+        scores=np.array([result["score"] for result in detected], dtype=np.float64),
         classes=classes,
-        rles=detected,
+        rles=rles,
         iou=iou,
-        covered=_covered(detected, classes, rles, label_classes, crowds),
-        label_iou=mask_iou(rles, rles),
+        covered=_covered(rles, classes, labelled, label_classes, crowds),
+        label_iou=mask_iou(labelled, labelled),
         matches=_matches(iou, classes[:, None] == label_classes[None, :]),
     )
 
