@@ -18,7 +18,6 @@ from pycocotools import mask as coco_mask
 
 from finemask.data.shapes_art import background, paint_shape
 from finemask.errors import ConfigError, DataError
-from finemask.ops.contours import signed_area
 from finemask.ops.files import atomic_path, write_json
 
 CATEGORY_IDS = {"circle": 1, "rectangle": 3, "triangle": 7, "star": 12}
@@ -143,9 +142,7 @@ def _try_shape(
     points = np.round(points, 2)
     mask = _raster(points, size)
     area = int(mask.sum())
-    if area < 0.5 * abs(signed_area(points)) or any(
-        (s.visible & ~mask).sum() < _LEAST_VISIBLE * s.area for s in shapes
-    ):
+    if area < 0.5 * _polygon_area(points) or any((s.visible & ~mask).sum() < _LEAST_VISIBLE * s.area for s in shapes):
         return
     paint_shape(canvas, *_coverage(points, size), rng)
     for shape in shapes:
@@ -183,6 +180,11 @@ def _outline(name: str, radius: float, rng: np.random.Generator) -> NDArray[np.f
         radii = radius * np.where(np.arange(10) % 2, 0.48, 1.25)
     angles = angles + rng.uniform(0, 2 * np.pi)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+def _polygon_area(points: NDArray[np.float64]) -> float:
+    x, y = points.T
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 def _coverage(points: NDArray[np.float64], size: int) -> tuple[NDArray[np.float32], int, int]:

@@ -28,7 +28,7 @@ _GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the 
 
 
 def download(url: str) -> bytes:
-    """What an address holds.
+    """The content of an http(s) address.
 
     Raises:
         DataError: the host is not known or does not answer, the server refuses, the connection ends early, or what

@@ -117,7 +117,7 @@ def draw_instances(
 
 
 def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
-    """Pixels of a mask [h, w] within ``thickness`` px of its outside; beyond the array is outside."""
+    """The outline of a mask [h, w]: its pixels within ``thickness`` px of the outside, and of the array's edge."""
     inner = np.pad(mask, 1).astype(np.uint8)
     for step in range(thickness):
         # every other step takes the diagonals too: as thick on a slope as on a side
@@ -193,7 +193,7 @@ def draw_labels(
     size = font_size(picture.height, picture.width)
     font = ImageFont.load_default(size)
     pad = max(2, size // 5)
-    plates = _choose(_measure(font, pad, picture.width), boxes, captions, picture.width * picture.height)
+    plates = _choose_plates(_measure(font, pad, picture.width), boxes, captions, picture.width * picture.height)
     draw = ImageDraw.Draw(picture)
     taken = np.zeros((0, 4), dtype=np.int64)
     drawn: list[tuple[int, int, int, int] | None] = []
@@ -229,7 +229,7 @@ def _measure(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, pad: int, max_w
     return plate_of
 
 
-def _choose(
+def _choose_plates(
     plate_of: Callable[[str], _Plate], boxes: NDArray[np.int64], captions: Sequence[str], picture_area: int
 ) -> list[_Plate | None]:
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -248,7 +248,7 @@ def _free_spot(
     plate: _Plate, box: NDArray[np.int64], taken: NDArray[np.int64], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
     width, height = size
-    for x, y in _candidates(plate, box):
+    for x, y in _places(plate, box):
         if not 0 <= y <= height - plate.h:
             continue
         x0 = min(max(x, 0), width - plate.w)
@@ -259,7 +259,7 @@ def _free_spot(
     return None
 
 
-def _candidates(plate: _Plate, box: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def _places(plate: _Plate, box: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Upper left corners in order of liking: above the box, in its upper edge, below, then into it."""
     x0, y0, x1, y1 = (int(side) for side in box)
     columns = (x0, x1 - plate.w, (x0 + x1 - plate.w) // 2)

@@ -89,7 +89,7 @@ def stack_of(pages: Sequence[TiffPage]) -> list[TiffPage]:
 
 
 def page_of(pages: list[TiffPage], reading: ImageReading, name: str) -> TiffPage:
-    """The page that is chosen, or the only one.
+    """The page of a TIFF file that is chosen, or the only one.
 
     Raises:
         UndecidedImageError: there are several, or there is no such page.
