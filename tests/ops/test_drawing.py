@@ -12,7 +12,6 @@ from pycocotools import mask as coco_mask
 
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, colours, relative_luminance, text_colour, verdict_css
 from finemask.ops.drawing import draw_instances, draw_labels, font_size, outline, upscale_factor
-from finemask.ops.rle import rle_to_crop, run_lengths
 
 
 def encode(mask):
@@ -28,40 +27,6 @@ def rectangle(height, width, x0, y0, x1, y1):
 
 def overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-masks = st.tuples(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 9999)).map(
-    lambda v: np.random.default_rng(v[3]).random((v[0], v[1])) < v[2]
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(masks)
-def test_crop_of_an_rle_is_the_crop_of_the_mask_pycocotools_decodes(mask):
-    rle = encode(mask)
-    crop, x0, y0 = rle_to_crop(rle)
-    rebuilt = np.zeros(mask.shape, dtype=bool)
-    rebuilt[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] = crop
-    assert np.array_equal(rebuilt, mask)
-    if mask.any():  # tight on all four sides
-        assert all(edge.any() for edge in (crop[0], crop[-1], crop[:, 0], crop[:, -1]))
-
-
-def test_large_runs_and_uncompressed_counts_agree_with_pycocotools():
-    counts = [7_000_000, 3, 4_999_000, 900, 12, 84]
-    counts.append(4000 * 3000 - sum(counts))
-    rle = coco_mask.frPyObjects({"size": [3000, 4000], "counts": counts}, 3000, 4000)
-    assert run_lengths(rle["counts"].decode()).tolist() == counts
-
-
-@pytest.mark.parametrize("counts", ["0", "P", "", "52203"])
-def test_counts_that_do_not_fit_are_refused_or_empty(counts):
-    rle = {"size": [3, 3], "counts": counts}
-    if counts == "":
-        assert rle_to_crop(rle)[0].size == 0
-    else:
-        with pytest.raises(ValueError, match="counts"):
-            rle_to_crop(rle)
 
 
 def test_colours_are_stable_distinct_and_carry_readable_text():
