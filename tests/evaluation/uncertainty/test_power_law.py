@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from finemask.workflows.power_law import PowerLaw, fit_power_law, forecast
+from finemask.evaluation.uncertainty.power_law import PowerLaw, fit_power_law, forecast
 
 IMAGES = [60, 120, 240]
 
