@@ -20,8 +20,7 @@ from finemask.inference.predictor import Predictor
 from finemask.model.build import build_model
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
-from finemask.workflows.detect_split import detect_split
-from finemask.workflows.detection_options import refine_by_sobel, with_options
+from finemask.workflows.detect_split import detect_split, refine_by_sobel, with_options
 
 SIZES_HW = {11: (70, 110), 12: (96, 64), 3: (60, 60), 14: (70, 110), 5: (200, 120), 16: (64, 96)}  # by image id
 PLAIN = 3  # the image of one grey

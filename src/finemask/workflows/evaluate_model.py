@@ -100,8 +100,14 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     from finemask.coco.index import CocoIndex
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file
-    from finemask.workflows.detect_split import detect_split, split_paths
-    from finemask.workflows.detection_options import in_words, refine_by_sobel, settings_in_use, with_options
+    from finemask.workflows.detect_split import (
+        detect_split,
+        in_words,
+        refine_by_sobel,
+        settings_in_use,
+        split_paths,
+        with_options,
+    )
 
     annotations, images_dir = split_paths(options["data"], options["split"])
     device = choose_device(options["device"])

@@ -20,7 +20,7 @@ from finemask.ops.files import read_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import count
 from finemask.types import Category
-from finemask.workflows.detection_options import with_options
+from finemask.workflows.detect_split import with_options
 from finemask.workflows.progress import Progress
 
 

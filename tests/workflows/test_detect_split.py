@@ -20,7 +20,7 @@ from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, MaskNMS, SoftNMS
 from finemask.model_file import load_model_file, save_model_file
 from finemask.workflows import predict_images as predict
-from finemask.workflows.detection_options import in_words, settings_in_use, with_options
+from finemask.workflows.detect_split import in_words, settings_in_use, with_options
 
 NOTHING = dict.fromkeys(("suppression", "nms_thresh", "detections_per_img", "tta", "refine"))
 
