@@ -156,7 +156,9 @@ def missing_mask_fault(entry: Mapping[str, Any], *, iscrowd: bool) -> Fault | No
 
 def sound_box(value: Any) -> tuple[float, float, float, float] | None:
     """A box as four floats; None unless it is a list of four finite numbers."""
-    if type(value) is not list or len(value) != 4 or not _NUMBERS.issuperset(map(type, value)):
+    if type(value) is not list or len(value) != 4:
+        return None
+    if not _NUMBERS.issuperset(map(type, value)) and not all(map(is_number, value)):  # numpy's floats are numbers too
         return None
     x, y, w, h = value
     try:
