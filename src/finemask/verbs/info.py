@@ -21,13 +21,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: ``model`` and ``json`` as in ``configs/info.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: ``model`` and ``json`` as in ``configs/info.yaml``.
 
     Raises:
         ModelFileError: the file is missing, foreign or damaged, in its tensors too.
