@@ -10,7 +10,7 @@ from finemask.config import config_dir
 from finemask.config.config_files import shipped_targets
 from finemask.model.build import build_model
 from finemask.model.mask_losses import BCEMaskLoss
-from finemask.model.mask_predictor.mask_branch import branch_of
+from finemask.model.mask_predictor.mask_branch import mask_branch_of
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import ModelHeader
 from finemask.types import Category
@@ -45,7 +45,7 @@ def predictor(model):
 def losses_of(predictor, counts, seed=0):
     rois, truth = mask_rois(counts)
     torch.manual_seed(seed)
-    return branch_of(predictor).losses(rois, truth, BCEMaskLoss())
+    return mask_branch_of(predictor).losses(rois, truth, BCEMaskLoss())
 
 
 def test_losses_are_finite_scalars_that_reach_every_parameter(predictor):
@@ -83,7 +83,7 @@ def test_half_precision_stays_finite(predictor, dtype):
     assert missing_or_wrong_gradients(predictor) == []
     rois, _ = mask_rois()
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
-        probs, scores = branch_of(predictor.eval()).detect(rois, torch.full((5,), 0.5))
+        probs, scores = mask_branch_of(predictor.eval()).detect(rois, torch.full((5,), 0.5))
     assert probs.dtype == scores.dtype == torch.float32
     assert probs.isfinite().all()
 
@@ -105,7 +105,7 @@ def test_it_answers_square_probabilities_and_scores(predictor, counts):
     rois, _ = mask_rois(counts)
     before = torch.linspace(0.1, 1, sum(counts))
     with torch.inference_mode():
-        probs, scores = branch_of(predictor.eval()).detect(rois, before)
+        probs, scores = mask_branch_of(predictor.eval()).detect(rois, before)
     side = probs.shape[-1]
     assert probs.shape == (sum(counts), side, side)
     assert side % 28 == 0
@@ -126,7 +126,7 @@ def test_the_weights_are_the_whole_of_it(config, predictor):
     twin.load_state_dict(predictor.state_dict(), strict=True)
     rois, _ = mask_rois()
     with torch.inference_mode():
-        mine, theirs = (branch_of(part.eval()).detect(rois, torch.ones(5)) for part in (predictor, twin))
+        mine, theirs = (mask_branch_of(part.eval()).detect(rois, torch.ones(5)) for part in (predictor, twin))
     assert torch.allclose(mine[0], theirs[0], atol=1e-5)
     assert torch.allclose(mine[1], theirs[1], atol=1e-5)
 

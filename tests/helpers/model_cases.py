@@ -127,3 +127,10 @@ class MeanHead(nn.Module):
 
     def forward(self, features):
         return features.mean(dim=(2, 3))
+
+
+def strides_of(backbone: nn.Module, size: int = 256) -> list[float]:
+    """Stride of each level, measured by running an empty image through the backbone."""
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros(1, 3, size, size))
+    return [size / level.shape[-1] for level in maps.values()]

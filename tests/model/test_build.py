@@ -4,13 +4,12 @@ import copy
 
 import pytest
 import torch
-from model_cases import model_config, random_scene
+from model_cases import model_config, random_scene, strides_of
 from torch import nn
 
 from finemask.config import config_dir
 from finemask.config.config_files import allowed_targets, shipped_targets
 from finemask.errors import ConfigError
-from finemask.model.backbones.pyramid import strides_of
 from finemask.model.build import build_model
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, set_train_mode
 from finemask.model.resolve import resolve_model

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from torchvision.ops import batched_nms, nms
 from finemask.config import config_dir
 from finemask.config.config_files import shipped_targets
 from finemask.errors import ConfigError
+from finemask.model.box_predictor.box_branch import BoxBranch
 from finemask.model.build import build_model, build_suppression
-from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_boxes, settle_masks
+from finemask.model.suppression import NMS, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_masks
 from finemask.ops.box_ops import candidates_of, suppress
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import mask_iou
@@ -79,8 +81,9 @@ def test_plain_suppression_is_torchvisions_to_the_bit(seed):
     reference = heads.postprocess_detections(logits, deltas, proposals, shapes)
     boxes = heads.box_coder.decode(deltas, proposals).split(rois)
     scores = logits.softmax(-1).split(rois)
+    context = SimpleNamespace(suppression=NMS(0.4), detections_per_img=11)
     for b, s, shape, *expected in zip(boxes, scores, shapes, *reference, strict=True):
-        found = settle_boxes(candidates_of(s, b, shape, 0.05), NMS(0.4), 11)
+        found = BoxBranch().settle(context, candidates_of(s, b, shape, 0.05))
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 

@@ -33,18 +33,18 @@ class CocoFile:
     columns: PackedCoco
     faults: list[FileFault]
 
-    def refuse(self, *, for_training: bool = True) -> None:
+    def refuse(self, *, but_absent: bool = False) -> None:
         """Raises the first fault that matters.
 
         Args:
-            for_training: whether masks are to be learned. Where only numbers are wanted, an annotation may have a box
-                alone, an image neither size nor file name, and the file no annotations.
+            but_absent: whether an annotation may have a box alone, an image neither size nor file name, and the file
+                no annotations: all that boxes can do without.
 
         Raises:
             DataError: there is one.
         """
         for fault in self.faults:
-            if for_training or not fault.training_only:
+            if not (fault.absent and but_absent):
                 command = f"finemask data check annotations={shlex.quote(self.source)}"
                 remedy = fault.remedy or f"To see every fault, and how to repair: {command}"
                 raise DataError(f"{fault.message} ({fault.rule})", where=self.source, remedy=remedy)

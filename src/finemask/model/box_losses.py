@@ -46,7 +46,7 @@ class L1BoxLoss:
 
 
 class DecodedIoULoss(ABC):
-    """A loss on boxes instead of deltas.
+    """A loss on decoded boxes instead of deltas.
 
     Args:
         weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
@@ -72,10 +72,6 @@ class GIoUBoxLoss(DecodedIoULoss):
 
     1 - IoU, plus what the smallest enclosing box has beyond the union, as a share of it. G-Mask (Lin et al. 2020, doi
     10.1155/2020/9242917) is Mask R-CNN on a ResNet-101 with this loss: ``model=resnet101_fpn model/box_loss=giou``.
-
-    Args:
-        weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
-            is not.
     """
 
     def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
@@ -88,10 +84,6 @@ class DIoUBoxLoss(DecodedIoULoss):
     """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
 
     1 - IoU, plus the squared distance of the centres over the squared diagonal of the smallest enclosing box.
-
-    Args:
-        weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
-            is not.
     """
 
     def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
@@ -104,19 +96,11 @@ class CIoUBoxLoss(DecodedIoULoss):
     """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
 
     Distance IoU, plus a term for the difference of the aspect ratios.
-
-    Args:
-        weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
-            is not.
     """
 
     def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
         """See ``DecodedIoULoss``."""
-        loss: Tensor = complete_box_iou_loss(_with_area(found), wanted, reduction="sum")
+        corner, far = found[:, :2], found[:, 2:]
+        with_area = torch.cat([corner, torch.maximum(far, corner + 0.01)], dim=1)  # no height, no aspect ratio
+        loss: Tensor = complete_box_iou_loss(with_area, wanted, reduction="sum")
         return loss
-
-
-def _with_area(boxes: Tensor) -> Tensor:
-    """Boxes of at least a hundredth of a pixel: without a height there is no aspect ratio."""
-    corner, far = boxes[:, :2], boxes[:, 2:]
-    return torch.cat([corner, torch.maximum(far, corner + 0.01)], dim=1)

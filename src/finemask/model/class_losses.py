@@ -67,12 +67,32 @@ class CrossEntropyLoss:
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         self._weights = ClassWeights(class_weights)
+        self._smoothing = 0.0
 
     def __call__(self, class_logits: Tensor, labels: Tensor) -> Tensor:
         """See ``finemask.types.ClassLoss``."""
         if labels.numel() == 0:
             return class_logits.sum() * 0.0
-        return functional.cross_entropy(class_logits, labels, self._weights.like(class_logits))
+        weights = self._weights.like(class_logits)
+        return functional.cross_entropy(class_logits, labels, weights, label_smoothing=self._smoothing)
+
+
+class LabelSmoothingLoss(CrossEntropyLoss):
+    """Szegedy et al. 2016, "Rethinking the Inception Architecture" (arXiv 1512.00567), section 7.
+
+    The true class is asked for with probability 1 - smoothing · K / (K + 1), every other with smoothing / (K + 1):
+    a few wrong labels cost less, and scores are less sure of themselves.
+
+    Args:
+        smoothing: what of the probability is spread over all K + 1 classes, 0..1; 0 is plain cross entropy.
+        class_weights: see ``CrossEntropyLoss``.
+    """
+
+    def __init__(self, smoothing: float = 0.1, class_weights: Sequence[float] | None = None) -> None:
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f"class_loss.smoothing is a share from 0 to 1, not {smoothing}")
+        super().__init__(class_weights)
+        self._smoothing = smoothing
 
 
 _LEAST_ERROR = 1e-6  # 1 - p below which the factor is flat: a power under 1 has no slope at 0
@@ -107,28 +127,3 @@ class FocalLoss:
         if weights is None:
             return losses.mean()
         return (losses * weights[labels]).sum() / weights[labels].sum()
-
-
-class LabelSmoothingLoss:
-    """Szegedy et al. 2016, "Rethinking the Inception Architecture" (arXiv 1512.00567), section 7.
-
-    The true class is asked for with probability 1 - smoothing · K / (K + 1), every other with smoothing / (K + 1):
-    a few wrong labels cost less, and scores are less sure of themselves.
-
-    Args:
-        smoothing: what of the probability is spread over all K + 1 classes, 0..1; 0 is plain cross entropy.
-        class_weights: see ``CrossEntropyLoss``.
-    """
-
-    def __init__(self, smoothing: float = 0.1, class_weights: Sequence[float] | None = None) -> None:
-        if not 0 <= smoothing <= 1:
-            raise ValueError(f"class_loss.smoothing is a share from 0 to 1, not {smoothing}")
-        self._smoothing = smoothing
-        self._weights = ClassWeights(class_weights)
-
-    def __call__(self, class_logits: Tensor, labels: Tensor) -> Tensor:
-        """See ``finemask.types.ClassLoss``."""
-        if labels.numel() == 0:
-            return class_logits.sum() * 0.0
-        weights = self._weights.like(class_logits)
-        return functional.cross_entropy(class_logits, labels, weights, label_smoothing=self._smoothing)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from finemask.model.box_predictor.box_branch import BoxContext, BoxCriterion, box_branch_of
-from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, branch_of
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, mask_branch_of
 from finemask.model.samplers import Sample, label_boxes
 from finemask.model.suppression import NMS, settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
@@ -119,49 +119,25 @@ class CriterionRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
-        samples = self._sample(features, proposals, image_shapes, targets)
-        box_losses = self._box_losses(features, samples, image_shapes, targets)
-        return box_losses | self._mask_losses(features, samples, image_shapes, targets)
-
-    def _box_losses(
-        self,
-        features: dict[str, Tensor],
-        samples: list[Sample],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target],
-    ) -> dict[str, Tensor]:
-        return box_branch_of(self.box_predictor).losses(self._box_context(features, image_shapes, targets), samples)
-
-    def _mask_losses(
-        self,
-        features: dict[str, Tensor],
-        samples: list[Sample],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target],
-    ) -> dict[str, Tensor]:
-        positives = [torch.where(sample.labels > 0)[0] for sample in samples]
-        boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, positives, strict=True)]
-        labels = torch.cat([sample.labels[chosen] for sample, chosen in zip(samples, positives, strict=True)])
+        context = self._box_context(features, image_shapes, targets)
+        samples = self._sample(context, proposals)
+        box_losses = box_branch_of(self.box_predictor).losses(context, samples)
+        positives = [sample.at(torch.where(sample.labels > 0)[0]) for sample in samples]
         truth = MaskTruth(
             layers=[target["layers"] for target in targets],
             slots=[target["slots"] for target in targets],
             gt_boxes=[target["boxes"] for target in targets],
-            matched_idxs=[sample.matched_idxs[chosen] for sample, chosen in zip(samples, positives, strict=True)],
-            boxes=boxes,
+            matched_idxs=[sample.matched_idxs for sample in positives],
+            boxes=[sample.boxes for sample in positives],
         )
-        rois = self._mask_rois(features, boxes, labels, image_shapes)
-        return branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
+        labels = torch.cat([sample.labels for sample in positives])
+        rois = self._mask_rois(features, list(truth.boxes), labels, image_shapes)
+        return box_losses | mask_branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
 
     @torch.no_grad()
-    def _sample(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target],
-    ) -> list[Sample]:
+    def _sample(self, context: BoxContext, proposals: list[Tensor]) -> list[Sample]:
         """The proposals of each image that the box head trains on, ground-truth boxes among them."""
-        self.check_targets(targets)
+        self.check_targets(context.targets)
         matcher = self.proposal_matcher
         candidates = [
             label_boxes(
@@ -170,9 +146,9 @@ class CriterionRoIHeads(RoIHeads):
                 matcher.high_threshold,
                 matcher.low_threshold,
             )
-            for of_image, target in zip(proposals, targets, strict=True)
+            for of_image, target in zip(proposals, context.targets, strict=True)
         ]
-        branch, context = box_branch_of(self.box_predictor), self._box_context(features, image_shapes, targets)
+        branch = box_branch_of(self.box_predictor)
         chosen = self.fg_bg_sampler(
             [candidate.labels for candidate in candidates], lambda: branch.hardness(context, candidates)
         )
@@ -206,7 +182,7 @@ class CriterionRoIHeads(RoIHeads):
         """Mask probabilities [N, M, M] of each image, and its scores, which a predictor may change."""
         counts = [len(of_image) for of_image in boxes]
         rois = self._mask_rois(features, boxes, torch.cat(labels), image_shapes)
-        probs, changed = branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
+        probs, changed = mask_branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
         return list(probs.split(counts)), list(changed.split(counts))
 
     def _box_context(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from finemask.ops.box_ops import ScoredBoxes, pairwise_iou, suppress
+from finemask.ops.box_ops import pairwise_iou, suppress
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import mask_iou
 from finemask.types import Suppression
@@ -45,17 +45,11 @@ class NMS(BoxesOnly):
         return kept, scores[kept]
 
 
-class ClassAgnosticNMS(BoxesOnly):
+class ClassAgnosticNMS(NMS):
     """Of two boxes that overlap too much, the one with the lower score goes, whatever their classes.
 
     For data in which no two objects share a place: an object is then never reported as two classes at once.
-
-    Args:
-        iou_thresh: IoU of boxes above which two overlap too much.
     """
-
-    def __init__(self, iou_thresh: float = 0.5) -> None:
-        self.iou_thresh = iou_thresh
 
     def by_box(self, boxes: Tensor, scores: Tensor, labels: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """See ``finemask.types.Suppression``."""
@@ -188,18 +182,6 @@ class MaskNMS:
             iou[of[:, None] != of] = 0.0
         kept = suppress(iou, scores.detach().float().cpu().numpy(), self.iou_thresh)[:limit]
         return torch.from_numpy(kept).to(boxes.device)
-
-
-def settle_boxes(candidates: ScoredBoxes, suppression: Suppression, limit: int) -> ScoredBoxes:
-    """What the suppression leaves of an image's candidates, best first.
-
-    Args:
-        candidates: in any order.
-        suppression: see ``finemask.types.Suppression``; one that also looks at masks may leave more than ``limit``.
-        limit: on the detections of an image.
-    """
-    kept, scores = suppression.by_box(candidates.boxes, candidates.scores, candidates.labels, limit)
-    return ScoredBoxes(candidates.boxes[kept], scores, candidates.labels[kept])
 
 
 def settle_masks(

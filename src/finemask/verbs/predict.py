@@ -17,7 +17,13 @@ _NAMED = 3  # images without an id
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb: keys as in ``configs/predict.yaml``.
+    """Runs the verb.
+
+    Args:
+        cfg: as in ``configs/predict.yaml``.
+
+    Returns:
+        0.
 
     Raises:
         FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files

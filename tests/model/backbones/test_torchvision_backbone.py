@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from model_cases import model_config
+from model_cases import model_config, strides_of
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from finemask.errors import ConfigError
 from finemask.model.backbones.families import timm_fpn
-from finemask.model.backbones.pyramid import strides_of
 from finemask.model.backbones.torchvision_backbone import torchvision_fpn
 from finemask.model.build import build_model
 from finemask.model.pretrained.weights import fit_state_dict

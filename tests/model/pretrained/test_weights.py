@@ -19,7 +19,7 @@ from torchvision.models import mobilenet_v2, resnet18
 
 from finemask.errors import WeightsError
 from finemask.model.build import build_model
-from finemask.model.pretrained.weights import fit_state_dict, load_weights, read_state_dict
+from finemask.model.pretrained.weights import fit_state_dict, load_weights, read_weights
 from finemask.training.tables import weights_table
 
 
@@ -70,7 +70,7 @@ def test_safetensors_and_lightning_checkpoints_are_read_too(light, tmp_path):
     torch.save({"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 1}, tmp_path / "b.ckpt")
     for name in ("a.safetensors", "b.ckpt"):
         model = build_model(model_config("light"), num_classes=3)
-        report = fit_state_dict(model, read_state_dict(tmp_path / name), name)
+        report = fit_state_dict(model, read_weights(tmp_path / name)[0], name)
         assert report.reinitialised == []
         assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
@@ -119,7 +119,7 @@ def test_files_that_are_no_weights(tmp_path, name, content, reason):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=reason):
-        read_state_dict(path)
+        read_weights(path)
 
 
 def test_a_file_that_would_run_code_is_not_unpickled(tmp_path):
@@ -129,7 +129,7 @@ def test_a_file_that_would_run_code_is_not_unpickled(tmp_path):
 
     torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match="read safely") as caught:
-        read_state_dict(tmp_path / "evil.pth")
+        read_weights(tmp_path / "evil.pth")
     assert "print" in str(caught.value)
     assert "weights_only" not in str(caught.value)  # torch's own advice is to switch its safety off
 
@@ -140,7 +140,7 @@ def test_a_file_that_was_cut_short_says_so(tmp_path, share):
     torch.save({"w": torch.zeros(5000)}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(WeightsError, match="it is empty" if share == 0.0 else "cut short or damaged"):
-        read_state_dict(path)
+        read_weights(path)
 
 
 OWN, AVERAGED = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
@@ -161,7 +161,7 @@ OWN, AVERAGED = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
 def test_averaged_weights_are_taken_and_said(tmp_path, content, caplog):
     torch.save(content, tmp_path / "a.pth")
     with caplog.at_level("INFO", logger="finemask"):
-        found = read_state_dict(tmp_path / "a.pth")
+        found = read_weights(tmp_path / "a.pth")[0]
     assert [tensor.tolist() for tensor in found.values() if tensor.ndim] == [[1.0, 1.0]]
     assert "its averaged weights are taken" in caplog.text
 
@@ -169,7 +169,7 @@ def test_averaged_weights_are_taken_and_said(tmp_path, content, caplog):
 @pytest.mark.parametrize("empty", [{}, {"decay": 0.99}, {"updates": torch.tensor(3)}, None, [1.0]])
 def test_an_average_without_weights_is_none(tmp_path, empty, caplog):
     torch.save({"model": OWN, "ema": empty}, tmp_path / "a.pth")
-    assert read_state_dict(tmp_path / "a.pth")["w"].tolist() == [0.0, 0.0]
+    assert read_weights(tmp_path / "a.pth")[0]["w"].tolist() == [0.0, 0.0]
     assert "averaged" not in caplog.text
 
 
@@ -181,7 +181,7 @@ def test_the_count_of_an_average_is_no_weight_of_the_model(light, features):
 def test_a_file_without_tensors(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "numbers.pth")
     with pytest.raises(WeightsError, match="no tensors"):
-        read_state_dict(tmp_path / "numbers.pth")
+        read_weights(tmp_path / "numbers.pth")
 
 
 def test_no_network_and_no_cached_file_says_what_to_put_where(monkeypatch, tmp_path):
@@ -219,7 +219,7 @@ def test_architectures_without_coco_weights_say_so():
 
 def test_real_weights_fill_the_whole_backbone(light, shared_dir):
     path = shared_dir / "weights" / "mobilenet_v2" / "mobilenet_v2_torchvision_features.pth"
-    report = fit_state_dict(light, read_state_dict(path), str(path))
+    report = fit_state_dict(light, read_weights(path)[0], str(path))
     assert report.share_of_body == 1.0
 
 
@@ -228,10 +228,10 @@ def test_real_weights_under_foreign_names_are_refused(shared_dir):
     folder = shared_dir / "weights" / "efficientnet_lite0"
     config = model_config("timm_fpn", "model.backbone.name=tf_efficientnet_lite0")
     model = build_model(config, 2)
-    report = fit_state_dict(model, read_state_dict(folder / "tf_efficientnet_lite0_timm.pth"), "timm")
+    report = fit_state_dict(model, read_weights(folder / "tf_efficientnet_lite0_timm.pth")[0], "timm")
     assert report.share_of_body == 1.0
     with pytest.raises(WeightsError, match="another key naming"):
-        fit_state_dict(model, read_state_dict(folder / "other_key_names.pth"), "other")
+        fit_state_dict(model, read_weights(folder / "other_key_names.pth")[0], "other")
 
 
 def randomised(model):

@@ -1,4 +1,4 @@
-"""Norms of a backbone: frozen, live, synchronised, grouped."""
+"""Normalisation layers of a backbone: batch norm frozen, live or synchronised, and group norm."""
 
 import math
 from collections.abc import Callable
@@ -24,47 +24,37 @@ class FrozenNorm(FrozenBatchNorm2d):
         return torch.addcmul(shift[:, None, None].to(x.dtype), x, scale[:, None, None].to(x.dtype))
 
 
+class _FrozenNormAct(FrozenBatchNorm2d):
+    """With the activation that the norm carried, under the norm's own parameter names, so that timm's weights load."""
+
+    def __init__(self, channels: int, eps: float, act: nn.Module) -> None:
+        super().__init__(channels, eps=eps)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated: Tensor = self.act(super().forward(x))
+        return activated
+
+
 def freeze_batch_norm(module: nn.Module, eps: float) -> nn.Module:
     """Replaces each BatchNorm2d by a frozen one with the same values and whatever activation it carries."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            frozen: nn.Module = FrozenNorm(child.num_features, eps=eps)
-            state = {key: value for key, value in child.state_dict().items() if key in frozen.state_dict()}
-            frozen.load_state_dict(state)
-            activation = getattr(child, "act", None)  # timm's BatchNormAct2d has its activation inside
-            if activation is not None and not isinstance(activation, nn.Identity):
-                frozen = _NormThenActivation(frozen, activation)
+            channels, act = child.num_features, _activation_of(child)
+            frozen = FrozenNorm(channels, eps) if act is None else _FrozenNormAct(channels, eps, act)
+            frozen.load_state_dict(
+                {key: value for key, value in child.state_dict().items() if key in frozen.state_dict()}
+            )
             setattr(module, name, frozen)
         else:
             freeze_batch_norm(child, eps)
     return module
 
 
-def is_frozen_norm(module: nn.Module) -> bool:
-    """Whether a module is a frozen batch norm with an activation behind it."""
-    return isinstance(module, _NormThenActivation)
-
-
-class _NormThenActivation(nn.Module):
-    """Keeps the parameter names of the norm it wraps, so that timm's weights still load."""
-
-    def __init__(self, norm: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        for name, buffer in norm.named_buffers():
-            self.register_buffer(name, buffer)
-        self.eps = float(norm.eps)  # type: ignore[arg-type]
-        self.act = activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        activated: Tensor = self.act(x * scale[:, None, None] + shift[:, None, None])
-        return activated
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
+def _activation_of(norm: nn.BatchNorm2d) -> nn.Module | None:
+    """What timm's BatchNormAct2d has inside; ``None`` of a plain one."""
+    act = getattr(norm, "act", None)
+    return None if isinstance(act, nn.Identity) else act
 
 
 _MOST_GROUPS = 32  # Wu & He 2018, "Group Normalization", arXiv 1803.08494
@@ -125,29 +115,28 @@ def replace_batch_norm(module: nn.Module, norm: str, eps: float) -> nn.Module:
         return module
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            activation = getattr(child, "act", None) or nn.Identity()  # timm's BatchNormAct2d has its activation inside
-            setattr(module, name, _SyncNorm(child, activation) if norm == "sync_bn" else _GroupNorm(child, activation))
+            setattr(module, name, _SyncNormAct(child) if norm == "sync_bn" else _GroupNormAct(child))
         else:
             replace_batch_norm(child, norm, eps)
     return module
 
 
-class _SyncNorm(nn.SyncBatchNorm):
-    def __init__(self, norm: nn.BatchNorm2d, activation: nn.Module) -> None:
+class _SyncNormAct(nn.SyncBatchNorm):
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self.load_state_dict(norm.state_dict(), strict=False)
-        self.act = activation
+        self.act = _activation_of(norm) or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         activated: Tensor = self.act(super().forward(x))
         return activated
 
 
-class _GroupNorm(nn.GroupNorm):
-    def __init__(self, norm: nn.BatchNorm2d, activation: nn.Module) -> None:
+class _GroupNormAct(nn.GroupNorm):
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__(group_count(norm.num_features), norm.num_features, norm.eps)
         self.load_state_dict(norm.state_dict(), strict=False)
-        self.act = activation
+        self.act = _activation_of(norm) or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         activated: Tensor = self.act(super().forward(x))
@@ -174,7 +163,7 @@ def norm_notes(model: nn.Module) -> list[str]:
 
 
 def _kind(module: nn.Module) -> str | None:
-    if isinstance(module, FrozenBatchNorm2d) or is_frozen_norm(module):
+    if isinstance(module, FrozenBatchNorm2d):
         return "frozen batch norm"
     if isinstance(module, nn.SyncBatchNorm):
         return "batch norm over all processes"

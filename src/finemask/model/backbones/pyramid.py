@@ -7,7 +7,6 @@ torchvision's parameter names.
 import itertools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +126,11 @@ class OwnBackbone(nn.Module):
 
     def _levels(self) -> list[str]:
         """Names of the maps of an empty image; raises if they are not what the detector needs."""
-        maps = _run_on_empty(self.body, _EMPTY_PX)
+        was_training = self.body.training
+        device = next((parameter.device for parameter in self.body.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            maps = self.body.eval()(torch.zeros(1, 3, _EMPTY_PX, _EMPTY_PX, device=device))
+        self.body.train(was_training)
         if not isinstance(maps, Mapping) or not maps:
             raise ConfigError(
                 f"{_shown(self.body)} gives a {type(maps).__name__}, not an OrderedDict of feature maps",
@@ -167,21 +170,6 @@ def _shown(part: object) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
-def _run_on_empty(module: nn.Module, size: int) -> Any:
-    """What a module makes of an empty image, in evaluation; its mode stays."""
-    was_training = module.training
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        found = module.eval()(torch.zeros(1, 3, size, size, device=device))
-    module.train(was_training)
-    return found
-
-
 def count_parameters(module: nn.Module, trainable: bool | None = None) -> int:
     """Numbers in a module's parameters; only the trainable or only the frozen ones if asked."""
     return sum(p.numel() for p in module.parameters() if trainable is None or p.requires_grad == trainable)
-
-
-def strides_of(backbone: nn.Module, size: int = 256) -> list[float]:
-    """Stride of each level, measured by running an empty image through the backbone."""
-    return [size / level.shape[-1] for level in _run_on_empty(backbone, size).values()]

@@ -11,7 +11,6 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPH
 from torchvision.ops import clip_boxes_to_image
 
 from finemask.model.samplers import Sample
-from finemask.model.suppression import settle_boxes
 from finemask.ops.box_ops import ScoredBoxes, candidates_of
 from finemask.types import BoxLoss, ClassLoss, Suppression, Target
 
@@ -174,8 +173,10 @@ class BoxBranch:
         return logits.softmax(dim=-1), decode_boxes(context.box_coder, deltas, proposals)
 
     def settle(self, context: BoxContext, candidates: ScoredBoxes) -> ScoredBoxes:
-        """The detections of one image, best first, out of all candidates."""
-        return settle_boxes(candidates, context.suppression, context.detections_per_img)
+        """The detections of one image, best first: what the suppression leaves of all candidates."""
+        boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
+        kept, scores = context.suppression.by_box(boxes, scores, labels, context.detections_per_img)
+        return ScoredBoxes(boxes[kept], scores, labels[kept])
 
     def detect(self, context: BoxContext, proposals: list[Tensor]) -> list[ScoredBoxes]:
         """The detections of each image, best first."""

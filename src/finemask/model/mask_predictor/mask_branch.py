@@ -106,7 +106,7 @@ class PlainMaskBranch:
         return self.logits(rois).sigmoid(), scores
 
 
-def branch_of(predictor: nn.Module) -> MaskBranch:
+def mask_branch_of(predictor: nn.Module) -> MaskBranch:
     """The predictor itself if it decides, the plain branch around it otherwise."""
     return predictor if isinstance(predictor, MaskBranch) else PlainMaskBranch(predictor)
 

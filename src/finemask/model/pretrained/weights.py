@@ -88,34 +88,29 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
         return fit_state_dict(model, state_dict, source, classes)
 
     if weights == "coco":
-        if config["name"] not in _COCO:
+        chosen = _COCO.get(config["name"])
+        if chosen is None:
             raise WeightsError(
                 f"there are no COCO weights for {config['name']} (only for {', '.join(_COCO)})",
                 where="model.weights=coco",
                 remedy="Use model.weights=imagenet, none, or the path of a file of your own.",
             )
-        chosen = _COCO[config["name"]]
         return fit(_download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})", _coco_names())
     if weights == "imagenet":
-        name = config["backbone"].get("name")
-        if not str(config["backbone"]["_target_"]).startswith("finemask."):
+        name, target = config["backbone"].get("name"), str(config["backbone"]["_target_"])
+        if not target.startswith("finemask."):
             raise WeightsError(
-                f"nobody publishes weights for {config['backbone']['_target_']}",
+                f"nobody publishes weights for {target}",
                 where="model.weights=imagenet",
                 remedy="Use model.weights=none, or a file: a state_dict of it.",
             )
-        if config["backbone"]["_target_"].endswith("timm_fpn"):
+        if target.endswith("timm_fpn"):
             return fit(_timm_state_dict(name), f"timm's weights of {name}")
         published = get_model_weights(name)
         chosen = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
         return fit(_download(chosen), f"{chosen.name} of torchvision ({_file_name(chosen)})")
     tensors, in_file = read_weights(Path(weights))
     return fit(tensors, weights, in_file)
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of ``read_weights``."""
-    return read_weights(path)[0]
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
@@ -215,7 +210,9 @@ def fit_state_dict(
     named = {_modern_name(name): tensor for name, tensor in state_dict.items() if _counts(name)}
     while prefix := next((outer for outer in _OUTER if named and all(name.startswith(outer) for name in named)), None):
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
-    candidates = [_with_prefix(named, strip, add) for strip in _STRIP for add in _ADD]
+    candidates = [
+        {add + name.removeprefix(strip): tensor for name, tensor in named.items()} for strip in _STRIP for add in _ADD
+    ]
     best = max(candidates, key=lambda renamed: sum(t.numel() for t in _fitting(renamed, wanted).values()))
     # before the rows: a part that begins as a copy of a plain one has its classes in the same places
     seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
@@ -250,10 +247,6 @@ def fit_state_dict(
 
 def _counts(name: str) -> bool:
     return not name.endswith(("num_batches_tracked", "n_averaged"))  # the latter counts what torch has averaged
-
-
-def _with_prefix(named: Mapping[str, Tensor], strip: str, add: str) -> dict[str, Tensor]:
-    return {add + name.removeprefix(strip): tensor for name, tensor in named.items()}
 
 
 def _fitting(renamed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""Images: any file, array or PIL image to uint8 RGB, and CLAHE."""
+"""Reading images: any file, array or PIL image to uint8 RGB."""

@@ -42,7 +42,6 @@ from finemask.ops.images.tiff import (
     read_page,
     tiff_pages,
 )
-from finemask.ops.wording import plural
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -209,8 +208,8 @@ def _seek(image: Image.Image, frame: int, name: str) -> None:
     if not frame:
         return
     if frame >= (frames := getattr(image, "n_frames", 1)):
-        otherwise = f", up to {frames - 1}" if frames > 1 else ""
-        what = f"it has {plural(frames, 'page')}; page {frame}, counted from 0, was chosen"
+        has, otherwise = (f"{frames:,} pages", f", up to {frames - 1}") if frames > 1 else ("1 page", "")
+        what = f"it has {has}; page {frame}, counted from 0, was chosen"
         raise UndecidedImageError(what, choice="page", example="0", where=name, otherwise=otherwise)
     image.seek(frame)
 

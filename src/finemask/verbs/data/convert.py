@@ -22,7 +22,13 @@ _ALWAYS = ("images", "instances")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb: keys as in ``configs/data_convert.yaml``.
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_convert.yaml``.
+
+    Returns:
+        0.
 
     Raises:
         ConfigError: a value that there is not.

@@ -19,7 +19,13 @@ _SHOWN = 20
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb: keys as in ``configs/data_suspects.yaml``.
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_suspects.yaml``.
+
+    Returns:
+        0.
 
     Raises:
         ConfigError: keys that contradict one another, or a value out of range.

@@ -10,7 +10,13 @@ from finemask.ops.wording import plural
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb: keys as in ``configs/data_synth.yaml``.
+    """Runs the verb.
+
+    Args:
+        cfg: keys as in ``configs/data_synth.yaml``.
+
+    Returns:
+        0.
 
     Raises:
         ConfigError: a value out of range.
