@@ -29,6 +29,31 @@ def find_browser() -> str | None:
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
+# An expression: the elements whose text has a contrast below 4.5 with what is behind it (WCAG AA).
+CONTRASTS = """(() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const linear = c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+  const ground = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = channels(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("main *, nav *")) {
+    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.getClientRects().length || element.closest("dialog")) continue;
+    const style = getComputedStyle(element), isSvg = element.namespaceURI.endsWith("svg");
+    if (isSvg && (element.tagName === "title" || element.classList.contains("count"))) continue;
+    const [a, b] = [channels(isSvg ? style.fill : style.color), ground(element)].map(luminance).sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) poor.push(element.outerHTML.slice(0, 120));
+  }
+  return poor;
+})()"""
+
+
 class Tab:
     """One page of a browser; what it asks for and complains of is kept.
 

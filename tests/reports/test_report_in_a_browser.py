@@ -1,9 +1,7 @@
 """The report as a browser shows it: headless Chromium, no network, both themes, on paper."""
 
-from contextlib import ExitStack
-
 import pytest
-from browser import browser_tab, find_browser
+from browser import CONTRASTS
 from evaluation_data import random_dataset, random_results
 from PIL import Image
 from report_data import with_extras
@@ -31,19 +29,6 @@ def report(tmp_path_factory):
         images_dir=folder,
         training_curves=[{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.0}],
     )
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    browser = find_browser()
-    if browser is None:
-        pytest.skip("needs Chromium or Chrome on the PATH")
-    with ExitStack() as stack:
-        try:
-            tab = stack.enter_context(browser_tab(browser, tmp_path_factory.mktemp("profile")))
-        except (AssertionError, OSError) as error:
-            pytest.skip(f"{browser} does not start without a screen: {error}")
-        yield tab
 
 
 @pytest.fixture
@@ -107,30 +92,6 @@ def test_the_theme_follows_the_system_until_one_is_chosen(page, report):
     page.prefer("light")
     page.value("document.getElementById('theme').click()")
     assert page.value(BACKGROUND) == dark
-
-
-CONTRASTS = """(() => {
-  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
-  const linear = c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
-  const ground = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = channels(getComputedStyle(at).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("main *, nav *")) {
-    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-    if (!own || !element.getClientRects().length || element.closest("dialog")) continue;
-    const style = getComputedStyle(element), isSvg = element.namespaceURI.endsWith("svg");
-    if (isSvg && (element.tagName === "title" || element.classList.contains("count"))) continue;
-    const [a, b] = [channels(isSvg ? style.fill : style.color), ground(element)].map(luminance).sort((x, y) => y - x);
-    if ((a + .05) / (b + .05) < 4.5) poor.push(element.outerHTML.slice(0, 120));
-  }
-  return poor;
-})()"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
