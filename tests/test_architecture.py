@@ -36,12 +36,12 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"ops", "model", "evaluation", "reports", "model_header", "model_file", "machine", "config"},
     "export": {"ops", "model", "model_header", "model_file", "inference"},
     "serving": {"ops", "inference", "pages"},
-    "bench": {"ops", "data", "model", "evaluation", "inference", "machine"},
     "machine": set(),
     "config": set(),
     "command_line": {"config"},
 }
 ALLOWED["workflows"] = set(ALLOWED) - {"command_line"}
+ALLOWED["bench"] = ALLOWED["workflows"] | {"workflows"}
 EVERYTHING = set(ALLOWED)
 ALLOWED |= {
     "verbs": EVERYTHING,

@@ -23,18 +23,11 @@ from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json,
 from finemask.ops.files import atomic_path
 from finemask.ops.run_folders import MODEL_FILE, find_in_run
 
-__all__ = [
-    "FORMAT_VERSION",
-    "ModelHeader",
-    "find_model_file",
-    "load_model_file",
-    "read_header",
-    "save_model_file",
-    "verify_model_file",
-]
-
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_A_MODEL_FILE = (
+    "Give the model.safetensors of a run. To start training from other weights use finemask train model.weights=PATH."
+)
 _DAMAGED = "Copy or download it again, or save the model anew."
 
 
@@ -167,8 +160,7 @@ def _open(path: Path) -> tuple[ModelHeader, int]:
         raise ModelFileError(
             "a safetensors file, but not a finemask model file: its metadata lacks the key 'finemask'",
             where=path,
-            remedy="Give the model.safetensors of a run. To start training from other weights use "
-            "finemask train model.weights=PATH.",
+            remedy=_A_MODEL_FILE,
         )
     try:
         content = json.loads(text)
@@ -232,8 +224,7 @@ def _foreign(path: Path) -> ModelFileError:
     return ModelFileError(
         f"not a model file{kind}",
         where=path,
-        remedy="Give the model.safetensors of a run. To start training from other weights use "
-        "finemask train model.weights=PATH.",
+        remedy=_A_MODEL_FILE,
     )
 
 

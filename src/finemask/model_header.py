@@ -12,11 +12,8 @@ from finemask.types import Category, Preprocessing
 
 FORMAT_VERSION = 1
 DEFAULT_THRESHOLD = 0.5
+_PACKAGES = ("finemask", "torch", "torchvision")
 POINTS = ("best_f1", "precision_90", "recall_90")  # operating points that a file may hold thresholds of
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("finemask", "torch", "torchvision")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +67,15 @@ class ModelHeader:
     data_fingerprint: str = ""
     training_sizes: TrainingSizes | None = None
     held_out: str = ""
-    versions: Mapping[str, str] = field(default_factory=_versions)
+    versions: Mapping[str, str] = field(default_factory=lambda: {name: version(name) for name in _PACKAGES})
     licenses: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        overall = self.thresholds.get("global")
-        per_class = self.thresholds.get("per_class") or {}
-        thresholds = {
-            "global": DEFAULT_THRESHOLD if overall is None else _fraction(overall),
-            "per_class": _fractions(per_class),
-        }
-        points = self.thresholds.get("points") or {}
-        if points:
-            thresholds["points"] = {str(name): _point(value) for name, value in points.items()}
+        thresholds = {"global": DEFAULT_THRESHOLD} | _thresholds(self.thresholds)
+        if points := self.thresholds.get("points"):
+            thresholds["points"] = {str(name): _thresholds(_mapping(at, "a point")) for name, at in points.items()}
         object.__setattr__(self, "thresholds", thresholds)
         object.__setattr__(self, "categories", tuple(self.categories))
 
@@ -107,27 +98,12 @@ class ModelHeader:
 
 def header_to_json(header: ModelHeader) -> dict[str, Any]:
     """Plain JSON values; ``header_from_json`` gives an equal header back."""
-    preprocessing = header.preprocessing
-    return {
-        "format_version": header.format_version,
-        "model": dict(header.model),
+    plain = {of.name: getattr(header, of.name) for of in fields(header) if of.name != "reading"}
+    sizes = header.training_sizes
+    return plain | {
         "categories": [category._asdict() for category in header.categories],
-        "preprocessing": {
-            "min_size": list(preprocessing.min_size),
-            "max_size": preprocessing.max_size,
-            "image_mean": list(preprocessing.image_mean),
-            "image_std": list(preprocessing.image_std),
-            "clahe": preprocessing.clahe,
-            "image": header.reading.to_json(),
-        },
-        "thresholds": dict(header.thresholds),
-        "metrics": dict(header.metrics),
-        "data_fingerprint": header.data_fingerprint,
-        "training_sizes": None if header.training_sizes is None else _listed(header.training_sizes),
-        "held_out": header.held_out,
-        "versions": dict(header.versions),
-        "licenses": dict(header.licenses),
-        "sha256": header.sha256,
+        "preprocessing": _listed(header.preprocessing) | {"image": header.reading.to_json()},
+        "training_sizes": None if sizes is None else _listed(sizes),
     }
 
 
@@ -170,8 +146,8 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
     )
 
 
-def _listed(sizes: TrainingSizes) -> dict[str, list[float]]:
-    return {name: list(values) for name, values in asdict(sizes).items()}
+def _listed(holder: Preprocessing | TrainingSizes) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(holder).items()}
 
 
 def _training_sizes(content: Any) -> TrainingSizes | None:
@@ -198,15 +174,12 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _fractions(values: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): _fraction(value) for name, value in values.items() if value is not None}
-
-
-def _point(value: Any) -> dict[str, Any]:
-    content = _mapping(value, "a point of the thresholds")
-    overall = content.get("global")
-    rest = {} if overall is None else {"global": _fraction(overall)}
-    return rest | {"per_class": _fractions(content.get("per_class") or {})}
+def _thresholds(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The global threshold, where there is one, and those of the classes that have one."""
+    overall, per_class = content.get("global"), content.get("per_class") or {}
+    return ({} if overall is None else {"global": _fraction(overall)}) | {
+        "per_class": {str(name): _fraction(value) for name, value in per_class.items() if value is not None}
+    }
 
 
 def _fraction(value: Any) -> float:

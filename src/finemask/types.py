@@ -79,7 +79,7 @@ class Preprocessing:
         max_size: upper bound of the longer side in px.
         image_mean: per channel, on the 0..1 scale.
         image_std: per channel, on the 0..1 scale.
-        clahe: clip limit of the local contrast equalisation before all else, see ``finemask.ops.clahe``; 0 is none.
+        clahe: clip limit of contrast equalisation, before all else; see ``finemask.ops.images.clahe``; 0 is none.
     """
 
     min_size: tuple[int, ...]

@@ -18,7 +18,8 @@ from part_cases import (
 )
 
 from finemask.model.mask_rcnn import preprocessing_from
-from finemask.model_file import ModelHeader, load_model_file, save_model_file
+from finemask.model_file import load_model_file, save_model_file
+from finemask.model_header import ModelHeader
 from finemask.types import Category
 
 # Options that change what a predictor does, besides the shipped values.

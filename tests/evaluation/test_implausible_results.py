@@ -60,7 +60,7 @@ def scene(random, images, objects, side=(10, 40), size=200):
         dataset["images"].append({"id": id_, "file_name": f"{id_}.png", "height": size, "width": size})
         for _ in range(objects):
             width, height = random.uniform(*side, 2)
-            box = [*random.uniform(0, size - max(side), 2), width, height]
+            box = [*random.uniform(0, size - max(side), 2).tolist(), float(width), float(height)]
             dataset["annotations"].append({"image_id": id_, "category_id": 1, "bbox": box})
             found = (np.array(box) + random.uniform(-0.03, 0.03, 4) * width).tolist()
             if random.random() < 0.8:

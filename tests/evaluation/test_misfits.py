@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finemask.evaluation.segmentation import check_counts, first_misfit
+from finemask.coco.segmentation import rle_of_detection
+from finemask.evaluation.results import first_misfit
 from finemask.ops.rle import mask_to_rle
 from finemask.types import Rle
 
@@ -21,7 +22,7 @@ def random_rles(seed: int, number: int) -> list[Rle]:
 def one_by_one(rles: list[Rle]) -> int | None:
     for position, rle in enumerate(rles):
         try:
-            check_counts(rle)
+            rle_of_detection(rle, *rle["size"])
         except ValueError:
             return position
     return None

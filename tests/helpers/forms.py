@@ -21,7 +21,7 @@ from forms_writing import Form
 from scenes import Scene, clean_scene
 
 from finemask.coco.index import CocoIndex
-from finemask.coco.outline import read_outlines
+from finemask.coco.segmentation import read_outlines
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair, write_repaired
 from finemask.datatools.check.run_rules import check_before_training, findings_of, load_document

@@ -11,7 +11,7 @@ from finemask.errors import ConfigError
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import ImageTransform, preprocessing_from
 from finemask.model_file import load_model_file, read_header, save_model_file
-from finemask.ops.clahe import clahe
+from finemask.ops.images.clahe import clahe
 from finemask.types import Preprocessing
 from finemask.verbs.info import rows
 

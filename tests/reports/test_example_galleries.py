@@ -34,12 +34,12 @@ from finemask.reports.example_choice import (
     MISSED_SHOWN,
     PER_GALLERY,
     Outcome,
-    choose,
+    choose_images,
     image_outcomes,
     plan_mistakes,
 )
 from finemask.reports.example_galleries import build_galleries
-from finemask.reports.found_objects import FalseDetection, Findings, find
+from finemask.reports.verdicts import FalseDetection, Verdicts, judge
 
 
 def evaluated(dataset, results, **options):
@@ -53,8 +53,8 @@ def test_outcomes_add_up(tmp_path):
     evaluator = evaluated(dataset, random_results(dataset, 12))
     evaluation, truth = evaluator.evaluate(), evaluator.ground_truth
     point, curves = evaluation.metrics["operating_point"], evaluation.curves
-    findings = find(truth, evaluator.results, curves.matches, curves.iou_type, point["threshold"])
-    outcomes = image_outcomes(truth, evaluator.results, findings)
+    verdicts = judge(truth, evaluator.results, curves.matches, curves.iou_type, point["threshold"])
+    outcomes = image_outcomes(truth, evaluator.results, verdicts)
     assert [outcome.image_id for outcome in outcomes] == list(truth.images)
     assert sum(outcome.found for outcome in outcomes) == point["true_positives"]
     assert sum(outcome.false for outcome in outcomes) == point["false_positives"]
@@ -63,17 +63,17 @@ def test_outcomes_add_up(tmp_path):
 
 def test_worst_best_and_random_never_repeat_an_image():
     outcomes = [Outcome(i, found=i % 7, false=i % 3, missed=i % 4) for i in range(60)]
-    chosen = choose(outcomes, 4)
+    chosen = choose_images(outcomes, 4)
     ids = [outcome.image_id for group in chosen.values() for outcome in group]
     assert len(ids) == len(set(ids)) == 12
     assert max(o.f1 for o in chosen["worst"]) <= min(o.f1 for o in outcomes if o not in chosen["worst"])
     assert all(outcome.f1 == 1 for outcome in chosen["best"])
-    assert choose(outcomes, 4) == chosen
+    assert choose_images(outcomes, 4) == chosen
 
 
 def test_perfect_images_are_not_called_hard():
     outcomes = [Outcome(1, 3, 0, 0), Outcome(2, 0, 0, 0), Outcome(3, 5, 0, 0)]
-    chosen = choose(outcomes)
+    chosen = choose_images(outcomes)
     assert chosen["worst"] == []
     assert [outcome.image_id for outcome in chosen["best"]] == [3, 1]
     assert [outcome.image_id for outcome in chosen["random"]] == [2]
@@ -107,11 +107,11 @@ def test_every_object_is_found_by_what_pycocotools_matches_with_it(seed, iou_typ
     dataset = random_dataset(seed, images=8, objects=12)
     evaluator = evaluated(dataset, random_results(dataset, seed + 50), iou_types=[iou_type])
     curves = evaluator.evaluate().curves
-    findings = find(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.0)
-    assert findings.found_by == found_by_pycocotools(evaluator, iou_type)
+    verdicts = judge(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.0)
+    assert verdicts.found_by == found_by_pycocotools(evaluator, iou_type)
     objects = {n for n, a in enumerate(evaluator.ground_truth.annotations) if not a["iscrowd"]}
-    assert set(findings.missed) | set(findings.found_by) == objects
-    assert not set(findings.missed) & set(findings.found_by)
+    assert set(verdicts.missed) | set(verdicts.found_by) == objects
+    assert not set(verdicts.missed) & set(verdicts.found_by)
 
 
 def test_findings_at_a_threshold_add_up_to_the_operating_point():
@@ -119,16 +119,16 @@ def test_findings_at_a_threshold_add_up_to_the_operating_point():
     evaluator = evaluated(dataset, random_results(dataset, 10))
     evaluation = evaluator.evaluate()
     point, results = evaluation.metrics["operating_point"], evaluator.results
-    findings = find(
+    verdicts = judge(
         evaluator.ground_truth, results, evaluation.curves.matches, evaluation.curves.iou_type, point["threshold"]
     )
-    assert len(findings.found_by) == point["true_positives"]
-    assert len(findings.missed) == point["false_negatives"]
-    assert len(findings.false) == point["false_positives"]
-    scores = [results[false.result]["score"] for false in findings.false]
+    assert len(verdicts.found_by) == point["true_positives"]
+    assert len(verdicts.missed) == point["false_negatives"]
+    assert len(verdicts.false) == point["false_positives"]
+    scores = [results[false.result]["score"] for false in verdicts.false]
     assert scores == sorted(scores, reverse=True)
     annotations = evaluator.ground_truth.annotations
-    for false in findings.false:  # what it overlaps most, by pycocotools
+    for false in verdicts.false:  # what it overlaps most, by pycocotools
         image_id = results[false.result]["image_id"]
         same = [n for n, a in enumerate(annotations) if a["image_id"] == image_id and not a["iscrowd"]]
         shapes = [annotations[n]["segmentation"] for n in same]
@@ -147,7 +147,7 @@ def test_mistakes_by_hand(dataset):
         {"image_id": 5, "category_id": fig, "bbox": [30, 30, 19, 19], "score": 0.6},
         {"image_id": 5, "category_id": fig, "bbox": [30, 30, 20, 20], "score": 0.95},
     ]
-    findings = Findings(
+    verdicts = Verdicts(
         {1: 4},
         [0, 2, 3],
         [
@@ -157,25 +157,25 @@ def test_mistakes_by_hand(dataset):
             FalseDetection(3, 1, 0.9),
         ],
     )
-    plans = {plan.title: plan for plan in plan_mistakes(truth, results, findings)}
+    plans = {plan.title: plan for plan in plan_mistakes(truth, results, verdicts)}
     name = "<fig> & co"
-    assert [(w.name, w.detail) for w in plans["False detections"].wanted] == [
+    assert [(w.name, w.detail) for w in plans["False detections"].examples] == [
         (name, f"score 0.90, overlaps a labelled {name} by 0.16"),
         ("nut", "score 0.70, nothing is labelled here"),
         (name, f"score 0.60, a second detection of one {name}"),
     ]
-    assert [(w.name, w.detail) for w in plans["Confused classes"].wanted] == [
+    assert [(w.name, w.detail) for w in plans["Confused classes"].examples] == [
         (f"nut taken for {name}", "score 0.80, overlap 1.00")
     ]
-    assert plans["Missed: large objects"].wanted == []
-    assert [(w.name, w.detail) for w in plans["Missed: medium objects"].wanted] == [
+    assert plans["Missed: large objects"].examples == []
+    assert [(w.name, w.detail) for w in plans["Missed: medium objects"].examples] == [
         (f"{name}, 40 × 40 px", "not detected")
     ]
-    assert [(w.name, w.detail) for w in plans["Missed: small objects"].wanted] == [
+    assert [(w.name, w.detail) for w in plans["Missed: small objects"].examples] == [
         ("nut, 12 × 12 px", f"a detection of {name} overlaps it by 1.00"),
         (f"{name}, 10 × 10 px", "a detection overlaps it by 0.16"),
     ]
-    assert [w.around for w in plans["Missed: medium objects"].wanted] == [[10.0, 10.0, 40.0, 40.0]]
+    assert [w.around for w in plans["Missed: medium objects"].examples] == [[10.0, 10.0, 40.0, 40.0]]
 
 
 def test_one_image_does_not_fill_a_gallery(dataset):
@@ -183,9 +183,9 @@ def test_one_image_does_not_fill_a_gallery(dataset):
     results = [
         {"image_id": 5 if n < 30 else 7, "category_id": 3, "bbox": [n, 1, 4, 4], "score": 1 - n / 99} for n in range(40)
     ]
-    findings = Findings({}, [0, 1, 2, 3], [FalseDetection(n, None, 0.0) for n in range(40)])
-    first = next(plan_mistakes(truth, results, findings))
-    assert [wanted.image_id for wanted in first.wanted] == [5, 5, 7, 7]
+    verdicts = Verdicts({}, [0, 1, 2, 3], [FalseDetection(n, None, 0.0) for n in range(40)])
+    first = next(plan_mistakes(truth, results, verdicts))
+    assert [wanted.image_id for wanted in first.examples] == [5, 5, 7, 7]
 
 
 @given(
@@ -275,11 +275,11 @@ def test_pictures_are_coloured_by_verdict(tmp_path):
     }
     evaluator = evaluated(dataset, results)
     curves = evaluator.evaluate().curves
-    findings = find(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.5)
-    galleries, unread = build_galleries(evaluator.ground_truth, evaluator.results, findings, 0.5, tmp_path)
+    verdicts = judge(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.5)
+    galleries, unread = build_galleries(evaluator.ground_truth, evaluator.results, verdicts, 0.5, tmp_path)
     (example,) = (example for gallery in galleries if gallery.whole for example in gallery.examples)
     assert unread == []
-    assert example.wanted.outcome == Outcome(1, found=1, false=2, missed=2, confused=1)
+    assert example.planned.outcome == Outcome(1, found=1, false=2, missed=2, confused=1)
     truth, prediction = (decoded(address) for _, address in example.views)
 
     def drawn(picture, name):

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.machine.hardware import cores, processor_name
+from finemask.machine.hardware import cores, package_versions, processor_name
 from finemask.ops.files import write_json
 
 
@@ -76,19 +75,6 @@ def _timed(work: Callable[[], object]) -> float:
         return time.perf_counter() - start
     finally:
         gc.enable()
-
-
-_PACKAGES = (
-    "finemask",
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "numpy",
-    "pycocotools",
-    "albumentations",
-    "opencv-python-headless",
-    "pillow",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +155,13 @@ def read(path: Path) -> tuple[dict[str, Any], list[Comparison]]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured with."""
-    found: dict[str, Any] = {
+    return {
         "processor": processor_name(),
         "cores": cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        **package_versions(),
     }
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def seconds(value: float) -> str:

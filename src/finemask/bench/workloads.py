@@ -1,25 +1,36 @@
-"""The four measurements of ``finemask benchmark``, each of ours alone, on what ``write_scenes`` drew."""
+"""The four measurements of ``finemask benchmark``, each of ours alone, on drawn images."""
 
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from finemask.bench.scenes import scene, write_scenes
 from finemask.bench.timing import interleave
+from finemask.coco.index import CocoIndex
+from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
 from finemask.errors import FinemaskError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
+from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.resolve import resolve_model
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.types import Target
+from finemask.workflows.build_trainer import build, precision_of
+from finemask.workflows.progress import Progress
 
+WORK = ("data", "train", "predict", "evaluate")
 _MIB = 1024**2
 
 
@@ -36,6 +47,42 @@ class Speed:
     images_per_s: float
     what: str
     peak_memory_mib: float
+
+
+def measure_machine(cfg: DictConfig, device: torch.device) -> dict[str, Speed]:
+    """Each kind of work that is asked for, one after another.
+
+    Args:
+        cfg: keys as in ``configs/benchmark.yaml``.
+        device: that trains and predicts.
+    """
+    speeds: dict[str, Speed] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="finemask-benchmark-") as folder,
+        Progress("measuring", len(cfg.work)) as bar,
+    ):
+        write_scenes(Path(folder), cfg.images, cfg.height, cfg.width, cfg.objects)
+        for work in (name for name in WORK if name in cfg.work):
+            speeds[work] = _measure(work, cfg, Path(folder), device)
+            bar.advance()
+    return speeds
+
+
+def _measure(work: str, cfg: DictConfig, folder: Path, device: torch.device) -> Speed:
+    annotations = folder / "annotations" / "train.json"
+    if work == "data":
+        index = CocoIndex.read(annotations, folder / "images")
+        return measure_data(InstanceDataset(index, build(cfg.augment, "augment"), cfg.seed), cfg.rounds)
+    if work == "evaluate":
+        return measure_evaluation(annotations, cfg.rounds)
+    torch.manual_seed(cfg.seed)
+    model = build_model(resolve_model({**plain(cfg.model), "weights": "none"}, cfg.objects), num_classes=2)
+    drawn = [scene(cfg.height, cfg.width, cfg.objects, cfg.seed + number) for number in range(cfg.batch_size)]
+    images = [image for image, _ in drawn]
+    if work == "predict":
+        return measure_prediction(model, images, device, cfg.rounds)
+    precision = precision_of(cfg.precision, device)
+    return measure_training(model, images, [target for _, target in drawn], device, precision, cfg.rounds)
 
 
 def measure_data(dataset: InstanceDataset, rounds: int) -> Speed:
@@ -56,8 +103,7 @@ def measure_training(
     """Forward, backward and a step of SGD, on images that are there already."""
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    images = [image.to(device) for image in images]
-    targets = [_moved(target, device) for target in targets]
+    images, targets = move_data_to_device((images, targets), device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -108,16 +154,6 @@ def measure_evaluation(annotations: Path, rounds: int) -> Speed:
 
 def _median(work: Callable[[], object], rounds: int) -> float:
     return interleave({"work": work}, rounds).median("work")
-
-
-def _moved(target: Target, device: torch.device) -> Target:
-    return Target(
-        boxes=target["boxes"].to(device),
-        labels=target["labels"].to(device),
-        layers=target["layers"].to(device),
-        slots=target["slots"].to(device),
-        image_id=target["image_id"],
-    )
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

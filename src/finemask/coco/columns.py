@@ -112,6 +112,7 @@ class PackedCoco:
         iscrowd: bool [A].
         boxes_xywh: float64 [A, 4], px, as the file states them; NaN where it does not.
         areas: float64 [A], px², likewise.
+        areas_are_whole: bool [A], whether it is written without a point.
         has_mask: bool [A], whether there is a segmentation; a crowd without one has its box in ``segments``.
         segments: outlines and masks.
     """
@@ -130,6 +131,7 @@ class PackedCoco:
     iscrowd: NDArray[np.bool_]
     boxes_xywh: NDArray[np.float64]
     areas: NDArray[np.float64]
+    areas_are_whole: NDArray[np.bool_]
     has_mask: NDArray[np.bool_]
     segments: PackedSegments
 

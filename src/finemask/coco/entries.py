@@ -24,13 +24,13 @@ class Fault(NamedTuple):
         rule: of ``finemask data check`` that reports it.
         message: what is wrong, naming the values seen: ``its id is 1.0, not a whole number``.
         repaired: the value without the fault, where that is plain; None: nothing usable is left.
-        absent: whether something is just not there, which some can do without.
+        training_only: whether only training needs what is missing here: boxes can be measured without.
     """
 
     rule: str
     message: str
     repaired: Any = None
-    absent: bool = False
+    training_only: bool = False
 
 
 def id_fault(value: Any, kind: str) -> Fault | None:
@@ -42,7 +42,7 @@ def id_fault(value: Any, kind: str) -> Fault | None:
         return None
     if value is None:
         if kind == "annotation":
-            return Fault("annotation-id-missing", "it has no id", absent=True)
+            return Fault("annotation-id-missing", "it has no id", training_only=True)
         return Fault(f"{kind}-id-invalid", "it has no id, so nothing can refer to it")
     why = "beyond 64 bits" if type(value) is int else "not a whole number"
     return Fault(f"{kind}-id-invalid", f"its id is {show(value)}, {why}", whole(value))
@@ -54,11 +54,10 @@ def image_faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
         yield fault
     if size_hw(entry) is None:
         height, width = entry.get("height"), entry.get("width")
+        seen = f"its size is {show(width)} × {show(height)} px (width × height)"
         if height is None and width is None:
-            yield Fault("image-size-invalid", "it has no height and width", absent=True)
-        else:
-            seen = f"its size is {show(width)} × {show(height)} px (width × height)"
-            yield Fault("image-size-invalid", seen)
+            seen = "it has no height and width"
+        yield Fault("image-size-invalid", seen, training_only=height is None or width is None)
 
 
 def file_name_fault(entry: Mapping[str, Any]) -> Fault | None:
@@ -66,11 +65,12 @@ def file_name_fault(entry: Mapping[str, Any]) -> Fault | None:
     name = entry.get("file_name")
     if name is None:
         seen = "its file_name is null" if "file_name" in entry else "it has no file_name"
-        return Fault("file-name-invalid", seen, absent=True)
+        return Fault("file-name-invalid", seen, training_only=True)
     if not is_text(name) or "\0" in name:
         return Fault("file-name-invalid", f"its file_name is {show(name)}, which cannot be the name of a file")
     if leaves_folder(name):
-        return Fault("file-name-leaves-folder", f"file_name {show(name)} leads out of the images folder")
+        seen = f"file_name {show(name)} leads out of the images folder"
+        return Fault("file-name-leaves-folder", seen, training_only=True)
     return None
 
 
@@ -151,12 +151,14 @@ def missing_mask_fault(entry: Mapping[str, Any], *, iscrowd: bool) -> Fault | No
         return Fault("mask-missing", seen)
     if iscrowd:
         return None
-    return Fault("mask-missing", "it has no segmentation, only a bbox; masks are needed", absent=True)
+    return Fault("mask-missing", "it has no segmentation, only a bbox; masks are needed", training_only=True)
 
 
 def sound_box(value: Any) -> tuple[float, float, float, float] | None:
     """A box as four floats; None unless it is a list of four finite numbers."""
-    if type(value) is not list or len(value) != 4 or not _NUMBERS.issuperset(map(type, value)):
+    if type(value) is not list or len(value) != 4:
+        return None
+    if not _NUMBERS.issuperset(map(type, value)) and not all(map(is_number, value)):  # numpy's floats are numbers too
         return None
     x, y, w, h = value
     try:

@@ -38,13 +38,13 @@ class FileFault(NamedTuple):
     Args:
         message: what is wrong, naming the entry.
         rule: of ``finemask data check`` that reports it.
-        absent: whether something is just not there, which boxes can do without.
+        training_only: whether boxes can be measured nevertheless.
         remedy: where it is another than looking at all faults.
     """
 
     message: str
     rule: str
-    absent: bool = False
+    training_only: bool = False
     remedy: str | None = None
 
 
@@ -73,14 +73,14 @@ class EntryList:
             self.number += 1
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Reads the next entry; one with a fault, unless something is just absent, is left out."""
+        """Reads the next entry; one with a fault is left out, unless only training minds it."""
         raise NotImplementedError
 
     def blame(self, who: str, fault: Fault, place: int | None = None) -> None:
         """Notes a fault of the entry at ``place``, by default the one that is being read."""
-        place, kind = self.number if place is None else place, (fault.rule, fault.absent)
+        place, kind = self.number if place is None else place, (fault.rule, fault.training_only)
         if kind not in self._faults or place < self._faults[kind][0]:
-            self._faults[kind] = place, FileFault(f"{who}: {fault.message}", fault.rule, fault.absent)
+            self._faults[kind] = place, FileFault(f"{who}: {fault.message}", fault.rule, fault.training_only)
 
     def blame_repeats(self, what: str, values: Sequence[Any]) -> None:
         """Notes the first value that is there twice."""
@@ -128,7 +128,7 @@ class ImageList(EntryList):
             return self.blame(f"image {show(name)}", fault)
         for fault in image_faults(entry):
             self.blame(f"image id {number}", fault)
-            if not fault.absent:
+            if not fault.training_only:
                 return None
         self.ids.append(number)  # type: ignore[arg-type]  # a whole number, or it had a fault
         self.places.append(self.number)
@@ -168,7 +168,7 @@ class AnnotationList(EntryList):
         self._image_ids, self._category_ids = array("q"), array("q")
         self._iscrowd = bytearray()
         self._without_id, self._without_mask = array("i"), array("i")  # rows of such annotations
-        self._boxes, self._areas = array("d"), array("d")
+        self._boxes, self._areas, self._whole_areas = array("d"), array("d"), bytearray()
         self._segments = SegmentPacker()
         self._odd_references: dict[str, tuple[int, str, Any]] = {}  # the first that is no id, by key
 
@@ -192,7 +192,7 @@ class AnnotationList(EntryList):
         else:
             if fault := missing_mask_fault(entry, iscrowd=iscrowd):
                 self.blame(self._name(entry), fault)
-                if not fault.absent:
+                if not fault.training_only:
                     return None
             self._without_mask.append(len(self.ids))
             self._segments.add_box(box if iscrowd else None)
@@ -206,6 +206,7 @@ class AnnotationList(EntryList):
         self._iscrowd.append(iscrowd)
         self._boxes.extend(box)
         self._areas.append(_NAN if area is None else area)
+        self._whole_areas.append(type(area) is int)
         return None
 
     def _blame_fields(self, entry: dict[str, Any]) -> None:
@@ -238,7 +239,7 @@ class AnnotationList(EntryList):
         by_id = own[np.argsort(ids[own], kind="stable")]
         if (again := by_id[1:][ids[by_id[1:]] == ids[by_id[:-1]]]).size:
             row = int(again.min())
-            fault = Fault("annotation-id-repeated", f"the annotation id {ids[row]} is there twice")
+            fault = Fault("annotation-id-repeated", "its id is there twice")
             self._blame_row(row, fault)
         heights, widths = np.array(images.heights, dtype=np.int32), np.array(images.widths, dtype=np.int32)
         has_mask = np.ones(len(ids), dtype=np.bool_)
@@ -264,6 +265,7 @@ class AnnotationList(EntryList):
             iscrowd=np.frombuffer(self._iscrowd, np.bool_)[order],
             boxes_xywh=np.frombuffer(self._boxes, np.float64).reshape(-1, 4)[order],
             areas=np.frombuffer(self._areas, np.float64)[order],
+            areas_are_whole=np.frombuffer(self._whole_areas, np.bool_)[order],
             has_mask=has_mask[order],
             segments=self._segments.pack(heights[image_of], widths[image_of], order),
         )

@@ -20,7 +20,8 @@ from pycocotools import mask as coco_mask
 from finemask.coco.columns import PackedSegments, take_ragged
 from finemask.ops.mask_runs import MaskRuns
 from finemask.ops.polygon_runs import runs_of_polygons
-from finemask.ops.rle import foreground
+from finemask.ops.rle import foreground, rle_from_edges, rle_from_polygons, run_lengths
+from finemask.types import Rle
 
 FIFTHS_LIMIT = 5_000_000
 """Coordinates beyond a million px are refused: the rasteriser's memory grows with the outline's length."""
@@ -96,6 +97,24 @@ def crop_of_counts(counts: bytes, window_xyxy: tuple[int, int, int, int]) -> NDA
     return coco_mask.decode({"size": [y1 - y0, x1 - x0], "counts": counts}).view(np.bool_)
 
 
+def rle_of_segment(segments: PackedSegments, row: int, size_hw: tuple[int, int]) -> Rle:
+    """The mask of one annotation as pycocotools encodes it in the full image.
+
+    Args:
+        segments: of the file.
+        row: of the annotation.
+        size_hw: of its image, px.
+    """
+    if parts := segments.polygons(row):
+        return rle_from_polygons([from_fifths(part) for part in parts], *size_hw)
+    height, width = size_hw
+    x0, y0, _, y1 = segments.window(row)
+    starts, stops = foreground(run_lengths(segments.counts(row)))
+    columns, rows = np.divmod(starts, max(y1 - y0, 1))
+    edges = _edges((columns + x0) * height + rows + y0, stops - starts, height * width)
+    return rle_from_edges(edges, size_hw)
+
+
 def window_of_fifths(low_high: NDArray[np.int32], size_wh: NDArray[np.int32]) -> NDArray[np.int32]:
     """Windows that surely hold every pixel of polygons, clipped to their images.
 
@@ -140,27 +159,19 @@ def window_of_runs(runs: NDArray[np.int64], height: int, width: int) -> tuple[by
     within_columns = bool((starts // height == (stops - 1) // height).all())
     y0 = int((starts % height).min()) if within_columns else 0
     y1 = int(((stops - 1) % height).max()) + 1 if within_columns else height
-    kept = _runs_in_window(starts, stops, height, (x0, y0, x1, y1)).tolist()
-    rle: Any = coco_mask.frPyObjects({"size": [y1 - y0, x1 - x0], "counts": kept}, y1 - y0, x1 - x0)
-    return bytes(rle["counts"]), (x0, y0, x1, y1)
-
-
-def _runs_in_window(
-    starts: NDArray[np.int64], stops: NDArray[np.int64], height: int, window_xyxy: tuple[int, int, int, int]
-) -> NDArray[np.int64]:
-    """Run lengths of a window that holds the whole mask, from its intervals in an image of some height.
-
-    A run that goes on into the next column is the same in the window only if that has the full height, y0 = 0
-    and y1 = height; every window here is either that or encloses runs that stay within their columns.
-    """
-    x0, y0, x1, y1 = window_xyxy
+    # A run that goes on into the next column is the same in the window only if that has the full height, which it
+    # has unless all runs stay within their columns.
     columns, rows = np.divmod(starts, height)
-    moved = (columns - x0) * (y1 - y0) + (rows - y0)
-    edges = np.empty(2 * starts.size + 2, dtype=np.int64)
-    edges[0], edges[-1] = 0, (x1 - x0) * (y1 - y0)
-    edges[1:-1:2] = moved
-    edges[2:-1:2] = moved + (stops - starts)
-    return np.diff(edges)
+    edges = _edges((columns - x0) * (y1 - y0) + rows - y0, stops - starts, (x1 - x0) * (y1 - y0))
+    return rle_from_edges(edges, (y1 - y0, x1 - x0))["counts"].encode(), (x0, y0, x1, y1)
+
+
+def _edges(starts: NDArray[np.int64], lengths: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
+    """Where zeros and ones take turns, from runs of ones in an image of so many pixels."""
+    edges = np.empty(2 * len(starts) + 2, dtype=np.int64)
+    edges[0], edges[-1] = 0, pixels
+    edges[1:-1:2], edges[2:-1:2] = starts, starts + lengths
+    return edges
 
 
 def _shorten_first_run(counts: bytes, by: int) -> bytes:

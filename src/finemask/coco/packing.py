@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
 from finemask.coco.entries import Fault
 from finemask.coco.fifths import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
-from finemask.coco.outline import coordinate_fault, counted_runs, read_outlines, rle_size_fault
+from finemask.coco.segmentation import coordinate_fault, counted_runs, read_outlines, rle_size_fault
 from finemask.coco.values import whole
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together

@@ -33,18 +33,18 @@ class CocoFile:
     columns: PackedCoco
     faults: list[FileFault]
 
-    def refuse(self, *, but_absent: bool = False) -> None:
+    def refuse(self, *, for_training: bool = True) -> None:
         """Raises the first fault that matters.
 
         Args:
-            but_absent: whether an annotation may have a box alone, an image neither size nor file name, and the file
-                no annotations: all that boxes can do without.
+            for_training: whether masks are to be learned. Where only numbers are wanted, an annotation may have a box
+                alone, an image neither size nor file name, and the file no annotations.
 
         Raises:
             DataError: there is one.
         """
         for fault in self.faults:
-            if not (fault.absent and but_absent):
+            if for_training or not fault.training_only:
                 command = f"finemask data check annotations={shlex.quote(self.source)}"
                 remedy = fault.remedy or f"To see every fault, and how to repair: {command}"
                 raise DataError(f"{fault.message} ({fault.rule})", where=self.source, remedy=remedy)

@@ -17,7 +17,7 @@ def is_id(value: Any) -> TypeGuard[int]:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """A finite int of 64 bits or a finite float; a bool is none."""
-    return is_id(value) or (type(value) is float and math.isfinite(value))
+    return is_id(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def whole(value: Any) -> int | None:

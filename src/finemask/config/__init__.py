@@ -3,6 +3,7 @@
 ``compose`` and ``expand_sweeps`` are imported when asked for: a help page needs ``files`` alone, not Hydra.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from finemask.config.config_files import config_dir, search_path
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from finemask.config.composing import compose
     from finemask.config.overrides import arguments, expand_sweeps
 
-__all__ = ["arguments", "compose", "config_dir", "expand_sweeps", "plain", "search_path"]
+__all__ = ["arguments", "compose", "config_dir", "expand_sweeps", "leaves", "plain", "search_path"]
 
 
 def plain(node: "DictConfig") -> dict[str, Any]:
@@ -25,6 +26,15 @@ def plain(node: "DictConfig") -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values at the ends of nested mappings, by dotted key; an empty mapping is such an end, too."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def __getattr__(name: str) -> Any:

@@ -2,19 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from finemask.coco.columns import PackedCoco
+from finemask.coco.fifths import rle_of_segment
+from finemask.coco.reader import CocoFile, read_coco_document, read_coco_json
 from finemask.errors import DataError
-from finemask.evaluation.segmentation import checked_box, checked_rle, is_number
-from finemask.ops.files import read_json
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import Category
-
-_WHAT = "a COCO annotation file"
 
 
 class ImageInfo(NamedTuple):
@@ -85,140 +85,76 @@ class GroundTruth:
 def load_ground_truth(path: Path | str) -> GroundTruth:
     """Reads and checks a COCO annotation file.
 
-    Missing ``iscrowd``, ``area`` and ``bbox`` are filled in from the segmentation, pixel for pixel as
-    pycocotools rasterises it; without a segmentation, ``area`` is that of the box.
-
     Raises:
-        DataError: unreadable, no COCO annotation file, duplicate ids, references to nothing, or an
-            annotation that pycocotools would misread.
+        DataError: unreadable, no COCO annotation file, or what ``finemask data check`` finds wrong in ids, references,
+            boxes, areas and masks; an annotation may have a box alone.
     """
-    return ground_truth_from_dict(read_json(Path(path), _WHAT), source=str(path))
+    return _ground_truth(read_coco_json(Path(path)))
 
 
 def ground_truth_from_dict(dataset: Any, source: str = "ground truth") -> GroundTruth:
     """As ``load_ground_truth``, of a file's parsed content, which is left as it is."""
-    images, categories = images_and_categories(dataset, source)
-    _check_lists(dataset, ("annotations",), source)
-    _check_unique([a["id"] for a in dataset["annotations"] if "id" in a], "annotation", source)
-    known = {category.id for category in categories}
-    annotations, annotation_ids = [], []
-    for number, annotation in enumerate(dataset["annotations"], start=1):
-        name = annotation.get("id", f"number {number}")
-        try:
-            annotations.append({"id": number, **_complete(annotation, images, known)})
-        except ValueError as error:
-            raise DataError(
-                f"annotation {name} (image {annotation.get('image_id')}): {error}",
-                where=source,
-                remedy="Correct the annotation or remove it.",
-            ) from None
-        annotation_ids.append(name)
-    return GroundTruth(source, categories, images, annotations, annotation_ids)
+    return _ground_truth(read_coco_document(dataset, source))
+
+
+def _ground_truth(file: CocoFile) -> GroundTruth:
+    file.refuse(for_training=False)
+    return ground_truth_of(file.columns, file.source)
+
+
+def ground_truth_of(columns: PackedCoco, source: str) -> GroundTruth:
+    """The ground truth in columns that have been read, for training perhaps.
+
+    Missing ``area`` and ``bbox`` are filled in from the segmentation, pixel for pixel as pycocotools rasterises it;
+    without a segmentation, ``area`` is that of the box.
+
+    Args:
+        columns: of the file.
+        source: the file, for messages.
+    """
+    images = _images(columns)
+    image_ids, sizes = list(images), np.stack([columns.heights, columns.widths], axis=1).tolist()
+    category_ids = [category.id for category in columns.categories]
+    image_of = np.repeat(np.arange(len(image_ids)), np.diff(columns.first_annotation)).tolist()
+    labels, iscrowd, boxes = columns.labels.tolist(), columns.iscrowd.tolist(), columns.boxes_xywh.tolist()
+    areas, whole, has_mask = columns.areas.tolist(), columns.areas_are_whole.tolist(), columns.has_mask.tolist()
+    annotations: list[dict[str, Any]] = []
+    for number, row in enumerate(np.argsort(columns.places).tolist(), start=1):
+        image, box, area = image_of[row], boxes[row], areas[row]
+        found: dict[str, Any] = {
+            "id": number,
+            "image_id": image_ids[image],
+            "category_id": category_ids[labels[row] - 1],
+            "iscrowd": int(iscrowd[row]),
+        }
+        if has_mask[row]:
+            found["segmentation"] = rle_of_segment(columns.segments, row, sizes[image])
+        if box[0] != box[0]:
+            box = rle_box_xywh(found["segmentation"])
+        if area != area:
+            area = rle_area(found["segmentation"]) if has_mask[row] else box[2] * box[3]
+        annotations.append({**found, "bbox": box, "area": int(area) if whole[row] else area})
+    ids, places = columns.annotation_ids, columns.places
+    names = ids[np.argsort(places)].tolist()
+    return GroundTruth(source, columns.categories, images, annotations, names)
 
 
 def images_and_categories(dataset: Any, source: str) -> tuple[dict[int, ImageInfo], list[Category]]:
-    """Images by id, and categories, of a file's parsed content; it needs no annotations.
+    """Images by id, and categories, of a file's parsed content; its annotations are not looked at.
 
     Raises:
-        DataError: no COCO annotation file, or ids that are not whole numbers or not unique.
+        DataError: no COCO annotation file, or entries that ``finemask data check`` finds fault with.
     """
-    if isinstance(dataset, list):
-        raise DataError(
-            f"this is a list, as a COCO results file is; {_WHAT} was expected",
-            where=source,
-            remedy="Give the ground truth with annotations= and the results with predictions=.",
-        )
-    if not isinstance(dataset, dict):
-        raise DataError(f"this holds a {type(dataset).__name__}; {_WHAT} was expected", where=source)
-    _check_lists(dataset, ("images", "categories"), source)
-    for key in ("images", "categories"):
-        if not dataset[key]:
-            raise DataError(f"'{key}' is empty", where=source)
-    return _images(dataset["images"], source), _categories(dataset["categories"], source)
+    content = {**dataset, "annotations": []} if isinstance(dataset, dict) else dataset
+    file = read_coco_document(content, source)
+    file.refuse(for_training=False)
+    return _images(file.columns), file.columns.categories
 
 
-def _check_lists(dataset: Mapping[str, Any], keys: Sequence[str], source: str) -> None:
-    for key in keys:
-        if not isinstance(dataset.get(key), list) or not all(isinstance(e, dict) for e in dataset[key]):
-            raise DataError(f"'{key}' is missing or not a list of objects; {_WHAT} has one", where=source)
-
-
-def _categories(entries: list[dict[str, Any]], source: str) -> list[Category]:
-    categories = []
-    for entry in entries:
-        name = entry.get("name")
-        if not isinstance(name, str) or not name:
-            raise DataError(f"category {entry.get('id')} has no name", where=source)
-        categories.append(Category(_id(entry, "category", source), name, entry.get("supercategory") or ""))
-    _check_unique([category.id for category in categories], "category", source)
-    _check_unique([category.name for category in categories], "category", source, kind="name")
-    return categories
-
-
-def _images(entries: list[dict[str, Any]], source: str) -> dict[int, ImageInfo]:
-    ids = [_id(entry, "image", source) for entry in entries]
-    _check_unique(ids, "image", source)
-    images = {}
-    for id_, entry in zip(ids, entries, strict=True):
-        sides = [entry.get("height") or 0, entry.get("width") or 0]
-        if not all(is_number(side) and side >= 0 and side == int(side) for side in sides):
-            raise DataError(f"image {id_} is {sides[0]!r} × {sides[1]!r} px (height × width)", where=source)
-        name, named_slice = (str(entry.get(key) or "") for key in ("file_name", "slice"))
-        images[id_] = ImageInfo(name, int(sides[0]), int(sides[1]), named_slice)
-    return images
-
-
-def _id(entry: Mapping[str, Any], what: str, source: str) -> int:
-    value = entry.get("id")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"the {what} id {value!r} is not a whole number", where=source)
-    return value
-
-
-def _check_unique(values: list[Any], what: str, source: str, kind: str = "id") -> None:
-    try:
-        value, count = Counter(values).most_common(1)[0] if values else (None, 1)
-    except TypeError:
-        raise DataError(f"a {what} {kind} is a list or an object", where=source) from None
-    if count > 1:
-        raise DataError(
-            f"the {what} {kind} {value!r} is used {count} times",
-            where=source,
-            remedy=f"Each {what} needs its own.",
-        )
-
-
-def _complete(annotation: Mapping[str, Any], images: Mapping[int, ImageInfo], categories: set[int]) -> dict[str, Any]:
-    image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-    if not isinstance(image_id, int) or image_id not in images:
-        raise ValueError(f"image_id {image_id!r} is not among the images")
-    if not isinstance(category_id, int) or category_id not in categories:
-        raise ValueError(f"category_id {category_id!r} is not among the categories")
-    iscrowd = annotation.get("iscrowd")
-    if iscrowd not in (None, 0, 1):
-        raise ValueError(f"iscrowd is {iscrowd!r}, not 0 or 1")
-    complete: dict[str, Any] = {
-        "image_id": image_id,
-        "category_id": category_id,
-        "iscrowd": int(iscrowd or 0),
+def _images(columns: PackedCoco) -> dict[int, ImageInfo]:
+    names, slices = columns.file_names.to_list(), columns.slices.to_list()
+    sizes = zip(columns.heights.tolist(), columns.widths.tolist(), strict=True)
+    return {
+        id_: ImageInfo(name, height, width, part)
+        for id_, name, (height, width), part in zip(columns.image_ids.tolist(), names, sizes, slices, strict=True)
     }
-    image, box, area = images[image_id], annotation.get("bbox"), annotation.get("area")
-    if segmentation := annotation.get("segmentation"):
-        if not image.height or not image.width:
-            raise ValueError("its image has no height and width, which masks need")
-        complete["segmentation"] = checked_rle(segmentation, image.height, image.width)
-    if box is not None:
-        complete["bbox"] = checked_box(box)
-    elif "segmentation" in complete:
-        complete["bbox"] = rle_box_xywh(complete["segmentation"])
-    else:
-        raise ValueError("it has neither a segmentation nor a bbox")
-    if area is not None and not is_number(area):
-        raise ValueError(f"area is {area!r}, not a number")
-    if area is not None:
-        complete["area"] = area
-    elif "segmentation" in complete:
-        complete["area"] = rle_area(complete["segmentation"])
-    else:
-        complete["area"] = complete["bbox"][2] * complete["bbox"][3]
-    return complete

@@ -5,11 +5,16 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
+from finemask.coco.entries import box_fault
+from finemask.coco.segmentation import rle_of_detection
+from finemask.coco.values import is_number
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.implausible_results import refuse_corner_boxes, refuse_swapped_images
-from finemask.evaluation.segmentation import as_rle, checked_box, first_misfit, is_number
 from finemask.ops.files import read_json
+from finemask.ops.mask_runs import counts_fit
 from finemask.types import CocoResult, Rle
 
 _BLOCK = 2_000  # entries whose masks are looked at together
@@ -142,18 +147,34 @@ def _checked(
     checked: dict[str, Any] = {
         "image_id": image_id,
         "category_id": category_id,
-        "score": float(cast(float, score)),
+        "score": float(score),
     }
     box, segmentation = entry.get("bbox"), entry.get("segmentation")
     if box:
-        checked["bbox"] = checked_box(box)
+        if fault := box_fault(entry):
+            raise ValueError(fault.message)
+        checked["bbox"] = [float(value) for value in box]
     if segmentation:
         image = ground_truth.images[image_id]
         if not image.height or not image.width:
             raise ValueError("its image has no height and width in the ground truth, which masks need")
-        checked["segmentation"] = as_rle(segmentation, image.height, image.width)
+        checked["segmentation"] = rle_of_detection(segmentation, image.height, image.width)
     elif "segm" in iou_types:
         raise ValueError("there is no segmentation; evaluate boxes only with 'iou_types=[bbox]'")
     elif not box:
         raise ValueError("there is neither a bbox nor a segmentation")
     return cast(CocoResult, checked)
+
+
+def first_misfit(rles: Sequence[Rle]) -> tuple[int, str] | None:
+    """Position of the first RLE whose counts are not those of its size, and why; all at once, for there are many."""
+    if not rles:
+        return None
+    pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], dtype=np.int64)
+    fits = counts_fit([rle["counts"].encode("utf-8") for rle in rles], pixels)
+    for position in np.flatnonzero(~fits).tolist():
+        try:
+            rle_of_detection(rles[position], *rles[position]["size"])
+        except ValueError as error:
+            return position, str(error)
+    return None

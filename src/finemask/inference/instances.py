@@ -122,10 +122,8 @@ class Instances:
         """
         from finemask.ops.sobel_refine import refine_mask
 
-        ground = self.image if image is None else np.asarray(image)
-        if ground is None:
-            raise ValueError("the image was not kept; give one: refined(image)")
-        return replace(self, rles=[refine_mask(ground, rle) for rle in self.rles])
+        picture = self._picture(image, "refined")
+        return replace(self, rles=[refine_mask(picture, rle) for rle in self.rles])
 
     def draw(self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance") -> Image.Image:
         """Masks, boxes, names and scores over the image.
@@ -140,14 +138,18 @@ class Instances:
         Raises:
             ValueError: there is no image to draw on, or an unknown ``color_by``.
         """
-        ground = self.image if image is None else np.asarray(image)
-        if ground is None:
-            raise ValueError("the image was not kept; give one: draw(image)")
+        picture = self._picture(image, "draw")
         if color_by not in ("instance", "class"):
             raise ValueError(f"color_by is 'instance' or 'class', not {color_by!r}")
         captions = [f"{name} {score:.2f}" for name, score in zip(self.class_names, self.scores, strict=True)]
         palette = None if color_by == "instance" else colours(int(label) - 1 for label in self.labels)
-        return draw_instances(ground, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
+        return draw_instances(picture, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
+
+    def _picture(self, image: NDArray[np.uint8] | Image.Image | None, method: str) -> NDArray[np.uint8]:
+        picture = self.image if image is None else np.asarray(image)
+        if picture is None:
+            raise ValueError(f"the image was not kept; give one: {method}(image)")
+        return picture
 
     def to_coco(self, image_id: int = 1) -> list[CocoResult]:
         """Entries of a COCO results file; category ids are those of the training annotations."""

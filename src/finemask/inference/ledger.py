@@ -15,6 +15,7 @@ from finemask.errors import ConfigError
 from finemask.inference.instances import Instances
 from finemask.inference.writers import output_stem
 from finemask.ops.files import atomic_path
+from finemask.ops.wording import plural
 
 LEDGER = ".finemask_predict.csv"
 FOLDERS = frozenset({"masks", "label_map", "crops", "labelme", "geojson"})  # of data; overlays are to be looked at
@@ -76,10 +77,9 @@ class Ledger:
                     changed.append(path.name)
                 elif not makes(listed.image):
                     others.append(listed.image)
-            if unknown:
-                what = f"this folder holds {_count(unknown)} not known to be of an earlier run, such as {unknown[0]}"
-            elif changed:
-                what = f"this folder holds {_count(changed)} changed after being written, such as {changed[0]}"
+            if found := unknown or changed:
+                why = "not known to be of an earlier run" if unknown else "changed after being written"
+                what = f"this folder holds {plural(len(found), 'file')} {why}, such as {found[0]}"
             elif others:
                 what = f"this folder holds results of images that are not in the source, such as {others[0]}"
             else:
@@ -148,7 +148,3 @@ def _row(path: str, file: _File) -> _Row:
 def _state(image: str, path: Path) -> _File:
     status = path.stat()
     return _File(image, status.st_size, int(status.st_mtime))
-
-
-def _count(names: Sequence[str]) -> str:
-    return "1 file" if len(names) == 1 else f"{len(names):,} files"

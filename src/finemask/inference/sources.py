@@ -214,19 +214,19 @@ def _items_of(source: ImageLike) -> Iterator[Item]:
 
 def _items_of_path(path: Path) -> Iterator[Item]:
     if path.is_dir():
-        yield from _below(path, path.rglob("*"), "the folder holds no images")
+        yield from _images_below(path, path.rglob("*"), "the folder holds no images")
     elif not path.exists() and glob.has_magic(str(path)):
         start = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         # Path.glob would refuse patterns such as "**.jpg".
         found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
-        yield from _below(start, found, "nothing matches")
+        yield from _images_below(start, found, "nothing matches")
     elif path.suffix.lower() == ".txt":
-        yield from _listed(path)
+        yield from _listed_in_text(path)
     else:
         yield Item(path.name, path)
 
 
-def _below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item]:
+def _images_below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item]:
     suffixes = image_suffixes() | VIDEO_SUFFIXES
     paths, others = [], []
     for path in found:
@@ -249,7 +249,7 @@ def _below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item
         yield Item(inside.as_posix(), path)
 
 
-def _listed(path: Path) -> Iterator[Item]:
+def _listed_in_text(path: Path) -> Iterator[Item]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

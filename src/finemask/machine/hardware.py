@@ -6,11 +6,17 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 GIB = 1024**3
+_PACKAGES = (  # that decide what a run comes to
+    "finemask", "torch", "torchvision", "pytorch-lightning", "pycocotools", "albumentations",
+    "opencv-python-headless", "hydra-core", "numpy", "scipy", "pillow", "safetensors", "timm",
+)  # fmt: skip
 
 # torchvision's own training of maskrcnn_resnet50_fpn, 800 px, float32, takes 5.4 GB with two images a GPU.
 _GIB_FIXED = 1.0
@@ -109,6 +115,15 @@ def processor_name() -> str:
     """What the processor calls itself, where the system tells it."""
     names = (line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if "model name" in line)
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run comes to, by name; without those that are not installed."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def disk_free_gib(folder: Path) -> float:

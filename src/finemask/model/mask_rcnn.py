@@ -13,7 +13,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from finemask.errors import ConfigError
 from finemask.model.roi_heads import CriterionRoIHeads
-from finemask.ops.clahe import clahe
+from finemask.ops.images.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
 
 _SIZE_DIVISIBLE = 32  # the coarsest stride of the pyramid's body

@@ -41,13 +41,23 @@ def crop_to_rle(crop: NDArray[np.bool_], x0: int, y0: int, height: int, width: i
     if joined.any():
         starts = starts[np.concatenate([[True], ~joined])]
         ends = ends[np.concatenate([~joined, [True]])]
-    runs = np.empty(2 * len(starts) + 2, dtype=np.int64)
-    runs[0], runs[-1] = 0, height * width
-    runs[1:-1:2], runs[2:-1:2] = starts, ends
-    counts = np.diff(runs)
+    boundaries = np.empty(2 * len(starts) + 2, dtype=np.int64)
+    boundaries[0], boundaries[-1] = 0, height * width
+    boundaries[1:-1:2], boundaries[2:-1:2] = starts, ends
+    return rle_from_edges(boundaries, (height, width))
+
+
+def rle_from_edges(edges: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
+    """Encodes the runs between pixels at which zeros and ones take turns.
+
+    Args:
+        edges: int64, ascending, from 0 to height times width; column-major, zeros first.
+        size_hw: of the image, px.
+    """
+    counts = np.diff(edges)
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]
-    return _compress(counts.tolist(), height, width)
+    return _compress(counts.tolist(), *size_hw)
 
 
 def mask_to_rle(mask: NDArray[Any]) -> Rle:
@@ -88,9 +98,9 @@ def mask_iou(one: Sequence[Rle], other: Sequence[Rle], *, of_first: bool = False
     return np.nan_to_num(np.array(found, dtype=np.float64).reshape(len(one), len(other)))
 
 
-def rle_from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
+def rle_from_polygons(polygons: Sequence[Sequence[float] | NDArray[np.float64]], height: int, width: int) -> Rle:
     """The union of polygons, each [x0, y0, x1, y1, …] px, rasterised by pycocotools."""
-    outlines: Any = [list(polygon) for polygon in polygons]  # the stubs know whole numbers only
+    outlines: Any = list(polygons)  # the stubs know whole numbers only
     parts = coco_mask.frPyObjects(outlines, height, width)
     return _as_text(coco_mask.merge(parts))
 

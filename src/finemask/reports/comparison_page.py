@@ -27,7 +27,7 @@ from finemask.pages.charts import whisker
 from finemask.pages.instance_pictures import Drawn, picture_of
 from finemask.pages.shell import page, templates
 from finemask.reports.example_galleries import read_example
-from finemask.reports.found_objects import Findings, find
+from finemask.reports.verdicts import Verdicts, judge
 
 EYEBROW = "finemask compare"
 """In every page of this verb, so that nobody else's is written over."""
@@ -149,7 +149,7 @@ def draw_changes(
     changes = comparison.changes[:number]
     ids = [change.image_id for change in changes]
     sides = [
-        (table, _findings(truth, table, matches, threshold, ids, comparison.iou_type))
+        (table, _verdicts(truth, table, matches, threshold, ids, comparison.iou_type))
         for table, matches, threshold in zip((a, b), comparison.matches, comparison.thresholds, strict=True)
     ]
     drawn, unread = [], []
@@ -174,23 +174,23 @@ def _counts(change: ImageChange, which: int) -> str:
     return f"{'ab'[which]}: {change.found[which]} found, {change.missed[which]} missed, {change.false[which]} false"
 
 
-def _findings(
+def _verdicts(
     truth: GroundTruth, table: ResultTable, matches: Matches, threshold: float | None, ids: list[int], iou_type: str
-) -> Findings:
+) -> Verdicts:
     """Of some images only; without a threshold there are no detections."""
     rows = np.isin(matches.image_id, ids)
     columns = {f.name: getattr(matches, f.name) for f in fields(Matches)}
     chosen = Matches(**{name: c if name == "positives" else c[rows] for name, c in columns.items()})
-    return find(truth, table, chosen, iou_type, np.inf if threshold is None else threshold)
+    return judge(truth, table, chosen, iou_type, np.inf if threshold is None else threshold)
 
 
-def _agreement(position: int, a: Findings, b: Findings) -> Colour:
+def _agreement(position: int, a: Verdicts, b: Verdicts) -> Colour:
     """The colour of a label: of one that both found, or neither, or only one."""
     colours = {a.object_colour(position), b.object_colour(position)}
     return colours.pop() if len(colours) == 1 else ONE_OF_TWO
 
 
-def _detections(table: ResultTable, found: Findings, image_id: int) -> list[Drawn]:
+def _detections(table: ResultTable, found: Verdicts, image_id: int) -> list[Drawn]:
     """What a side sees in an image at its threshold; detections on crowd regions are left out."""
     right_and_wrong = [*found.found_by.values(), *(false.result for false in found.false)]
     entries: list[tuple[int, Mapping[str, Any]]] = [(number, table[number]) for number in right_and_wrong]

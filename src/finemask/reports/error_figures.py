@@ -12,7 +12,7 @@ from finemask.ops.wording import count, plural
 from finemask.pages.axes import Axis, Frame, nice_limit
 from finemask.pages.charts import Bar, Column, Figure, bar_chart, column_chart
 from finemask.pages.heat_maps import matrix
-from finemask.reports.found_objects import Findings
+from finemask.reports.verdicts import Verdicts
 
 _KINDS = {
     "classification": "The place is right, the class is not.",
@@ -22,6 +22,8 @@ _KINDS = {
     "background": "There is nothing labelled.",
     "missed": "An object that no detection comes near.",
 }
+MOST_CLASSES = 80  # in the matrix
+_PAIRS = 12  # of classes that are confused, in the list
 # px, of the square root of the area; 32 and 96 are COCO's limits of small, medium and large
 _EDGES = (0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
@@ -86,10 +88,10 @@ def error_breakdown(metrics: Mapping[str, Any], iou_type: str) -> Breakdown | No
     return Breakdown(figure, kinds, table.get("AP50"), errors.get("iou", 0.5), errors.get("background_iou", 0.1))
 
 
-def size_figure(ground_truth: GroundTruth, findings: Findings) -> Figure | None:
+def size_figure(ground_truth: GroundTruth, verdicts: Verdicts) -> Figure | None:
     """How many objects of each size are found and missed; None without objects."""
     return _size_figure(
-        [(a["area"] ** 0.5, n in findings.found_by) for n, a in enumerate(ground_truth.annotations) if not a["iscrowd"]]
+        [(a["area"] ** 0.5, n in verdicts.found_by) for n, a in enumerate(ground_truth.annotations) if not a["iscrowd"]]
     )
 
 
@@ -97,36 +99,29 @@ def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
     """Of sizes in px and whether the object is found."""
     if not objects:
         return None
-    edges = [*map(float, _EDGES), float("inf")]
-    counts = [[0, 0] for _ in edges[1:]]  # found, missed
-    for size, is_found in objects:
-        counts[sum(size >= edge for edge in edges[1:])][0 if is_found else 1] += 1
-    filled = [number for number, pair in enumerate(counts) if sum(pair)]
-    first, last = filled[0], filled[-1]
+    edges = [*_EDGES, np.inf]
+    sizes, is_found = np.array(objects, dtype=np.float64).T
+    bins = np.searchsorted(edges[1:], sizes, side="right")
+    first, last = int(bins.min()), int(bins.max())
+    of_all, of_found = (np.bincount(bins - first, of, last - first + 1).astype(int) for of in (None, is_found))
     columns = []
-    for place, number in enumerate(range(first, last + 1)):
-        found, missed = counts[number]
-        low, high = edges[number : number + 2]
-        span = f"from {low:,.0f} px" if high == float("inf") else f"of {low:,.0f} to {high:,.0f} px"
+    for place, (all_, found) in enumerate(zip(of_all.tolist(), of_found.tolist(), strict=True)):
+        low, high = edges[first + place : first + place + 2]
+        span = f"from {low:,.0f} px" if high == np.inf else f"of {low:,.0f} to {high:,.0f} px"
         columns.append(
             Column(
                 place,
                 place + 1,
-                [(found, "found"), (missed, "missed")],
-                f"{100 * found / (found + missed):.0f} %" if found + missed else "",
-                f"objects {span}: {count(found)} found, {count(missed)} missed",
+                [(found, "found"), (all_ - found, "missed")],
+                f"{100 * found / all_:.0f} %" if all_ else "",
+                f"objects {span}: {count(found)} found, {count(all_ - found)} missed",
             )
         )
-    marks = [(float(place), f"{edges[first + place]:,.0f}") for place in range(len(columns) + 1)]
+    marks = [(place, f"{edge:,.0f}") for place, edge in enumerate(edges[first : last + 2]) if edge < np.inf]
     frame = Frame(
         "Objects by size, found and missed",
-        Axis(
-            "size of the object: square root of its area, px",
-            0.0,
-            float(len(columns)),
-            places=[(place, text) for place, text in marks if text != "inf"],
-        ),
-        Axis("objects", 0.0, nice_limit(1.08 * max(sum(counts[number]) for number in filled))),
+        Axis("size of the object: square root of its area, px", 0, len(columns), places=marks),
+        Axis("objects", 0, nice_limit(1.08 * int(of_all.max()))),
     )
     return Figure(
         "Objects by size",
@@ -136,11 +131,7 @@ def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
     )
 
 
-MOST_CLASSES = 80
-_PAIRS = 12
-
-
-class Pair(NamedTuple):
+class ConfusedPair(NamedTuple):
     """Objects of one class that were reported as another."""
 
     labelled: str
@@ -162,7 +153,7 @@ class Confusion(NamedTuple):
     """
 
     svg: Markup
-    pairs: list[Pair]
+    pairs: list[ConfusedPair]
     shown: int
     classes: int
     iou: float
@@ -196,13 +187,13 @@ def _kept(counts: NDArray[np.int64]) -> list[int]:
     return [int(number) for number in present]
 
 
-def _pairs(counts: NDArray[np.int64], names: list[str]) -> list[Pair]:
+def _pairs(counts: NDArray[np.int64], names: list[str]) -> list[ConfusedPair]:
     inner = counts[:-1, :-1] - np.diag(np.diag(counts[:-1, :-1]))
     totals = counts.sum(axis=1)
     order = np.argsort(-inner, axis=None, kind="stable")[:_PAIRS]
     rows, columns = np.unravel_index(order, inner.shape)
     return [
-        Pair(names[row], names[column], int(inner[row, column]), float(inner[row, column] / totals[row]))
+        ConfusedPair(names[row], names[column], int(inner[row, column]), float(inner[row, column] / totals[row]))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         if inner[row, column]
     ]

@@ -20,7 +20,6 @@ from finemask.pages.shell import page, templates
 from finemask.reports.curve_figures import evaluation_figures, training_figures
 from finemask.reports.error_figures import MOST_CLASSES, confusion, error_breakdown, size_figure
 from finemask.reports.example_galleries import Gallery, build_galleries
-from finemask.reports.found_objects import Findings, find
 from finemask.reports.report_numbers import (
     advice_of,
     coco_rows,
@@ -31,6 +30,7 @@ from finemask.reports.report_numbers import (
     thresholds_of,
     without_advice,
 )
+from finemask.reports.verdicts import Verdicts, judge
 from finemask.types import CocoResult
 
 _FALLBACK_THRESHOLD = 0.5  # for the pictures, where no threshold is worth choosing
@@ -155,8 +155,8 @@ def write_report(
     """
     point = metrics["operating_point"]
     threshold = _FALLBACK_THRESHOLD if point["threshold"] is None else point["threshold"]
-    findings = find(ground_truth, results, curves.matches, curves.iou_type, threshold)
-    galleries, gallery_note = _galleries(ground_truth, results, findings, threshold, images_dir, reading)
+    verdicts = judge(ground_truth, results, curves.matches, curves.iou_type, threshold)
+    galleries, gallery_note = _galleries(ground_truth, results, verdicts, threshold, images_dir, reading)
     absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     types = [kind for kind in ("segm", "bbox") if kind in metrics["iou_types"]]
     values: dict[str, Any] = {
@@ -180,7 +180,7 @@ def write_report(
         ],
         "confusion": confusion(metrics),
         "most_classes": MOST_CLASSES,
-        "sizes": size_figure(ground_truth, findings),
+        "sizes": size_figure(ground_truth, verdicts),
         "slices": slices_of(metrics),
         "galleries": galleries,
         "gallery_note": gallery_note,
@@ -201,7 +201,7 @@ def write_report(
 def _galleries(
     ground_truth: GroundTruth,
     results: Sequence[CocoResult],
-    findings: Findings,
+    verdicts: Verdicts,
     threshold: float,
     images_dir: Path | None,
     reading: ImageReading,
@@ -209,7 +209,7 @@ def _galleries(
     """The galleries, and what is to be said about pictures that are missing."""
     if images_dir is None:
         return [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
-    galleries, unread = build_galleries(ground_truth, results, findings, threshold, Path(images_dir), reading)
+    galleries, unread = build_galleries(ground_truth, results, verdicts, threshold, Path(images_dir), reading)
     if not unread:
         return galleries, ""
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")

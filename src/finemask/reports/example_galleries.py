@@ -1,8 +1,9 @@
 """Galleries of the evaluation report: whole images, and single mistakes shown large."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,15 @@ from finemask.evaluation.ground_truth import GroundTruth
 from finemask.ops.colours import Colour
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.pages.instance_pictures import Drawn, picture_of
-from finemask.reports.example_choice import Outcome, Plan, Wanted, choose, image_outcomes, plan_mistakes
-from finemask.reports.found_objects import Findings
+from finemask.reports.example_choice import PlannedExample, image_outcomes, plan_mistakes, plan_whole_images
+from finemask.reports.verdicts import Verdicts
 from finemask.types import CocoResult
 
 
 class Example(NamedTuple):
     """What is shown of an image, and its pictures: pairs of what they show and a ``data:`` address."""
 
-    wanted: Wanted
+    planned: PlannedExample
     file_name: str
     views: list[tuple[str, str]]
 
@@ -37,13 +38,13 @@ class Gallery(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether they are whole images."""
-        return self.examples[0].wanted.around is None
+        return self.examples[0].planned.around is None
 
 
 def build_galleries(
     ground_truth: GroundTruth,
     results: Sequence[CocoResult],
-    findings: Findings,
+    verdicts: Verdicts,
     threshold: float,
     images_dir: Path,
     reading: ImageReading = AS_THE_FILE_SAYS,
@@ -53,7 +54,7 @@ def build_galleries(
     Args:
         ground_truth: of the evaluation.
         results: of the evaluation.
-        findings: of the evaluation at the threshold.
+        verdicts: of the evaluation at the threshold.
         threshold: detections that score less are not shown.
         images_dir: what the file names of the ground truth are relative to.
         reading: what is read of images that hold more than one 8-bit picture.
@@ -63,16 +64,16 @@ def build_galleries(
     """
     names = {category.id: category.name for category in ground_truth.categories}
     plans = [
-        *_whole_images(ground_truth, image_outcomes(ground_truth, results, findings)),
-        *plan_mistakes(ground_truth, results, findings),
+        *plan_whole_images(ground_truth, image_outcomes(ground_truth, results, verdicts)),
+        *plan_mistakes(ground_truth, results, verdicts),
     ]
-    wanted = list(dict.fromkeys(_key(entry) for plan in plans for entry in plan.wanted))
+    places = dict.fromkeys(_key(entry) for plan in plans for entry in plan.examples)
     drawn: dict[Any, list[tuple[str, str]]] = {}
     unread = []
-    ids = {image_id for image_id, _ in wanted}
-    truths = _by_image(ground_truth.annotations, findings.object_colour, ids)
-    predictions = _by_image(results, findings.detection_colour, ids, threshold)
-    for image_id, keys in groupby(sorted(wanted, key=lambda key: key[0]), key=lambda key: key[0]):
+    ids = {image_id for image_id, _ in places}
+    truths = _by_image(ground_truth.annotations, verdicts.object_colour, ids)
+    predictions = _by_image(results, verdicts.detection_colour, ids, threshold)
+    for image_id, keys in groupby(sorted(places, key=itemgetter(0)), key=itemgetter(0)):
         try:
             image = read_example(ground_truth, image_id, images_dir, reading)
         except (FinemaskError, OSError, ValueError):
@@ -95,21 +96,9 @@ def build_galleries(
     return galleries, unread
 
 
-def _key(wanted: Wanted) -> tuple[int, tuple[float, ...] | None]:
-    return wanted.image_id, None if wanted.around is None else tuple(wanted.around)
-
-
-def _whole_images(ground_truth: GroundTruth, outcomes: Sequence[Outcome]) -> Iterator[Plan]:
-    headings = {
-        "worst": ("Worst images", "Lowest F1: begin here to see what goes wrong."),
-        "best": ("Best images", "Highest F1."),
-        "random": ("Random images", "Drawn without looking at the result, so they show the ordinary case."),
-    }
-    for key, group in choose(outcomes).items():
-        yield Plan(
-            *headings[key],
-            [Wanted(o.image_id, ground_truth.images[o.image_id].file_name, "", outcome=o) for o in group],
-        )
+def _key(example: PlannedExample) -> tuple[int, tuple[float, ...] | None]:
+    """Image and place: what two galleries may both show is drawn once."""
+    return example.image_id, None if example.around is None else tuple(example.around)
 
 
 def read_example(

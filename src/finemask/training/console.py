@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from finemask.errors import is_disk_full
-from finemask.ops.wording import percent, plural
+from finemask.ops.wording import names, percent, plural
 
 _LOG_WIDTH = 110
 _NAMED_CLASSES = 8
@@ -120,8 +120,7 @@ def say_next_steps(
     """
     point, classes = metrics["operating_point"], metrics["per_class"]
     ap50 = metrics["segm"]["AP50"]
-    more = f" and {len(classes) - _NAMED_CLASSES:,} more" if len(classes) > _NAMED_CLASSES else ""
-    print(f"\nLearned {plural(len(classes), 'class', 'classes')}: {', '.join(list(classes)[:_NAMED_CLASSES])}{more}")
+    print(f"\nLearned {plural(len(classes), 'class', 'classes')}: {names(list(classes), _NAMED_CLASSES)}")
     if point["recall"] is not None and ap50 is not None:
         print(f"On {plural(metrics['images'], 'image')} it had not seen: mask AP50 {ap50:.3f}.")
         if point["precision"] is None:

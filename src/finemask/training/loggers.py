@@ -2,7 +2,6 @@
 
 import csv
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -14,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from finemask.config import leaves
 from finemask.ops.files import atomic_path
 
 _FIRST_COLUMNS = ("epoch", "step")
@@ -130,13 +130,6 @@ class TensorBoard(TensorBoardLogger):
         self.hparams = params
         board = self.experiment
         board.add_text("configuration", indent(yaml.safe_dump(params, sort_keys=False), "    "))
-        for summary in hparams(dict(_flat(params)), {self._monitor: 0.0}):
+        plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in leaves(params)}
+        for summary in hparams(plain, {self._monitor: 0.0}):
             board.file_writer.add_summary(summary)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | float]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, bool | int | float | str) else str(value)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path, PureWindowsPath
 
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from finemask.config import plain
 from finemask.errors import ConfigError
+from finemask.machine.hardware import package_versions
 from finemask.ops.files import write_json, write_text
 from finemask.ops.run_folders import LATEST, find_in_run, is_run_folder, newest_run, runs_of
 from finemask.training.callbacks.checkpoints import LAST
@@ -27,10 +27,6 @@ _SHARED_BY_RANKS = "FINEMASK_RUN_DIR"  # processes of one run must not choose a 
 _LAST, _ORIGIN = f"checkpoints/{LAST}", "environment.json"
 _RESUME = "It is auto (the newest run of this name), a run's folder, or a checkpoint."
 _PLACEHOLDER = "@run_dir@"
-_PACKAGES = (
-    "finemask", "torch", "torchvision", "pytorch-lightning", "pycocotools", "albumentations",
-    "opencv-python-headless", "hydra-core", "numpy", "scipy", "pillow", "safetensors", "timm",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def write_origin(run_dir: Path, cfg: DictConfig, data: Mapping[str, str]) -> Non
             "platform": platform.platform(),
             "gpus": gpus,
             "cuda": torch.version.cuda if gpus else None,
-            "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+            "versions": package_versions(),
         },
     )
 
@@ -185,13 +181,6 @@ def _point_latest(run_dir: Path) -> None:
             log.warning("%s is a folder, not a link: it stays as it is, and is not this run", link)
             return
         log.info("No links can be made here. finemask finds this run by %s all the same.", link)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_revision() -> str | None:

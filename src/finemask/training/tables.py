@@ -151,9 +151,7 @@ def classes_table(rows: ClassRows) -> Group:
         table.add_row(f"and {len(seeded) - _SHOWN_CLASSES} more", "")
     fresh = [name for name, names in rows.taken if not names]
     if fresh:
-        hidden = len(fresh) - _SHOWN_CLASSES
-        more = f" and {hidden} more" if hidden > 0 else ""
-        table.add_row(Text(", ".join(fresh[:_SHOWN_CLASSES]) + more), "random rows")
+        table.add_row(Text(names(fresh, _SHOWN_CLASSES)), "random rows")
     table.add_row("(background)", "background" if rows.any else "random rows")
     return _block("Classes: rows of the heads", table, rows.notes)
 

@@ -18,13 +18,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: as in ``configs/compare.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/compare.yaml``.
 
     Raises:
         FinemaskError: files that cannot be used, or that were evaluated with different ground truth.

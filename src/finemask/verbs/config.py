@@ -13,10 +13,7 @@ from finemask.ops.files import write_text
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: ``action``, ``name`` and ``destination`` as in ``configs/config.yaml``.
+    """Runs the verb: ``action``, ``name`` and ``destination`` as in ``configs/config.yaml``.
 
     Raises:
         ConfigError: an unknown action or name, or a destination that exists.

@@ -14,10 +14,7 @@ from finemask.machine.hardware import Suggestion, cores, facts, gpus, suggest
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: ``json`` as in ``configs/doctor.yaml``.
+    """Runs the verb: ``json`` as in ``configs/doctor.yaml``.
 
     Returns:
         0, or 2 when something is broken.

@@ -19,13 +19,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: as in ``configs/evaluate.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/evaluate.yaml``.
 
     Raises:
         FinemaskError: settings that contradict each other, or files that cannot be used.

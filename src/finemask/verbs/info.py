@@ -14,20 +14,14 @@ from safetensors import safe_open
 
 from finemask.config.config_files import allowed_targets
 from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
-from finemask.model_file import ModelHeader, find_model_file, verify_model_file
-from finemask.model_header import TrainingSizes, header_to_json
+from finemask.model_file import find_model_file, verify_model_file
+from finemask.model_header import ModelHeader, TrainingSizes, header_to_json
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: ``model`` and ``json`` as in ``configs/info.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: ``model`` and ``json`` as in ``configs/info.yaml``.
 
     Raises:
         ModelFileError: the file is missing, foreign or damaged, in its tensors too.

@@ -17,13 +17,7 @@ _NAMED = 3  # images without an id
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: as in ``configs/predict.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/predict.yaml``.
 
     Raises:
         FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files

@@ -7,7 +7,7 @@ from typing import Any
 from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
-from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
+from finemask.evaluation.ground_truth import GroundTruth, ground_truth_of, load_ground_truth
 from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.ops.images.image_reading import ImageReading
@@ -116,7 +116,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     model = with_options(model, header, options)
     reading = ImageReading.of(options["data"]["image"], header.reading)
     index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
-    ground_truth = load_ground_truth(annotations)
+    ground_truth = ground_truth_of(index.columns, str(annotations))
     threshold = header.thresholds["global"] if options["threshold"] == "model" else options["threshold"]
     options = {**options, "threshold": threshold}
     evaluator = _evaluator(options, ground_truth, iou_types_of([], ground_truth), index.category_ids)

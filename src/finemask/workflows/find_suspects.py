@@ -117,7 +117,7 @@ def _of_results(options: Mapping[str, Any]) -> LabelsAndDetections:
         ConfigError: ``annotations`` or ``images`` is missing.
         DataError: a file that cannot be used, or detections without masks.
     """
-    from finemask.evaluation.ground_truth import load_ground_truth
+    from finemask.evaluation.ground_truth import ground_truth_of
     from finemask.evaluation.image_ids import with_ids_of
     from finemask.evaluation.results import check_results, read_results
 
@@ -132,7 +132,7 @@ def _of_results(options: Mapping[str, Any]) -> LabelsAndDetections:
                 where=predictions,
                 remedy="Give results with masks.",
             )
-    truth = load_ground_truth(annotations)
+    truth = ground_truth_of(index.columns, str(annotations))
     results = check_results(with_ids_of(truth, found, predictions), truth, ("bbox", "segm"), source=predictions)
     facts = {"predictions": str(predictions)}
     return LabelsAndDetections(index, results, facts, {"Labels": str(annotations), "Detections": str(predictions)})
@@ -152,7 +152,7 @@ def _of_models(options: Mapping[str, Any]) -> LabelsAndDetections:
         )
     # Only this route needs torch's models.
     from finemask.evaluation.evaluator import CocoEvaluator
-    from finemask.evaluation.ground_truth import load_ground_truth
+    from finemask.evaluation.ground_truth import ground_truth_of
     from finemask.inference.predictor import choose_device
     from finemask.model_file import find_model_file, load_model_file, read_header
     from finemask.workflows.detect_split import detect_split, split_paths
@@ -168,7 +168,7 @@ def _of_models(options: Mapping[str, Any]) -> LabelsAndDetections:
     reading = headers[0].reading
     index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories, reading=reading)
     judged = _images_to_judge(files, headers, index)
-    collected = CocoEvaluator(load_ground_truth(annotations), index.category_ids)
+    collected = CocoEvaluator(ground_truth_of(index.columns, str(annotations)), index.category_ids)
     for file, positions in zip(files, judged, strict=True):
         model, _ = load_model_file(file, options["trust"])
         detect_split(

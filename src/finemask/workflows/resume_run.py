@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 
+from finemask.config import leaves
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.pretrained.weights import read_torch_file
@@ -82,7 +83,7 @@ def settings_of(cfg: Mapping[str, Any], model_config: Mapping[str, Any], data: M
         A flat mapping of dotted keys.
     """
     values = {**cfg, "model": {**model_config}, "annotations": dict(data)}
-    return {key: value for key, value in _flat(values) if not _is_of(key, _NO_MATTER)}
+    return {key: value for key, value in leaves(values) if not _is_of(key, _NO_MATTER)}
 
 
 def read_before(path: Path) -> Before:
@@ -253,14 +254,6 @@ def _other_checkpoint(path: Path) -> str:
         after = plural(found.epochs, "epoch")
         return f"{other.name} beside it is whole, after {after}: resume={shlex.quote(shown(other))}."
     return "There is no other checkpoint beside it: start the run anew, without resume=."
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _is_of(key: str, holders: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.evaluator import CocoEvaluator
-from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.ground_truth import ground_truth_of
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.model.backbones.norms import has_sync_norm
 from finemask.model.build import build_model
@@ -251,7 +251,7 @@ def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:
 
 def _evaluator(cfg: DictConfig, index: Any) -> CocoEvaluator:
     return CocoEvaluator(
-        load_ground_truth(index.annotations_path),
+        ground_truth_of(index.columns, str(index.annotations_path)),
         category_ids=index.category_ids,
         max_detections=cfg.max_detections,
         threshold=cfg.threshold,

@@ -74,7 +74,7 @@ def test_severities_are_those_of_the_contract():
 
 
 def test_the_documentation_lists_every_rule_with_its_fault():
-    page = Path(__file__).resolve().parents[2] / "docs" / "verbs" / "data_check_rules.md"
+    page = Path(__file__).resolve().parents[3] / "docs" / "verbs" / "data_check_rules.md"
     table = rules_table(RULES)
     print(table)
     assert page.read_text(encoding="utf-8") == table, f"python tests/helpers/faults.py > {page.name} writes it anew"

@@ -12,7 +12,7 @@ from finemask.cli import main as cli
 from finemask.datatools.check.mask_rules import crowds_by_class, looks_single
 from finemask.datatools.check.run_rules import load_document
 
-DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
+DATASETS = Path(__file__).resolve().parents[4] / "shared" / "datasets"
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_truncation_at_the_border_by_hand():
     found = slices_of(dataset, [detection([0, 50, 20, 20], 0.9)], iou_types=["bbox"], threshold=0.5)
     border = [(name, e["ground_truths"], e["recall"]) for name, e in found.items() if e["kind"] == "border"]
     assert border == [("at the image border", 2, 0.5), ("inside the image", 2, 0)]
-    unknown = slices_of(boxes({"bbox": [0, 50, 20, 20]}, height=0, width=0), [], iou_types=["bbox"])
+    unknown = slices_of(boxes({"bbox": [0, 50, 20, 20]}, height=None, width=None), [], iou_types=["bbox"])
     assert not [name for name, entry in unknown.items() if entry["kind"] == "border"]
 
 

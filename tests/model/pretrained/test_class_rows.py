@@ -10,7 +10,8 @@ from finemask.errors import ConfigError
 from finemask.model.build import build_model
 from finemask.model.pretrained.class_rows import choose_rows
 from finemask.model.pretrained.weights import load_weights
-from finemask.model_file import ModelHeader, save_model_file
+from finemask.model_file import save_model_file
+from finemask.model_header import ModelHeader
 from finemask.types import Category
 
 SCORES, DELTAS, MASKS = (

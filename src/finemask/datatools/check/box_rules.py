@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from finemask.coco.entries import sound_box
+from finemask.coco.entries import area_fault, sound_box
 from finemask.coco.values import is_number, number_in_text, show
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
@@ -122,7 +122,7 @@ def box_iou(one: Box, other: Box) -> float:
 def _area_invalid(document: Document) -> Iterator[Finding]:
     for row in document.annotations:
         area = row.entry.get("area")
-        if area is not None and (not is_number(area) or area < 0):
+        if area_fault(row.entry) or (area is not None and area < 0):
             yield about_annotation(document, row, f"its area is {show(area)}", _area_edit(row))
 
 

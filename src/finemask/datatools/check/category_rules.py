@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from finemask.coco.entries import category_name_fault
 from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import CategoryRow, Document
 from finemask.datatools.check.problems import (
@@ -25,15 +26,16 @@ _BACKGROUND = {"background", "_background_", "__background__", "bg", "void"}
 def _name_invalid(document: Document) -> Iterator[Finding]:
     names = {entry.get("name") for _, entry in document.objects("categories") if is_text(entry.get("name"))}
     for position, entry in document.objects("categories"):
-        name, number = entry.get("name"), whole(entry.get("id"))
-        if is_text(name) or number is None:
+        name, number, fault = entry.get("name"), whole(entry.get("id")), category_name_fault(entry)
+        if fault is None or number is None:
             continue
-        seen = f"its name is {show(name)}" if "name" in entry else "it has no name"
         wish = str(name) if type(name) is int and abs(name) < 10**9 else f"category {number}"
         while wish in names:
             wish += "_"
         names.add(wish)
-        yield about_entry(document, "categories", position, seen, SetValue("categories", position, "name", wish))
+        yield about_entry(
+            document, "categories", position, fault.message, SetValue("categories", position, "name", wish)
+        )
 
 
 def _name_repeated(document: Document) -> Iterator[Finding]:

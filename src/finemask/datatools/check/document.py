@@ -15,7 +15,7 @@ from typing import Any
 
 from finemask.coco.entries import has_segmentation, same_image, size_hw, sound_box
 from finemask.coco.image_names import leaves_folder
-from finemask.coco.outline import Outline, read_outlines
+from finemask.coco.segmentation import Outline, read_outlines
 from finemask.coco.values import is_text, whole, whole_in_text
 from finemask.datatools.check.problems import ListName
 from finemask.types import Rle

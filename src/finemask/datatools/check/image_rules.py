@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finemask.coco.entries import size_hw
-from finemask.coco.image_names import FileNames, leaves_folder
-from finemask.coco.values import is_text, show, whole_in_text
+from finemask.coco.entries import file_name_fault, image_faults, size_hw
+from finemask.coco.image_names import FileNames
+from finemask.coco.values import show, whole_in_text
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import (
     Edit,
@@ -22,29 +22,30 @@ from finemask.datatools.check.problems import (
 from finemask.ops.images.image_kinds import stored_size
 
 
-def _file_name_invalid(document: Document) -> Iterator[Finding]:
+def _faulty_entries(document: Document, rule: str) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Position, entry and message for each image that a rule finds fault with; those without an id have their own."""
     for position, entry in document.objects("images"):
-        if "id" not in entry:
-            continue
-        name = entry.get("file_name")
-        if not is_text(name) or "\0" in name:
-            seen = f"its file_name is {show(name)}" if "file_name" in entry else "it has no file_name"
-            yield about_entry(document, "images", position, seen, RemoveEntry("images", position))
+        if "id" in entry:
+            for fault in image_faults(entry):
+                if fault.rule == rule:
+                    yield position, entry, fault.message
+
+
+def _file_name_invalid(document: Document) -> Iterator[Finding]:
+    for position, _, message in _faulty_entries(document, "file-name-invalid"):
+        yield about_entry(document, "images", position, message, RemoveEntry("images", position))
 
 
 def _file_name_leaves_folder(document: Document) -> Iterator[Finding]:
     names: FileNames | None = None
-    for position, entry in document.objects("images"):
-        name = entry.get("file_name")
-        if "id" not in entry or not is_text(name) or "\0" in name or not leaves_folder(name):
-            continue
+    for position, entry, message in _faulty_entries(document, "file-name-leaves-folder"):
         if names is None:
             names = FileNames.below(document.images_dir) if document.images_dir is not None else FileNames([])
-        inside = _name_inside(document, names, name)
+        inside = _name_inside(document, names, entry["file_name"])
         edit: Edit = RemoveEntry("images", position)
         if inside is not None:
             edit = SetValue("images", position, "file_name", inside)
-        yield about_entry(document, "images", position, f"file_name {show(name)} leads out of the images folder", edit)
+        yield about_entry(document, "images", position, message, edit)
 
 
 def _name_inside(document: Document, names: FileNames, name: str) -> str | None:
@@ -61,14 +62,7 @@ def _name_inside(document: Document, names: FileNames, name: str) -> str | None:
 
 
 def _image_size_invalid(document: Document) -> Iterator[Finding]:
-    for position, entry in document.objects("images"):
-        if "id" not in entry or size_hw(entry) is not None:
-            continue
-        height, width = entry.get("height"), entry.get("width")
-        if height is None and width is None:
-            message = "it has no height and width"
-        else:
-            message = f"its size is {show(width)} × {show(height)} px (width × height)"
+    for position, entry, message in _faulty_entries(document, "image-size-invalid"):
         yield about_entry(document, "images", position, message, *_size_edits(document, position, entry))
 
 
@@ -85,7 +79,7 @@ def _size_edits(document: Document, position: int, entry: dict[str, Any]) -> tup
 
 def _size_of_file(document: Document, name: Any) -> tuple[int, int] | None:
     """Height and width of an image file, read off its header; None if it is unreadable or rotated by EXIF."""
-    if document.images_dir is None or not is_text(name) or "\0" in name or leaves_folder(name):
+    if document.images_dir is None or file_name_fault({"file_name": name}) is not None:
         return None
     try:
         size_hw, orientation = stored_size(document.images_dir / name)

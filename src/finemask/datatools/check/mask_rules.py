@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from finemask.coco.entries import crowd_fault, crowd_flag
 from finemask.coco.polygons import crosses_itself
 from finemask.coco.values import show
 from finemask.datatools.check.document import AnnotationRow, Document
@@ -38,25 +38,17 @@ AS_OBJECTS = "crowds=objects"
 _ONE_PIECE = 0.95  # of the pixels in one piece: a brush leaves specks
 _OBJECTS_BESIDE_A_CROWD = 10  # COCO's labellers outlined 10 to 15 objects of a class before they took to a crowd
 _HABIT = 0.02  # share of such annotations from which they are a habit of the tool; in COCO all crowds are 0.012
-_TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 _OUTSIDE_TOLERANCE_PX = 2.0
 _MAKES_OBJECTS = "sets iscrowd to 0 where the mask is in one piece; crowds=all does so for every crowd with a mask"
 
 
 def _iscrowd_invalid(document: Document) -> Iterator[Finding]:
     for row in document.annotations:
-        value = row.entry.get("iscrowd")
-        if _is_flag(value):
-            continue
-        known = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
-        edit: Edit = RemoveKey("annotations", row.position, "iscrowd")
-        if known is not None:
-            edit = SetValue("annotations", row.position, "iscrowd", known)
-        yield about_annotation(document, row, f"its iscrowd is {show(value)}, not 0 or 1", edit)
-
-
-def _is_flag(value: Any) -> bool:
-    return value is None or (type(value) in (int, float, bool) and value in (0, 1))
+        if fault := crowd_fault(row.entry.get("iscrowd")):
+            edit: Edit = RemoveKey("annotations", row.position, "iscrowd")
+            if fault.repaired is not None:
+                edit = SetValue("annotations", row.position, "iscrowd", fault.repaired)
+            yield about_annotation(document, row, fault.message, edit)
 
 
 def _crowd_only(dataset: Dataset) -> Iterator[Finding]:
@@ -111,7 +103,7 @@ def _as_object(row: AnnotationRow) -> Edit:
 
 def _mask_missing(dataset: Dataset) -> Iterator[Finding]:
     for document in dataset.documents:
-        rows = [row for row in document.annotations if _is_flag(row.entry.get("iscrowd"))]
+        rows = [row for row in document.annotations if crowd_flag(row.entry.get("iscrowd")) is not None]
         bare = [row for row in rows if row.outline is None and not document.is_normalised]
         boxed = [row for row in bare if row.box_xyxy is not None and not row.iscrowd]
         edits = [_of_box(row, dataset.settings.boxes) for row in boxed]

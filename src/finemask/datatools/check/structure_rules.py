@@ -1,10 +1,11 @@
 """Rules on the document: is it COCO JSON at all, its ids, and what refers to them."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from finemask.coco.coco_file import is_standard, standard
-from finemask.coco.entries import same_image
+from finemask.coco.entries import Fault, id_fault, reference_fault, same_image
 from finemask.coco.values import ID_LIMIT, is_encodable, show, whole, whole_in_text
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import (
@@ -90,6 +91,9 @@ def _what_is_not_standard(keys: list[str]) -> str:
     return f"the value of {', '.join(show(key) for key in keys)} holds NaN, infinity, broken text or too deep a nesting"
 
 
+_NOT_WHOLE = ", not a whole number"
+
+
 class _FreshIds:
     """Ids that no entry of a list has, from the greatest known one on."""
 
@@ -112,13 +116,15 @@ class _FreshIds:
 
 def _invalid_ids(name: ListName, key: str | None = None) -> Callable[[Document], Iterator[Finding]]:
     """A check of the ids of a list; ``key`` is how annotations refer to them, None where nothing does."""
+    kind = {"images": "image", "categories": "category", "annotations": "annotation"}[name]
 
     def check(document: Document) -> Iterator[Finding]:
         fresh = _FreshIds(document, name)
         for position, entry in document.objects(name):
             value = entry.get("id")
             number = whole(value)
-            if (type(value) is int and number is not None) or (value is None and key is None):
+            fault = id_fault(value, kind)
+            if fault is None or fault.rule != f"{kind}-id-invalid":
                 continue
             edits: list[Edit] = [RemoveEntry(name, position)]
             if key is None or number is not None or isinstance(value, str | int):
@@ -127,9 +133,7 @@ def _invalid_ids(name: ListName, key: str | None = None) -> Callable[[Document],
                 if key is not None and number is None:
                     referring = document.references.get((key, value), ())
                     edits += [SetValue("annotations", other, key, new) for other in referring]
-            seen = f"its id is {show(value)}, not a whole number"
-            message = seen if value is not None else "it has no id, so nothing can refer to it"
-            yield about_entry(document, name, position, message, *edits)
+            yield about_entry(document, name, position, fault.message, *edits)
 
     return check
 
@@ -192,19 +196,25 @@ def _annotation_id_repeated(document: Document) -> Iterator[Finding]:
 
 
 def _reference_not_integer(document: Document) -> Iterator[Finding]:
-    named = {"image_id": _by_name(document, "images"), "category_id": _by_name(document, "categories")}
+    found: dict[int, dict[str, Fault]] = defaultdict(dict)
+    for key in ("image_id", "category_id"):
+        for position, fault in _reference_faults(document, key, "reference-not-integer"):
+            found[position][key] = fault
+    for position in sorted(found):
+        seen = [fault.message.removesuffix(_NOT_WHOLE) for fault in found[position].values()]
+        edits = [SetValue("annotations", position, key, fault.repaired) for key, fault in found[position].items()]
+        yield about_entry(document, "annotations", position, ", ".join(seen) + _NOT_WHOLE, *edits)
+
+
+def _reference_faults(document: Document, key: str, rule: str) -> Iterator[tuple[int, Fault]]:
+    """Positions of annotations whose ``key`` a rule finds fault with, less those that a rule about the id mends."""
+    name: ListName = "images" if key == "image_id" else "categories"
+    ids = document.image_ids if name == "images" else document.category_ids
+    names = _by_name(document, name)
     for position, entry in document.objects("annotations"):
-        edits, seen = [], []
-        for key, known in (("image_id", document.image_ids), ("category_id", document.category_ids)):
-            value = entry.get(key)
-            number = whole_in_text(value)
-            if number is None and isinstance(value, str):
-                number = named[key].get(value)
-            if type(value) is not int and number in known and not _is_pending(document, key, value):
-                edits.append(SetValue("annotations", position, key, number))
-                seen.append(f"its {key} is {show(value)}")
-        if edits:
-            yield about_entry(document, "annotations", position, f"{', '.join(seen)}, not a whole number", *edits)
+        fault = reference_fault(entry, key, ids, names)
+        if fault is not None and fault.rule == rule and not _is_pending(document, name, entry.get(key)):
+            yield position, fault
 
 
 def _by_name(document: Document, name: ListName) -> dict[str, int | None]:
@@ -217,34 +227,24 @@ def _by_name(document: Document, name: ListName) -> dict[str, int | None]:
     return found
 
 
-def _is_pending(document: Document, key: str, value: Any) -> bool:
+def _is_pending(document: Document, name: ListName, value: Any) -> bool:
     """Whether the id that is meant is itself unsound, so that the rule about *it* mends both."""
-    if not isinstance(value, str | int):
-        return False
-    unsound = document.unsound_ids["images" if key == "image_id" else "categories"]
-    return value in unsound or whole_in_text(value) in unsound
+    unsound = document.unsound_ids[name]
+    return isinstance(value, str | int) and (value in unsound or whole_in_text(value) in unsound)
 
 
-def _unknown(key: str, known: str, what: str) -> Callable[[Document], Iterator[Finding]]:
+def _unknown(key: str) -> Callable[[Document], Iterator[Finding]]:
     """A check of what annotations refer to."""
 
     def check(document: Document) -> Iterator[Finding]:
-        ids = getattr(document, known)
-        named = _by_name(document, "images" if key == "image_id" else "categories")
         if not any(document.entries("images" if key == "image_id" else "categories")):
             return  # without that list everything would refer to nothing
         shifted = document.shifted_category_ids if key == "category_id" else None
         skipped = shifted[0] if shifted else set()
-        for position, entry in document.objects("annotations"):
-            value = entry.get(key)
-            number = whole_in_text(value)
-            if number in ids or number in skipped or _is_pending(document, key, value):
-                continue
-            if isinstance(value, str) and named.get(value) in ids:
-                continue  # a name instead of an id, which has a rule of its own
-            seen = f"its {key} is {show(value)}" if key in entry else f"it has no {key}"
-            message = f"{seen}; there is no such {what}" if key in entry else seen
-            yield about_entry(document, "annotations", position, message, RemoveEntry("annotations", position))
+        for position, fault in _reference_faults(document, key, f"annotation-without-{key.removesuffix('_id')}"):
+            if whole_in_text(document.raw["annotations"][position].get(key)) not in skipped:
+                edit = RemoveEntry("annotations", position)
+                yield about_entry(document, "annotations", position, fault.message, edit)
 
     return check
 
@@ -344,14 +344,14 @@ RULES = (
         "annotation-without-image",
         "The image of each annotation is in the file.",
         "Training cannot start: nobody knows where the object is.",
-        each_document(_unknown("image_id", "image_ids", "image")),
+        each_document(_unknown("image_id")),
         repair="removes the annotation",
     ),
     error_rule(
         "annotation-without-category",
         "The category of each annotation is in the file.",
         "Training cannot start: nobody knows what the object is.",
-        each_document(_unknown("category_id", "category_ids", "category")),
+        each_document(_unknown("category_id")),
         repair="removes the annotation",
     ),
 )

@@ -1,15 +1,14 @@
 """COCO: annotation files of instances or panoptic segments, in COCO's layout or Roboflow's; and back."""
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.coco.coco_file import CocoDocument, save_coco
-from finemask.coco.entries import sound_box
-from finemask.datatools.convert.coco_repairs import is_panoptic, read_repaired
+from finemask.coco.coco_file import CocoDocument, is_standard, save_coco
+from finemask.coco.entries import has_segmentation
+from finemask.datatools.check.document import AnnotationRow, Document
+from finemask.datatools.convert.coco_repairs import is_panoptic, read_repaired, with_true_name
 from finemask.datatools.convert.mask_png_format import label_map_rles, read_label_map
 from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, rectangle
@@ -31,16 +30,18 @@ def read_coco(source: Source) -> Dataset:
     Raises:
         DataError: no annotation file, or two for one split; one that is none; entries that contradict one another.
     """
-    names = _annotation_files(source)
     reader = _Reader(source)
     images: list[ImageRecord] = []
     info: dict[str, Any] = {}
-    for name, split in names.items():
+    for name, split in _annotation_files(source).items():
         document = read_repaired(source, name)
-        kept = {key: document.get(key) for key in ("info", "licenses")}
-        info = info or {key: value for key, value in kept.items() if value and _is_json(value)}
-        images.extend(reader.images(name, split, document))
-    _settle_ids(images)
+        kept = {key: document.raw.get(key) for key in ("info", "licenses")}
+        info = info or {key: value for key, value in kept.items() if value and is_standard(value)}
+        images += reader.images(name, split, document)
+    ids = [image.id for image in images]
+    if None in ids or len(set(ids)) < len(ids):  # ids stay if all have one and no two the same
+        for image in images:
+            image.id = None
     return Dataset(list(reader.categories.values()), images, info)
 
 
@@ -53,24 +54,14 @@ def _annotation_files(source: Source) -> dict[str, str | None]:
         names = [name for name in names if "panoptic" not in PurePosixPath(name).name] or names
     if not names:
         raise DataError("no COCO annotation file is here", where=source.path, remedy="Give the JSON file as source=.")
-    if len(names) == 1:
-        name = names[0]
-        words = [PurePosixPath(name).stem]
-        return {name: split_of(words) or split_of(PurePosixPath(name).parts[:-1])}
-    found: dict[str, str | None] = {}
-    taken: dict[str | None, str] = {}
-    for name in names:
-        split = split_of([PurePosixPath(name).stem]) or split_of(PurePosixPath(name).parts[:-1])
-        if split in taken or split is None:
-            listed = ", ".join(names[:6])
-            raise DataError(
-                f"several annotation files, and their names do not tell which split each is: {listed}",
-                where=source.path,
-                remedy="Give one of them as source=.",
-            )
-        taken[split] = name
-        found[name] = split
-    return found
+    splits = {name: split_of([PurePosixPath(name).stem]) or split_of(PurePosixPath(name).parts[:-1]) for name in names}
+    if len(names) > 1 and (None in splits.values() or len(set(splits.values())) < len(names)):
+        raise DataError(
+            f"several annotation files, and their names do not tell which split each is: {', '.join(names[:6])}",
+            where=source.path,
+            remedy="Give one of them as source=.",
+        )
+    return splits
 
 
 def looks_like_coco(source: Source, name: str) -> bool:
@@ -87,39 +78,42 @@ class _Reader:
     source: Source
     categories: dict[str, Category] = field(default_factory=dict)
 
-    def images(self, name: str, split: str | None, document: CocoDocument) -> Iterator[ImageRecord]:
+    def images(self, name: str, split: str | None, document: Document) -> list[ImageRecord]:
         """The images of one file with their instances."""
-        where = self.source.root / name
-        names = self._categories(document)
+        where, raw = self.source.root / name, document.raw
+        names = self._categories(raw)
         records: dict[int | None, ImageRecord | None] = {}
         folder = PurePosixPath(name).parent.as_posix()
-        for entry in self.source.watch(document["images"], f"reading images of {PurePosixPath(name).name}"):
-            record = self._image(entry, folder, split, f"{where}, image {entry.get('id')}")
+        for entry in self.source.watch(raw["images"], f"reading images of {PurePosixPath(name).name}"):
+            record = self._image(with_true_name(entry), folder, split, f"{where}, image {entry.get('id')}")
             number = whole_number(entry.get("id"))
             if number is None or number in records:
                 fault = "is no number" if number is None else "is there twice"
                 raise DataError(f"image id {entry.get('id')} {fault}", where=where, remedy="Number images one by one")
             records[number] = record
-        panoptic = PanopticImages(self.source, name, document) if is_panoptic(document) else None
-        for annotation in self.source.watch(document["annotations"], "reading annotations"):
+        if is_panoptic(raw):
+            self._read_segments(name, raw, records)
+        else:
+            for row in self.source.watch(document.annotations, "reading annotations"):
+                image = records[row.image.id]
+                if image is not None:
+                    image.instances.append(_instance(row, names[row.category_id]))
+        return [record for record in records.values() if record is not None]
+
+    def _read_segments(self, name: str, raw: CocoDocument, records: dict[int | None, ImageRecord | None]) -> None:
+        """Instances of a panoptic annotation file; images without a usable PNG become None."""
+        panoptic = _Panoptic(self.source, name, raw["categories"])
+        for annotation in self.source.watch(raw["annotations"], "reading annotations"):
             image_id = whole_number(annotation.get("image_id"))
-            if image_id not in records:
-                self.source.notes.add("annotations left out whose image is not in the file", annotation.get("id"))
-                continue
-            image = records[image_id]
-            if image is None:
-                continue
-            if panoptic is not None:
+            image = records.get(image_id)
+            if image is not None:
                 found = panoptic.instances(annotation, image)
                 if found is None:
                     records[image_id] = None
                 else:
                     image.instances += found
-                continue
-            instance = self._instance(annotation, image, names)
-            if instance is not None:
-                image.instances.append(instance)
-        yield from (record for record in records.values() if record is not None)
+            elif image_id not in records:
+                self.source.notes.add("annotations left out whose image is not in the file", annotation.get("id"))
 
     def _categories(self, document: CocoDocument) -> dict[int | None, str]:
         """Names by id; adds new ones to those of the other files."""
@@ -152,53 +146,25 @@ class _Reader:
         stated = (height, width) if height and width else None
         if path is None and stated is None:
             raise DataError("'height' and 'width' are missing, and so is the image", where=where)
-        size = stated if path is None else self.source.size_of(path, stated)
-        if size is None:
-            return None
-        name = PurePosixPath(file_name.replace("\\", "/")).as_posix() if path is None else self.source.name_of(path)
-        extra = {key: value for key, value in entry.items() if key not in _OWN_KEYS and _is_json(value)}
-        return ImageRecord(name, *size, path, split, id=whole_number(entry.get("id")), extra=extra)
-
-    def _instance(
-        self, annotation: dict[str, Any], image: ImageRecord, names: dict[int | None, str]
-    ) -> Instance | None:
-        where = f"id {annotation.get('id')}"
-        category = names.get(whole_number(annotation.get("category_id")))
-        if category is None:
-            self.source.notes.add("annotations left out whose category is not in the file", where)
-            return None
-        instance = Instance(category, crowd=annotation.get("iscrowd") in (1, True))
-        segmentation = annotation.get("segmentation")
-        if isinstance(segmentation, list) and segmentation:
-            instance.polygons = [[float(value) for value in part] for part in segmentation]
-            return instance
-        if segmentation:
-            instance.rle = rle_from_segmentation(segmentation, image.height, image.width)
-            return instance
-        box = sound_box(annotation.get("bbox"))
-        if box is None:
-            self.source.notes.add("annotations left out with neither mask nor box", where)
-            return None
-        x, y, w, h = box
-        instance.polygons, instance.is_box = [rectangle(x, y, x + w, y + h)], True
-        return instance
+        name = PurePosixPath(file_name.replace("\\", "/")).as_posix()
+        record = self.source.record(name, path, stated, split)
+        if record is not None:
+            record.id = whole_number(entry.get("id"))
+            record.extra = {key: value for key, value in entry.items() if key not in _OWN_KEYS and is_standard(value)}
+        return record
 
 
-def _is_json(value: Any) -> bool:
-    """Whether it can be written again: Python reads NaN and infinity, which JSON does not have."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return False
-    return True
-
-
-def _settle_ids(images: list[ImageRecord]) -> None:
-    """Ids stay if all have one and no two the same."""
-    ids = [image.id for image in images]
-    if None in ids or len(set(ids)) < len(ids):
-        for image in images:
-            image.id = None
+def _instance(row: AnnotationRow, category: str) -> Instance:
+    segmentation = row.entry.get("segmentation") if has_segmentation(row.entry) else None
+    if isinstance(segmentation, list):
+        polygons = [[float(value) for value in part] for part in segmentation]
+        return Instance(category, polygons, crowd=row.iscrowd)
+    if segmentation is not None:
+        rle = rle_from_segmentation(segmentation, row.image.height, row.image.width)
+        return Instance(category, rle=rle, crowd=row.iscrowd)
+    assert row.bbox_xywh is not None  # what has neither is repaired away
+    x, y, w, h = row.bbox_xywh
+    return Instance(category, [rectangle(x, y, x + w, y + h)], is_box=True, crowd=row.iscrowd)
 
 
 def write_coco(dataset: Dataset, output: Output) -> None:
@@ -254,21 +220,20 @@ def _shape(instance: Instance, image: ImageRecord) -> dict[str, Any] | None:
 _KEYS = ("id", "category_id", "iscrowd")
 
 
-class PanopticImages:
-    """Reads the segments of one annotation file.
+class _Panoptic:
+    """Segments of COCO's panoptic format: a PNG an image, whose colours are their ids.
 
     Things are taken, background classes (``isthing`` 0) left out; a file without any thing keeps all.
 
     Args:
         source: where the PNGs are.
         name: of the annotation file; the PNGs lie in the folder of that name beside it, as COCO has it.
-        document: its content.
+        categories: of the file.
     """
 
-    def __init__(self, source: Source, name: str, document: CocoDocument) -> None:
+    def __init__(self, source: Source, name: str, categories: list[dict[str, Any]]) -> None:
         self._source = source
         self._folder = PurePosixPath(name).with_suffix("").as_posix()
-        categories = document["categories"]
         numbered = {whole_number(category.get("id")): category for category in categories}
         self._names = {number: str(category.get("name")).strip() for number, category in numbered.items()}
         self._things = {number for number, category in numbered.items() if category.get("isthing", 1)}

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.coco_file import CocoDocument, load_coco
-from finemask.coco.entries import size_hw
-from finemask.coco.image_names import leaves_folder
-from finemask.datatools.check.document import Document
+from finemask.coco.entries import file_name_fault, size_hw
+from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import CheckSettings, Dataset, Finding, Rule, Severity
 from finemask.datatools.check.repair import Change, repair
 from finemask.datatools.check.run_rules import REMOVE, RULES, load_document
@@ -48,7 +47,7 @@ _TRUE_NAME = "\0file_name"  # no key of a file that a tool wrote
 _LIKE_OBJECTS = "crowds that look like single objects, and are not learned as long as they are crowds (crowds=objects)"
 
 
-def read_repaired(source: Source, name: str) -> CocoDocument:
+def read_repaired(source: Source, name: str) -> Document:
     """Reads an annotation file and repairs what has one right repair; what was done, and lost, is noted.
 
     Args:
@@ -59,12 +58,10 @@ def read_repaired(source: Source, name: str) -> CocoDocument:
         DataError: it is no COCO file; it holds something that a person has to decide; or no annotation would be left.
     """
     path = source.inside(name)
-    document = load_document(path)
-    raw = document.raw
-    if not isinstance(raw, dict) or not all(isinstance(raw.get(key), list) for key in ("images", "annotations")):
-        return load_coco(path)  # which says what is wrong
-    if not isinstance(raw.get("categories"), list) or is_panoptic(raw):
-        return load_coco(path)
+    raw = load_document(path).raw
+    lists = [raw.get(key) if isinstance(raw, dict) else None for key in LIST_NAMES]
+    if not all(isinstance(found, list) for found in lists) or is_panoptic(raw):
+        return Document(path, load_coco(path))  # which says what is wrong
     settings = CheckSettings(remove=source.options.remove, crowds=source.options.crowds)
     notes, source.notes = source.notes, Notes()  # whatever there is to say of images is said when they are read
     try:
@@ -72,12 +69,12 @@ def read_repaired(source: Source, name: str) -> CocoDocument:
     finally:
         source.notes = notes
     done = repair(Dataset((judged,), settings), rules=REPAIRS)
-    repaired: CocoDocument = done.dataset.documents[0].raw
+    (repaired,) = done.dataset.documents
     _refuse(done.left, raw, path)
     _note(source, done.changes, done.left)
-    for image_id in sorted(_labelled(raw) - _labelled(repaired), key=str):
+    for image_id in sorted(_labelled(raw) - _labelled(repaired.raw), key=str):
         source.notes.add("images that have lost all their annotations: background, if they are trained on", image_id)
-    return {**repaired, "images": [_with_true_name(entry) for entry in repaired["images"]]}
+    return repaired
 
 
 def is_panoptic(document: CocoDocument) -> bool:
@@ -93,7 +90,8 @@ def _labelled(raw: CocoDocument) -> set[int | None]:
     return {whole_number(entry.get("image_id")) for entry in entries} & known
 
 
-def _with_true_name(entry: dict[str, Any]) -> dict[str, Any]:
+def with_true_name(entry: dict[str, Any]) -> dict[str, Any]:
+    """An image of a repaired document with the file name that it has in the file."""
     if _TRUE_NAME not in entry:
         return entry
     return {key: value for key, value in entry.items() if key != _TRUE_NAME} | {"file_name": entry[_TRUE_NAME]}
@@ -112,7 +110,7 @@ def _judgeable(source: Source, name: str, entries: list[Any]) -> list[Any]:
                 path = None if all(size) else source.find_image(file_name, near=folder, split=split)
                 height, width = (source.size_of(path) or size) if path is not None else size
                 entry = {**entry, "height": height, "width": width} if height and width else entry
-            if isinstance(file_name, str) and (leaves_folder(file_name) or not file_name.strip()):
+            if isinstance(file_name, str) and file_name_fault(entry):
                 entry = {**entry, "file_name": f"image {position}", _TRUE_NAME: file_name}
         found.append(entry)
     return found

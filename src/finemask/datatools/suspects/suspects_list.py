@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.index import CocoIndex
-from finemask.coco.outline import Outline, read_outlines
+from finemask.coco.segmentation import Outline, read_outlines
 from finemask.coco.values import is_text, show, whole
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import AddEntry, Edit, Finding, RemoveEntry, SetValue

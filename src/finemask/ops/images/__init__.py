@@ -1,1 +1,1 @@
-"""Reading images: any file, array or PIL image to uint8 RGB."""
+"""Images: any file, array or PIL image to uint8 RGB, and CLAHE."""

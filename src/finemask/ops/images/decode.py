@@ -42,6 +42,7 @@ from finemask.ops.images.tiff import (
     read_page,
     tiff_pages,
 )
+from finemask.ops.wording import plural
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -208,8 +209,8 @@ def _seek(image: Image.Image, frame: int, name: str) -> None:
     if not frame:
         return
     if frame >= (frames := getattr(image, "n_frames", 1)):
-        has, otherwise = (f"{frames:,} pages", f", up to {frames - 1}") if frames > 1 else ("1 page", "")
-        what = f"it has {has}; page {frame}, counted from 0, was chosen"
+        otherwise = f", up to {frames - 1}" if frames > 1 else ""
+        what = f"it has {plural(frames, 'page')}; page {frame}, counted from 0, was chosen"
         raise UndecidedImageError(what, choice="page", example="0", where=name, otherwise=otherwise)
     image.seek(frame)
 

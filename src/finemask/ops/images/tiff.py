@@ -18,6 +18,7 @@ from PIL import Image
 
 from finemask.errors import UndecidedImageError
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.wording import plural
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of numbers in a directory: byte, short, long, long of BigTIFF
@@ -101,7 +102,7 @@ def page_of(pages: list[TiffPage], reading: ImageReading, name: str) -> TiffPage
     if reading.page is not None and reading.page < len(pages):
         return pages[reading.page]
     height, width, _ = pages[0].shape
-    has = "1 page" if len(pages) == 1 else f"{len(choices):,} pages"
+    has = plural(len(choices), "page")
     which = "" if reading.page is None else f"; page {reading.page}, counted from 0, was chosen"
     each = "" if len(choices) == 1 else " each" if len({page.shape[:2] for page in choices}) == 1 else " and others"
     raise UndecidedImageError(

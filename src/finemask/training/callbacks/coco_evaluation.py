@@ -7,7 +7,7 @@ import torch
 
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
-from finemask.evaluation.ground_truth import load_ground_truth
+from finemask.evaluation.ground_truth import ground_truth_of
 from finemask.types import Detections
 
 LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -124,5 +124,7 @@ class CocoEvaluation(pl.Callback):
                     remedy="Give the trainer a CocoDataModule that names its file, or a CocoEvaluation(evaluator) of "
                     "your own.",
                 )
-            self._of_splits[split] = CocoEvaluator(load_ground_truth(index.annotations_path), index.category_ids)
+            self._of_splits[split] = CocoEvaluator(
+                ground_truth_of(index.columns, str(index.annotations_path)), index.category_ids
+            )
         self.evaluator.reset()

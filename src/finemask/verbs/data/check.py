@@ -32,10 +32,7 @@ from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_check.yaml``.
+    """Runs the verb: keys as in ``configs/data_check.yaml``.
 
     Returns:
         0 when there is no error (with ``fix``: none left), else 2; with ``strict`` warnings count as errors.

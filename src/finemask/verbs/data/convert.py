@@ -22,13 +22,7 @@ _ALWAYS = ("images", "instances")
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_convert.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_convert.yaml``.
 
     Raises:
         ConfigError: a value that there is not.

@@ -14,13 +14,7 @@ from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_preview.yaml``, and those of ``configs/train.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_preview.yaml``, and those of ``configs/train.yaml``.
 
     Raises:
         DataError: the dataset cannot be read, or the output holds pictures of something else.

@@ -26,13 +26,7 @@ from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_split.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_split.yaml``.
 
     Raises:
         ConfigError: a value out of range, or a rule of grouping that does not fit the file names.

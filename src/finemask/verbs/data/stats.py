@@ -20,13 +20,7 @@ _STATES = {"change": "[bold green]change[/]", "option": "[yellow]weigh up[/]", "
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_stats.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_stats.yaml``.
 
     Raises:
         DataError: the annotations cannot be used, images are missing, or the output holds a page of something else.

@@ -19,13 +19,7 @@ _SHOWN = 20
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_suspects.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_suspects.yaml``.
 
     Raises:
         ConfigError: keys that contradict one another, or a value out of range.

@@ -10,13 +10,7 @@ from finemask.ops.wording import plural
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_synth.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_synth.yaml``.
 
     Raises:
         ConfigError: a value out of range.

@@ -23,13 +23,7 @@ _DEFAULT_MIN_SIZE = 800  # px, of the models
 
 
 def main(cfg: DictConfig) -> int:
-    """Runs the verb.
-
-    Args:
-        cfg: keys as in ``configs/data_tile.yaml``.
-
-    Returns:
-        0.
+    """Runs the verb: keys as in ``configs/data_tile.yaml``.
 
     Raises:
         ConfigError: a value out of range, or lists that do not fit together.

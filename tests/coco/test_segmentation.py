@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from finemask.coco.outline import Outline, read_outlines
 from finemask.coco.polygons import crosses_itself
+from finemask.coco.segmentation import Outline, read_outlines
 
 HEIGHT, WIDTH = 40, 50
 SQUARE = [10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]

@@ -20,7 +20,7 @@ from finemask.coco.fifths import FIFTHS_LIMIT
 from finemask.coco.other_forms import are_run_lengths, known_form
 from finemask.coco.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
 from finemask.coco.values import show, whole
-from finemask.ops.rle import rles_for_coco, run_lengths
+from finemask.ops.rle import rle_from_segmentation, rles_for_coco, run_lengths
 from finemask.ops.wording import plural
 from finemask.types import Rle
 
@@ -81,6 +81,24 @@ def read_outlines(entries: Sequence[tuple[Any, int, int]]) -> list[Outline]:
         if is_sound:
             found[number] = _outline_of_raster(next(rasters))
     return [found[number] for number in range(len(entries))]
+
+
+def rle_of_detection(segmentation: Any, height: int, width: int) -> Rle:
+    """The mask of a detection, as a compressed RLE; one that covers nothing is no fault there.
+
+    Args:
+        segmentation: any JSON value.
+        height: of its image, px.
+        width: of its image, px.
+
+    Raises:
+        ValueError: it is no mask.
+    """
+    (outline,) = read_outlines([(segmentation, height, width)])
+    for fault in outline.faults:
+        if fault.rule not in ("polygon-no-area", "polygon-far-away"):
+            raise ValueError(fault.message)
+    return outline.rle or rle_from_segmentation(segmentation, height, width)
 
 
 def _outline_of_raster(raster: Raster) -> Outline:

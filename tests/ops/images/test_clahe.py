@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from finemask.ops.clahe import clahe, equalise
+from finemask.ops.images.clahe import clahe, equalise
 
 
 def grey_image(height: int, width: int, seed: int = 0) -> np.ndarray:
