@@ -18,9 +18,9 @@ HW = (60, 80)
 def figures_of(index_of, settings_of):
     def figures(images, objects, **options):
         index = index_of(images, objects, **options)
-        measured, looks, settings = measure_objects(index), measure_images(index, None), settings_of()
-        drawn = {f.title: f for f in [*object_figures(index, measured, settings), *image_figures(index, looks)]}
-        return drawn, summarise(index, measured, looks, settings)
+        measured, opened, settings = measure_objects(index), measure_images(index, None), settings_of()
+        drawn = {f.title: f for f in [*object_figures(index, measured, settings), *image_figures(index, opened)]}
+        return drawn, summarise(index, measured, opened, settings)
 
     return figures
 

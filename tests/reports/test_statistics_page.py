@@ -46,11 +46,11 @@ def page_of(index_of, settings_of, tmp_path):
     def page(images, objects, *, look=True, **options):
         index = index_of(images, objects, **options)
         measured, settings = measure_objects(index), settings_of()
-        looks = measure_images(index, None) if look else None
-        summary = summarise(index, measured, looks, settings)
+        opened = measure_images(index, None) if look else None
+        summary = summarise(index, measured, opened, settings)
         advice = advise(index, measured, settings, tmp_path / "images")
         command = train_command(advice, settings, index.annotations_path, tmp_path / "images")
-        html = stats_page(index, measured, looks, summary, settings, advice, command)
+        html = stats_page(index, measured, opened, summary, settings, advice, command)
         outline = Outline()
         outline.feed(html)
         assert outline.open == []
@@ -105,8 +105,8 @@ def test_names_of_people_cannot_become_markup(page_of):
 def test_bad_images_are_named_and_the_rest_is_shown(page_of, index_of, tmp_path, monkeypatch):
     import finemask.datatools.stats.image_stats as images
 
-    real = images._look
-    monkeypatch.setattr(images, "_look", lambda index, row: "it is torn" if row == 0 else real(index, row))
+    real = images._measure
+    monkeypatch.setattr(images, "_measure", lambda index, row: "it is torn" if row == 0 else real(index, row))
     html, outline, _, _ = page_of([HW, HW], [(0, "a", rectangle(HW, 5, 5, 30, 40))])
     assert "1 image cannot be used. image_0.png: it is torn" in html
     assert re.search(r"Ask: finemask data check annotations=\S+train\.json", html)

@@ -6,8 +6,8 @@ import numpy as np
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.dataset_summary import anchor_fit, objects_per_image
-from finemask.datatools.stats.image_stats import Looks
-from finemask.datatools.stats.input_resolution import ModelSettings, Plan
+from finemask.datatools.stats.image_stats import OpenedImages
+from finemask.datatools.stats.input_resolution import ModelSettings, Resolution
 from finemask.datatools.stats.object_stats import Objects
 from finemask.ops.wording import count, percent, plural
 from finemask.pages.axes import Axis, nice_limit
@@ -31,13 +31,13 @@ def object_figures(index: CocoIndex, objects: Objects, settings: ModelSettings) 
     ]
 
 
-def image_figures(index: CocoIndex, looks: Looks | None) -> list[Figure]:
+def image_figures(index: CocoIndex, opened: OpenedImages | None) -> list[Figure]:
     """Sizes of the images and, where they were opened, how they look."""
     figures = [_image_sizes(index)]
-    if looks is None or not looks.looks:
+    if opened is None or not opened.images:
         return figures
-    bright = np.array([look.brightness for look in looks.looks])
-    sharp = np.maximum([look.sharpness for look in looks.looks], 0.1)
+    bright = np.array([image.brightness for image in opened.images])
+    sharp = np.maximum([image.sharpness for image in opened.images], 0.1)
     low, high = 10.0 ** np.floor(np.log10(sharp.min())), 10.0 ** np.ceil(np.log10(sharp.max()) + 1e-9)
     return [
         *figures,
@@ -49,7 +49,7 @@ def image_figures(index: CocoIndex, looks: Looks | None) -> list[Figure]:
         Figure(
             "Contrast",
             histogram(
-                np.array([look.contrast for look in looks.looks]),
+                np.array([image.contrast for image in opened.images]),
                 Axis("standard deviation of the luminance", 0, 128),
                 name="Contrast of images",
                 what="images",
@@ -71,7 +71,7 @@ def image_figures(index: CocoIndex, looks: Looks | None) -> list[Figure]:
 
 def _sizes(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figure:
     side = np.sqrt(objects.areas)
-    scale = Plan(settings.min_size, settings.max_size).scales(index.heights, index.widths)[objects.image]
+    scale = Resolution(settings.min_size, settings.max_size).scales(index.heights, index.widths)[objects.image]
     both = np.concatenate([side, side * scale])
     axis = Axis("side of the object, px", max(1.0, float(both.min()) * 0.8), float(both.max()) * 1.25, log=True)
     marks = [(32.0, "32"), (96.0, "96")]
@@ -84,8 +84,8 @@ def _sizes(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figur
 
 
 def _anchors(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figure:
-    plan = Plan(settings.min_size, settings.max_size)
-    fit = anchor_fit(index, objects, plan, settings.anchor_sizes, settings.aspect_ratios)
+    resolution = Resolution(settings.min_size, settings.max_size)
+    fit = anchor_fit(index, objects, resolution, settings.anchor_sizes, settings.aspect_ratios)
     half, more = (percent(float((fit >= cut).mean())) for cut in (0.5, 0.7))
     sizes = ", ".join(f"{size:g}" for size in settings.anchor_sizes)
     return Figure(

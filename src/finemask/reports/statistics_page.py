@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools.stats.dataset_summary import objects_per_image
-from finemask.datatools.stats.image_stats import Looks, thumbnail
+from finemask.datatools.stats.image_stats import OpenedImages, thumbnail
 from finemask.datatools.stats.input_resolution import ModelSettings
 from finemask.datatools.stats.object_stats import Objects
 from finemask.datatools.stats.training_advice import Advice, images_beside
@@ -36,7 +36,7 @@ _SECTIONS = (  # id in the page, name of the link, and the value without which t
 def stats_page(
     index: CocoIndex,
     objects: Objects,
-    looks: Looks | None,
+    opened: OpenedImages | None,
     summary: dict[str, Any],
     settings: ModelSettings,
     advice: Sequence[Advice],
@@ -47,7 +47,7 @@ def stats_page(
     Args:
         index: the file.
         objects: measured on it.
-        looks: measured on its images; None where they were not opened, which the page says.
+        opened: measured on its images; None where they were not opened, which the page says.
         summary: of all that.
         settings: the model that the advice is for.
         advice: what it means.
@@ -62,8 +62,8 @@ def stats_page(
         "absent": [row["name"] for row in rows if not row["objects"]],
         "most_objects": max([row["objects"] for row in rows] + [1]),
         "images_note": images_note(summary),
-        "image_figures": image_figures(index, looks),
-        "gallery": _gallery(index, objects, summary) if looks is not None else [],
+        "image_figures": image_figures(index, opened),
+        "gallery": _gallery(index, objects, summary) if opened is not None else [],
         "advice": advice,
         "model": settings.name,
         "command": command,
@@ -79,7 +79,7 @@ def stats_page(
         footer={
             "Annotations": summary["annotations"],
             "SHA-256": summary["fingerprint"],
-            "Images": "not opened" if looks is None else str(index.images_dir),
+            "Images": "not opened" if opened is None else str(index.images_dir),
             "Model": f"{settings.name}, shorter side {settings.min_size} px, longer at most {settings.max_size} px",
         },
     )

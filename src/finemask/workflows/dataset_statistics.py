@@ -54,14 +54,14 @@ def write_statistics(options: Mapping[str, Any]) -> Statistics:
     index = CocoIndex.read(annotations, images_dir, reading=ImageReading.of(options["image"]))
     with Progress("measuring objects", len(index), "images") as progress:
         objects = measure_objects(index, progress.advance)
-    looks = None
+    opened = None
     if images_dir is not None:
         sample = options["sample"]
         with Progress("looking at images", len(chosen_rows(len(index), sample)), "images") as progress:
-            looks = measure_images(index, sample, progress.advance)
-    summary = summarise(index, objects, looks, settings)
+            opened = measure_images(index, sample, progress.advance)
+    summary = summarise(index, objects, opened, settings)
     advice = advise(index, objects, settings, images_dir or images_beside(annotations))
     command = train_command(advice, settings, annotations, images_dir)
     write_json(numbers_path, summary | {"advice": [item.as_json() for item in advice], "command": command})
-    write_text(page_path, stats_page(index, objects, looks, summary, settings, advice, command))
+    write_text(page_path, stats_page(index, objects, opened, summary, settings, advice, command))
     return Statistics(summary, advice, command, numbers_path, page_path)

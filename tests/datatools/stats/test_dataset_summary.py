@@ -18,8 +18,8 @@ HW = (400, 500)  # doubled at 800
 def summary_of(index_of, settings_of):
     def summary(images, objects, *overrides, look=False, **options):
         index = index_of(images, objects, **options)
-        looks = measure_images(index, None) if look else None
-        return summarise(index, measure_objects(index), looks, settings_of(*overrides))
+        opened = measure_images(index, None) if look else None
+        return summarise(index, measure_objects(index), opened, settings_of(*overrides))
 
     return summary
 

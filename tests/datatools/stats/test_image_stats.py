@@ -20,10 +20,10 @@ def test_brightness_and_contrast_of_known_pictures(index_of):
     halves = plain((0, 0, 0))
     halves[:, :25] = 200
     index = index_of([plain((0, 0, 0)), plain((255, 255, 255)), plain((255, 0, 0)), halves], [(0, "a", MASK)])
-    looks = measure_images(index, None).looks
-    assert [look.brightness for look in looks] == pytest.approx([0, 255, 0.299 * 255, 100], abs=0.1)
-    assert [look.contrast for look in looks] == pytest.approx([0, 0, 0, 100], abs=0.1)
-    assert [look.row for look in looks] == [0, 1, 2, 3]
+    opened = measure_images(index, None).images
+    assert [image.brightness for image in opened] == pytest.approx([0, 255, 0.299 * 255, 100], abs=0.1)
+    assert [image.contrast for image in opened] == pytest.approx([0, 0, 0, 100], abs=0.1)
+    assert [image.row for image in opened] == [0, 1, 2, 3]
 
 
 def test_sharpness_is_the_variance_of_the_laplacian():
@@ -36,7 +36,7 @@ def test_sharpness_is_the_variance_of_the_laplacian():
 def test_blur_lowers_sharpness_and_order_is_kept(index_of):
     noise = np.random.default_rng(2).integers(0, 255, (*HW, 3), dtype=np.uint8)
     blurred = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2)))
-    sharp, soft = measure_images(index_of([noise, blurred], [(0, "a", MASK)]), None).looks
+    sharp, soft = measure_images(index_of([noise, blurred], [(0, "a", MASK)]), None).images
     assert sharp.sharpness > 20 * soft.sharpness
 
 
@@ -51,7 +51,7 @@ def test_kinds_of_files_and_what_cannot_be_used(index_of, tmp_path):
     assert found.kinds == {"PNG, 8-bit RGB": 1, "PNG, 8-bit grey": 1, "PNG, 16-bit grey": 1}
     assert [name for name, _ in found.unreadable] == ["image_3.png", "image_4.png"]
     assert "10 × 10" in found.unreadable[1][1]
-    assert found.looks[0].size_bytes == (folder / "image_0.png").stat().st_size
+    assert found.images[0].size_bytes == (folder / "image_0.png").stat().st_size
 
 
 def test_a_sample_is_spread_over_the_file(index_of):
@@ -59,8 +59,8 @@ def test_a_sample_is_spread_over_the_file(index_of):
     assert chosen_rows(5, 9) == [0, 1, 2, 3, 4]
     assert chosen_rows(101, 3) == [0, 50, 100]
     calls = []
-    looks = measure_images(index_of([HW] * 7, [(0, "a", MASK)]), 3, lambda: calls.append(1)).looks
-    assert [look.row for look in looks] == [0, 3, 6]
+    opened = measure_images(index_of([HW] * 7, [(0, "a", MASK)]), 3, lambda: calls.append(1)).images
+    assert [image.row for image in opened] == [0, 3, 6]
     assert len(calls) == 3
 
 

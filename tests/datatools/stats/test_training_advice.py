@@ -10,7 +10,7 @@ from stats_data import rectangle
 
 from finemask.cli import VERBS
 from finemask.config import compose
-from finemask.datatools.stats.input_resolution import LEAST_PX, Plan, choose_plan, small_side
+from finemask.datatools.stats.input_resolution import LEAST_PX, Resolution, choose_resolution, small_side
 from finemask.datatools.stats.object_stats import measure_objects
 from finemask.datatools.stats.training_advice import advise, train_command
 
@@ -58,12 +58,12 @@ def test_small_objects_ask_for_larger_images_and_those_are_enough(advice_on, ind
     found = advice_on([hw], objects, "model=light")["image size"]
     assert found.state == "change"
     sizes = dict(override.split("=") for override in found.overrides)
-    plan = Plan(int(sizes["model.min_size"]), int(sizes["model.max_size"]))
+    resolution = Resolution(int(sizes["model.min_size"]), int(sizes["model.max_size"]))
     index = index_of([hw], objects)
     measured = measure_objects(index)
-    assert small_side(index, measured, plan) >= LEAST_PX
+    assert small_side(index, measured, resolution) >= LEAST_PX
     again = settings_of("model=light", *found.overrides)
-    assert choose_plan(index, measured, again) == plan
+    assert choose_resolution(index, measured, again) == resolution
 
 
 def test_large_objects_in_small_images_can_do_with_less(advice_on):
@@ -87,9 +87,9 @@ def test_small_objects_in_large_images_ask_for_tiles(advice_on, index_of, settin
     index = index_of([hw], objects)
     command = train_command(list(found.values()), settings_of(), tmp_path / "x.json", tmp_path)
     assert command.startswith("finemask train data.root=tiles")
-    plan = choose_plan(index, measure_objects(index), settings_of())
-    assert plan.tile == int(size)
-    assert plan.sizes_hw(index.heights, index.widths).tolist() == [[800, 800]]
+    resolution = choose_resolution(index, measure_objects(index), settings_of())
+    assert resolution.tile == int(size)
+    assert resolution.sizes_hw(index.heights, index.widths).tolist() == [[800, 800]]
 
 
 def test_tiny_images_are_not_enlarged_for_ever(advice_on):
@@ -242,7 +242,7 @@ def test_a_plan_scales_as_the_models_own_transform_does(settings_of):
     settings = settings_of()
     transform = ImageTransform(Preprocessing((settings.min_size,), settings.max_size, (0, 0, 0), (1, 1, 1)))
     heights, widths = np.array(sizes).T
-    ours = Plan(settings.min_size, settings.max_size).sizes_hw(heights, widths)
+    ours = Resolution(settings.min_size, settings.max_size).sizes_hw(heights, widths)
     assert [tuple(size) for size in ours.tolist()] == [transform.resized_size(size) for size in sizes]
 
 

@@ -50,7 +50,7 @@ _HEAD_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done.
+    """The result of a conversion.
 
     Args:
         format: of the source.
@@ -163,7 +163,7 @@ def _drop_impossible(dataset: Dataset, notes: Notes) -> None:
 
 
 def _settle_boxes(dataset: Dataset, boxes: str) -> int:
-    """Does with objects that are boxes what ``boxes`` asks; how many there were."""
+    """Keeps, drops or turns into masks the objects that are boxes; how many there were."""
     found = [instance for image in dataset.images for instance in image.instances if instance.is_box]
     if boxes == "drop":
         for image in dataset.images:
@@ -183,7 +183,7 @@ def _drop_missing(dataset: Dataset, notes: Notes) -> None:
 
 
 def _refuse_nothing(dataset: Dataset, source: Source, num_boxes: int) -> None:
-    """A source without objects is one; a source of which every object is lost is none that anybody wants."""
+    """Refuses a conversion without images, or of which every object would be lost; a source may have no objects."""
     if not dataset.images:
         lines = "; ".join(source.notes.lines())
         raise DataError(
@@ -230,7 +230,7 @@ def _refuse_nested(root: Path, output: Path) -> None:
 
 
 def detect_format(source: Source) -> tuple[str, str]:
-    """Tells the format.
+    """Tells which format a source has, by its files and how they begin.
 
     Pictures of masks decide only where no annotation file does: many formats have such pictures too.
 

@@ -1,4 +1,4 @@
-"""One picture that shows whether a conversion went right: images with their outlines, boxes and class names."""
+"""Preview of a conversion: one picture of converted images with their outlines, boxes and class names."""
 
 from collections import Counter
 from pathlib import Path
@@ -26,7 +26,7 @@ MAX_LEGEND = 24
 
 
 def draw_preview(dataset: Dataset, format_name: str) -> Image.Image | None:
-    """Some images of every split with everything known about them.
+    """Draws a contact sheet: some images of every split with their instances.
 
     Args:
         dataset: images that are files.

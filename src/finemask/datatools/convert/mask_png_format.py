@@ -239,7 +239,7 @@ def _key(name: str, folder_words: re.Pattern[str], stem_words: re.Pattern[str]) 
 
 
 def read_label_map(path: Path) -> NDArray[np.int64]:
-    """A picture's pixels as whole numbers.
+    """Reads a label map: a picture whose pixels are numbers.
 
     Args:
         path: grey of 1, 8, 16 or 32 bits, palette (the index counts, not the colour), or RGB, where every colour
@@ -269,7 +269,7 @@ def read_label_map(path: Path) -> NDArray[np.int64]:
 
 
 def label_map_rles(numbers: NDArray[np.int64]) -> dict[int, Rle]:
-    """The mask of every number but 0.
+    """Masks of a label map, one for every number but 0.
 
     Args:
         numbers: [H, W].

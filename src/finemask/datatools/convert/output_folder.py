@@ -137,7 +137,7 @@ class Output:
 
 
 def _shared_folders(folders: Sequence[tuple[str, ...]]) -> int:
-    """How many folders all begin with."""
+    """Number of leading folders that all paths share."""
     first, last = min(folders, default=()), max(folders, default=())
     same = [a == b for a, b in zip(first, last, strict=False)]
     return same.index(False) if False in same else len(same)

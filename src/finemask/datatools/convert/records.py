@@ -31,7 +31,7 @@ def unwatched(items: Sequence[T], doing: str) -> Iterator[T]:
 
 
 class Notes:
-    """What could not be converted, or only by a choice: counted, with a few examples each."""
+    """Notes of a conversion: what was left out or chosen, counted, with a few examples each."""
 
     def __init__(self) -> None:
         self._examples: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The numbers of ``stats.json``."""
+"""Summary statistics of a dataset: the numbers of ``stats.json``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from finemask.coco.index import CocoIndex
-from finemask.datatools.stats.image_stats import Looks
-from finemask.datatools.stats.input_resolution import ModelSettings, Plan
+from finemask.datatools.stats.image_stats import OpenedImages
+from finemask.datatools.stats.input_resolution import ModelSettings, Resolution
 from finemask.datatools.stats.object_stats import GRID, Objects
 from finemask.ops.anchor_fit import COVERED_IOU, best_anchor_iou, coverage, fit_anchors
 
@@ -19,23 +19,25 @@ _PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _EXTREMES = 4
 
 
-def summarise(index: CocoIndex, objects: Objects, looks: Looks | None, settings: ModelSettings) -> dict[str, Any]:
-    """All numbers about a file.
+def summarise(
+    index: CocoIndex, objects: Objects, opened: OpenedImages | None, settings: ModelSettings
+) -> dict[str, Any]:
+    """Summarises what was measured of a file.
 
     Args:
         index: the file.
         objects: measured on it.
-        looks: measured on its images; None where they were not opened.
+        opened: measured on its images; None where they were not opened.
         settings: the model that training resolution and anchors are taken from.
 
     Returns:
         Plain values. ``None`` where there is nothing to measure.
     """
-    plan = Plan(settings.min_size, settings.max_size)
-    scale = plan.scales(index.heights, index.widths)[objects.image]
+    resolution = Resolution(settings.min_size, settings.max_size)
+    scale = resolution.scales(index.heights, index.widths)[objects.image]
     per_image = objects_per_image(index, objects)
     extent = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    iou = anchor_fit(index, objects, plan, settings.anchor_sizes, settings.aspect_ratios)
+    iou = anchor_fit(index, objects, resolution, settings.anchor_sizes, settings.aspect_ratios)
     side = np.sqrt(objects.areas)
     return {
         "annotations": str(index.annotations_path),
@@ -73,14 +75,14 @@ def summarise(index: CocoIndex, objects: Objects, looks: Looks | None, settings:
             "model": settings.name,
             "min_size": settings.min_size,
             "max_size": settings.max_size,
-            "enlarged_by": spread(plan.scales(index.heights, index.widths)),
+            "enlarged_by": spread(resolution.scales(index.heights, index.widths)),
             "anchor_sizes": list(settings.anchor_sizes),
             "aspect_ratios": list(settings.aspect_ratios),
             "best_anchor_iou": spread(iou),
             "anchor_covers_half": share(iou >= COVERED_IOU),
-            "fitted": _fitted_anchors(index, objects, plan, settings),
+            "fitted": _fitted_anchors(index, objects, resolution, settings),
         },
-        "images": None if looks is None else _images(index, looks),
+        "images": None if opened is None else _images(index, opened),
     }
 
 
@@ -90,16 +92,18 @@ def objects_per_image(index: CocoIndex, objects: Objects) -> NDArray[np.int64]:
 
 
 def anchor_fit(
-    index: CocoIndex, objects: Objects, plan: Plan, sizes: Sequence[float], aspect_ratios: Sequence[float]
+    index: CocoIndex, objects: Objects, resolution: Resolution, sizes: Sequence[float], aspect_ratios: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Best IoU of each object with an anchor, under a plan; in tiles as if none were cut."""
-    boxes, size_hw = boxes_in_training(index, objects, plan)
+    """Best IoU of each object with an anchor, under a resolution; in tiles as if none were cut."""
+    boxes, size_hw = boxes_in_training(index, objects, resolution)
     return best_anchor_iou(boxes, size_hw, sizes, aspect_ratios)
 
 
-def _fitted_anchors(index: CocoIndex, objects: Objects, plan: Plan, settings: ModelSettings) -> dict[str, Any]:
+def _fitted_anchors(
+    index: CocoIndex, objects: Objects, resolution: Resolution, settings: ModelSettings
+) -> dict[str, Any]:
     """What ``model.anchors=auto`` would take."""
-    boxes, size_hw = boxes_in_training(index, objects, plan)
+    boxes, size_hw = boxes_in_training(index, objects, resolution)
     sizes, ratios = fit_anchors(boxes, size_hw, settings.anchor_sizes, settings.aspect_ratios)
     covered = coverage(best_anchor_iou(boxes, size_hw, sizes, ratios))
     return {
@@ -109,13 +113,15 @@ def _fitted_anchors(index: CocoIndex, objects: Objects, plan: Plan, settings: Mo
     }
 
 
-def boxes_in_training(index: CocoIndex, objects: Objects, plan: Plan) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def boxes_in_training(
+    index: CocoIndex, objects: Objects, resolution: Resolution
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Boxes as the model gets them, [n, 4] px, and the height and width of the image or tile around them, [n, 2]."""
-    scale = plan.scales(index.heights, index.widths)[objects.image]
-    size_hw = plan.sizes_hw(index.heights, index.widths)[objects.image]
+    scale = resolution.scales(index.heights, index.widths)[objects.image]
+    size_hw = resolution.sizes_hw(index.heights, index.widths)[objects.image]
     boxes = objects.boxes.astype(np.float64)
-    if plan.tile is not None:  # moved to a place that a tile has
-        boxes = boxes - np.tile(boxes[:, :2] // plan.tile * plan.tile, 2)
+    if resolution.tile is not None:  # moved to a place that a tile has
+        boxes = boxes - np.tile(boxes[:, :2] // resolution.tile * resolution.tile, 2)
     return boxes * scale[:, None], size_hw
 
 
@@ -171,31 +177,32 @@ def _occlusion(objects: Objects) -> dict[str, Any]:
     }
 
 
-def _values(looks: Looks) -> dict[str, Any] | None:
+def _values(opened: OpenedImages) -> dict[str, Any] | None:
     """The range of the values of more than 8 bits; None where no image has such."""
-    wide = [look.values for look in looks.looks if look.values is not None]
+    wide = [image.values for image in opened.images if image.values is not None]
     if not wide:
         return None
     return {"images": len(wide), "min": min(low for low, _ in wide), "max": max(high for _, high in wide)}
 
 
-def _images(index: CocoIndex, looks: Looks) -> dict[str, Any]:
-    bright = np.array([look.brightness for look in looks.looks])
-    sharp = np.array([look.sharpness for look in looks.looks])
+def _images(index: CocoIndex, opened: OpenedImages) -> dict[str, Any]:
+    bright = np.array([image.brightness for image in opened.images])
+    sharp = np.array([image.sharpness for image in opened.images])
     file_names = index.file_names
-    names = [file_names[look.row] for look in looks.looks]
+    names = [file_names[image.row] for image in opened.images]
 
     def extremes(values: NDArray[np.float64], order: int) -> list[str]:
         return [names[k] for k in np.argsort(order * values, kind="stable")[:_EXTREMES]]
 
     return {
-        "measured": len(looks.looks),
-        "unreadable": [{"file_name": name, "why": why} for name, why in looks.unreadable],
-        "kinds": looks.kinds,
-        "values": _values(looks),
-        "file_size_bytes": spread([look.size_bytes for look in looks.looks]),
+        "measured": len(opened.images),
+        "unreadable": [{"file_name": name, "why": why} for name, why in opened.unreadable],
+        "kinds": opened.kinds,
+        "values": _values(opened),
+        "file_size_bytes": spread([image.size_bytes for image in opened.images]),
         "brightness": {"what": "mean luminance, 0 to 255"} | spread(bright),
-        "contrast": {"what": "standard deviation of the luminance"} | spread([look.contrast for look in looks.looks]),
+        "contrast": {"what": "standard deviation of the luminance"}
+        | spread([image.contrast for image in opened.images]),
         "sharpness": {"what": "variance of the Laplacian of the luminance, longer side 512 px"} | spread(sharp),
         "darkest": extremes(bright, 1),
         "brightest": extremes(bright, -1),

@@ -21,8 +21,8 @@ _THREADS = 4  # decoding lets go of the interpreter's lock
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One image as it is on disk.
+class ImageStats:
+    """Statistics of one image as it is on disk.
 
     Args:
         row: in the index.
@@ -44,22 +44,22 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What was measured, and what could not be.
+class OpenedImages:
+    """The images that were opened: what was measured of them, and which could not be read.
 
     Args:
-        looks: in the order of the file.
+        images: in the order of the file.
         unreadable: file name and reason of each image that training could not use.
         kinds: number of images of each kind, most frequent first.
     """
 
-    looks: list[Look]
+    images: list[ImageStats]
     unreadable: list[tuple[str, str]]
     kinds: dict[str, int]
 
 
-def measure_images(index: CocoIndex, most: int | None, advance: Callable[[], object] | None = None) -> Looks:
-    """Decodes images as training does.
+def measure_images(index: CocoIndex, most: int | None, advance: Callable[[], object] | None = None) -> OpenedImages:
+    """Measures images, decoded as training does.
 
     Args:
         index: the file; its folder of images must be known.
@@ -67,20 +67,20 @@ def measure_images(index: CocoIndex, most: int | None, advance: Callable[[], obj
         advance: called after each image.
     """
     rows = chosen_rows(len(index), most)
-    looks, unreadable = [], []
+    measured, unreadable = [], []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for row, outcome in zip(rows, pool.map(lambda row: _look(index, row), rows), strict=True):
-            if isinstance(outcome, Look):
-                looks.append(outcome)
+        for row, outcome in zip(rows, pool.map(lambda row: _measure(index, row), rows), strict=True):
+            if isinstance(outcome, ImageStats):
+                measured.append(outcome)
             else:
                 unreadable.append((index.image_path(row).relative_to(index.images_dir).as_posix(), outcome))
             if advance is not None:
                 advance()
-    return Looks(looks, unreadable, dict(Counter(look.kind for look in looks).most_common()))
+    return OpenedImages(measured, unreadable, dict(Counter(image.kind for image in measured).most_common()))
 
 
 def chosen_rows(count: int, most: int | None) -> list[int]:
-    """At most so many of ``range(count)``, evenly spread."""
+    """At most ``most`` of ``range(count)``, evenly spread."""
     if most is None or count <= most:
         return list(range(count))
     rows: list[int] = np.linspace(0, count - 1, most).round().astype(int).tolist()
@@ -103,7 +103,7 @@ def thumbnail(index: CocoIndex, row: int, side_px: int) -> Image.Image:
     return picture
 
 
-def _look(index: CocoIndex, row: int) -> Look | str:
+def _measure(index: CocoIndex, row: int) -> ImageStats | str:
     path = index.image_path(row)
     try:
         rgb = index.read_image(row)
@@ -117,4 +117,4 @@ def _look(index: CocoIndex, row: int) -> Look | str:
     small = Image.fromarray(luma)
     small.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
     sharpness = sharpness_of(np.asarray(small))
-    return Look(row, float(luma.mean()), float(luma.std()), sharpness, kind, size, values)
+    return ImageStats(row, float(luma.mean()), float(luma.std()), sharpness, kind, size, values)

@@ -15,7 +15,7 @@ from finemask.errors import ConfigError
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What of a ``model`` configuration the size and number of objects bear on.
+    """The part of a ``model`` configuration that depends on the size and number of objects.
 
     Args:
         name: of the configuration.
@@ -70,8 +70,8 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How images reach the model.
+class Resolution:
+    """The size at which images reach the model, whole or in tiles.
 
     Args:
         min_size: shorter side in px after resizing.
@@ -110,21 +110,21 @@ _MOST_ENLARGED = 4.0  # beyond, enlarging shows nothing new
 _TILE_STEP, _LEAST_TILE = 64, 256  # px
 
 
-def small_side(index: CocoIndex, objects: Objects, plan: Plan) -> float:
-    """Side in px, the root of the area, that nine of ten objects reach at least under a plan."""
-    scale = plan.scales(index.heights, index.widths)[objects.image]
+def small_side(index: CocoIndex, objects: Objects, resolution: Resolution) -> float:
+    """Side in px, the root of the area, that nine of ten objects reach at least under a resolution."""
+    scale = resolution.scales(index.heights, index.widths)[objects.image]
     return float(np.percentile(np.sqrt(objects.areas) * scale, 10))
 
 
-def choose_plan(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Plan:
-    """The plan now in use where small objects are large enough in it; else larger images, else tiles.
+def choose_resolution(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Resolution:
+    """The resolution now in use where small objects are large enough in it; else larger images, else tiles.
 
     Args:
         index: the file.
         objects: measured on it, at least one.
         settings: now in use.
     """
-    current = Plan(settings.min_size, settings.max_size)
+    current = Resolution(settings.min_size, settings.max_size)
     if small_side(index, objects, current) >= LEAST_PX:
         return current
     shorter = float(np.median(np.minimum(index.heights, index.widths)))
@@ -133,13 +133,13 @@ def choose_plan(index: CocoIndex, objects: Objects, settings: ModelSettings) -> 
         for rung in _RUNGS
         if current.min_size < rung and (rung <= _MOST_ENLARGED * shorter or shorter < _LEAST_TILE / 4)
     ]
-    for plan in larger:
-        if small_side(index, objects, plan) >= LEAST_PX:
-            return plan
+    for resolution in larger:
+        if small_side(index, objects, resolution) >= LEAST_PX:
+            return resolution
     return _tiles(index, objects, settings) or (larger[-1] if larger else current)
 
 
-def cheaper_plan(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Plan | None:
+def cheaper_resolution(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Resolution | None:
     """A smaller image size that still shows every original pixel and leaves small objects large; None: there is none.
 
     Args:
@@ -149,10 +149,10 @@ def cheaper_plan(index: CocoIndex, objects: Objects, settings: ModelSettings) ->
     """
     shorter = float(np.median(np.minimum(index.heights, index.widths)))
     for rung in _RUNGS:
-        plan = _resized(index, rung)
+        resolution = _resized(index, rung)
         worth = (settings.min_size / rung) ** 2 >= _WORTH_SAVING
-        if worth and rung >= shorter and small_side(index, objects, plan) >= _COMFORTABLE_PX:
-            return plan
+        if worth and rung >= shorter and small_side(index, objects, resolution) >= _COMFORTABLE_PX:
+            return resolution
     return None
 
 
@@ -163,14 +163,14 @@ def tile_overlap(objects: Objects, tile: int) -> float:
     return float(np.clip(math.ceil(wanted * 20) / 20, 0.1, 0.5))
 
 
-def _resized(index: CocoIndex, rung: int) -> Plan:
+def _resized(index: CocoIndex, rung: int) -> Resolution:
     sides = np.stack([index.heights, index.widths])
     elongation: NDArray[np.float64] = sides.max(axis=0) / sides.min(axis=0)
     limit = rung * float(np.clip(np.percentile(elongation, 95), 1.67, 2.5))
-    return Plan(rung, math.ceil(limit / 32) * 32)
+    return Resolution(rung, math.ceil(limit / 32) * 32)
 
 
-def _tiles(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Plan | None:
+def _tiles(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Resolution | None:
     """Tiles that bring small objects to ``_IN_TILES_PX`` at the size in use, if the images are much larger."""
     small = float(np.percentile(np.sqrt(objects.areas), 10))
     longest = float(np.percentile((objects.boxes[:, 2:] - objects.boxes[:, :2]).max(axis=1), 95))
@@ -178,4 +178,4 @@ def _tiles(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Plan 
     tile = int(wanted // _TILE_STEP) * _TILE_STEP
     if tile > 0.7 * float(np.median(np.maximum(index.heights, index.widths))):
         return None
-    return Plan(settings.min_size, settings.max_size, tile)
+    return Resolution(settings.min_size, settings.max_size, tile)

@@ -1,4 +1,4 @@
-"""One pass over the annotations: everything about the objects that can be known without opening an image.
+"""Object statistics that need no pixels of the images, from one pass over the annotations.
 
 An *object* is an annotation that is trained on: no crowd, at least one pixel. Its box and its area are read off its
 mask, as the dataset does it for training.
@@ -22,7 +22,7 @@ _NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # pieces that meet at a corner ar
 
 @dataclass(frozen=True)
 class Objects:
-    """All objects of a file, in the order of its images.
+    """Measurements of all objects of a file, in the order of its images.
 
     Args:
         image: int64 [n], row of the image in the index.
@@ -55,7 +55,7 @@ class Objects:
 
 
 def measure_objects(index: CocoIndex, advance: Callable[[], object] | None = None) -> Objects:
-    """Rasterises every annotation once.
+    """Measures every object; each annotation is rasterised once.
 
     Memory follows the largest image (a byte a pixel) and the number of objects, never objects × pixels.
 

@@ -24,7 +24,7 @@ _LOOSE_IOU = 0.25  # a mask drawn badly still overlaps its object by so much
 
 @dataclass(frozen=True, slots=True)
 class ComparedImage:
-    """One image. A labels (no crowd regions, none without pixels), D detections by falling score.
+    """Labels and detections of one image: A labels (no crowds, none without pixels), D detections by falling score.
 
     Args:
         position: of the image in the index.
@@ -56,7 +56,7 @@ class ComparedImage:
 
 
 def compare_images(index: CocoIndex, results: Sequence[CocoResult]) -> Iterator[ComparedImage]:
-    """Every image of the index with what was found in it.
+    """Compares the labels of every image with what was detected in it.
 
     Args:
         index: of the labels.

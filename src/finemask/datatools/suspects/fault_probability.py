@@ -1,4 +1,4 @@
-"""How far a model is to be believed, learned from where it agrees with the labels."""
+"""Calibrated probabilities that a detection is right, or a label's mask at fault, fitted to where the two agree."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The four ways in which detections contradict labels, each with the probability that the label is at fault."""
+"""Label faults that detections point to: missing labels, wrong classes, loose masks, duplicates; each with a probability."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -62,7 +62,7 @@ class Suspect:
 
 
 def find_suspects(images: Sequence[ComparedImage], min_score: float = 0.0) -> list[Suspect]:
-    """Ranks what the detections say against the labels.
+    """Ranks suspected label faults.
 
     All scores are probabilities on one scale. It begins with the probability that a detection of its score is right,
     learned from how many detections of such scores have a label (``fit_trust``), and is multiplied with what else the
@@ -106,7 +106,7 @@ def _class_pair(suspect: Suspect) -> tuple[int, int]:
 
 
 def _ration(ranked: Sequence[Suspect], kind: Callable[[Suspect], Hashable | None], credible: float) -> list[Suspect]:
-    """Best first, after the k-th of a kind was made worth ``credible / k`` of its score; None is no kind."""
+    """Best first, after the k-th of a kind has its score multiplied by ``credible / k``; None is no kind."""
     seen: Counter[Hashable] = Counter()
     found = []
     for suspect in ranked:
@@ -145,7 +145,7 @@ def _sizes(image: ComparedImage) -> NDArray[np.float64]:
 
 
 def _unexplained(image: ComparedImage) -> NDArray[np.float64]:
-    """How far no label explains a detection, 0..1 [D]."""
+    """Share of each detection that no label explains, 0..1 [D]."""
     return np.asarray((1.0 - image.covered) * (1.0 - image.iou.max(axis=1, initial=0.0)), dtype=np.float64)
 
 

@@ -32,7 +32,7 @@ _JUDGED = ("image_id", "category_id", "iscrowd", "segmentation", "bbox")
 
 
 def digest_of(entry: Mapping[str, Any]) -> str:
-    """Tells whether an annotation is still what was judged: a hash of its image, category and outline."""
+    """A hash of an annotation's image, category and outline: tells whether it is still what was judged."""
     seen = json.dumps([entry.get(key) for key in _JUDGED], sort_keys=True)
     return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
@@ -58,7 +58,7 @@ def read_digests(annotations: Path) -> dict[int, str]:
 
 
 def listing(suspects: Sequence[Suspect], index: CocoIndex, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of the file.
+    """The content of ``suspects.json``.
 
     Args:
         suspects: best first.
@@ -281,7 +281,7 @@ def _mask(change: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
 
 
 def refuse_to_lose(path: Path) -> None:
-    """Lets nobody write over a list in which entries are accepted.
+    """Refuses to write over a list in which entries are accepted.
 
     Raises:
         DataError: in this one they are, or the file is something else.
