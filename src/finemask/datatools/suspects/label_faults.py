@@ -1,4 +1,4 @@
-"""Label faults that detections point to: missing labels, wrong classes, loose masks, duplicates; each with a probability."""
+"""Label faults that detections point to: missing labels, wrong classes, loose masks, duplicates; with probabilities."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
