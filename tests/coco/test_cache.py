@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 
 from finemask.coco import cache
 from finemask.coco.cache import map_packed, write_packed
+from finemask.coco.coco_file import read_coco_json
 from finemask.coco.columns import take_ragged
 from finemask.coco.index import CocoIndex
-from finemask.coco.reader import read_coco_json
 from finemask.data.dataset import InstanceDataset
 from finemask.errors import DataError
 from finemask.types import Category

@@ -5,6 +5,7 @@ import math
 import pytest
 from scenes import HEIGHT, WIDTH, clean_scene
 
+from finemask.coco.entries import size_hw
 from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import Dataset, Severity
 from finemask.datatools.check.run_rules import findings_of, load_document
@@ -152,3 +153,11 @@ def test_what_all_take_is_the_same_to_all(spoil, entry, key, value):
         assert number == name == (place + 1 if row.id is None else row.id)
     sizes = [(image.height, image.width) for image in truth.images.values()]
     assert sizes == [index.size_hw(i) for i in range(len(index))]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sound"),
+    [(1, 2**31 - 1, True), (1, 2**31, False), (2**16, 2**16, False), (2**16, 2**16 - 1, True), (480.0, 640, True)],
+)
+def test_sizes_end_where_run_lengths_and_columns_do(height, width, sound):
+    assert size_hw({"height": height, "width": width}) == ((height, width) if sound else None)

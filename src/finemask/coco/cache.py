@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask import __version__
+from finemask.coco.coco_file import read_coco_json
 from finemask.coco.columns import PackedCoco
-from finemask.coco.reader import read_coco_json
 from finemask.ops.files import atomic_path, sha256_of
 from finemask.types import Category
 

@@ -77,7 +77,13 @@ def file_name_fault(entry: Mapping[str, Any]) -> Fault | None:
 def size_hw(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width in px of an image; None unless both are whole (480.0 is), positive, and not beyond measure."""
     height, width = whole(entry.get("height")), whole(entry.get("width"))
-    if height is None or width is None or height < 1 or width < 1 or height * width >= MAX_PIXELS:
+    if (
+        height is None
+        or width is None
+        or min(height, width) < 1
+        or max(height, width) >= 2**31
+        or height * width >= MAX_PIXELS
+    ):
         return None
     return height, width
 

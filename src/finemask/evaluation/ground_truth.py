@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from finemask.coco.coco_file import CocoFile, read_coco_document, read_coco_json
 from finemask.coco.columns import PackedCoco
 from finemask.coco.fifths import rle_of_segment
-from finemask.coco.reader import CocoFile, read_coco_document, read_coco_json
 from finemask.errors import DataError
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import Category

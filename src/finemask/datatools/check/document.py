@@ -13,10 +13,17 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finemask.coco.entries import has_segmentation, same_image, size_hw, sound_box
-from finemask.coco.image_names import leaves_folder
+from finemask.coco.entries import (
+    category_name_fault,
+    crowd_flag,
+    file_name_fault,
+    has_segmentation,
+    same_image,
+    size_hw,
+    sound_box,
+)
 from finemask.coco.segmentation import Outline, read_outlines
-from finemask.coco.values import is_text, whole, whole_in_text
+from finemask.coco.values import whole, whole_in_text
 from finemask.datatools.check.problems import ListName
 from finemask.types import Rle
 
@@ -157,12 +164,10 @@ class Document:
         """The sound images, in the order of the file; of an id that several have, only the first."""
         rows = []
         for position, entry in self.objects("images"):
-            number, name = whole(entry.get("id")), entry.get("file_name")
-            size = size_hw(entry)
-            if number is None or size is None or not is_text(name) or leaves_folder(name) or "\0" in name:
+            number, size = whole(entry.get("id")), size_hw(entry)
+            if number is None or size is None or file_name_fault(entry) or self.image_ids[number][0] != position:
                 continue
-            if self.image_ids[number][0] == position:
-                rows.append(ImageRow(position, number, str(PurePosixPath(name)), *size, entry))
+            rows.append(ImageRow(position, number, str(PurePosixPath(entry["file_name"])), *size, entry))
         return rows
 
     @cached_property
@@ -172,7 +177,7 @@ class Document:
             CategoryRow(position, number, entry["name"], entry)
             for position, entry in self.objects("categories")
             if (number := whole(entry.get("id"))) is not None
-            and is_text(entry.get("name"))
+            and category_name_fault(entry) is None
             and self.category_ids[number][0] == position
         ]
 
@@ -209,7 +214,7 @@ class Document:
                 id=whole(entry.get("id")),
                 image=image,
                 category_id=category_id,
-                iscrowd=entry.get("iscrowd") in (1, True),
+                iscrowd=bool(crowd_flag(entry.get("iscrowd"))),
                 entry=entry,
                 outline=self.outlines[id(entry)][3] if has_segmentation(entry) else None,
                 bbox_xywh=sound_box(entry.get("bbox")),
