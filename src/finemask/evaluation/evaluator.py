@@ -3,25 +3,25 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation.analysis.operating_points import Curve, build_curve
+from finemask.evaluation.analysis.operating_points import Curves, build_curves
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.coco_numbers import (
+    COCO_KEYS,
     Backend,
-    CocoScores,
     class_precision,
     fast_scores,
-    no_numbers,
     scores_of,
     summarize,
 )
-from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_tables
+from finemask.evaluation.numbers.match_table import MatchTable, match_tables
+from finemask.evaluation.numbers.overlaps import LEAST_IOU
 from finemask.evaluation.numbers.pycocotools_reference import cross_check, reference_scores
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
@@ -72,23 +72,6 @@ def checked_iou(iou: float) -> float:
 BACKENDS: dict[str, Backend] = {"fast": fast_scores, "pycocotools": reference_scores}
 _REFERENCE = "pycocotools"
 _OPERATING_IOU = 0.5
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Counts over the score threshold at one IoU (0.5, unless another was asked for).
-
-    Args:
-        iou_type: masks if they were evaluated, else boxes.
-        overall: over all categories together.
-        per_class: by category name, in the order of the ground-truth file.
-        matches: which detections are right, for pictures of them.
-    """
-
-    iou_type: str
-    overall: Curve
-    per_class: dict[str, Curve]
-    matches: Matches
 
 
 @dataclass(frozen=True)
@@ -229,51 +212,62 @@ class CocoEvaluator:
         return self._evaluation
 
     def _evaluate(self) -> Evaluation:
+        truth, results, cap = self.ground_truth, self._results, self.max_detections
         backend = BACKENDS[self.backend]
         if not self._is_checked:
-            reference = BACKENDS[_REFERENCE]
-            cross_check(backend, reference, self.ground_truth, self._results, self.iou_types, self.max_detections)
-            self._is_checked = len(self._results) > 0
-        scores = backend(self.ground_truth, self._results, self.iou_types, self.max_detections)
+            cross_check(backend, BACKENDS[_REFERENCE], truth, results, self.iou_types, cap)
+            self._is_checked = len(results) > 0
+        scores = backend(truth, results, self.iou_types, cap)
         tables = {kind: found.table for kind, found in scores.items() if found.table is not None}
-        tables = tables or match_tables(self.ground_truth, self._results, self.iou_types, self.max_detections)
+        tables = tables or match_tables(truth, results, self.iou_types, cap)
         iou_type = self.iou_types[-1]
-        operating_table = self._at_operating_iou(tables[iou_type])
-        if self.operating_iou != _OPERATING_IOU:
-            scores[iou_type] = replace(scores[iou_type], matches=operating_table.matches())
-        curves = self._curves(iou_type, scores[iou_type])
-        point = curves.overall.best() if self.threshold == "auto" else curves.overall.at(self.threshold)
-        objects = Counter(a["category_id"] for a in self.ground_truth.annotations if not a["iscrowd"])
+        if self.operating_iou < LEAST_IOU:  # the tables do not know pairs that overlap less
+            at_point = match_tables(truth, results, [iou_type], cap, [self.operating_iou])[iou_type]
+        else:
+            at_point = tables[iou_type].at(self.operating_iou)
+        matches = scores[iou_type].matches if self.operating_iou == _OPERATING_IOU else at_point.matches()
+        assert matches is not None  # of the last type they are there
+        positions = {category.name: at_point.category_ids.index(category.id) for category in truth.categories}
+        curves = build_curves(iou_type, matches, positions)
+        point = curves.overall.at(self.threshold)
+        objects = Counter(annotation["category_id"] for annotation in truth.annotations if not annotation["iscrowd"])
         metrics: dict[str, Any] = {
-            kind: summarize(scores[kind]) if kind in scores else no_numbers() for kind in IOU_TYPES
+            kind: summarize(scores[kind]) if kind in scores else dict.fromkeys(COCO_KEYS) for kind in IOU_TYPES
         }
         if self.with_boundaries:
-            boundaries = tables["segm"].of_boundaries(self._results)
-            metrics[BOUNDARY] = summarize(scores_of(boundaries, self.max_detections))
+            metrics[BOUNDARY] = summarize(scores_of(tables["segm"].of_boundaries(results), cap))
         metrics["operating_point"] = {
             "iou": self.operating_iou,
             "iou_type": iou_type,
-            **point.as_dict(),
-            **point.counts(),
+            **point.rates(),
+            "true_positives": point.true_positives,
+            "false_positives": point.false_positives,
+            "false_negatives": point.false_negatives,
         }
-        metrics["per_class"] = self._per_class(scores, curves, objects)
+        detections = np.bincount(results.category, minlength=len(positions)).tolist()
+        metrics["per_class"] = {
+            category.name: {
+                **{
+                    f"{kind}_AP": class_precision(scores[kind], positions[category.name]) if kind in scores else None
+                    for kind in IOU_TYPES
+                },
+                **curves.per_class[category.name].at(self.threshold).rates(),
+                "ground_truths": objects[category.id],
+                "detections": detections[positions[category.name]],
+            }
+            for category in truth.categories
+        }
         metrics |= {
-            "images": len(self.ground_truth.images),
+            "images": len(truth.images),
             "ground_truths": objects.total(),
-            "crowd_regions": len(self.ground_truth.annotations) - objects.total(),
-            "detections": len(self._results),
-            "max_detections": self.max_detections,
+            "crowd_regions": len(truth.annotations) - objects.total(),
+            "detections": len(results),
+            "max_detections": cap,
             "iou_types": list(self.iou_types),
             "backend": self.backend,
             "version": version("finemask"),
         }
-        return Evaluation(metrics, curves, tables, operating_table)
-
-    def _at_operating_iou(self, table: MatchTable) -> MatchTable:
-        if self.operating_iou >= table.overlaps.least:
-            return table.at(self.operating_iou)
-        iou_type, ious = self.iou_types[-1], [self.operating_iou]
-        return match_tables(self.ground_truth, self._results, [iou_type], self.max_detections, ious)[iou_type]
+        return Evaluation(metrics, curves, tables, at_point)
 
     def _check_image(self, image_id: int, size_hw: tuple[int, int]) -> None:
         image = self.ground_truth.images.get(image_id)
@@ -288,40 +282,3 @@ class CocoEvaluator:
             )
         if image_id in self._images:
             raise ValueError(f"image {image_id} was added before; reset() begins a new evaluation")
-
-    def _curves(self, iou_type: str, scores: CocoScores) -> Curves:
-        matches = scores.matches
-        assert matches is not None  # it is the last iou type
-        overall = build_curve(matches.score, matches.is_true, int(matches.positives.sum()))
-        per_class = {}
-        starts = np.searchsorted(matches.category, np.arange(len(scores.category_ids) + 1))
-        for category in self.ground_truth.categories:
-            position = scores.category_ids.index(category.id)
-            of_class = slice(starts[position], starts[position + 1])
-            per_class[category.name] = build_curve(
-                matches.score[of_class], matches.is_true[of_class], int(matches.positives[position])
-            )
-        return Curves(iou_type, overall, per_class, matches)
-
-    def _per_class(
-        self, scores: dict[str, CocoScores], curves: Curves, objects: Counter[int]
-    ) -> dict[str, dict[str, float | int | None]]:
-        positions = scores[self.iou_types[0]].category_ids
-        detections = np.bincount(self._results.category, minlength=len(positions)).tolist()
-        table: dict[str, dict[str, float | int | None]] = {}
-        for category in self.ground_truth.categories:
-            curve = curves.per_class[category.name]
-            point = curve.best() if self.threshold == "auto" else curve.at(self.threshold)
-            precisions = {
-                f"{kind}_AP": class_precision(scores[kind], scores[kind].category_ids.index(category.id))
-                if kind in scores
-                else None
-                for kind in IOU_TYPES
-            }
-            table[category.name] = {
-                **precisions,
-                **point.as_dict(),
-                "ground_truths": objects[category.id],
-                "detections": detections[positions.index(category.id)],
-            }
-        return table

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.analysis.operating_points import Curve
-from finemask.evaluation.evaluator import Curves
+from finemask.evaluation.analysis.operating_points import Curve, Curves
 from finemask.ops.wording import plural
 from finemask.pages.axes import Axis, Frame, nice_limit, tick_text
 from finemask.pages.charts import SERIES, Column, Figure, Line, column_chart, line_chart

@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from finemask.evaluation.analysis.diagnosis import analyse
-from finemask.evaluation.evaluator import CocoEvaluator, Curves
+from finemask.evaluation.analysis.operating_points import Curves
+from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.uncertainty.confidence_intervals import uncertainty

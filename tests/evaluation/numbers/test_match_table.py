@@ -12,7 +12,7 @@ from finemask.evaluation.numbers.match_table import match_tables
 from finemask.evaluation.numbers.pycocotools_reference import reference_scores
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
-from finemask.evaluation.uncertainty.weighted_ap import AP_KEYS, weighted_ap
+from finemask.evaluation.uncertainty.weighted_ap import AREA_OF, weighted_ap
 
 FIELDS = ("result", "image_id", "category", "score", "is_true", "positives")
 
@@ -44,7 +44,7 @@ def test_agrees_with_pycocotools_on_random_data(seed, cap, with_boxes):
             assert np.array_equal(getattr(table.matches(), field), getattr(expected.matches, field)), field
         found = weighted_ap(table, np.ones((len(truth.images), 2)))
         for key, value in summarize(expected).items():
-            if key in AP_KEYS:
+            if key in AREA_OF:
                 assert_equal(found.numbers[key][1], value)
         for category in range(len(table.category_ids)):
             assert_equal(found.per_class[category, 0], class_precision(expected, category))
@@ -84,7 +84,7 @@ def test_a_weight_is_a_number_of_copies():
     for iou_type in ("bbox", "segm"):
         column = np.array(weights, dtype=float)[:, None]
         found = weighted_ap(match_tables(truth, table, [iou_type], 100)[iou_type], column).numbers
-        for key, value in zip(AP_KEYS, plain_coco_eval(copies, copied_results, iou_type), strict=False):
+        for key, value in zip(AREA_OF, plain_coco_eval(copies, copied_results, iou_type), strict=False):
             assert_equal(found[key][0], value)
 
 

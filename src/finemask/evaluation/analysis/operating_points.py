@@ -3,11 +3,14 @@
 Calibration: whether a score of 0.8 means right in 8 of 10.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from finemask.evaluation.numbers.match_table import Matches
 
 TARGET = 0.9  # of the points that promise a precision or a recall
 
@@ -44,22 +47,9 @@ class Point:
         errors = self.false_positives + self.false_negatives
         return _ratio(2 * self.true_positives, 2 * self.true_positives + errors)
 
-    def as_dict(self) -> dict[str, float | None]:
+    def rates(self) -> dict[str, float | None]:
         """``threshold``, ``precision``, ``recall`` and ``f1``."""
-        return {
-            "threshold": self.threshold,
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-        }
-
-    def counts(self) -> dict[str, int]:
-        """The three counts by name."""
-        return {
-            "true_positives": self.true_positives,
-            "false_positives": self.false_positives,
-            "false_negatives": self.false_negatives,
-        }
+        return {name: getattr(self, name) for name in ("threshold", "precision", "recall", "f1")}
 
 
 @dataclass(frozen=True)
@@ -94,8 +84,10 @@ class Curve:
         # detections are at least 1, so there is always something to divide by
         return 2 * self.true_positives / (self.true_positives + self.false_positives + self.positives)
 
-    def at(self, threshold: float) -> Point:
-        """The point at a given threshold."""
+    def at(self, threshold: float | Literal["auto"]) -> Point:
+        """The point at a given threshold; ``"auto"`` is that of the best F1."""
+        if threshold == "auto":
+            return self.best()
         kept = int(np.searchsorted(-self.thresholds, -threshold, side="right"))
         return self._point(threshold, kept - 1)
 
@@ -133,6 +125,41 @@ class Curve:
             return Point(threshold, 0, 0, self.positives)
         true, false = int(self.true_positives[position]), int(self.false_positives[position])
         return Point(threshold, true, false, self.positives - true)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Counts over the score threshold at one IoU.
+
+    Args:
+        iou_type: masks if they were evaluated, else boxes.
+        overall: over all categories together.
+        per_class: by category name, in the order of the ground-truth file.
+        matches: which detections are right, for pictures of them.
+    """
+
+    iou_type: str
+    overall: Curve
+    per_class: dict[str, Curve]
+    matches: Matches
+
+
+def build_curves(iou_type: str, matches: Matches, positions: Mapping[str, int]) -> Curves:
+    """The curves of all categories together and of each.
+
+    Args:
+        iou_type: of the matches.
+        matches: of all detections that count.
+        positions: of the categories among the ascending ids, by name.
+    """
+    starts = np.searchsorted(matches.category, np.arange(len(positions) + 1))
+    per_class = {}
+    for name, position in positions.items():
+        mine = slice(starts[position], starts[position + 1])
+        positives = int(matches.positives[position])
+        per_class[name] = build_curve(matches.score[mine], matches.is_true[mine], positives)
+    overall = build_curve(matches.score, matches.is_true, int(matches.positives.sum()))
+    return Curves(iou_type, overall, per_class, matches)
 
 
 def operating_points(curve: Curve) -> dict[str, Point]:

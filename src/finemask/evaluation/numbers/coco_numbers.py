@@ -91,11 +91,6 @@ def class_precision(scores: CocoScores, category: int) -> float | None:
     return _mean(scores.precision[:, :, category, 0])
 
 
-def no_numbers() -> dict[str, float | None]:
-    """The 12 keys of an iou type that was not evaluated."""
-    return dict.fromkeys(COCO_KEYS)
-
-
 def _mean(values: NDArray[np.float64]) -> float | None:
     valid = values[values > -1]
     return float(np.mean(valid)) if len(valid) else None

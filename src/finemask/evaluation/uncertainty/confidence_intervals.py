@@ -16,7 +16,7 @@ from finemask.evaluation.analysis.operating_points import (
 from finemask.evaluation.evaluator import CocoEvaluator, Evaluation
 from finemask.evaluation.numbers.match_table import MatchTable
 from finemask.evaluation.uncertainty.resampling import LEVEL, ap_interval, draw_weights, interval
-from finemask.evaluation.uncertainty.weighted_ap import seconds_a_weighting, weighted_ap
+from finemask.evaluation.uncertainty.weighted_ap import AREA_OF, seconds_a_weighting, weighted_ap
 
 _BLOCK = 50_000  # numbers of an array worked on at a time: what fits into a core's cache
 
@@ -63,7 +63,7 @@ class ScoredMatches:
         right = np.unique(level[self.is_true])
         scores = self.score[ends[right]]
         row = np.searchsorted(right, level)
-        chosen = {name: np.full(weights.shape[1], np.nan) for name in operating_points(build_curve(*_NOTHING))}
+        chosen = {name: np.full(weights.shape[1], np.nan) for name in self.points()}
         if not len(scores):
             return chosen
         counts = [
@@ -141,9 +141,6 @@ def scored_matches(table: MatchTable, category: int | None = None) -> ScoredMatc
     return ScoredMatches(table.detections.score[kept], table.is_true()[kept], table.detections.image[kept], objects)
 
 
-_NOTHING = (np.zeros(0), np.zeros(0, dtype=bool), 0)
-
-
 def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, Any]:
     """The keys ``confidence_interval``, ``thresholds`` and ``calibration`` of ``metrics.json``.
 
@@ -159,9 +156,8 @@ def uncertainty(evaluator: CocoEvaluator, evaluation: Evaluation) -> dict[str, A
     per_class: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
     for kind, table in tables.items():
         resampled = weighted_ap(table, weights)
-        areas = {"APs": 1, "APm": 2, "APl": 3}
         intervals[kind] = {
-            key: ap_interval(evaluation.metrics[kind][key], values, informative_images(table, area=areas.get(key, 0)))
+            key: ap_interval(evaluation.metrics[kind][key], values, informative_images(table, area=AREA_OF[key]))
             for key, values in resampled.numbers.items()
         }
         for position, category_id in enumerate(table.category_ids):

@@ -17,11 +17,7 @@ from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_t
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches, informative_images, scored_matches
 from finemask.evaluation.uncertainty.resampling import LEVEL, Difference, difference, draw_weights
-from finemask.evaluation.uncertainty.weighted_ap import (
-    WeightedAp,
-    seconds_a_weighting,
-    weighted_ap,
-)
+from finemask.evaluation.uncertainty.weighted_ap import AREA_OF, seconds_a_weighting, weighted_ap
 from finemask.ops.wording import count, plural
 
 NO_DIFFERENCE = "no difference can be shown"
@@ -83,9 +79,6 @@ def wins_text(counts: Mapping[str, int]) -> str:
     return text
 
 
-_AREA_OF = {"APs": 1, "APm": 2, "APl": 3}
-
-
 @dataclass(frozen=True)
 class ImageChange:
     """One image at each side's own threshold of the best F1, IoU 0.5.
@@ -139,33 +132,25 @@ def compare(
         iou_types: ``"bbox"``, ``"segm"`` or both; the last is the one that images are counted by.
         max_detections: cap on the detections of one image and category, on both sides.
     """
-    of_a, of_b = (match_tables(truth, results, iou_types, max_detections) for results in (a, b))
-    tables = {kind: (of_a[kind], of_b[kind]) for kind in iou_types}
-    weights = draw_weights(
-        len(truth.images), sum(seconds_a_weighting(table) for pair in tables.values() for table in pair)
-    )
+    matched = [match_tables(truth, results, iou_types, max_detections) for results in (a, b)]
+    tables = {kind: (matched[0][kind], matched[1][kind]) for kind in iou_types}
+    seconds = sum(seconds_a_weighting(table) for pair in tables.values() for table in pair)
+    drawn = draw_weights(len(truth.images), seconds)
+    weights = np.hstack([np.ones((len(drawn), 1)), drawn])  # first the images as they are
     names = {category.id: category.name for category in truth.categories}
-    content: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1], "images": len(truth.images)}
+    content: dict[str, Any] = {"level": LEVEL, "resamples": drawn.shape[1], "images": len(truth.images)}
     per_class: dict[str, dict[str, Any]] = {category.name: {} for category in truth.categories}
     wins: dict[str, dict[str, int]] = {}
     for kind, pair in tables.items():
         table = pair[0]
-        measured = [_measured(side) for side in pair]
-        resampled = [weighted_ap(side, weights) for side in pair]
+        of_a, of_b = (weighted_ap(side, weights) for side in pair)
         content[kind] = {
-            key: _row(
-                (float(measured[0].numbers[key][0]), float(measured[1].numbers[key][0])),
-                resampled[1].numbers[key] - resampled[0].numbers[key],
-                informative_images(table, area=_AREA_OF.get(key, 0)),
-            )
-            for key in measured[0].numbers
+            key: _row(of_a.numbers[key], of_b.numbers[key], informative_images(table, area=area))
+            for key, area in AREA_OF.items()
         }
         for position, category_id in enumerate(table.category_ids):
-            per_class[names[category_id]][f"{kind}_AP"] = _row(
-                (float(measured[0].per_class[position, 0]), float(measured[1].per_class[position, 0])),
-                resampled[1].per_class[position] - resampled[0].per_class[position],
-                informative_images(table, position),
-            )
+            both = of_a.per_class[position], of_b.per_class[position]
+            per_class[names[category_id]][f"{kind}_AP"] = _row(*both, informative_images(table, position))
         wins[kind] = _wins(row[f"{kind}_AP"] for row in per_class.values())
     kind = iou_types[-1]
     sides = tuple(scored_matches(table) for table in tables[kind])
@@ -182,17 +167,13 @@ def compare(
     return Comparison(content, _changes(tables[kind][0], sides, thresholds), thresholds, matches, kind)
 
 
-def _measured(table: MatchTable) -> WeightedAp:
-    return weighted_ap(table, np.ones((len(table.image_ids), 1)))
-
-
-def _row(values: tuple[float, float], differences: NDArray[np.float64], images: int) -> dict[str, Any] | None:
-    """One number of a and b; None where it does not exist."""
-    a, b = values
+def _row(of_a: NDArray[np.float64], of_b: NDArray[np.float64], images: int) -> dict[str, Any] | None:
+    """One number of a and b, float64 [1 + B], measured and in every resample; None where it does not exist."""
+    a, b = float(of_a[0]), float(of_b[0])
     if np.isnan(a) or np.isnan(b):
         return None
     row: dict[str, Any] = {"a": a, "b": b, "difference": b - a}
-    found = difference(b - a, differences, images)
+    found = difference(b - a, of_b[1:] - of_a[1:], images)
     if found is None:
         return row | {"interval": None, "p_value": None, "smallest_detectable": None, "verdict": NO_DIFFERENCE}
     return row | {
@@ -220,17 +201,11 @@ def _rates(
     """Precision, recall and F1 of both at their own thresholds, which stay as they are in every resample."""
     if thresholds[0] is None or thresholds[1] is None:
         return dict.fromkeys(("precision", "recall", "f1"))
-    unit = np.ones((len(weights), 1))
-    pairs = tuple(zip(sides, thresholds, strict=True))
-    measured = [side.resampled_rates(float(threshold or 0), unit) for side, threshold in pairs]
-    resampled = [side.resampled_rates(float(threshold or 0), weights) for side, threshold in pairs]
+    of_a, of_b = (
+        side.resampled_rates(float(threshold or 0), weights) for side, threshold in zip(sides, thresholds, strict=True)
+    )
     images = max(side.images for side in sides)
-    return {
-        rate: _row(
-            (float(measured[0][rate][0]), float(measured[1][rate][0])), resampled[1][rate] - resampled[0][rate], images
-        )
-        for rate in measured[0]
-    }
+    return {rate: _row(of_a[rate], of_b[rate], images) for rate in of_a}
 
 
 def _changes(

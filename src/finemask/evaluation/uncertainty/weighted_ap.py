@@ -15,7 +15,8 @@ from scipy.sparse import csr_matrix
 from finemask.evaluation.numbers.coco_numbers import RECALLS, TINY
 from finemask.evaluation.numbers.match_table import AREAS, MatchTable
 
-AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+AREA_OF = {"AP": 0, "AP50": 0, "AP75": 0, "APs": 1, "APm": 2, "APl": 3}
+"""The numbers, each with the position of its size among ``match_table.AREAS``."""
 _BOUNDS = np.append(RECALLS, np.inf)
 _BLOCK = 50_000  # numbers of an array worked on at a time: what fits into a core's cache
 
