@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -186,6 +187,29 @@ def test_frameworks_stay_where_they_belong(path: Path) -> None:
         assert not roots & {"torchvision"}, "a results file is scored without a model"
     late = {name.split(".")[0] for name, node in imported(path) if node in at_import_time(path)}
     assert not late & OPTIONAL, "optional packages are imported in the function that needs them"
+
+
+def imports_of(path: Path, modules: Iterable[str]) -> set[str]:
+    """The package's modules that a file imports, inside functions as well; those for type checkers alone left out."""
+    for_types = {
+        inner
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    names = (name for name, node in imported(path) if node not in for_types)
+    found = (name if name in modules else name.rpartition(".")[0] for name in names)
+    return {name for name in found if name in modules}
+
+
+def test_no_circle_of_imports() -> None:
+    """Modules in an order in which each imports only those before it: ``CycleError`` names a circle."""
+    dotted = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in SOURCES}
+    modules = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+    graph = {name: imports_of(path, modules) for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > len(graph), "they are read off the files"
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index("finemask.errors") < order.index("finemask.workflows.train_model")
 
 
 def test_every_package_imported_is_asked_for() -> None:
