@@ -12,17 +12,17 @@ from omegaconf import OmegaConf
 from finemask.cli import VERBS
 from finemask.config import compose, config_dir, synonyms
 from finemask.config.config_files import groups
-from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, SYNONYMS, Meant, Rows, meant
+from finemask.config.synonyms import MISSING_VERBS, SYNONYMS, VERB_SYNONYMS, Rows, Translation, translate
 from finemask.errors import ConfigError
 
 # A value for every form that a row tells apart.
 SAMPLES = ("2", "true", "cpu", "cuda", "cuda:1", "0,1", "DIR", "set.yaml", "set.json", "best.pt", "false")
 
 
-def suggestions(verb: str) -> Iterator[tuple[str, str, str, Meant]]:
+def suggestions(verb: str) -> Iterator[tuple[str, str, str, Translation]]:
     for word in SYNONYMS[verb]:
         for value in SAMPLES:
-            if found := meant(verb, word, value):
+            if found := translate(verb, word, value):
                 yield verb, word, value, found
 
 
@@ -107,8 +107,8 @@ def test_the_value_is_carried_over(verb: str, word: str, typed: Sequence[str]) -
 
 
 def test_the_same_word_means_another_key_in_another_verb() -> None:
-    assert meant("train", "weights", "x") == Meant(("model.weights=x",))
-    assert meant("predict", "weights", "x") == Meant(("model=x",))
+    assert translate("train", "weights", "x") == Translation(("model.weights=x",))
+    assert translate("predict", "weights", "x") == Translation(("model=x",))
 
 
 def test_a_suggestion_is_made_only_where_its_key_exists() -> None:
@@ -119,8 +119,8 @@ def test_a_suggestion_is_made_only_where_its_key_exists() -> None:
 
 
 def test_verbs_of_other_tools_lead_to_verbs() -> None:
-    assert {verb for verb in OTHER_VERBS.values() if not verb.startswith("--")} <= VERBS.keys()
-    assert not (OTHER_VERBS.keys() | MISSING_VERBS.keys()) & VERBS.keys()
+    assert {verb for verb in VERB_SYNONYMS.values() if not verb.startswith("--")} <= VERBS.keys()
+    assert not (VERB_SYNONYMS.keys() | MISSING_VERBS.keys()) & VERBS.keys()
 
 
 def test_the_page_for_people_who_come_from_elsewhere_says_what_the_program_says() -> None:
@@ -130,6 +130,6 @@ def test_the_page_for_people_who_come_from_elsewhere_says_what_the_program_says(
         verb = section.partition("\n")[0]
         for there, here in re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", section, re.MULTILINE):
             key, _, value = there.partition("=")
-            assert meant(verb, key, value) == Meant(tuple(shlex.split(here))), there
+            assert translate(verb, key, value) == Translation(tuple(shlex.split(here))), there
             rows += 1
     assert rows > 50

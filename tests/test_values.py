@@ -5,7 +5,7 @@ import math
 import pytest
 
 from finemask.config import compose
-from finemask.config.kinds import check_values, fits, in_words, kind_of
+from finemask.config.kinds import check_values, describe_kind, is_of_kind, kind_of
 from finemask.errors import ConfigError
 
 NAN, INF = math.nan, math.inf
@@ -35,10 +35,10 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_a_kind_takes_what_it_says(kind: str, words: str, right: list[object], wrong: list[object]) -> None:
-    assert [value for value in right if not fits(kind, value)] == []
-    assert [value for value in wrong if fits(kind, value)] == []
-    assert in_words(kind) == words
-    assert fits(f"{kind}!", right[0])
+    assert [value for value in right if not is_of_kind(kind, value)] == []
+    assert [value for value in wrong if is_of_kind(kind, value)] == []
+    assert describe_kind(kind) == words
+    assert is_of_kind(f"{kind}!", right[0])
 
 
 def test_a_value_is_refused_by_its_key_whatever_brought_it() -> None:

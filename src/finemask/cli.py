@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from finemask.command_line.failures import explain, own_modules
 from finemask.config import plain, search_path
-from finemask.config.synonyms import MISSING_VERBS, OTHER_VERBS, TASKS, meant
+from finemask.config.synonyms import MISSING_VERBS, TASKS, VERB_SYNONYMS, translate
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError, did_you_mean
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _split_verb(words: list[str]) -> tuple[str, list[str]]:
         )
     if words[0] in MISSING_VERBS:
         raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{MISSING_VERBS[words[0]]}.")
-    other = OTHER_VERBS.get(words[0])
+    other = VERB_SYNONYMS.get(words[0])
     hint = f"Did you mean finemask {other}? " if other else did_you_mean(words[0], VERBS, "finemask {}")
     raise FinemaskError(f"'{words[0]}' is not a verb", remedy=f"{hint}finemask --help lists them.")
 
@@ -256,7 +256,7 @@ def _unknown_flag(verb: str, word: str, rest: list[str]) -> ConfigError:
     flag, equals, value = word.partition("=")
     if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
         value = rest[0]
-    if found := meant(verb, flag, value or "true"):
+    if found := translate(verb, flag, value or "true"):
         return ConfigError(f"unknown flag {word}", remedy=f"Keys are written without dashes. {found}")
     if hint := did_you_mean(flag, known):
         return ConfigError(f"unknown flag {word}", remedy=hint.strip())

@@ -1,4 +1,4 @@
-"""The model file: one safetensors file that says itself what it is. Nothing in it is unpickled or executed.
+"""The model file: one self-describing safetensors file. Nothing in it is unpickled or executed.
 
 Its metadata holds two strings: ``finemask``, the JSON of a ``ModelHeader``, and ``finemask_checksum``, the
 SHA-256 of that JSON and of the table of tensors. The header in turn holds the SHA-256 of the tensor bytes, so
@@ -69,7 +69,7 @@ def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: 
 
 
 def find_model_file(path: Path | str) -> Path:
-    """The model file that is meant: a file, or ``model.safetensors`` of a run or of the newest run of a name.
+    """Finds a model file: a file, or ``model.safetensors`` of a run or of the newest run of a name.
 
     Args:
         path: ``FILE``, ``runs/NAME/DATE_TIME``, ``runs/NAME``, or ``runs/NAME/latest`` where no links can be made, too.
@@ -81,7 +81,7 @@ def find_model_file(path: Path | str) -> Path:
 
 
 def verify_model_file(path: Path | str) -> ModelHeader:
-    """What a model file says of itself, once every byte of its tensors has been found to be the one recorded.
+    """The header of a model file, once every byte of its tensors has been found to be the one recorded.
 
     Raises:
         ModelFileError: it is missing, foreign, truncated, altered or damaged.
@@ -99,7 +99,7 @@ def verify_model_file(path: Path | str) -> ModelHeader:
 
 
 def read_header(path: Path | str) -> ModelHeader:
-    """What a model file says of itself, without reading its tensors.
+    """The header of a model file, without reading its tensors.
 
     Args:
         path: see ``find_model_file``.

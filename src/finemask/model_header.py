@@ -1,4 +1,4 @@
-"""What a model file says of itself, and its JSON."""
+"""The header of a model file: configuration, categories, preprocessing, thresholds, metrics; and its JSON."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ import warnings
 import pytest
 from rich.table import Table
 
-from finemask.training.callbacks.speed import spell_duration
-from finemask.training.console import RunLog, logging_to, say_next_steps, show_table
+from finemask.training.callbacks.speed import format_duration
+from finemask.training.console import RunLog, logging_to, print_next_steps, show_table
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from finemask.training.console import RunLog, logging_to, say_next_steps, show_t
     ],
 )
 def test_durations_in_words(seconds, words):
-    assert spell_duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, capsys):
@@ -108,7 +108,7 @@ def test_the_last_lines(tmp_path, capsys, on_own_data, ap50, recall, precision, 
     }
     paths = [tmp_path / "metrics.json"]
     data = {"root": str(tmp_path), "images": "photos"}
-    say_next_steps(metrics, tmp_path / "model.safetensors", paths, data, on_own_data=on_own_data)
+    print_next_steps(metrics, tmp_path / "model.safetensors", paths, data, on_own_data=on_own_data)
     shown = capsys.readouterr().out
     assert said in shown
     assert f"finemask predict model={tmp_path}/model.safetensors source={tmp_path}/photos output=" in shown
@@ -124,7 +124,7 @@ def test_the_next_command_can_be_pasted_where_a_path_has_blanks(tmp_path, capsys
     }
     root = tmp_path / "my photos"
     data = {"root": str(root), "images": "images"}
-    say_next_steps(metrics, root / "runs" / "model.safetensors", [], data, on_own_data=True)
+    print_next_steps(metrics, root / "runs" / "model.safetensors", [], data, on_own_data=True)
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  finemask")]
     assert commands == [
         ["finemask", "data", "preview", f"data.root={root}", "output=preview"],

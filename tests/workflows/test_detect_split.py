@@ -20,7 +20,7 @@ from finemask.model.build import build_model, build_suppression
 from finemask.model.suppression import NMS, MaskNMS, SoftNMS
 from finemask.model_file import load_model_file, save_model_file
 from finemask.workflows import predict_images as predict
-from finemask.workflows.detect_split import in_words, settings_in_use, with_options
+from finemask.workflows.detect_split import options_in_words, settings_in_use, with_options
 
 NOTHING = dict.fromkeys(("suppression", "nms_thresh", "detections_per_img", "tta", "refine"))
 
@@ -93,8 +93,8 @@ def test_options_need_a_mask_rcnn():
 
 
 def test_what_was_changed_is_said():
-    assert in_words(NOTHING) == ""
-    assert in_words(NOTHING | {"tta": ["flip", 240], "refine": "sobel"}) == "tta=[flip, 240] refine=sobel"
+    assert options_in_words(NOTHING) == ""
+    assert options_in_words(NOTHING | {"tta": ["flip", 240], "refine": "sobel"}) == "tta=[flip, 240] refine=sobel"
 
 
 def test_instances_can_be_refined_on_their_image():

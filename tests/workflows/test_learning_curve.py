@@ -18,7 +18,7 @@ from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_pr
 from finemask.ops.files import write_json
 from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows import learning_curve as workflow
-from finemask.workflows.finish_run import Finished
+from finemask.workflows.finish_run import TrainedRun
 from finemask.workflows.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
 
 
@@ -51,7 +51,7 @@ class StubTraining:
         metrics = evaluator.compute()
         write_json(run_dir / "metrics.json", metrics)
         write_json(run_dir / "predictions.json", kept)
-        return Finished(metrics, run_dir / "model.safetensors", [])
+        return TrainedRun(metrics, run_dir / "model.safetensors", [])
 
 
 def curve_config(root, output, *overrides, fractions="[0.2,1.0,0.5]"):

@@ -1,1 +1,1 @@
-"""Measuring: contenders side by side in one run, so that a noisy machine is noisy for all of them."""
+"""Benchmarks: contenders timed side by side in one run, so that a noisy machine is noisy for all of them."""

@@ -1,4 +1,4 @@
-"""Images and targets to measure on: as heavy as real ones, made in no time, the same on every machine."""
+"""Synthetic images and targets for benchmarks: as heavy as real ones, the same on every machine."""
 
 import json
 from pathlib import Path

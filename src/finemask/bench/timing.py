@@ -134,7 +134,7 @@ def show(comparisons: Iterable[Comparison], console: Console | None = None) -> N
 
 
 def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, Any] | None = None) -> None:
-    """Keeps comparisons, with the machine they were made on, as JSON.
+    """Writes comparisons, with the machine they were made on, as JSON.
 
     Args:
         path: file to write.
@@ -148,7 +148,7 @@ def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, A
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Comparison]]:
-    """What ``write`` kept."""
+    """Reads what ``write`` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return content["machine"], [Comparison(**row) for row in content["comparisons"]]
 
@@ -165,5 +165,5 @@ def machine() -> dict[str, Any]:
 
 
 def seconds(value: float) -> str:
-    """A duration for people."""
+    """A duration as ``1.25 s`` or ``12.3 ms``."""
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"

@@ -96,7 +96,7 @@ def print_error(message: str) -> None:
 
 
 def user_message(error: BaseException) -> str | None:
-    """What to tell a person who can mend it; None for a defect of finemask."""
+    """The message for an error that the user can mend; None for a defect of finemask."""
     causes = list(chain_of(error))
     for cause in causes:
         if is_disk_full(cause):

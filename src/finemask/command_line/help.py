@@ -77,7 +77,8 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
     if text.first:
         known = {row.key: row for row in [*_rows(text.keys), *options, *(row for _, rows in sections for row in rows)]}
         parts.append(
-            "what most people set:\n" + "\n".join(_table([_filled(known[key], known) for key in text.first], width))
+            "what most people set:\n"
+            + "\n".join(_table([_with_default(known[key], known) for key in text.first], width))
         )
     if text.keys:
         parts.append("keys:\n" + "\n".join(_table(list(_rows(text.keys)), width)))
@@ -106,7 +107,7 @@ def _rows(keys: Sequence[Key]) -> Iterator[_Row]:
         yield _Row(key.name, typed, "; ".join(filter(None, [key.comment, needed])))
 
 
-def _filled(row: _Row, known: Mapping[str, _Row]) -> _Row:
+def _with_default(row: _Row, known: Mapping[str, _Row]) -> _Row:
     """A row with the default that its value refers to, ``data.batch_size=${preset.batch_size}``, in its place."""
     referred = re.search(r"\$\{([\w.]+)\}", row.typed)
     if referred is None or referred[1] not in known:

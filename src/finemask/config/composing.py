@@ -29,7 +29,7 @@ from finemask.config.config_files import config_names, examples, find_config, gr
 from finemask.config.kinds import check_values
 from finemask.config.moved_targets import present_target
 from finemask.config.overrides import one_line, options_remedy, parse_override
-from finemask.config.synonyms import meant
+from finemask.config.synonyms import translate
 from finemask.errors import ConfigError, did_you_mean
 
 
@@ -63,7 +63,7 @@ def compose(
     for override in parsed:
         if override.is_sweep_override():
             key, _, value = str(override.input_line).partition("=")
-            if (found := meant(verb, key, value)) and not found.words[0].startswith(f"{key}="):
+            if (found := translate(verb, key, value)) and not found.words[0].startswith(f"{key}="):
                 raise ConfigError(f"unknown key '{key}'", remedy=str(found))
             raise ConfigError(
                 f"'{override.input_line}' names several values",
@@ -139,7 +139,7 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
     if override.is_hydra_override() or override.is_add() or override.is_force_add():
         return
     if key not in known:
-        _refuse_word_of_other_tools(override, known, known_groups, verb)
+        _refuse_other_tools_key(override, known, known_groups, verb)
         hint = did_you_mean(key, [*known_groups, *known], "'{}'")
         holder = known.get(key.rpartition(".")[0])
         if isinstance(holder, dict) and "_target_" in holder:
@@ -147,17 +147,17 @@ def _check_key(override: Override, known: Mapping[str, Any], known_groups: Seque
         raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
     inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
     if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
-        _refuse_word_of_other_tools(override, known, known_groups, verb)
+        _refuse_other_tools_key(override, known, known_groups, verb)
         shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
         raise ConfigError(f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}.")
 
 
-def _refuse_word_of_other_tools(
+def _refuse_other_tools_key(
     override: Override, known: Collection[str], known_groups: Collection[str], verb: str
 ) -> None:
-    """Raises what to type here, where Ultralytics, Detectron2 and others say it so."""
+    """Refuses a key of Ultralytics, Detectron2 or others with what to type here."""
     key = override.key_or_group
-    found = meant(verb, key, str(override.input_line).partition("=")[2].strip("'\""))
+    found = translate(verb, key, str(override.input_line).partition("=")[2].strip("'\""))
     if found is not None and found.fits(known, known_groups):
         what = f"'{key}' does not take '{override.value()}'" if key in known else f"unknown key '{key}'"
         raise ConfigError(what, remedy=f"{found} (finemask {verb} --help lists the keys)")
@@ -277,7 +277,7 @@ def _check_option(override: Override, folders: Sequence[Path], verb: str) -> Non
     known = group_options(group, folders)
     for option in value if isinstance(value, list) else [value]:
         if str(option).removesuffix(".yaml") not in known:
-            if isinstance(value, str) and (found := meant(verb, group, value)):
+            if isinstance(value, str) and (found := translate(verb, group, value)):
                 raise ConfigError(f"'{value}' is no option of the group '{group}'", remedy=str(found))
             raise ConfigError(
                 f"'{option}' is no option of the group '{group}'",

@@ -51,9 +51,11 @@ def check_values(values: Mapping[str, Any], verb: str) -> dict[str, Any]:
         name = key.rpartition(".")[2]
         if name not in holder:
             if kind.endswith("!"):
-                raise ConfigError(f"the key {key} is missing", remedy=f"It is {in_words(kind)}. It cannot be left out.")
-        elif not fits(kind, holder[name]):
-            raise ConfigError(f"{key} cannot be {_shown(holder[name])}", remedy=f"It is {in_words(kind)}.")
+                raise ConfigError(
+                    f"the key {key} is missing", remedy=f"It is {describe_kind(kind)}. It cannot be left out."
+                )
+        elif not is_of_kind(kind, holder[name]):
+            raise ConfigError(f"{key} cannot be {_display_value(holder[name])}", remedy=f"It is {describe_kind(kind)}.")
         elif (text := _as_text(kind, holder[name])) is not None:
             texts[key] = text
     return texts
@@ -82,7 +84,7 @@ def _kinds_of(node: Mapping[str, Any], verb: str, prefix: str) -> Iterator[tuple
                 yield from _kinds_of(item, verb, f"{inner}.{number}" if isinstance(value, list) else inner)
 
 
-def fits(kind: str, value: Any) -> bool:
+def is_of_kind(kind: str, value: Any) -> bool:
     """Whether a value is of a kind."""
     return any(fitting(value) for fitting in _read(kind))
 
@@ -102,7 +104,7 @@ def _alternative(text: str) -> Fits:
         least = 0 if count == "*" else int(count or 1)
         most = int(count) if count not in (None, "*") else math.inf
         return lambda value: (
-            isinstance(value, list) and least <= len(value) <= most and all(fits(each, item) for item in value)
+            isinstance(value, list) and least <= len(value) <= most and all(is_of_kind(each, item) for item in value)
         )
     if found := _RANGE.fullmatch(text):
         return _range(found["least"], found["most"], found["above"] == ">")
@@ -131,7 +133,7 @@ def _as_text(kind: str, value: Any) -> Any:
         each = next((found["each"] for text in alternatives if (found := _LIST.fullmatch(text))), "any")
         texts = [_as_text(each, item) for item in value]
         return [item if text is None else text for item, text in zip(value, texts, strict=True)] if any(texts) else None
-    is_other = any(fits(text, value) for text in alternatives if text not in ("text", "path"))
+    is_other = any(is_of_kind(text, value) for text in alternatives if text not in ("text", "path"))
     return str(value) if _is_whole(value) and not is_other and {"text", "path"} & set(alternatives) else None
 
 
@@ -165,24 +167,24 @@ _NAMED: dict[str, tuple[Fits, str]] = {
     "device": (_matches(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?"), "auto, cpu, cuda, cuda:1 or mps"),
     "duration": (_matches(r"\d{1,6}:\d\d:\d\d:\d\d"), "DAYS:HOURS:MINUTES:SECONDS, as in 00:02:30:00"),
     "scores": (
-        lambda value: isinstance(value, dict) and all(fits("0.0..1.0", score) for score in value.values()),
+        lambda value: isinstance(value, dict) and all(is_of_kind("0.0..1.0", score) for score in value.values()),
         "numbers from 0 to 1 by class, as in {cat: 0.7}",
     ),
     "keys": (lambda value: isinstance(value, dict), "a section with keys of its own"),
 }
 
 
-def in_words(kind: str) -> str:
-    """A kind as a person says it: ``auto, or a whole number of at least 1``."""
-    words = [_said(text) for text in _alternatives(kind)]
+def describe_kind(kind: str) -> str:
+    """A kind in words: ``auto, or a whole number of at least 1``."""
+    words = [_describe_alternative(text) for text in _alternatives(kind)]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _said(text: str) -> str:
+def _describe_alternative(text: str) -> str:
     if found := _LIST.fullmatch(text):
         count = found["count"]
         several = f"{count} times" if count not in (None, "*") else "of one or more, each" if count is None else "of"
-        return f"a list, {several} {in_words(found['each'])}"
+        return f"a list, {several} {describe_kind(found['each'])}"
     if found := _RANGE.fullmatch(text):
         least, most = found["least"], found["most"]
         noun = "a number" if "." in least else "a whole number"
@@ -193,7 +195,7 @@ def _said(text: str) -> str:
     return _NAMED[text][1] if text in _NAMED else text
 
 
-def _shown(value: Any) -> str:
+def _display_value(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = f"'{value}'" if isinstance(value, str) else str(value).replace("'", "").replace(" ", "")

@@ -1,4 +1,4 @@
-"""Where parts stood in earlier versions.
+"""Dotted names of parts in earlier versions.
 
 The ``config.yaml`` of a run, its checkpoints and its model file, and files that people wrote themselves go on naming
 the places of their day. Whatever reads one of them brings its names up to date here; nothing below has to know.

@@ -14,7 +14,7 @@ Rows = Mapping[str, Row]
 
 
 def _by_word(meanings: Mapping[Row, str]) -> dict[str, Row]:
-    """Tables are written the other way around: what to type here, then all the words that stand for it elsewhere."""
+    """Inverts a table, which is written as what to type here: all the words that stand for it elsewhere."""
     return {word: row for row, words in meanings.items() for word in words.split()}
 
 
@@ -149,7 +149,7 @@ SYNONYMS: dict[str, Rows] = {
     "data convert": _OUTPUT
     | _by_word({"source={}": "input src data path", "format={}": "from", "to={}": "target", "classes={}": "names"}),
 }
-OTHER_VERBS = _by_word(
+VERB_SYNONYMS = _by_word(
     {
         "evaluate": "val validate eval test score",
         "predict": "detect infer inference",
@@ -181,8 +181,8 @@ MISSING_VERBS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
-    """What a word of another tool is here.
+class Translation:
+    """What to type here for another tool's word.
 
     Args:
         words: ``key=value`` ready to type, or a whole command; none where there is nothing to type.
@@ -209,7 +209,7 @@ class Meant:
         )
 
 
-def meant(verb: str, key: str, value: str) -> Meant | None:
+def translate(verb: str, key: str, value: str) -> Translation | None:
     """What to type here for another tool's ``key=value``; None where the table is silent.
 
     Args:
@@ -223,16 +223,16 @@ def meant(verb: str, key: str, value: str) -> Meant | None:
     for start in range(len(parts)):
         row = table.get(".".join(parts[start:]))
         if row is not None:
-            return _filled(row, value)
+            return _translated(row, value)
     return None
 
 
-def _filled(row: Row, value: str) -> Meant | None:
+def _translated(row: Row, value: str) -> Translation | None:
     if isinstance(row, str):
         if "=" not in row.partition(" ")[0] and not row.startswith("finemask "):
-            return Meant(why=row)
-        return Meant(tuple(word.replace("{}", value) for word in row.split()))
+            return Translation(why=row)
+        return Translation(tuple(word.replace("{}", value) for word in row.split()))
     for pattern, text in row:
         if found := re.fullmatch(pattern, value):
-            return Meant(tuple(word.format(value, *found.groups()) for word in text.split()))
+            return Translation(tuple(word.format(value, *found.groups()) for word in text.split()))
     return None

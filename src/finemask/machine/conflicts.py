@@ -1,4 +1,4 @@
-"""What is wrong with the installed packages, and how to mend it."""
+"""Diagnosis of the installed packages: bounds, packages that disturb one another, small trials."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def check_pairs(installed: Mapping[str, str]) -> list[Problem]:
 
 
 def check_probes(probes: Mapping[str, tuple[Callable[[], object], str]]) -> list[Problem]:
-    """Small things tried out, since compiled packages can be installed and broken all the same.
+    """Runs probes, since compiled packages can be installed and broken all the same.
 
     Args:
         probes: what is tried -> the function that tries it, the remedy when it raises.

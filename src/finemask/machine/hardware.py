@@ -1,4 +1,4 @@
-"""What a machine has, and what follows from it for training."""
+"""Hardware of this machine, and the training settings that it suggests."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What a run says: on the terminal, and in its ``train.log``."""
+"""The output of a run: on the terminal, and in its ``train.log``."""
 
 import io
 import logging
@@ -30,7 +30,7 @@ _NOISE = (
 
 
 class RunLog(logging.StreamHandler[TextIO]):
-    """A run's log file. What is said before there is a folder for it waits in memory."""
+    """A run's log file. Records from before its folder exists wait in memory."""
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())
@@ -52,7 +52,7 @@ class RunLog(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
-    """Sends finemask's own words to the terminal and, with everybody's warnings, to the run's log file.
+    """Sends finemask's records to the terminal and, with everybody's warnings, to the run's log file.
 
     Args:
         run_log: the file.
@@ -106,7 +106,7 @@ def show_table(table: RenderableType) -> None:
             handler.flush()
 
 
-def say_next_steps(
+def print_next_steps(
     metrics: Mapping[str, Any], model_file: Path, paths: Sequence[Path], data: Mapping[str, Any], *, on_own_data: bool
 ) -> None:
     """The last lines of a run: what was learned, what was written, what to type next.
@@ -125,7 +125,7 @@ def say_next_steps(
         print(f"On {plural(metrics['images'], 'image')} it had not seen: mask AP50 {ap50:.3f}.")
         if point["precision"] is None:
             print("It finds none of the objects yet. Train longer, or look at what it is shown:")
-            root = shown(Path(data["root"]).absolute())
+            root = display_path(Path(data["root"]).absolute())
             print(f"  {shlex.join(['finemask', 'data', 'preview', f'data.root={root}', 'output=preview'])}")
         else:
             print(
@@ -134,16 +134,16 @@ def say_next_steps(
             )
     print("\nWritten:")
     for path in paths:
-        print(f"  {shown(path)}")
+        print(f"  {display_path(path)}")
     print("\nNext:")
-    images_dir = shown((Path(data["root"]) / data["images"]).absolute())
-    words = [f"model={shown(model_file)}", f"source={images_dir}", "output=found"]
+    images_dir = display_path((Path(data["root"]) / data["images"]).absolute())
+    words = [f"model={display_path(model_file)}", f"source={images_dir}", "output=found"]
     print(f"  {shlex.join(['finemask', 'predict', *words])}")
     if not on_own_data:
         print("  finemask train data.root=DIR  # your own images; COCO files in DIR/annotations")
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path from where the user stands, if it lies below."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -154,7 +154,7 @@ def is_terminal() -> bool:
     return get_console().is_terminal
 
 
-class _Terminal(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     """Prints on the console that also draws the bar, and so above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -162,12 +162,12 @@ class _Terminal(logging.Handler):
         get_console().print(Text(self.format(record), style=style))
 
 
-class _Words(logging.Formatter):
+class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return ("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage()
 
 
 def _terminal_handler() -> logging.Handler:
-    handler = _Terminal() if is_terminal() else logging.StreamHandler()
-    handler.setFormatter(_Words())
+    handler = _ConsoleHandler() if is_terminal() else logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter())
     return handler

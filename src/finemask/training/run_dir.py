@@ -1,4 +1,4 @@
-"""A run's folder: where it is, what it can be resumed from, and what it says of its origin."""
+"""A run's folder: choosing it, the checkpoint to resume from, and the record of configuration and environment."""
 
 import logging
 import os

@@ -63,7 +63,7 @@ def save_model(module: MaskRCNNModule, path: Path | str, metrics: Mapping[str, A
 
 
 def _measured(trainer: pl.Trainer | None) -> Mapping[str, Any]:
-    """What the trainer's evaluation found last, if these are the weights that it saw."""
+    """Metrics of the trainer's last evaluation, if it was of these weights."""
     callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if isinstance(callback, CocoEvaluation) and trainer is not None and callback.step == trainer.global_step:

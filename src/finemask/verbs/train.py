@@ -8,7 +8,7 @@ from rich.table import Table
 from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
 from finemask.reports.learning_curve_page import learning_curve_page
-from finemask.training.console import say_next_steps
+from finemask.training.console import print_next_steps
 from finemask.workflows.learning_curve import RESULT, LearningCurve, as_json, run_learning_curve, text_of
 from finemask.workflows.train_model import prepare, run_training
 
@@ -22,7 +22,9 @@ def main(cfg: DictConfig) -> int:
     if finished is None:
         return INTERRUPTED
     if finished.metrics:  # of several processes the first has them
-        say_next_steps(finished.metrics, finished.model_path, finished.paths, cfg.data, on_own_data=cfg.prepare is None)
+        print_next_steps(
+            finished.metrics, finished.model_path, finished.paths, cfg.data, on_own_data=cfg.prepare is None
+        )
     return 0
 
 

@@ -67,7 +67,7 @@ def check_data(cfg: DictConfig) -> None:
 
 
 def _divided(train: Path, images_dir: Path, root: Path) -> str:
-    """How to come by validation images where all of them are in one file."""
+    """The command that splits the training images, where there are no validation images."""
     words = [f"annotations={train}", f"images={images_dir}", f"output={root / 'splits'}"]
     return (
         f", or divide the training images: {shlex.join(['finemask', 'data', 'split', *words])}, and train with "

@@ -152,7 +152,7 @@ def refine_by_sobel(image: NDArray[np.uint8], detections: Detections) -> list[Rl
     return [refine_mask(image, rle) for rle in rles]
 
 
-def in_words(options: Mapping[str, Any]) -> str:
+def options_in_words(options: Mapping[str, Any]) -> str:
     """The options that are set, as they are typed; empty if none is."""
     return " ".join(f"{key}={options[key]}".replace("'", "") for key in (*KEYS, "refine") if options[key] is not None)
 

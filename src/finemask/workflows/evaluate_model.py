@@ -102,7 +102,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     from finemask.model_file import find_model_file, load_model_file
     from finemask.workflows.detect_split import (
         detect_split,
-        in_words,
+        options_in_words,
         refine_by_sobel,
         settings_in_use,
         split_paths,
@@ -131,7 +131,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
         subtitle=f"{file.name} on {plural(len(index), 'image')}",
         provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
-        | ({"Changed": changed} if (changed := in_words(options)) else {}),
+        | ({"Changed": changed} if (changed := options_in_words(options)) else {}),
         settings=settings_in_use(header, options),
     )
 

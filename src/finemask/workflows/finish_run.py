@@ -1,4 +1,4 @@
-"""What a run makes of its best weights: numbers, predictions, a report, a model file."""
+"""The end of a run: its best weights evaluated, with predictions, a report and the model file."""
 
 import csv
 import logging
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a run came to.
+class TrainedRun:
+    """The results of a run.
 
     Args:
         metrics: of the best weights on the validation split, as in ``metrics.json``.
@@ -41,7 +41,7 @@ class Finished:
     paths: list[Path]
 
 
-def finish(
+def evaluate_best_weights(
     trainer: pl.Trainer,
     module: MaskRCNNModule,
     datamodule: Any,
@@ -49,7 +49,7 @@ def finish(
     evaluators: Mapping[str, CocoEvaluator],
     model_config: Mapping[str, Any],
     run_dir: Path,
-) -> Finished:
+) -> TrainedRun:
     """Evaluates the best weights on every split but training, writes all results and the model file.
 
     Args:
@@ -112,12 +112,12 @@ def finish(
         title = f"Best weights on {split}, {plural(written.metrics['images'], 'image')}"
         show_table(results_table(written.metrics, title))
     if not trainer.is_global_zero:
-        return Finished({}, run_dir / MODEL_FILE, [])
+        return TrainedRun({}, run_dir / MODEL_FILE, [])
 
     assert isinstance(module.model, MaskRCNN)
     model_file = run_dir / MODEL_FILE
     save_model(module, model_file, metrics["val"])
-    return Finished(metrics["val"], model_file, [model_file, *paths])
+    return TrainedRun(metrics["val"], model_file, [model_file, *paths])
 
 
 def _best_checkpoint(run_dir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""How much more labels would help: the same training on nested parts of the training images."""
+"""Learning curve: the same training on nested parts of the training images, and what more labels would give."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from finemask.ops.run_folders import newest_run
 from finemask.ops.wording import plural
 from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.build_trainer import build_datamodule
-from finemask.workflows.finish_run import Finished
+from finemask.workflows.finish_run import TrainedRun
 from finemask.workflows.train_model import prepare, run_training
 
 PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """All runs, and what they say together.
+    """All runs, and the power law fitted to them.
 
     Args:
         metric: name of the AP: ``"segm_AP"`` or another that is monitored.
@@ -106,7 +106,7 @@ def learning_curve(
 
 
 def run_learning_curve(
-    cfg: DictConfig, train_one: Callable[[DictConfig], Finished | None] = run_training
+    cfg: DictConfig, train_one: Callable[[DictConfig], TrainedRun | None] = run_training
 ) -> LearningCurve | None:
     """Trains on each fraction, one run after another, and fits a power law to what comes of it.
 
@@ -223,7 +223,7 @@ def as_json(curve: LearningCurve) -> dict[str, Any]:
 
 
 def text_of(curve: LearningCurve) -> str:
-    """What the curve says, in a sentence."""
+    """The finding in a sentence."""
     if curve.outlook is not None:
         return curve.outlook.text
     return "The curve says nothing: there are too few validation images to tell how sure each AP is."

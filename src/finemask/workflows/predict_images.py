@@ -26,7 +26,7 @@ from finemask.workflows.progress import Progress
 
 @dataclass(slots=True)
 class Predicted:
-    """What came of it.
+    """Counts, failures and files of a prediction.
 
     Args:
         sources: how many files, videos and URLs there were.
@@ -131,7 +131,7 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
 
 @dataclass(frozen=True)
 class AnnotationIds:
-    """What a COCO annotation file calls things.
+    """Image and category ids of a COCO annotation file.
 
     Args:
         items: the source's, each with the size that the file states for it.

@@ -1,4 +1,4 @@
-"""How long work shows where it is: a bar on a terminal, a plain line now and then anywhere else; on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, a plain line now and then anywhere else."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a resumed run takes for granted, compared with what its checkpoint says of the run before."""
+"""Resuming: what a checkpoint says of its run, compared with the run that is to go on from it."""
 
 import logging
 import shlex
@@ -15,7 +15,7 @@ from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
-from finemask.training.console import show_table, shown
+from finemask.training.console import display_path, show_table
 from finemask.training.module import MaskRCNNModule
 from finemask.training.tables import differences_table
 
@@ -37,7 +37,7 @@ _CLASSES_NAMED = 40
 
 
 @dataclass(frozen=True)
-class Before:
+class ResumeCheckpoint:
     """What a checkpoint says of the run that wrote it.
 
     Args:
@@ -71,8 +71,8 @@ class Difference:
         return f"{self.key} {_shown(self.then)}, now {_shown(self.now)}"
 
 
-def settings_of(cfg: Mapping[str, Any], model_config: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """What a checkpoint keeps of its run: plain values, every one of which changes how a training goes on.
+def resume_settings(cfg: Mapping[str, Any], model_config: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that a checkpoint keeps: plain values, every one of which changes how a training goes on.
 
     Args:
         cfg: the composed configuration, plain.
@@ -86,7 +86,7 @@ def settings_of(cfg: Mapping[str, Any], model_config: Mapping[str, Any], data: M
     return {key: value for key, value in leaves(values) if not _is_of(key, _NO_MATTER)}
 
 
-def read_before(path: Path) -> Before:
+def read_resume_checkpoint(path: Path) -> ResumeCheckpoint:
     """Reads what a run needs to know of the checkpoint it goes on from.
 
     Raises:
@@ -96,11 +96,11 @@ def read_before(path: Path) -> Before:
         return _read(path)
     except WeightsError as error:
         raise ConfigError(
-            f"cannot be resumed from: {error.what}", where=shown(path), remedy=_other_checkpoint(path)
+            f"cannot be resumed from: {error.what}", where=display_path(path), remedy=_other_checkpoint(path)
         ) from error
 
 
-def _read(path: Path) -> Before:
+def _read(path: Path) -> ResumeCheckpoint:
     content = read_torch_file(path)
     wanted = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "epoch")
     lacking = [key for key in wanted if not isinstance(content, dict) or key not in content]
@@ -108,10 +108,12 @@ def _read(path: Path) -> Before:
     if lacking or not any(name.startswith("model.roi_heads.") for name in names):
         what = f"it has no {lacking[0]}" if lacking else "its model is none of finemask's"
         raise ConfigError(
-            f"not a checkpoint that a run of finemask wrote: {what}", where=shown(path), remedy=_only_weights(path)
+            f"not a checkpoint that a run of finemask wrote: {what}",
+            where=display_path(path),
+            remedy=_only_weights(path),
         )
     class_names, settings = content.get("class_names"), content.get("settings")
-    return Before(
+    return ResumeCheckpoint(
         path=path,
         step=int(content["global_step"]),
         epochs=int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]),
@@ -122,19 +124,19 @@ def _read(path: Path) -> Before:
     )
 
 
-def class_order(before: Before, class_names: Sequence[str]) -> list[str] | None:
+def class_order(checkpoint: ResumeCheckpoint, class_names: Sequence[str]) -> list[str] | None:
     """The order in which the run goes on with its classes, where it is not that of the data.
 
     Every row of the model and of the optimiser's state then stays with its name, whatever the parts are.
 
     Args:
-        before: of the checkpoint.
+        checkpoint: of the run before.
         class_names: of the data, in order.
 
     Raises:
         ConfigError: the classes are others.
     """
-    then, now = before.class_names, list(class_names)
+    then, now = checkpoint.class_names, list(class_names)
     if then is None or then == now:
         return None
     if sorted(then) == sorted(now):
@@ -143,31 +145,33 @@ def class_order(before: Before, class_names: Sequence[str]) -> list[str] | None:
     apart = [f"{word}: {_listed(names)}" for word, names in (("gone", gone), ("new", new)) if names]
     raise ConfigError(
         f"it was trained on {_counted(then)}; the data have {_counted(now)} ({'; '.join(apart)})",
-        where=shown(before.path),
-        remedy=_only_weights(before.path),
+        where=display_path(checkpoint.path),
+        remedy=_only_weights(checkpoint.path),
     )
 
 
-def keep_fitted(before: Before, cfg: Mapping[str, Any], model_config: dict[str, Any]) -> None:
-    """Puts the anchors back that were fitted when the run began, where they are to be fitted now too.
+def restore_fitted_anchors(checkpoint: ResumeCheckpoint, cfg: Mapping[str, Any], model_config: dict[str, Any]) -> None:
+    """Restores the anchors that were fitted when the run began, where they are to be fitted now too.
 
     Data that have changed a little would give others, and the weights belong to those they were trained with.
 
     Args:
-        before: of the checkpoint.
+        checkpoint: of the run before.
         cfg: the group ``model`` as composed.
         model_config: the same, resolved; changed in place.
     """
     anchors: Mapping[str, Any] = cfg["anchors"]
-    then = before.settings or {}
+    then = checkpoint.settings or {}
     if anchors.get("fit") == "auto":
         model_config["anchors"] |= {
             key: list(value) for key in ("sizes", "aspect_ratios") if (value := then.get(f"model.anchors.{key}"))
         }
 
 
-def in_order(model: Mapping[str, Any], of_file: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
-    """The group ``model`` with weights of classes, which are typed in the order of the file, in that of the labels."""
+def reorder_class_weights(
+    model: Mapping[str, Any], of_file: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """The group ``model`` with class weights, which are typed in the order of the file, in the order of the labels."""
     weights = model.get("class_loss", {}).get("class_weights")
     if not isinstance(weights, list) or len(weights) != len(of_file):
         return {**model}
@@ -175,13 +179,18 @@ def in_order(model: Mapping[str, Any], of_file: Sequence[str], class_names: Sequ
     return {**model, "class_loss": {**model["class_loss"], "class_weights": ordered}}
 
 
-def compare(
-    before: Before, module: MaskRCNNModule, optimizer: Optimizer, trainer: pl.Trainer, *, starts_anew: bool
+def check_resumable(
+    checkpoint: ResumeCheckpoint,
+    module: MaskRCNNModule,
+    optimizer: Optimizer,
+    trainer: pl.Trainer,
+    *,
+    starts_anew: bool,
 ) -> None:
-    """Refuses what cannot be gone on with, and says in a table what else is not as it was.
+    """Refuses a model, optimiser or length that does not fit the checkpoint; prints the other differences as a table.
 
     Args:
-        before: of the checkpoint.
+        checkpoint: of the run before.
         module: of the run to come.
         optimizer: likewise.
         trainer: likewise.
@@ -190,56 +199,64 @@ def compare(
     Raises:
         ConfigError: the model or the optimiser is another one, or nothing is left to train.
     """
-    found = _differences(before, module, optimizer)
+    found = _differences(checkpoint, module, optimizer)
     epochs, steps = trainer.max_epochs or -1, trainer.max_steps
-    if 0 <= epochs < before.epochs or (starts_anew and (before.epochs == epochs or 0 <= steps <= before.step)):
+    if 0 <= epochs < checkpoint.epochs or (
+        starts_anew and (checkpoint.epochs == epochs or 0 <= steps <= checkpoint.step)
+    ):
         raise ConfigError(
-            f"it has been trained for {plural(before.epochs, 'epoch')} already ({plural(before.step, 'step')})",
-            where=shown(before.path),
-            remedy=f"Raise trainer.max_epochs above {before.epochs}, or trainer.max_steps.",
+            f"it has been trained for {plural(checkpoint.epochs, 'epoch')} already ({plural(checkpoint.step, 'step')})",
+            where=display_path(checkpoint.path),
+            remedy=f"Raise trainer.max_epochs above {checkpoint.epochs}, or trainer.max_steps.",
         )
     if found:
         show_table(differences_table([(one.key, _shown(one.then), _shown(one.now)) for one in found]))
-    if before.settings is None:
+    if checkpoint.settings is None:
         log.info("An older finemask wrote this checkpoint: only classes and shapes of weights could be compared.")
     module.renew_rates = any(one.key.startswith(_OF_THE_RATES) for one in found)
 
 
-def _differences(before: Before, module: MaskRCNNModule, optimizer: Optimizer) -> list[Difference]:
-    then, now = before.settings or {}, module.settings
+def _differences(checkpoint: ResumeCheckpoint, module: MaskRCNNModule, optimizer: Optimizer) -> list[Difference]:
+    then, now = checkpoint.settings or {}, module.settings
     keys = dict.fromkeys([*then, *now]) if then else {}
     found = [Difference(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
     of_model = [
         one for one in found if one.key == "model.name" or _is_of(one.key, [f"model.{part}" for part in _PARTS])
     ]
     shapes = {name: tuple(tensor.shape) for name, tensor in module.model.state_dict().items()}
-    other = [name for name in dict.fromkeys([*before.shapes, *shapes]) if before.shapes.get(name) != shapes.get(name)]
+    other = [
+        name for name in dict.fromkeys([*checkpoint.shapes, *shapes]) if checkpoint.shapes.get(name) != shapes.get(name)
+    ]
     is_another = any(one.key.endswith("._target_") or one.key.startswith("model.anchors.") for one in of_model)
     if other or is_another:
         told = [str(one) for one in of_model]
-        told = told or [str(Difference(name, before.shapes.get(name), shapes.get(name))) for name in other]
-        raise _refused(before, "its model is another one", told)
+        told = told or [str(Difference(name, checkpoint.shapes.get(name), shapes.get(name))) for name in other]
+        raise _refused(checkpoint, "its model is another one", told)
     of_rates = [one for one in found if one.key.startswith(_OF_THE_RATES)]
     sizes = [len(group["params"]) for group in optimizer.param_groups]
-    if any(one.key == "optimizer._target_" for one in of_rates) or sizes != before.group_sizes:
-        told = [str(one) for one in of_rates] or [f"groups of {before.group_sizes} tensors, now {sizes}"]
-        raise _refused(before, "its optimiser is another one, or has other weights to move", told)
+    if any(one.key == "optimizer._target_" for one in of_rates) or sizes != checkpoint.group_sizes:
+        told = [str(one) for one in of_rates] or [f"groups of {checkpoint.group_sizes} tensors, now {sizes}"]
+        raise _refused(checkpoint, "its optimiser is another one, or has other weights to move", told)
     return found
 
 
-def _refused(before: Before, what: str, told: Sequence[str]) -> ConfigError:
+def _refused(checkpoint: ResumeCheckpoint, what: str, told: Sequence[str]) -> ConfigError:
     more = f"; and {len(told) - _NAMED:,} more" if len(told) > _NAMED else ""
-    config = before.path.parents[1] / "config.yaml"
-    begun = f"Resume with the settings that it was begun with (see {shown(config)}). " if config.is_file() else ""
+    config = checkpoint.path.parents[1] / "config.yaml"
+    begun = (
+        f"Resume with the settings that it was begun with (see {display_path(config)}). " if config.is_file() else ""
+    )
     return ConfigError(
         f"cannot be resumed from: {what} ({'; '.join(told[:_NAMED])}{more})",
-        where=shown(before.path),
-        remedy=f"{begun}{_only_weights(before.path)}",
+        where=display_path(checkpoint.path),
+        remedy=f"{begun}{_only_weights(checkpoint.path)}",
     )
 
 
 def _only_weights(path: Path) -> str:
-    return f"To start a new run from its weights, give model.weights={shlex.quote(shown(path))} instead of resume=."
+    return (
+        f"To start a new run from its weights, give model.weights={shlex.quote(display_path(path))} instead of resume=."
+    )
 
 
 def _other_checkpoint(path: Path) -> str:
@@ -252,7 +269,7 @@ def _other_checkpoint(path: Path) -> str:
         except FinemaskError:
             continue
         after = plural(found.epochs, "epoch")
-        return f"{other.name} beside it is whole, after {after}: resume={shlex.quote(shown(other))}."
+        return f"{other.name} beside it is whole, after {after}: resume={shlex.quote(display_path(other))}."
     return "There is no other checkpoint beside it: start the run anew, without resume=."
 
 

@@ -1,4 +1,4 @@
-"""One training run, top to bottom: data, model, weights, trainer, fit, and what is made of the best weights."""
+"""Fine-tuning, top to bottom: data, model, weights, trainer, fit, evaluation of the best weights."""
 
 import logging
 import os
@@ -24,8 +24,8 @@ from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
 from finemask.training.callbacks.checkpoints import LAST
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
-from finemask.training.callbacks.speed import pl_is_cpu
-from finemask.training.console import RunLog, logging_to, show_table, shown
+from finemask.training.callbacks.speed import trains_on_cpu
+from finemask.training.console import RunLog, display_path, logging_to, show_table
 from finemask.training.loggers import CsvLogger
 from finemask.training.module import MaskRCNNModule
 from finemask.training.optim import Unfreezing
@@ -41,8 +41,15 @@ from finemask.workflows.build_trainer import (
     prepare_data,
 )
 from finemask.workflows.check_before_training import check_data
-from finemask.workflows.finish_run import Finished, finish
-from finemask.workflows.resume_run import class_order, compare, in_order, keep_fitted, read_before, settings_of
+from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
+from finemask.workflows.resume_run import (
+    check_resumable,
+    class_order,
+    read_resume_checkpoint,
+    reorder_class_weights,
+    restore_fitted_anchors,
+    resume_settings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +59,7 @@ _MOST_SELF_CHECKED = 1000  # images: beyond, checking the evaluator takes longer
 
 def train(
     data_root: str | Path | None = None, overrides: Sequence[str] = (), config_dir: str | Path | None = None
-) -> Finished | None:
+) -> TrainedRun | None:
     """What ``finemask train`` does: trains, evaluates the best weights, writes a model file and a report.
 
     Args:
@@ -83,8 +90,8 @@ def prepare(cfg: DictConfig) -> None:
         check_data(cfg)
 
 
-def run_training(cfg: DictConfig) -> Finished | None:
-    """Trains as configured.
+def run_training(cfg: DictConfig) -> TrainedRun | None:
+    """Trains and evaluates the best weights, as configured; ``prepare`` comes checkpoint.
 
     Args:
         cfg: the composed configuration of the verb ``train``; see configs/train.yaml.
@@ -124,14 +131,14 @@ def _full_disk(run_dir: Path) -> FinemaskError:
     )
 
 
-def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
+def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> TrainedRun | None:
     """Everything is built before the run's folder is opened: a start that fails leaves nothing behind."""
     if run.note:
         log.info("%s", run.note)
-    before = read_before(run.checkpoint) if run.checkpoint else None
+    checkpoint = read_resume_checkpoint(run.checkpoint) if run.checkpoint else None
     datamodule = build_datamodule(cfg)
     of_file = [category.name for category in datamodule.categories]
-    if before and (order := class_order(before, of_file)):
+    if checkpoint and (order := class_order(checkpoint, of_file)):
         datamodule.order_classes(order)
         log.info("The data list their classes in another order; the run goes on with its own: %s", ", ".join(order))
     datamodule.setup()
@@ -147,10 +154,10 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
     boxes = trained_boxes(splits["train"])
     fullest = max(index.max_instances_per_image for index in splits.values())
     counts = splits["train"].instances_per_label
-    composed = in_order(plain(cfg.model), of_file, class_names)
+    composed = reorder_class_weights(plain(cfg.model), of_file, class_names)
     model_config = resolve_model(composed, fullest, instances_per_label=counts, boxes=boxes)
-    if before:
-        keep_fitted(before, composed, model_config)
+    if checkpoint:
+        restore_fitted_anchors(checkpoint, composed, model_config)
     model = build_model(model_config, num_classes=len(class_names) + 1)
     transfer = Transfer(**plain(cfg.transfer))
     apply_transfer(model, transfer)
@@ -158,7 +165,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
     show_table(model_table(model, model_config, begins))
     if line := anchors_line(composed, model_config, boxes):
         log.info("%s", line)
-    report = None if before else load_weights(model, model_config, class_names)
+    report = None if checkpoint else load_weights(model, model_config, class_names)
     if report is not None:
         show_table(weights_table(report))
         if report.class_rows is not None:
@@ -177,20 +184,20 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
         unfreezing=Unfreezing(model, begins) if begins else None,
         seed=cfg.seed,
         categories=datamodule.categories,
-        settings=settings_of(plain(cfg), model_config, fingerprints),
+        settings=resume_settings(plain(cfg), model_config, fingerprints),
     )
     evaluation = CocoEvaluation(evaluators["val"])
     check_monitors(cfg, evaluation.logged)
     trainer = build_trainer(cfg, evaluation)
-    if trainer.world_size > 1 and pl_is_cpu(trainer) and has_sync_norm(model):
+    if trainer.world_size > 1 and trains_on_cpu(trainer) and has_sync_norm(model):
         raise ConfigError(
             "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
         )
     optimizer, _ = module.build_optimizer(_TRIAL_STEPS)  # what it does not take is refused now
-    if before:
-        compare(before, module, optimizer, trainer, starts_anew=not run.goes_on)
+    if checkpoint:
+        check_resumable(checkpoint, module, optimizer, trainer, starts_anew=not run.goes_on)
     _check_evaluator(evaluators["val"], cfg)
-    if pl_is_cpu(trainer):
+    if trains_on_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
         model.compile_backbone(mode=cfg.compile)
@@ -200,25 +207,27 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> Finished | None:
             cfg.run_dir = str(run.folder)
             trainer = build_trainer(cfg, evaluation)
         run_log.open(run.folder / "train.log")
-        log.info("Run: %s%s", shown(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else "")
+        log.info(
+            "Run: %s%s", display_path(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else ""
+        )
         write_origin(run.folder, cfg, fingerprints)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain(cfg))
-        if before and run.goes_on:
-            _forget_repeated_steps(trainer, before.step)
+        if checkpoint and run.goes_on:
+            _forget_repeated_steps(trainer, checkpoint.step)
 
-    def work() -> Finished:
+    def work() -> TrainedRun:
         trainer.fit(module, datamodule=datamodule, ckpt_path=run.checkpoint, weights_only=True)
-        return finish(trainer, module, datamodule, evaluation, evaluators, model_config, run.folder)
+        return evaluate_best_weights(trainer, module, datamodule, evaluation, evaluators, model_config, run.folder)
 
-    finished = _to_the_end(trainer, work)
+    finished = _until_interrupted(trainer, work)
     if finished is None:
         log.info("Interrupted. With resume=auto it goes on from its last checkpoint.")
     return finished
 
 
-def _to_the_end(trainer: pl.Trainer, work: Callable[[], Finished]) -> Finished | None:
-    """What the work comes to; ``None`` if it was interrupted: the last checkpoint stands."""
+def _until_interrupted(trainer: pl.Trainer, work: Callable[[], TrainedRun]) -> TrainedRun | None:
+    """Runs the work; ``None`` if it was interrupted: the last checkpoint stands."""
     try:
         return work()
     except (SIGTERMException, KeyboardInterrupt):
@@ -243,7 +252,7 @@ def _to_the_end(trainer: pl.Trainer, work: Callable[[], Finished]) -> Finished |
 
 
 def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:
-    """A resumed run takes again the steps after its checkpoint: the metrics of their first time go."""
+    """Drops metrics of the steps after the checkpoint: a resumed run takes these steps again."""
     for logger in trainer.loggers:
         if isinstance(logger, CsvLogger):
             logger.drop_after(step)

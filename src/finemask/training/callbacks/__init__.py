@@ -1,1 +1,1 @@
-"""What happens beside the training step: one file a concern."""
+"""Lightning callbacks of a run: checkpoints, COCO evaluation, progress, speed, validation pictures."""

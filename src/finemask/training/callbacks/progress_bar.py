@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TextColumn
 
-from finemask.training.callbacks.speed import Speed, spell_duration
+from finemask.training.callbacks.speed import Speed, format_duration
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the line, after validation."""
-        took, left = spell_duration(time.monotonic() - self._epoch_start), self._speed.seconds_left(trainer)
+        took, left = format_duration(time.monotonic() - self._epoch_start), self._speed.seconds_left(trainer)
         log.info(
             "%s  %s%s  %s  %s%s",
             self._epoch(trainer),
@@ -71,7 +71,7 @@ class EpochLines(pl.Callback):
             self._metric(trainer),
             self._pace(),
             took,
-            f", {spell_duration(left)} left" if left else "",
+            f", {format_duration(left)} left" if left else "",
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -159,7 +159,7 @@ class TerminalProgress(EpochLines):
         done, total = batch_idx + 1, sum(trainer.num_val_batches)
         if self._is_due(done in (1, total)):
             left = (time.monotonic() - self._validation_start) * (total / done - 1)
-            words = f"{spell_duration(left)} left" if done < total else "scoring"
+            words = f"{format_duration(left)} left" if done < total else "scoring"
             self._draw(done, total, self._evaluating(trainer), f"{words:<15}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -188,7 +188,7 @@ class TerminalProgress(EpochLines):
 
     def _left(self, trainer: pl.Trainer) -> str:
         left = self._speed.seconds_left(trainer)
-        return "" if left is None else f"{spell_duration(left)} left"
+        return "" if left is None else f"{format_duration(left)} left"
 
     def _is_due(self, at_once: bool) -> bool:
         now = time.monotonic()

@@ -125,19 +125,19 @@ class Speed(pl.Callback):
 
     def _say_forecast(self, trainer: pl.Trainer) -> None:
         whole_s, end, time_left = self.seconds_left(trainer), self.last_epoch(trainer), _time_left(trainer)
-        if not pl_is_cpu(trainer) or whole_s is None:
+        if not trains_on_cpu(trainer) or whole_s is None:
             return
         if end is None:
-            rest = f"; trainer.max_time ends the training in {spell_duration(max(0.0, time_left or 0.0))}"
+            rest = f"; trainer.max_time ends the training in {format_duration(max(0.0, time_left or 0.0))}"
         else:
             all_of_it = f"all {end:,} epochs" if end > 1 and trainer.current_epoch == 0 else "what is left to train"
-            rest = f", and {all_of_it} with evaluation at least {spell_duration(whole_s)}"
+            rest = f", and {all_of_it} with evaluation at least {format_duration(whole_s)}"
         # "at least": a model that finds more has more to learn from and to outline, and its steps grow slower
         log.info(
             "No GPU: at %.1f s a step, an epoch of %s steps takes at least %s%s.",
             self._step_s,
             f"{trainer.num_training_batches:,}",
-            spell_duration(self._step_s * trainer.num_training_batches),
+            format_duration(self._step_s * trainer.num_training_batches),
             rest,
         )
         if whole_s > _SLOW_RUN_S and self._quicker_preset:
@@ -161,12 +161,12 @@ def _validation_batches(trainer: pl.Trainer) -> float:
     return counted or len(loader or [])
 
 
-def pl_is_cpu(trainer: pl.Trainer) -> bool:
+def trains_on_cpu(trainer: pl.Trainer) -> bool:
     """Whether the training runs on a CPU."""
     return trainer.strategy.root_device.type == "cpu"
 
 
-def spell_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``45 s``, ``2 min 40 s``, ``12 min``, ``3 h 20 min`` or ``4 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
