@@ -159,7 +159,8 @@ def _converted(form: Form, scene: Scene, output: Path) -> tuple[Labels | None, i
         assert not output.exists(), "a refused conversion writes nothing"
         return None, 0, error.what
     found = labels_of(output / "annotations" / "train.json")
-    counted = sum(count for what, count in done.notes.counts() if what.startswith("annotations left out"))
+    left_out = [line.partition(": ")[2] for line in done.notes.lines() if line.startswith("annotations left out")]
+    counted = sum(int(count.partition(" ")[0].replace(",", "")) for count in left_out)
     return found, counted, ""
 
 
