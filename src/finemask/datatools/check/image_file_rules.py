@@ -3,12 +3,12 @@
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from finemask.coco.values import show
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import (
     Dataset,
-    Edit,
     Finding,
     RemoveEntry,
     SetValue,
@@ -19,10 +19,11 @@ from finemask.datatools.check.problems import (
 )
 from finemask.datatools.image_facts import Fault, ImageFacts, Place, facts_of, places_of
 
-REMOVES = "removes the image and its annotations, unless it concerns more than half of the images"
-"""What ``fix=`` does about what ``removed`` finds."""
-
+_REMOVES = "removes the image and its annotations, unless it concerns more than half of the images"
 _SHOWN = 3
+
+_Decoded: TypeAlias = list[tuple[ImageRow, ImageFacts]]
+"""The images of a document with what their files hold, less those that are missing or outside the folder."""
 
 
 def facts_of_images(dataset: Dataset, document: Document) -> Iterator[tuple[ImageRow, ImageFacts]]:
@@ -40,7 +41,19 @@ def facts_of_images(dataset: Dataset, document: Document) -> Iterator[tuple[Imag
         yield place.row, facts
 
 
-def removed(document: Document, rows: Sequence[tuple[ImageRow, str]], together: str) -> Iterator[Finding]:
+def _each_decoded(
+    check: Callable[[Document, _Decoded], Iterator[Finding]],
+) -> Callable[[Dataset], Iterator[Finding]]:
+    """A check of what the image files of one document hold as a check of a dataset."""
+
+    def check_all(dataset: Dataset) -> Iterator[Finding]:
+        for document in dataset.documents:
+            yield from check(document, list(facts_of_images(dataset, document)))
+
+    return check_all
+
+
+def _removed(document: Document, rows: Sequence[tuple[ImageRow, str]], together: str) -> Iterator[Finding]:
     """Findings that remove images; one without a repair when they are more than half of all.
 
     What most images share has one cause, a wrong folder or a missing codec, and a person has to find it.
@@ -51,20 +64,24 @@ def removed(document: Document, rows: Sequence[tuple[ImageRow, str]], together: 
         together: what is wrong with all of them, after "12 of 20 images".
     """
     if len(rows) > len(document.images) / 2:
-        first = ", ".join(show(row.file_name) for row, _ in rows[:_SHOWN]) + (", …" if len(rows) > _SHOWN else "")
+        first = _first_names([row for row, _ in rows])
         yield Finding(f"{len(rows)} of {len(document.images)} images {together}; the first: {first}", document)
         return
     for row, message in rows:
         yield about_image(document, row, message, RemoveEntry("images", row.position))
 
 
-def counted(document: Document, rows: Sequence[ImageRow], message: str) -> Iterator[Finding]:
+def _counted(document: Document, rows: Sequence[ImageRow], message: str) -> Iterator[Finding]:
     """One finding for all rows; about the image if it is one."""
     if len(rows) == 1:
         yield about_image(document, rows[0], f"{show(rows[0].file_name)}: 1 image of {len(document.images)} {message}")
     elif rows:
-        first = ", ".join(show(row.file_name) for row in rows[:_SHOWN]) + (", …" if len(rows) > _SHOWN else "")
-        yield Finding(f"{len(rows)} of {len(document.images)} images {message}: {first}", document)
+        text = f"{len(rows)} of {len(document.images)} images {message}: {_first_names(rows)}"
+        yield Finding(text, document)
+
+
+def _first_names(rows: Sequence[ImageRow]) -> str:
+    return ", ".join(show(row.file_name) for row in rows[:_SHOWN]) + (", …" if len(rows) > _SHOWN else "")
 
 
 def _missing(document: Document) -> Iterator[Finding]:
@@ -80,7 +97,7 @@ def _missing(document: Document) -> Iterator[Finding]:
         taken.add(meant.file)
         message = f"there is no file {show(name)}, but {show(meant.file)}, which differs by {meant.cause}"
         yield about_image(document, place.row, message, SetValue("images", place.row.position, "file_name", meant.file))
-    yield from removed(document, rows, f"are not in {document.images_dir}{hint}")
+    yield from _removed(document, rows, f"are not in {document.images_dir}{hint}")
 
 
 def _folder_hint(document: Document, lost: Sequence[Place]) -> str:
@@ -98,7 +115,7 @@ def _leads_out(document: Document) -> Iterator[Finding]:
         for place in places_of(document)
         if place.leads_to is not None
     ]
-    yield from removed(document, rows, "are links that lead out of the images folder")
+    yield from _removed(document, rows, "are links that lead out of the images folder")
 
 
 def _empty(document: Document) -> Iterator[Finding]:
@@ -107,34 +124,28 @@ def _empty(document: Document) -> Iterator[Finding]:
         for place in places_of(document)
         if place.is_sound and place.path.stat().st_size == 0
     ]
-    yield from removed(document, rows, "have 0 bytes")
+    yield from _removed(document, rows, "have 0 bytes")
 
 
 def _faulty(fault: Fault) -> Callable[[Dataset], Iterator[Finding]]:
-    def check(dataset: Dataset) -> Iterator[Finding]:
-        for document in dataset.documents:
-            rows = [
-                (row, f"{show(row.file_name)}: {facts.reason}")
-                for row, facts in facts_of_images(dataset, document)
-                if facts.fault is fault
-            ]
-            why = f" ({rows[0][1].partition(': ')[2]})" if rows else ""
-            yield from removed(document, rows, f"cannot be decoded{why}")
+    def check(document: Document, images: _Decoded) -> Iterator[Finding]:
+        rows = [(row, f"{show(row.file_name)}: {facts.reason}") for row, facts in images if facts.fault is fault]
+        why = f" ({rows[0][1].partition(': ')[2]})" if rows else ""
+        yield from _removed(document, rows, f"cannot be decoded{why}")
 
-    return check
+    return _each_decoded(check)
 
 
 def _undecided(choice: str) -> Callable[[Dataset], Iterator[Finding]]:
-    def check(dataset: Dataset) -> Iterator[Finding]:
-        for document in dataset.documents:
-            found = [(row, facts) for row, facts in facts_of_images(dataset, document) if facts.choice == choice]
-            if found:
-                typed = shlex.quote(f"image.{choice}={_example([facts.example for _, facts in found])}")
-                first = f"{show(found[0][0].file_name)}: {found[0][1].reason}"
-                message = f"cannot be read before image.{choice}= is chosen, such as {typed} ({first})"
-                yield from counted(document, [row for row, _ in found], message)
+    def check(document: Document, images: _Decoded) -> Iterator[Finding]:
+        found = [(row, facts) for row, facts in images if facts.choice == choice]
+        if found:
+            typed = shlex.quote(f"image.{choice}={_example([facts.example for _, facts in found])}")
+            first = f"{show(found[0][0].file_name)}: {found[0][1].reason}"
+            message = f"cannot be read before image.{choice}= is chosen, such as {typed} ({first})"
+            yield from _counted(document, [row for row, _ in found], message)
 
-    return check
+    return _each_decoded(check)
 
 
 def _example(examples: Sequence[str]) -> str:
@@ -146,27 +157,23 @@ def _example(examples: Sequence[str]) -> str:
     return examples[0]
 
 
-def _size_differs(dataset: Dataset) -> Iterator[Finding]:
-    for document in dataset.documents:
-        rows = []
-        for row, facts in facts_of_images(dataset, document):
-            if facts.fault is not None or (row.height, row.width) in (facts.raw_hw, facts.upright_hw):
-                continue
-            assert facts.upright_hw is not None
-            height, width = facts.upright_hw
-            message = (
-                f"{show(row.file_name)} is {width} × {height} px, its entry says {row.width} × {row.height} "
-                "(width × height)"
-            )
-            if facts.orientation == 1 and _belong_to(document, row, height, width):
-                edits: tuple[Edit, ...] = (
-                    SetValue("images", row.position, "height", height),
-                    SetValue("images", row.position, "width", width),
-                )
-                yield about_image(document, row, message, *edits)
-            else:
-                rows.append((row, message))
-        yield from removed(document, rows, "have another size than their entries say")
+@_each_decoded
+def _size_differs(document: Document, images: _Decoded) -> Iterator[Finding]:
+    rows = []
+    for row, facts in images:
+        if facts.fault is not None or (row.height, row.width) in (facts.raw_hw, facts.upright_hw):
+            continue
+        assert facts.upright_hw is not None
+        height, width = facts.upright_hw
+        stated = f"its entry says {row.width} × {row.height} (width × height)"
+        message = f"{show(row.file_name)} is {width} × {height} px, {stated}"
+        if facts.orientation == 1 and _belong_to(document, row, height, width):
+            size = {"height": height, "width": width}
+            edits = [SetValue("images", row.position, key, value) for key, value in size.items()]
+            yield about_image(document, row, message, *edits)
+        else:
+            rows.append((row, message))
+    yield from _removed(document, rows, "have another size than their entries say")
 
 
 def _belong_to(document: Document, row: ImageRow, height: int, width: int) -> bool:
@@ -186,28 +193,28 @@ def _belong_to(document: Document, row: ImageRow, height: int, width: int) -> bo
     return right <= width + 1 and lower <= height + 1 and (right > row.width + 1 or lower > row.height + 1)
 
 
-def _on_raw_pixels(dataset: Dataset) -> Iterator[Finding]:
-    for document in dataset.documents:
-        rows = [
-            row
-            for row, facts in facts_of_images(dataset, document)
-            if facts.fault is None and facts.upright_hw != facts.raw_hw and facts.raw_hw == (row.height, row.width)
-        ]
-        yield from counted(document, rows, "were annotated as stored, before the EXIF rotation of their files")
+@_each_decoded
+def _on_raw_pixels(document: Document, images: _Decoded) -> Iterator[Finding]:
+    rows = [
+        row
+        for row, facts in images
+        if facts.fault is None and facts.upright_hw != facts.raw_hw and facts.raw_hw == (row.height, row.width)
+    ]
+    yield from _counted(document, rows, "were annotated as stored, before the EXIF rotation of their files")
 
 
-def _orientation_unclear(dataset: Dataset) -> Iterator[Finding]:
-    for document in dataset.documents:
-        rows = [
-            row
-            for row, facts in facts_of_images(dataset, document)
-            if facts.fault is None
-            and facts.orientation != 1
-            and facts.raw_hw == facts.upright_hw == (row.height, row.width)
-            and document.annotations_of[row.id]
-        ]
-        message = "have an EXIF orientation that leaves their size as it is; they are taken to be annotated upright"
-        yield from counted(document, rows, message)
+@_each_decoded
+def _orientation_unclear(document: Document, images: _Decoded) -> Iterator[Finding]:
+    rows = [
+        row
+        for row, facts in images
+        if facts.fault is None
+        and facts.orientation != 1
+        and facts.raw_hw == facts.upright_hw == (row.height, row.width)
+        and document.annotations_of[row.id]
+    ]
+    message = "have an EXIF orientation that leaves their size as it is; they are taken to be annotated upright"
+    yield from _counted(document, rows, message)
 
 
 RULES = (
@@ -217,28 +224,28 @@ RULES = (
         "Training cannot start: there is no picture to learn from.",
         each_document(_missing),
         repair="corrects a name that differs from one file's by slashes, %20, Unicode form, letter case, extension or "
-        f"folder; else {REMOVES}",
+        f"folder; else {_REMOVES}",
     ),
     error_rule(
         "image-link-leaves-folder",
         "No image is a link, or in a linked folder, that leads out of the images folder.",
         "Training cannot start: a dataset from elsewhere could read any file of this machine.",
         each_document(_leads_out),
-        repair=REMOVES,
+        repair=_REMOVES,
     ),
     error_rule(
         "image-empty",
         "No image file has 0 bytes.",
         "Training would stop when it comes to this image.",
         each_document(_empty),
-        repair=REMOVES,
+        repair=_REMOVES,
     ),
     error_rule(
         "image-unreadable",
         "Each image file is an image of a known format, with values of a known range.",
         "Training would stop when it comes to this image.",
         _faulty(Fault.UNREADABLE),
-        repair=REMOVES,
+        repair=_REMOVES,
         fast=False,
     ),
     error_rule(
@@ -246,7 +253,7 @@ RULES = (
         "Each image file can be decoded to its end: none is cut off.",
         "Training would stop when it comes to this image; other programs fill the rest with grey.",
         _faulty(Fault.DAMAGED),
-        repair=REMOVES,
+        repair=_REMOVES,
         fast=False,
     ),
     error_rule(
@@ -276,7 +283,7 @@ RULES = (
         "Masks and boxes would lie beside their objects.",
         _size_differs,
         repair="writes the size of the file if nothing depends on the other or the annotations prove it; else "
-        + REMOVES,
+        + _REMOVES,
         fast=False,
     ),
     warning_rule(
