@@ -24,9 +24,6 @@ _OWN_KEYS = ("id", "file_name", "height", "width")
 def read_coco(source: Source) -> Dataset:
     """Reads one annotation file, or all of a folder, each being a split.
 
-    Args:
-        source: the file or folder.
-
     Raises:
         DataError: no annotation file, or two for one split; one that is none; entries that contradict one another.
     """
@@ -171,10 +168,6 @@ def write_coco(dataset: Dataset, output: Output) -> None:
     """Writes ``images/`` and ``annotations/SPLIT.json``, as ``finemask train data.root=…`` takes them.
 
     Polygons stay polygons, masks become RLE; boxes, areas and annotation ids are made anew.
-
-    Args:
-        dataset: what to write.
-        output: where to.
     """
     categories = [category._asdict() for category in dataset.categories]
     ids = {category.name: category.id for category in dataset.categories}

@@ -284,7 +284,7 @@ def _signs(source: Source) -> Iterator[tuple[str, str]]:
         if masks:
             yield "voc", masks[0]
     # a single file is taken for YAML unless its name says otherwise: parsing JSON as YAML takes minutes
-    yaml_name = None if source.path.suffix.lower() in (".json", ".xml", ".csv") else find_yaml(source)
+    yaml_name = None if source.path.suffix.lower() in (".json", ".xml", ".csv") else find_yaml(source)[0]
     label = yaml_name or next((name for name in _label_files(source) if _is_label(_head(source, name))), None)
     if label is not None:
         yield "yolo", label

@@ -35,10 +35,7 @@ _FLAT = ("points", "polyline", "skeleton", "cuboid", "tag")
 
 
 def read_cvat(source: Source) -> Dataset:
-    """Reads the XML files of a CVAT export.
-
-    Args:
-        source: the folder, or one XML file.
+    """Reads a CVAT export: the XML files of a folder, or one.
 
     Raises:
         DataError: XML that cannot be used; a video whose frames are not there as images.

@@ -46,9 +46,6 @@ _POINT_LIKE = ("point", "points", "line", "linestrip")
 def read_labelme(source: Source) -> Dataset:
     """Reads a folder of LabelMe files, or one.
 
-    Args:
-        source: the folder or file.
-
     Raises:
         DataError: a file that is no JSON, or names an image outside the source and embeds none.
     """
@@ -142,10 +139,6 @@ def write_labelme(dataset: Dataset, output: Output) -> None:
     """Writes each image with its JSON file beside it, in a folder a split.
 
     Polygons stay as they are. Masks become polygons, or ``mask`` shapes where they have holes.
-
-    Args:
-        dataset: what to write.
-        output: where to.
     """
     splits = dataset.splits()
     for split, images in splits.items():

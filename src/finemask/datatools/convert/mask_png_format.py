@@ -50,10 +50,7 @@ class _Pair:
 
 
 def read_mask_png(source: Source) -> Dataset:
-    """Reads images with masks.
-
-    Args:
-        source: the folder.
+    """Reads a folder of images with masks.
 
     Raises:
         DataError: no mask belongs to any image.
@@ -94,6 +91,11 @@ class _Reader:
     by_class: bool
     names: dict[int, str] | None  # by class number; None: classes have no names
 
+    @property
+    def only_class(self) -> str:
+        """Of masks that tell no class."""
+        return next(iter(self.source.options.classes), _NO_CLASS)
+
     def image(self, pair: _Pair) -> ImageRecord | None:
         instances: list[Instance] = []
         size: tuple[int, int] | None = None
@@ -126,7 +128,7 @@ class _Reader:
 
     def _of_number(self, number: int, where: str) -> Instance | None:
         if not self.by_class:
-            return Instance(self.source.options.classes[0] if self.source.options.classes else _NO_CLASS)
+            return Instance(self.only_class)
         crowd = number < CLASS_FACTOR
         class_number = number if crowd else number // CLASS_FACTOR
         if self.names is None and class_number == _IGNORED_CLASS:
@@ -143,11 +145,9 @@ class _Reader:
         stem = _MASK_STEM.sub("", PurePosixPath(name).stem)
         plain = stem.removesuffix(".crowd")
         match = re.fullmatch(r"\d{1,6}_(.*[A-Za-z].*)", plain)
-        if match and not _MASK_FOLDER.search(match[1]):
+        if match and (match[1] in self.slugs or not _MASK_FOLDER.search(match[1])):
             return self.slugs.get(match[1], match[1]), plain != stem
-        if match and match[1] in self.slugs:
-            return self.slugs[match[1]], plain != stem
-        return (self.source.options.classes[0] if self.source.options.classes else _NO_CLASS), plain != stem
+        return self.only_class, plain != stem
 
 
 def _class_names(source: Source, pairs: list[_Pair]) -> tuple[bool, dict[int, str] | None]:
@@ -155,15 +155,10 @@ def _class_names(source: Source, pairs: list[_Pair]) -> tuple[bool, dict[int, st
     maps = [pair.label_map for pair in pairs if pair.label_map]
     chosen = source.options.mask_values
     cityscapes = any(PurePosixPath(name).stem.endswith("instanceIds") for name in maps)
-    lists = [name for name in source.files if PurePosixPath(name).name == "labels.txt"]
-    by_class = chosen == "class_instance" or (
-        chosen == "auto" and bool(maps) and (cityscapes or _all_large(source, maps))
-    )
-    if not by_class:
+    if chosen == "instance" or (chosen == "auto" and not (maps and (cityscapes or _all_large(source, maps)))):
         return False, None
-    names = list(source.options.classes)
-    if not names and lists:
-        names = [line for line in source.lines_of(lists[0]) if line]
+    lists = [name for name in source.files if PurePosixPath(name).name == "labels.txt"]
+    names = source.options.classes or tuple(line for name in lists[:1] for line in source.lines_of(name) if line)
     if names:
         return True, dict(enumerate(names, start=1))
     return True, CITYSCAPES_THINGS if cityscapes else None
@@ -306,10 +301,6 @@ def write_mask_png(dataset: Dataset, output: Output) -> None:
     """Writes ``images/NAME.jpg`` and ``masks/NAME/0001_CLASS.png``, 255 on the instance, in a folder a split.
 
     One file an instance keeps overlaps, which a label map cannot.
-
-    Args:
-        dataset: what to write.
-        output: where to.
     """
     slugs = {name: slug for slug, name in _slugs([category.name for category in dataset.categories]).items()}
     splits = dataset.splits()

@@ -148,12 +148,16 @@ class Source:
 
     def images(self) -> list[str]:
         """All image files, relative to the root."""
+        return self._images
+
+    @cached_property
+    def _images(self) -> list[str]:
         return _images_among(self.files)
 
     @cached_property
     def _findable(self) -> list[str]:
         """Images that annotations may mean, relative to the folder of images."""
-        return self.images() if self._image_root == self.root else _images_among(list_files(self._image_root))
+        return self._images if self._image_root == self.root else _images_among(list_files(self._image_root))
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -183,17 +187,14 @@ class Source:
         split: str | None = None,
         where: str | None = None,
     ) -> ImageRecord | None:
-        """An image's record, without instances: of its file, or of what its annotations say where there is no file.
+        """An image's record, without instances; None, noted, where its size cannot be told.
 
         Args:
             name: what the annotations call it, for an image that is not there.
-            path: the file; None where there is none.
+            path: the file; None where there is none: then the annotations are believed.
             stated_hw: its size by the annotations, if they say one.
             split: of the image.
             where: the annotations, for the note.
-
-        Returns:
-            None, noted, where its size cannot be told.
         """
         if path is not None:
             size_hw = self.size_of(path, stated_hw)

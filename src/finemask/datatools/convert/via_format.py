@@ -29,10 +29,7 @@ _PARTS = ("shape_attributes", "region_attributes")
 
 
 def read_via(source: Source) -> Dataset:
-    """Reads VIA's files.
-
-    Args:
-        source: the folder, or one JSON or CSV file.
+    """Reads VIA's JSON and CSV files of a folder, or one.
 
     Raises:
         DataError: a file that cannot be read; regions whose attributes leave open which one is the class.

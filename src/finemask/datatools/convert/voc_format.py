@@ -27,13 +27,10 @@ VOC_CLASSES = (
 
 
 def read_voc(source: Source) -> Dataset:
-    """Reads a VOC folder.
+    """Reads a VOC folder, or one XML file.
 
     Where ``SegmentationObject`` holds anything, only images with a PNG there, and those in
     ``ImageSets/Segmentation``, are taken; else every image with an XML file, with boxes alone.
-
-    Args:
-        source: the folder, or one XML file.
     """
     layout = _Layout(source)
     stems = source.watch(layout.stems(), "reading annotations")
