@@ -178,17 +178,13 @@ def test_marks_beyond_the_axis_are_left_out_and_close_ones_do_not_run_together()
 
 
 def test_a_curve_is_the_share_that_reaches_a_value():
-    svg = cumulative_chart(
-        [("o", "accent", np.array([0.25, 0.5, 0.75, 1.0]))], Axis("x", 0, 1), name="n", y_label="objects"
-    )
+    svg = cumulative_chart(np.array([0.25, 0.5, 0.75, 1.0]), Axis("x"), name="n")
     (line,) = elements(svg, "polyline")
     heights = [float(pair.split(",")[1]) for pair in line.get("points").split()]
     assert heights[0] == TOP
     shares = [(FLOOR - heights[at]) / (FLOOR - TOP) for at in (10, 40, 60, 90)]
     assert shares == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.01)
-    assert elements(
-        cumulative_chart([("o", "accent", np.array([]))], Axis("x", 0, 1), name="n", y_label="y"), "polyline"
-    )
+    assert elements(cumulative_chart(np.array([]), Axis("x"), name="n"), "polyline")
 
 
 def test_dots_grow_with_their_count():
@@ -212,7 +208,7 @@ def test_text_is_escaped():
     evil = "<script>&"
     for svg in (
         histogram(np.array([1.0]), Axis(evil, 0, 10), name=evil, what=evil, marks=[(1.0, evil)]),
-        cumulative_chart([(evil, "main", np.array([1.0]))], Axis(evil, 0, 1), name=evil, y_label=evil),
+        cumulative_chart(np.array([1.0]), Axis(evil), name=evil, what=evil),
         scatter([(1, 1, 1)], Axis(evil, 0, 2), TEN, name=evil, what=evil),
         heat_map(np.ones((1, 1)), name=evil, what=evil),
     ):
@@ -225,6 +221,8 @@ def test_text_is_escaped():
     [
         (Axis("", 0, 10), [0, 2, 4, 6, 8, 10]),
         (Axis("", 0, 255), [0, 100, 200]),
+        (Axis("", 0, 2), [0, 0.5, 1, 1.5, 2]),
+        (Axis("", 0, 2, whole=True), [0, 1, 2]),
         (Axis("", -0.5, 17.5), [0, 5, 10, 15]),
         (Axis("", 1, 1000, log=True), [1, 10, 100, 1000]),
         (Axis("", 3.5, 330, log=True), [10, 30, 100, 300]),

@@ -24,6 +24,7 @@ class Axis:
         log: logarithmic.
         unit: after the number of each tick.
         scale: a tick shows its value times this.
+        whole: of counts, which have no ticks between whole numbers.
         places: values and texts of the ticks; by default round numbers.
     """
 
@@ -33,6 +34,7 @@ class Axis:
     log: bool = False
     unit: str = ""
     scale: float = 1.0
+    whole: bool = False
     places: Sequence[tuple[float, str]] | None = None
 
     def part(self, value: float) -> float:
@@ -43,7 +45,7 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values between the ends."""
         if not self.log:
-            step = _step(self.high - self.low)
+            step = max(_step(self.high - self.low), float(self.whole))
             first = np.ceil(self.low / step - 1e-9)
             return [float((first + n) * step) for n in range(int((self.high - first * step) / step + 1e-9) + 1)]
         decades = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)

@@ -245,7 +245,7 @@ def histogram(
     """
     edges = np.geomspace(x.low, x.high, bins + 1) if x.log else np.linspace(x.low, x.high, bins + 1)
     counts, others = ([] if of is None else _counted(of, edges) for of in (values, outline))
-    frame = Frame(name, x, Axis(what, 0, nice_limit(max([1, *counts, *others]))))
+    frame = Frame(name, x, Axis(what, 0, nice_limit(max([1, *counts, *others])), whole=True))
     columns = [
         Column(low, high, [(number, "accent")], "", f"{x.text(low)} to {x.text(high)}: {number:,} {what}")
         for low, high, number in zip(edges[:-1], edges[1:], counts, strict=True)
@@ -255,23 +255,18 @@ def histogram(
     return column_chart(columns, frame, lines=[steps] if others else [], marks=marks)
 
 
-def cumulative_chart(
-    lines: Sequence[tuple[str, str, NDArray[np.floating]]], x: Axis, *, name: str, y_label: str
-) -> Markup:
+def cumulative_chart(values: NDArray[np.floating], x: Axis, *, name: str, what: str = "objects") -> Markup:
     """Draws, for each value of an axis, the share of numbers that reach it.
 
     Args:
-        lines: label, CSS class, values [n].
+        values: [n].
         x: the axis.
         name: what a screen reader says.
-        y_label: of the vertical axis.
+        what: they are the numbers of.
     """
     places = np.linspace(x.low, x.high, 101)
-    shown = []
-    for label, css, values in lines:
-        shares = (np.asarray(values)[None, :] >= places[:, None]).mean(axis=1) if len(values) else np.zeros(101)
-        shown.append(Line(label, places, shares, css))
-    return line_chart(shown, Frame(name, x, Axis(y_label, unit=" %", scale=100)))
+    shares = (np.asarray(values)[None, :] >= places[:, None]).mean(axis=1) if len(values) else np.zeros(101)
+    return line_chart([Line(what, places, shares, "accent")], Frame(name, x, Axis(what, unit=" %", scale=100)))
 
 
 def scatter(points: Sequence[tuple[float, float, int]], x: Axis, y: Axis, *, name: str, what: str) -> Markup:

@@ -42,32 +42,30 @@ class ChangedImage(NamedTuple):
     views: list[tuple[str, str]]
 
 
-class _Row(NamedTuple):
-    """A number of a and b as in ``compare.json``, None where there is nothing to find; and its interval, drawn."""
-
-    name: str
-    values: Mapping[str, Any] | None
-    whisker: Markup
-
-    @property
-    def difference(self) -> str:
-        return "" if self.values is None else difference_text(self.values)
-
-    @property
-    def p(self) -> str:
-        return "" if self.values is None else p_text(self.values["p_value"])
-
-
 class _Table(NamedTuple):
+    """Numbers of a and b, rows of ``compare.json`` by name; None where there is nothing to find."""
+
     id: str
+    link: str
     heading: str
     note: str
-    rows: list[_Row]
+    rows: Mapping[str, Mapping[str, Any] | None]
     is_sortable: bool = True
 
-    @property
-    def link(self) -> str:
-        return {"threshold": "Threshold"}.get(self.id, self.heading.removeprefix("AP of ").capitalize())
+    def whiskers(self) -> dict[str, Markup]:
+        """The intervals, as far as there are any, drawn to one scale."""
+        known = {name: row for name, row in self.rows.items() if row is not None and row["interval"] is not None}
+        reach = max([1e-6, *(abs(end) for row in known.values() for end in row["interval"])])
+        return {
+            name: whisker(
+                row["difference"],
+                row["interval"],
+                reach,
+                name=difference_text(row),
+                strong=row["verdict"] != NO_DIFFERENCE,
+            )
+            for name, row in known.items()
+        }
 
 
 def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note: str) -> str:
@@ -82,20 +80,22 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
     tables = []
     for kind in kinds:
         noun = NOUNS[kind]
-        tables.append(_Table(kind, noun.capitalize(), "", _rows(content[kind]), is_sortable=False))
+        tables.append(_Table(kind, noun.capitalize(), noun.capitalize(), "", content[kind], is_sortable=False))
         if len(content["per_class"]) > 1:
             of_classes = {name: row[f"{kind}_AP"] for name, row in content["per_class"].items()}
+            found = {name: row for name, row in of_classes.items() if row is not None}
+            absent = len(of_classes) - len(found)
             won = f"{wins_text(content['wins'][kind]).capitalize()}."
-            absent = sum(row is None for row in of_classes.values())
             if absent:
                 won += f" {plural(absent, 'more class has', 'more classes have')} nothing to find."
-            found = {name: row for name, row in of_classes.items() if row is not None}
-            tables.append(_Table(f"{kind}-classes", f"AP of {noun}, class by class", won, _rows(found)))
+            heading = f"{noun}, class by class"
+            tables.append(_Table(f"{kind}-classes", heading.capitalize(), f"AP of {heading}", won, found))
     point = content["operating_point"]
     a, b = ("none" if t is None else f"{t:.3f}" for t in point["thresholds"])
     words = f"IoU {point['iou']}, {NOUNS[point['iou_type']]}; a keeps scores from {a}, b from {b}, in every resample."
-    rates = _rows({rate: point[rate] for rate in ("precision", "recall", "f1")})
-    tables.append(_Table("threshold", "At the threshold of the best F1", words, rates, is_sortable=False))
+    rates = {rate: point[rate] for rate in ("precision", "recall", "f1")}
+    heading = "At the threshold of the best F1"
+    tables.append(_Table("threshold", "Threshold", heading, words, rates, is_sortable=False))
     body = (
         templates(__package__)
         .get_template("comparison.html.j2")
@@ -104,6 +104,8 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
             tables=tables,
             images=images,
             note=note,
+            difference_text=difference_text,
+            p_text=p_text,
         )
     )
     sides = [content[name]["path"] for name in "ab"]
@@ -120,19 +122,6 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
             "Method": f"paired bootstrap over images, {count(content['resamples'])} resamples",
         },
     )
-
-
-def _rows(rows: Mapping[str, Mapping[str, Any] | None]) -> list[_Row]:
-    """Rows of a table, whose intervals are drawn to one scale."""
-    reach = max([1e-6, *(abs(end) for row in rows.values() if row and row["interval"] for end in row["interval"])])
-    table = []
-    for name, row in rows.items():
-        drawn = Markup("")
-        if row is not None and row["interval"] is not None:
-            strong = row["verdict"] != NO_DIFFERENCE
-            drawn = whisker(row["difference"], row["interval"], reach, name=difference_text(row), strong=strong)
-        table.append(_Row(name, row, drawn))
-    return table
 
 
 def draw_changes(

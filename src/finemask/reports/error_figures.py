@@ -121,7 +121,7 @@ def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
     frame = Frame(
         "Objects by size, found and missed",
         Axis("size of the object: square root of its area, px", 0, len(columns), places=marks),
-        Axis("objects", 0, nice_limit(1.08 * int(of_all.max()))),
+        Axis("objects", 0, nice_limit(1.08 * int(of_all.max())), whole=True),
     )
     return Figure(
         "Objects by size",

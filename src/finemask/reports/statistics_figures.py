@@ -36,37 +36,33 @@ def image_figures(index: CocoIndex, opened: OpenedImages | None) -> list[Figure]
     figures = [_image_sizes(index)]
     if opened is None or not opened.images:
         return figures
-    bright = np.array([image.brightness for image in opened.images])
-    sharp = np.maximum([image.sharpness for image in opened.images], 0.1)
-    low, high = 10.0 ** np.floor(np.log10(sharp.min())), 10.0 ** np.ceil(np.log10(sharp.max()) + 1e-9)
-    return [
-        *figures,
-        Figure(
+    brightness, contrast, sharpness = (
+        np.array([getattr(image, name) for image in opened.images]) for name in ("brightness", "contrast", "sharpness")
+    )
+    sharpness = np.maximum(sharpness, 0.1)
+    low, high = 10.0 ** np.floor(np.log10(sharpness.min())), 10.0 ** np.ceil(np.log10(sharpness.max()) + 1e-9)
+    for title, values, axis, note in (
+        (
             "Brightness",
-            histogram(bright, Axis("mean luminance", 0, 255), name="Brightness of images", what="images"),
+            brightness,
+            Axis("mean luminance", 0, 255),
             "0 is black, 255 white. Two humps are two kinds of images: both belong into every split.",
         ),
-        Figure(
+        (
             "Contrast",
-            histogram(
-                np.array([image.contrast for image in opened.images]),
-                Axis("standard deviation of the luminance", 0, 128),
-                name="Contrast of images",
-                what="images",
-            ),
+            contrast,
+            Axis("standard deviation of the luminance", 0, 128),
             "0 is a plain area. Images near it hold little to learn from, or need stretching to their full range.",
         ),
-        Figure(
+        (
             "Sharpness",
-            histogram(
-                sharp,
-                Axis("variance of the Laplacian", float(low), float(high), log=True),
-                name="Sharpness of images",
-                what="images",
-            ),
+            sharpness,
+            Axis("variance of the Laplacian", float(low), float(high), log=True),
             "Measured with the longer side at 512 px. Low: blurred, or nothing in it has an edge.",
         ),
-    ]
+    ):
+        figures.append(Figure(title, histogram(values, axis, name=f"{title} of images", what="images"), note))
+    return figures
 
 
 def _sizes(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Figure:
@@ -91,10 +87,9 @@ def _anchors(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Fig
     return Figure(
         "Anchors",
         cumulative_chart(
-            [("objects", "accent", fit)],
-            Axis("IoU with the best anchor, at least", 0, 1),
+            fit,
+            Axis("IoU with the best anchor, at least"),
             name="Share of the objects over the IoU with their best anchor",
-            y_label="objects",
         ),
         f"How well the best anchor of {sizes} px overlaps each object. {half} reach an IoU of 0.5, {more} one of 0.7.",
     )
@@ -140,10 +135,9 @@ def _occlusion(objects: Objects) -> Figure:
     return Figure(
         "Crowding",
         cumulative_chart(
-            [("objects", "accent", objects.crowding)],
+            objects.crowding,
             Axis("of the object's box belongs to others, at least", 0.01, 1, unit=" %", scale=100),
             name="Share of the objects over how much of their box belongs to others",
-            y_label="objects",
         ),
         f"{percent(float(objects.touches.mean()))} of the objects touch another, "
         f"{percent(float((objects.pieces > 1).mean()))} lie in several pieces, "
@@ -155,12 +149,11 @@ def _image_sizes(index: CocoIndex) -> Figure:
     sizes = Counter(zip(index.widths.tolist(), index.heights.tolist(), strict=True))
     points = [(float(w), float(h), number) for (w, h), number in sizes.most_common(400)]
     end = nice_limit(float(max(index.widths.max(), index.heights.max())) * 1.02)
+    x, y = Axis("width, px", 0, end), Axis("height, px", 0, end)
     ((width, height), number), *others = sizes.most_common()
     often = f"{len(sizes)} different sizes; most often {width} × {height} px ({plural(number, 'image')})."
     return Figure(
         "Size of the images",
-        scatter(
-            points, Axis("width, px", 0, end), Axis("height, px", 0, end), name="Size of the images", what="images"
-        ),
+        scatter(points, x, y, name="Size of the images", what="images"),
         often if others else f"All images have {width} × {height} px.",
     )
