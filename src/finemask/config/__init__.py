@@ -1,6 +1,6 @@
 """Where configurations live, composing them, and saying what is wrong with a command line.
 
-``compose`` and ``expand_sweeps`` are imported when asked for: a help page needs ``files`` alone, not Hydra.
+``compose`` and what goes with it are imported when asked for: a help page needs ``files`` alone, not Hydra.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from finemask.config.config_files import config_dir, search_path
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from finemask.config.composing import compose
+    from finemask.config.composing import compose, verb_options
     from finemask.config.overrides import arguments, expand_sweeps
 
-__all__ = ["arguments", "compose", "config_dir", "expand_sweeps", "leaves", "plain", "search_path"]
+__all__ = ["arguments", "compose", "config_dir", "expand_sweeps", "leaves", "plain", "search_path", "verb_options"]
 
 
 def plain(node: "DictConfig") -> dict[str, Any]:
@@ -40,7 +40,12 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    homes = {"arguments": "overrides", "compose": "composing", "expand_sweeps": "overrides"}
+    homes = {
+        "arguments": "overrides",
+        "compose": "composing",
+        "expand_sweeps": "overrides",
+        "verb_options": "composing",
+    }
     if home := homes.get(name):
         return getattr(import_module(f"finemask.config.{home}"), name)
     raise AttributeError(f"module 'finemask.config' has no attribute {name!r}")

@@ -28,7 +28,7 @@ from finemask.config import config_files, plain
 from finemask.config.config_files import config_names, examples, find_config, group_options, groups, search_path
 from finemask.config.kinds import check_values
 from finemask.config.moved_targets import present_target
-from finemask.config.overrides import one_line, options_remedy, parse_override
+from finemask.config.overrides import arguments, one_line, options_remedy, parse_override
 from finemask.config.synonyms import translate
 from finemask.errors import ConfigError, did_you_mean
 
@@ -80,6 +80,20 @@ def compose(
     if check:
         _check_complete(cfg, verb)
     return cfg
+
+
+def verb_options(verb: str, values: Mapping[str, object], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a verb as its workflow takes them: ``verb_options("compare", {"a": "runs/a", "b": "runs/b"})``.
+
+    Args:
+        verb: as typed, for example ``"data suspects"``.
+        values: Python's own values by key, ``data.root`` for one of a section; None leaves a key as it is.
+        overrides: as on the command line, after them.
+
+    Raises:
+        ConfigError: see ``compose``.
+    """
+    return plain(compose(verb, [*arguments(values), *overrides]))
 
 
 def _find(folders: Sequence[Path], name: str, verb: str) -> Path:

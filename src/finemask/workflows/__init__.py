@@ -1,1 +1,10 @@
-"""Where data, model and evaluation meet: what the verbs do, for Python too."""
+"""Where data, model and evaluation meet: what the verbs do, for Python too.
+
+``train_model.train``, ``learning_curve.learning_curve``, ``evaluate_model.evaluate`` and ``predict_images.predict``
+take plain arguments. The others take the options of their verb, which ``verb_options`` completes and checks::
+
+    from finemask.config import verb_options
+    from finemask.workflows.find_suspects import write_suspects
+
+    found = write_suspects(verb_options("data suspects", {"model": "model.safetensors", "data.root": "DIR"}))
+"""

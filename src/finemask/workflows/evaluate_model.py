@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finemask.config import arguments, compose, plain
+from finemask.config import verb_options
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth, ground_truth_of, load_ground_truth
@@ -49,7 +49,7 @@ def evaluate(
         "annotations": annotations,
         "output": output,
     }
-    return evaluate_model_or_results(plain(compose("evaluate", [*arguments(given), *overrides]))).metrics
+    return evaluate_model_or_results(verb_options("evaluate", given, overrides)).metrics
 
 
 def evaluate_model_or_results(options: Mapping[str, Any]) -> WrittenEvaluation:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.image_names import match_file_names
-from finemask.config import arguments, compose, plain
+from finemask.config import verb_options
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.instances import Instances
@@ -73,7 +73,7 @@ def predict(
         FinemaskError: settings or a model file that cannot be used.
     """
     given = {"model": model, "source": source, "output": output}
-    return predict_images(plain(compose("predict", [*arguments(given), *overrides])))
+    return predict_images(verb_options("predict", given, overrides))
 
 
 def predict_images(options: Mapping[str, Any]) -> Predicted:
