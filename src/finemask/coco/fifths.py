@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from finemask.coco.columns import PackedSegments, take_ragged
 from finemask.ops.mask_runs import MaskRuns
 from finemask.ops.polygon_runs import runs_of_polygons
-from finemask.ops.rle import foreground, rle_from_edges, rle_from_polygons, run_lengths
+from finemask.ops.rle import as_text, foreground, rle_from_edges, run_lengths
 from finemask.types import Rle
 
 FIFTHS_LIMIT = 5_000_000
@@ -97,16 +97,29 @@ def crop_of_counts(counts: bytes, window_xyxy: tuple[int, int, int, int]) -> NDA
     return coco_mask.decode({"size": [y1 - y0, x1 - x0], "counts": counts}).view(np.bool_)
 
 
-def rle_of_segment(segments: PackedSegments, row: int, size_hw: tuple[int, int]) -> Rle:
-    """The mask of one annotation as pycocotools encodes it in the full image.
+def rles_of_image(segments: PackedSegments, rows: range, size_hw: tuple[int, int]) -> list[Rle]:
+    """The masks of annotations that stand one after another, as pycocotools encodes them in the full image.
 
     Args:
         segments: of the file.
-        row: of the annotation.
-        size_hw: of its image, px.
+        rows: of annotations of one image.
+        size_hw: of the image, px.
     """
-    if parts := segments.polygons(row):
-        return rle_from_polygons([from_fifths(part) for part in parts], *size_hw)
+    counts = np.diff(segments.first_part[rows.start : rows.stop + 1]).tolist()
+    parts = slice(segments.first_part[rows.start], segments.first_part[rows.stop])
+    lengths = segments.part_lengths[parts].astype(np.int64)
+    points = from_fifths(take_ragged(segments.points, segments.part_starts[parts], lengths))
+    outlines: Any = [points[end - n : end] for end, n in zip(lengths.cumsum().tolist(), lengths.tolist(), strict=True)]
+    drawn: Any = iter(coco_mask.frPyObjects(outlines, *size_hw) if outlines else ())
+    return [
+        as_text(next(drawn) if number == 1 else coco_mask.merge([next(drawn) for _ in range(number)]))
+        if number
+        else _rle_of_window(segments, row, size_hw)
+        for row, number in zip(rows, counts, strict=True)
+    ]
+
+
+def _rle_of_window(segments: PackedSegments, row: int, size_hw: tuple[int, int]) -> Rle:
     height, width = size_hw
     x0, y0, _, y1 = segments.window(row)
     starts, stops = foreground(run_lengths(segments.counts(row)))

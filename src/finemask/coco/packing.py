@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
 from finemask.coco.entries import Fault
 from finemask.coco.fifths import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
 from finemask.coco.segmentation import coordinate_fault, counted_runs, read_outlines, rle_size_fault
 from finemask.coco.values import whole
+from finemask.ops.rle import rle_from_edges
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together
 _FIRST_PIXELS = 8  # in images up to this size outlines may well lie in the first pixel
@@ -230,8 +230,9 @@ def _window_of_box(
     x1, y1 = (int(np.clip(np.ceil(high), 0, most)) for high, most in ((x + w, width), (y + h, height)))
     if x0 >= x1 or y0 >= y1:
         return b"", (0, 0, 0, 0)
-    rle: Any = coco_mask.encode(np.ones((y1 - y0, x1 - x0), dtype=np.uint8, order="F"))
-    return bytes(rle["counts"]), (x0, y0, x1, y1)
+    pixels = (x1 - x0) * (y1 - y0)
+    rle = rle_from_edges(np.array([0, 0, pixels]), (y1 - y0, x1 - x0))
+    return rle["counts"].encode(), (x0, y0, x1, y1)
 
 
 def _extents(coordinates: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:

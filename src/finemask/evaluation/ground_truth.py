@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 
 from finemask.coco.coco_file import CocoFile, read_coco_document, read_coco_json
 from finemask.coco.columns import PackedCoco
-from finemask.coco.fifths import rle_of_segment
+from finemask.coco.fifths import rles_of_image
 from finemask.errors import DataError
 from finemask.ops.rle import rle_area, rle_box_xywh
-from finemask.types import Category
+from finemask.types import Category, Rle
 
 
 class ImageInfo(NamedTuple):
@@ -112,31 +113,30 @@ def ground_truth_of(columns: PackedCoco, source: str) -> GroundTruth:
         columns: of the file.
         source: the file, for messages.
     """
-    images = _images(columns)
-    image_ids, sizes = list(images), np.stack([columns.heights, columns.widths], axis=1).tolist()
-    category_ids = [category.id for category in columns.categories]
-    image_of = np.repeat(np.arange(len(image_ids)), np.diff(columns.first_annotation)).tolist()
-    labels, iscrowd, boxes = columns.labels.tolist(), columns.iscrowd.tolist(), columns.boxes_xywh.tolist()
-    areas, whole, has_mask = columns.areas.tolist(), columns.areas_are_whole.tolist(), columns.has_mask.tolist()
-    annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(np.argsort(columns.places).tolist(), start=1):
-        image, box, area = image_of[row], boxes[row], areas[row]
-        found: dict[str, Any] = {
-            "id": number,
-            "image_id": image_ids[image],
-            "category_id": category_ids[labels[row] - 1],
-            "iscrowd": int(iscrowd[row]),
-        }
-        if has_mask[row]:
-            found["segmentation"] = rle_of_segment(columns.segments, row, sizes[image])
-        if box[0] != box[0]:
-            box = rle_box_xywh(found["segmentation"])
-        if area != area:
-            area = rle_area(found["segmentation"]) if has_mask[row] else box[2] * box[3]
-        annotations.append({**found, "bbox": box, "area": int(area) if whole[row] else area})
-    ids, places = columns.annotation_ids, columns.places
-    names = ids[np.argsort(places)].tolist()
-    return GroundTruth(source, columns.categories, images, annotations, names)
+    images, category_ids = _images(columns), [category.id for category in columns.categories]
+    labels, iscrowd, has_mask = columns.labels.tolist(), columns.iscrowd.tolist(), columns.has_mask.tolist()
+    boxes, areas, whole = columns.boxes_xywh.tolist(), columns.areas.tolist(), columns.areas_are_whole.tolist()
+    first = columns.first_annotation.tolist()
+    found: list[dict[str, Any]] = []
+    for (image_id, image), rows in zip(images.items(), map(range, first, first[1:]), strict=True):
+        if any(has_mask[row] for row in rows):
+            rles: Sequence[Rle | None] = rles_of_image(columns.segments, rows, (image.height, image.width))
+        else:  # and perhaps no size
+            rles = [None] * len(rows)
+        for row, rle in zip(rows, rles, strict=True):
+            annotation = {"image_id": image_id, "category_id": category_ids[labels[row] - 1]}
+            box, area = boxes[row], areas[row]
+            if rle is not None and has_mask[row]:
+                annotation["segmentation"] = rle
+                box = box if box[0] == box[0] else rle_box_xywh(rle)
+                area = area if area == area else rle_area(rle)
+            area = area if area == area else box[2] * box[3]
+            found.append(
+                {**annotation, "iscrowd": int(iscrowd[row]), "bbox": box, "area": int(area) if whole[row] else area}
+            )
+    order = np.argsort(columns.places)
+    annotations = [{"id": number, **found[row]} for number, row in enumerate(order.tolist(), start=1)]
+    return GroundTruth(source, columns.categories, images, annotations, columns.annotation_ids[order].tolist())
 
 
 def images_and_categories(dataset: Any, source: str) -> tuple[dict[int, ImageInfo], list[Category]]:

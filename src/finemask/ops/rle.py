@@ -63,7 +63,7 @@ def rle_from_edges(edges: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
 def mask_to_rle(mask: NDArray[Any]) -> Rle:
     """Encodes a mask [H, W]; non-zero is foreground."""
     encoded = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
-    return _as_text(encoded)
+    return as_text(encoded)
 
 
 def rle_to_mask(rle: Rle) -> NDArray[np.uint8]:
@@ -102,7 +102,7 @@ def rle_from_polygons(polygons: Sequence[Sequence[float] | NDArray[np.float64]],
     """The union of polygons, each [x0, y0, x1, y1, …] px, rasterised by pycocotools."""
     outlines: Any = list(polygons)  # the stubs know whole numbers only
     parts = coco_mask.frPyObjects(outlines, height, width)
-    return _as_text(coco_mask.merge(parts))
+    return as_text(coco_mask.merge(parts))
 
 
 def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
@@ -133,7 +133,7 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> Rle:
 
 def _compress(counts: list[int], height: int, width: int) -> Rle:
     uncompressed: Any = {"size": [height, width], "counts": counts}
-    return _as_text(coco_mask.frPyObjects(uncompressed, height, width))
+    return as_text(coco_mask.frPyObjects(uncompressed, height, width))
 
 
 def rles_for_coco(rles: Sequence[Rle]) -> list[Any]:
@@ -141,8 +141,8 @@ def rles_for_coco(rles: Sequence[Rle]) -> list[Any]:
     return [_as_coco(rle) for rle in rles]
 
 
-def _as_text(encoded: Any) -> Rle:
-    # pycocotools gives bytes; JSON and other evaluators want text. This is the one place that decodes.
+def as_text(encoded: Any) -> Rle:
+    """What pycocotools encodes, whose counts are bytes, with the text that JSON and other evaluators want."""
     return Rle(size=[int(side) for side in encoded["size"]], counts=encoded["counts"].decode("ascii"))
 
 
