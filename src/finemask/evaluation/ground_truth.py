@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finemask.coco.coco_file import CocoFile, read_coco_document, read_coco_json
 from finemask.coco.columns import PackedCoco
@@ -25,6 +27,33 @@ class ImageInfo(NamedTuple):
     height: int  # px; 0 if the file does not say, which only boxes can do without
     width: int
     slice: str = ""  # what the file has under that name: a part of the images to be measured by itself
+
+
+LARGEST_AREA = 1e10
+"""px². COCO's size "all" ends here, and what is larger is ignored."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The annotations in the order of the file; G of them.
+
+    Args:
+        image: int64 [G].
+        category: int64 [G].
+        boxes: float64 [G, 4], xywh px.
+        area: float64 [G], px².
+        crowd: bool [G].
+        ignored: bool [G], not to be found: crowd regions, and areas that are none.
+        masks: G RLEs; None where an annotation has no segmentation.
+    """
+
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    masks: list[Any]
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,23 @@ class GroundTruth:
     images: dict[int, ImageInfo]
     annotations: list[dict[str, Any]]
     annotation_ids: list[Any]
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The annotations as columns."""
+        images = {id_: position for position, id_ in enumerate(sorted(self.images))}
+        categories = {id_: position for position, id_ in enumerate(sorted(c.id for c in self.categories))}
+        area = np.array([a["area"] for a in self.annotations], dtype=np.float64)
+        crowd = np.array([a["iscrowd"] for a in self.annotations], dtype=np.bool_)
+        return Objects(
+            image=np.array([images[a["image_id"]] for a in self.annotations], dtype=np.int64),
+            category=np.array([categories[a["category_id"]] for a in self.annotations], dtype=np.int64),
+            boxes=np.array([a["bbox"] for a in self.annotations], dtype=np.float64).reshape(-1, 4),
+            area=area,
+            crowd=crowd,
+            ignored=crowd | (area < 0) | (area > LARGEST_AREA),
+            masks=[a.get("segmentation") for a in self.annotations],
+        )
 
     @property
     def max_per_image(self) -> int:

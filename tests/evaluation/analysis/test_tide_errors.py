@@ -24,7 +24,6 @@ from finemask.evaluation.numbers.match_table import match_tables
 from finemask.evaluation.numbers.overlaps import LEAST_IOU, Overlaps, find_cross_class_overlaps
 from finemask.evaluation.numbers.pycocotools_reference import reference_scores
 from finemask.evaluation.numbers.ranking import rank
-from finemask.evaluation.objects import object_columns
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results
 from finemask.ops.rle import mask_to_rle
@@ -224,7 +223,7 @@ def test_large_images_are_gone_through_in_parts(monkeypatch):
     def everything(dataset: dict[str, Any], results: list[dict[str, Any]], kind: str) -> Overlaps:
         truth = ground_truth_from_dict(dataset)
         found = ResultTable(truth, results)
-        return find_cross_class_overlaps(rank(found, 100), object_columns(truth), found, kind, LEAST_IOU)
+        return find_cross_class_overlaps(rank(found, 100), truth.objects, found, kind, LEAST_IOU)
 
     dataset = random_dataset(5, objects=20)
     results = random_results(dataset, 6)

@@ -13,7 +13,6 @@ from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers import overlaps
 from finemask.evaluation.numbers.overlaps import boundary_overlaps, find_overlaps
 from finemask.evaluation.numbers.ranking import rank
-from finemask.evaluation.objects import object_columns
 from finemask.evaluation.result_table import ResultTable
 
 LEAST = 0.3
@@ -24,7 +23,7 @@ def listed(dataset, results, iou_type, cap=100):
     truth = ground_truth_from_dict(dataset)
     table = ResultTable(truth, results)
     ranking = rank(table, cap)
-    objects = object_columns(truth)
+    objects = truth.objects
     found = find_overlaps(ranking, objects, table, "bbox" if iou_type == "bbox" else "segm", LEAST)
     if iou_type == "boundary":
         found = boundary_overlaps(found, ranking, objects, table)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from finemask.evaluation.ground_truth import Objects
 from finemask.evaluation.numbers.match_table import MatchTable
 from finemask.evaluation.numbers.overlaps import Overlaps
 from finemask.evaluation.numbers.ranking import RankedDetections
-from finemask.evaluation.objects import Objects
 from finemask.evaluation.uncertainty.resampling import (
     LEAST_RESAMPLES,
     ap_interval,

@@ -66,7 +66,7 @@ def _of_evaluation(evaluator: CocoEvaluator, table: MatchTable, iou_type: str) -
         return None
     crowded = everything.where(np.isin(everything.image_category, everything.image_category[is_cut]))
     overlaps = find_overlaps(crowded, table.objects, results, iou_type, FOREGROUND_IOU)
-    found_by = match_table(truth, crowded, table.objects, overlaps, [FOREGROUND_IOU]).found_by()
+    found_by = match_table(truth, crowded, overlaps, [FOREGROUND_IOU]).found_by()
     return Cap(
         (found_by >= 0) & (table.found_by() < 0),
         f"cut off by max_detections={cap}: of one class in one image no more are counted",

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.ground_truth import GroundTruth, Objects
 from finemask.evaluation.numbers.coco_numbers import mean_average_precision
 from finemask.evaluation.numbers.match_table import MatchTable
 from finemask.evaluation.numbers.overlaps import LEAST_IOU, Overlaps
-from finemask.evaluation.objects import Objects
 
 SIZES = (("under 16 px", 0, 16), ("16 to 32 px", 16, 32), ("32 to 96 px", 32, 96), ("over 96 px", 96, np.inf))
 CROWDINGS = (

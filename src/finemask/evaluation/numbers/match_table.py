@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.ground_truth import LARGEST_AREA, GroundTruth, Objects
 from finemask.evaluation.numbers.greedy_matching import match_greedily
 from finemask.evaluation.numbers.overlaps import LEAST_IOU, Overlaps, boundary_overlaps, find_overlaps
 from finemask.evaluation.numbers.ranking import RankedDetections, order_by, rank
-from finemask.evaluation.objects import LARGEST_AREA, Objects, object_columns
 from finemask.evaluation.result_table import ResultTable
 
 IOUS = np.linspace(0.5, 0.95, 10)  # to the bit those of pycocotools
@@ -221,7 +220,7 @@ def match_tables(
     Returns:
         A table for each of the types.
     """
-    objects, detections = object_columns(ground_truth), rank(results, max_detections)
+    objects, detections = ground_truth.objects, rank(results, max_detections)
     thresholds = np.asarray(ious, dtype=np.float64)
     least = min(LEAST_IOU, float(thresholds.min()))
     tables: dict[str, MatchTable] = {}
@@ -230,7 +229,7 @@ def match_tables(
         table = tables.get(of)
         if table is None:
             overlaps = find_overlaps(detections, objects, results, of, least)
-            table = match_table(ground_truth, detections, objects, overlaps, thresholds)
+            table = match_table(ground_truth, detections, overlaps, thresholds)
         tables[kind] = table.of_boundaries(results) if kind == "boundary" else table
     return tables
 
@@ -238,19 +237,18 @@ def match_tables(
 def match_table(
     ground_truth: GroundTruth,
     detections: RankedDetections,
-    objects: Objects,
     overlaps: Overlaps,
     ious: Sequence[float] | NDArray[np.float64],
 ) -> MatchTable:
     """The table of known overlaps, for COCO's sizes.
 
     Args:
-        ground_truth: for images and categories.
+        ground_truth: of G objects.
         detections: D, in COCO's order.
-        objects: G.
         overlaps: of the two.
         ious: T thresholds, none below the least of the overlaps.
     """
+    objects = ground_truth.objects
     low, high = _AREAS_PX2[:, :1], _AREAS_PX2[:, 1:]
     wanted = (objects.area >= low) & (objects.area <= high) & ~objects.crowd
     within = (detections.area >= low) & (detections.area <= high)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from finemask.evaluation.ground_truth import Objects
 from finemask.evaluation.numbers.ranking import RankedDetections, order_by, run_starts, spread
-from finemask.evaluation.objects import Objects
 from finemask.evaluation.result_table import ResultTable
 from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
