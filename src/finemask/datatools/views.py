@@ -13,7 +13,8 @@ from finemask.coco.index import CocoIndex
 from finemask.data.augmentation import Draw, Scene, SceneAugmentation
 from finemask.ops.colours import colours
 from finemask.ops.drawing import draw_instances
-from finemask.ops.layers import LayerPainter, boxes_and_areas_from_layers
+from finemask.ops.layers import boxes_and_areas_from_layers
+from finemask.ops.mask_runs import boxes_and_areas_from_runs, layers_from_runs
 from finemask.ops.rle import crop_to_rle
 from finemask.types import Target
 
@@ -45,21 +46,17 @@ def load_view(index: CocoIndex, row: int) -> View:
     Raises:
         DataError: the image cannot be read or has another size than the annotations say.
     """
-    height, width = index.size_hw(row)
-    painter = LayerPainter(height, width)
     instances = index.instances(row)
-    crowd = np.zeros((height, width), dtype=np.bool_)
-    slots, labels = [], []
-    for k in range(len(instances)):
+    targets = np.flatnonzero(~instances.iscrowd)
+    masks = instances.runs(targets)
+    filled = np.flatnonzero(boxes_and_areas_from_runs(masks)[1])
+    layers, slots = layers_from_runs(masks.of(filled))
+    crowd = np.zeros(index.size_hw(row), dtype=np.bool_)
+    for k in np.flatnonzero(instances.iscrowd).tolist():
         crop, x0, y0 = instances.crop(k)
-        if instances.iscrowd[k]:
-            crowd[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] |= crop
-        elif crop.any():
-            slots.append(painter.add(crop, x0, y0))
-            labels.append(int(instances.labels[k]))
-    image = index.read_image(row)
-    numbers = np.array(slots, dtype=np.int64).reshape(-1, 2)
-    return View(image, painter.layers, numbers, labels, crowd if crowd.any() else None)
+        crowd[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] |= crop
+    labels = instances.labels[targets[filled]].tolist()
+    return View(index.read_image(row), layers, slots, labels, crowd if crowd.any() else None)
 
 
 def view_of_tensors(
