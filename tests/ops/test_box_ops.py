@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou
 
-from finemask.model.suppression import NMS, settle_boxes
+from finemask.model.suppression import NMS
 from finemask.ops.box_ops import ScoredBoxes, candidates_of, match_boxes, pairwise_iou, sample_balanced, vote_boxes
 
 
@@ -27,6 +27,11 @@ def test_pairwise_iou_by_hand():
     a = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     b = torch.tensor([[5.0, 0, 15, 10]])
     assert pairwise_iou(a, b).tolist() == [[pytest.approx(50 / 150)], [0.0]]
+
+
+def settle_boxes(candidates, suppression, limit):
+    kept, scores = suppression.by_box(candidates.boxes, candidates.scores, candidates.labels, limit)
+    return ScoredBoxes(candidates.boxes[kept], scores, candidates.labels[kept])
 
 
 @pytest.fixture
