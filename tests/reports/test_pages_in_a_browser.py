@@ -10,8 +10,8 @@ from browser import CONTRASTS
 from finemask.config import compose, plain
 from finemask.reports.learning_curve_page import learning_curve_page
 from finemask.workflows.compare_models import compare_models
-from finemask.workflows.dataset_statistics import write_statistics
-from finemask.workflows.find_suspects import write_suspects
+from finemask.workflows.data.dataset_statistics import write_statistics
+from finemask.workflows.data.find_suspects import write_suspects
 
 POINT = {"objects": 380, "standard_error": 0.012, "run": "fraction/2026-01-01"}
 

@@ -11,7 +11,7 @@ from finemask.config import compose, plain
 from finemask.model.mask_rcnn import ImageTransform, preprocessing_from
 from finemask.ops.layers import layers_to_masks
 from finemask.workflows.build_trainer import build_datamodule
-from finemask.workflows.preview_sheets import make_pair, open_split
+from finemask.workflows.data.preview_sheets import make_pair, open_split
 
 HW = (60, 80)
 
@@ -50,7 +50,7 @@ def test_two_sheets_that_say_what_they_show(root, tmp_path, capsys):
 
 
 def test_more_images_make_more_sheets_and_older_ones_go(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("finemask.workflows.preview_sheets.PER_SHEET", 2)
+    monkeypatch.setattr("finemask.workflows.data.preview_sheets.PER_SHEET", 2)
     output = tmp_path / "out"
     assert preview(root, output, "n=5", "augment=none") == 0
     expected = {f"{name}_{number}.png" for name in ("on_disk", "model_input") for number in (1, 2, 3)}

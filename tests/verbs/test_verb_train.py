@@ -90,7 +90,7 @@ def test_warnings_are_shown_in_a_table_and_training_starts(shapes, capsys):
 def test_other_processes_of_a_run_leave_the_looking_to_the_first(shapes, monkeypatch):
     from finemask.config import compose
     from finemask.errors import DataError
-    from finemask.workflows.check_before_training import check_data
+    from finemask.workflows.data.check_before_training import check_data
 
     change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
     cfg = compose("train", ["data.root=shapes", *QUICK])

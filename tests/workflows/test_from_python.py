@@ -11,9 +11,9 @@ from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.workflows.compare_models import compare_models
-from finemask.workflows.dataset_statistics import write_statistics
+from finemask.workflows.data.dataset_statistics import write_statistics
+from finemask.workflows.data.find_suspects import write_suspects
 from finemask.workflows.evaluate_model import evaluate
-from finemask.workflows.find_suspects import write_suspects
 
 
 @pytest.fixture(scope="module")

@@ -65,16 +65,8 @@ def check_pairs(installed: Mapping[str, str]) -> list[Problem]:
         installed: canonical name to version.
     """
     problems = []
-    flavours = [
-        name
-        for name in (
-            "opencv-python",
-            "opencv-contrib-python",
-            "opencv-python-headless",
-            "opencv-contrib-python-headless",
-        )
-        if name in installed
-    ]
+    names = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
+    flavours = [name for name in names if name in installed]
     if len(flavours) > 1:
         problems.append(
             Problem(
@@ -112,10 +104,7 @@ def default_probes() -> dict[str, tuple[Callable[[], object], str]]:
     """The probes of ``finemask doctor``; each takes milliseconds once its package is imported."""
     reinstall = "pip install --force-reinstall --no-cache-dir"
     return {
-        "importing torch": (
-            _torch,
-            "see https://pytorch.org/get-started for the build that fits this machine",
-        ),
+        "importing torch": (_torch, "see https://pytorch.org/get-started for the build that fits this machine"),
         "torch working with numpy": (
             _torch_numpy,
             f"{reinstall} torch numpy (one was built for another numpy)",
@@ -134,11 +123,7 @@ def default_probes() -> dict[str, tuple[Callable[[], object], str]]:
 
 def diagnose(requirements: Sequence[Requirement], installed: Mapping[str, str]) -> list[Problem]:
     """Every problem found, by bounds, by pairs and by trying."""
-    return [
-        *check_requirements(requirements, installed),
-        *check_pairs(installed),
-        *check_probes(default_probes()),
-    ]
+    return [*check_requirements(requirements, installed), *check_pairs(installed), *check_probes(default_probes())]
 
 
 def _torch() -> None:

@@ -114,10 +114,8 @@ def training_sizes(index: Any, preprocessing: Preprocessing) -> TrainingSizes | 
     )
 
 
-def _sides(boxes: NDArray[Any]) -> NDArray[np.float64]:
-    width, height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).T
-    sides: NDArray[np.float64] = np.sqrt(width * height)
-    return sides
+def _sides(boxes: NDArray[Any]) -> Any:
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1))
 
 
 def _three(values: NDArray[Any]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,8 @@ def main(cfg: DictConfig) -> int:
 
 def count_numbers(path: Path) -> int:
     """How many numbers the tensors of a file hold, read off its table alone."""
-    total = 0
     with safe_open(path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict: it cannot be iterated)
-            count = 1
-            for side in file.get_slice(name).get_shape():
-                count *= side
-            total += count
-    return total
+        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (it is no dict)
 
 
 def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@
 take plain arguments. The others take the options of their verb, which ``verb_options`` completes and checks::
 
     from finemask.config import verb_options
-    from finemask.workflows.find_suspects import write_suspects
+    from finemask.workflows.data.find_suspects import write_suspects
 
     found = write_suspects(verb_options("data suspects", {"model": "model.safetensors", "data.root": "DIR"}))
 """

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -162,20 +162,18 @@ def run_learning_curve(
     return curve
 
 
-def checked_fractions(value: Any) -> list[float]:
-    """The fractions in rising order.
+def checked_fractions(value: Sequence[float]) -> list[float]:
+    """The fractions, from above 0 to 1, in rising order.
 
     Raises:
-        ConfigError: they are not at least three different numbers above 0 and up to 1.
+        ConfigError: they are not at least three different ones.
     """
-    numbers = value if isinstance(value, list) else []
-    sound = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n <= 1 for n in numbers)
-    if not sound or len({float(n) for n in numbers}) < max(FEWEST_POINTS, len(numbers)):
+    if len({float(n) for n in value}) < max(FEWEST_POINTS, len(value)):
         raise ConfigError(
             f"learning_curve is {value}",
             remedy="Give at least three different fractions above 0 and up to 1: 'learning_curve=[0.25,0.5,1.0]'.",
         )
-    return sorted(float(n) for n in numbers)
+    return sorted(float(n) for n in value)
 
 
 def part_size(fraction: float, images: int) -> int:
@@ -191,18 +189,11 @@ def choose_images(count: int, images: int, seed: int) -> list[int]:
 
 def as_json(curve: LearningCurve) -> dict[str, Any]:
     """The content of ``learning_curve.json``."""
-    outlook = curve.outlook
-    law = None if outlook is None else {"a": outlook.law.a, "b": outlook.law.b, "c": outlook.law.c}
-    doubling = None
-    if outlook is not None:
-        doubling = {
-            "images": 2 * max(point.images for point in curve.points),
-            "gain": outlook.gain,
-            "low": outlook.low,
-            "high": outlook.high,
-            "confidence": CONFIDENCE,
-            "verdict": outlook.verdict,
-        }
+    law, doubling = None, None
+    if (outlook := curve.outlook) is not None:
+        law = asdict(outlook.law)
+        doubling = {"images": 2 * max(point.images for point in curve.points), "confidence": CONFIDENCE}
+        doubling |= {name: getattr(outlook, name) for name in ("gain", "low", "high", "verdict")}
     return {
         "metric": curve.metric,
         "points": [

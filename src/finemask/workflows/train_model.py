@@ -40,7 +40,7 @@ from finemask.workflows.build_trainer import (
     check_monitors,
     prepare_data,
 )
-from finemask.workflows.check_before_training import check_data
+from finemask.workflows.data.check_before_training import check_data
 from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
 from finemask.workflows.resume_run import (
     check_resumable,

@@ -13,7 +13,7 @@ from finemask.config import plain
 from finemask.datatools.stats.training_advice import Advice
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.reports.statistics_page import images_note, problems
-from finemask.workflows.dataset_statistics import write_statistics
+from finemask.workflows.data.dataset_statistics import write_statistics
 
 _CLASSES_SHOWN = 12
 _STATES = {"change": "[bold green]change[/]", "option": "[yellow]weigh up[/]", "keep": "[dim]keep[/]"}

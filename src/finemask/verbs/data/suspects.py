@@ -13,7 +13,7 @@ from rich.text import Text
 from finemask.config import plain
 from finemask.datatools.suspects.label_faults import RULES
 from finemask.ops.wording import count
-from finemask.workflows.find_suspects import write_suspects
+from finemask.workflows.data.find_suspects import write_suspects
 
 _SHOWN = 20
 
