@@ -53,10 +53,11 @@ class ScaleWatch:
 
     def add(self, instances: Instances) -> None:
         """Looks at an image and what was found in it."""
-        shrunk = None if self._sizes is None else find_shrunk(instances, self._preprocessing, self._sizes)
-        if shrunk is not None:
-            self.count += 1
-            self.worst = shrunk if self.worst is None else min(self.worst, shrunk, key=lambda one: one.scale)
+        if self._sizes is None or (shrunk := find_shrunk(instances, self._preprocessing, self._sizes)) is None:
+            return
+        self.count += 1
+        if self.worst is None or shrunk.scale < self.worst.scale:
+            self.worst = shrunk
 
     def in_words(self) -> str | None:
         """What is wrong, in numbers of the worst image, and what to do; None if all is well."""

@@ -134,9 +134,6 @@ class CocoResults:
 
     An image id is the running number of the image, from 1 on, and category ids are those of the training annotations;
     unless an annotation file was given, whose ids they are then.
-
-    Args:
-        output: folder of the run.
     """
 
     def __init__(self, output: Path) -> None:
@@ -164,11 +161,7 @@ class CocoResults:
 
 
 class CsvTable:
-    """``predictions.csv``: one line an instance.
-
-    Args:
-        output: folder of the run.
-    """
+    """``predictions.csv``: one line an instance."""
 
     def __init__(self, output: Path) -> None:
         self._file = output / "predictions.csv"
