@@ -24,8 +24,25 @@ from finemask.evaluation.numbers.overlaps import find_overlaps
 from finemask.evaluation.numbers.ranking import rank
 from finemask.ops.wording import count, percent, plural
 
+MOST = 3
+_LEAST_GAIN = 0.005  # of AP50: what is less is not worth anybody's week
+_DEVIATIONS = 1.96  # half of a 95 % interval, in standard deviations
+_MOST_OF_IT = 0.5  # a part of a type's gain from which the advice is about that part
+_MORE_OFTEN = 1.25  # times as often are objects missed of which the advice is to be
+_STANDS_OUT = 0.1  # part of all confusions from which a pair of classes is named
+_SMALL = (SIZES[0][0], SIZES[1][0])
+_CROWDED = CROWDINGS[-1][0]
 _USUAL_CAPS = (100, 200, 300, 500, 1000)  # of detectors
 _LEAST_CAP, _LEAST_IMAGES = 10, 3  # so many images with so many detections each, and none with more: a cap of its own
+
+_REMEDIES = {
+    "localisation": "train longer (trainer.max_epochs), or with a larger picture (model.min_size); finemask "
+    "data suspects lists labels whose outlines may not fit",
+    "both": "finemask data suspects lists labels that may be wrong there; a higher threshold takes most of these away",
+    "background": "finemask data suspects lists those that may be objects without a label; if they are none, add "
+    "images without objects",
+    "missed": "more labelled images that show such objects, or longer training (trainer.max_epochs)",
+}
 
 
 @dataclass(frozen=True)
@@ -96,25 +113,6 @@ def _of_detections(evaluator: CocoEvaluator, table: MatchTable, limit: Any) -> C
         f"detections_per_img={room} in finemask predict and evaluate; a model that is trained with "
         "model.roi_heads.detections_per_img=auto has the room by itself",
     )
-
-
-MOST = 3
-_LEAST_GAIN = 0.005  # of AP50: what is less is not worth anybody's week
-_DEVIATIONS = 1.96  # half of a 95 % interval, in standard deviations
-_MOST_OF_IT = 0.5  # a part of a type's gain from which the advice is about that part
-_MORE_OFTEN = 1.25  # times as often are objects missed of which the advice is to be
-_STANDS_OUT = 0.1  # part of all confusions from which a pair of classes is named
-_SMALL = (SIZES[0][0], SIZES[1][0])
-_CROWDED = CROWDINGS[-1][0]
-
-_REMEDIES = {
-    "localisation": "train longer (trainer.max_epochs), or with a larger picture (model.min_size); finemask "
-    "data suspects lists labels whose outlines may not fit",
-    "both": "finemask data suspects lists labels that may be wrong there; a higher threshold takes most of these away",
-    "background": "finemask data suspects lists those that may be objects without a label; if they are none, add "
-    "images without objects",
-    "missed": "more labelled images that show such objects, or longer training (trainer.max_epochs)",
-}
 
 
 @dataclass(frozen=True)
@@ -266,10 +264,12 @@ def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
 
 def _confused(findings: Findings, number: int) -> tuple[str, str]:
     """Detections of the wrong class, and the two classes that are confused most, if they stand out."""
-    errors, category = findings.errors, findings.errors.table.objects.category
+    errors, detections = findings.errors, findings.errors.table.detections
     rows = np.flatnonzero(errors.type == DETECTION_ERRORS.index("classification"))
-    truth, said = category[errors.aim[rows]].tolist(), findings.errors.table.detections.category[rows].tolist()
-    pairs = Counter(zip(truth, said, strict=True))
+    # of pairs that are equally frequent the first is named, image by image
+    rows = rows[np.lexsort((detections.result[rows], -detections.score[rows], detections.image[rows]))]
+    truth = errors.table.objects.category[errors.aim[rows]]
+    pairs = Counter(zip(truth.tolist(), detections.category[rows].tolist(), strict=True))
     (true, wrong), times = pairs.most_common(1)[0]
     what = f"{plural(number, 'detection')} of the wrong class"
     if times < _STANDS_OUT * number:
