@@ -293,7 +293,7 @@ def whisker(value: float, ends: Sequence[float], reach: float, *, name: str, str
     middle = _WHISKER_PX / 2
     x, low, high = (round(middle + number / reach * (middle - 6), 1) for number in (value, *ends))
     return Markup(
-        f'<svg class="whisker {"accent" if strong else "faint"}" width="{_WHISKER_PX}" height="16" role="img" '
+        f'<svg class="whisker {"accent" if strong else "faint"}" viewBox="0 0 {_WHISKER_PX} 16" role="img" '
         f'aria-label="{escape(name)}"><path class="zero" d="M{middle} 0V16"/><path d="M{low} 8H{high}"/>'
         f'<circle cx="{x}" cy="8" r="4.5"/></svg>'
     )
