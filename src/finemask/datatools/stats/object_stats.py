@@ -4,12 +4,14 @@ An *object* is an annotation that is trained on: no crowd, at least one pixel. I
 mask, as the dataset does it for training.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from finemask.coco.index import CocoIndex
@@ -76,7 +78,7 @@ def measure_objects(index: CocoIndex, advance: Callable[[], object] | None = Non
         if masks:
             filled += 1
             cover = _cover(masks.values(), index.size_hw(i))
-            heat += _shrunk(cover)
+            heat += _shrunk(cover[1:-1, 1:-1])
             for k, (crop, x0, y0) in masks.items():
                 crowding, touches = _neighbours(cover, crop, x0, y0)
                 pieces = int(ndimage.label(crop, structure=_NEIGHBOURS)[1])
@@ -113,22 +115,14 @@ def overlapping_pairs(objects: Objects, threshold: float) -> int:
     order = np.lexsort((objects.labels, objects.image))
     keys = objects.image[order] * (int(objects.labels.max(initial=0)) + 1) + objects.labels[order]
     found = 0
-    for group in _groups(order, keys):
-        boxes = objects.boxes[group].astype(np.float64)
-        low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-        high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-        shared = np.clip(high - low, 0, None).prod(axis=2)
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        iou = shared / (areas[:, None] + areas[None, :] - shared)
-        np.fill_diagonal(iou, 0)
-        found += int((iou > threshold).any(axis=1).sum())
-    return found
-
-
-def _groups(order: NDArray[np.int64], keys: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for group in np.split(order, np.flatnonzero(np.diff(keys)) + 1):
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    boxes_xywh: Any = np.concatenate([objects.boxes[:, :2], sides], axis=1).astype(np.float64)
+    for group in np.split(boxes_xywh[order], np.flatnonzero(np.diff(keys)) + 1):
         if len(group) > 1:
-            yield group
+            overlaps: Any = coco_mask.iou(group, group, [0] * len(group))
+            np.fill_diagonal(overlaps, 0)
+            found += int((overlaps > threshold).any(axis=1).sum())
+    return found
 
 
 def _tight(crop: NDArray[np.bool_], x0: int, y0: int) -> tuple[NDArray[np.bool_], int, int] | None:
@@ -141,10 +135,10 @@ def _tight(crop: NDArray[np.bool_], x0: int, y0: int) -> tuple[NDArray[np.bool_]
 
 
 def _cover(masks: Iterable[tuple[NDArray[np.bool_], int, int]], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """How many objects claim each pixel, uint8 [H, W], at most 255."""
-    cover = np.zeros(size_hw, dtype=np.uint8)
+    """How many objects claim each pixel, uint8 [H + 2, W + 2] with a rim of one pixel, at most 255."""
+    cover = np.zeros((size_hw[0] + 2, size_hw[1] + 2), dtype=np.uint8)
     for crop, x0, y0 in masks:
-        window = cover[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]]
+        window = cover[y0 + 1 : y0 + 1 + crop.shape[0], x0 + 1 : x0 + 1 + crop.shape[1]]
         window += crop & (window < 255)
     return cover
 
@@ -157,12 +151,9 @@ def _shrunk(cover: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _neighbours(cover: NDArray[np.uint8], crop: NDArray[np.bool_], x0: int, y0: int) -> tuple[float, bool]:
     """Share of an object's box that others take, and whether another one touches it."""
-    height, width = crop.shape
-    top, left = max(y0 - 1, 0), max(x0 - 1, 0)
-    own = np.zeros((min(y0 + height + 1, cover.shape[0]) - top, min(x0 + width + 1, cover.shape[1]) - left), np.bool_)
-    own[y0 - top : y0 - top + height, x0 - left : x0 - left + width] = crop
-    others = (cover[top : top + own.shape[0], left : left + own.shape[1]] - own) > 0
-    inside = others[y0 - top : y0 - top + height, x0 - left : x0 - left + width]
+    own = np.zeros((crop.shape[0] + 2, crop.shape[1] + 2), dtype=np.bool_)
+    own[1:-1, 1:-1] = crop
+    others = cover[y0 : y0 + own.shape[0], x0 : x0 + own.shape[1]] > own
     if not others.any():
         return 0.0, False
     wide = own.copy()
@@ -170,4 +161,4 @@ def _neighbours(cover: NDArray[np.uint8], crop: NDArray[np.bool_], x0: int, y0: 
     wide[:-1] |= own[1:]
     wide[:, 1:] |= own[:, :-1]
     wide[:, :-1] |= own[:, 1:]
-    return float(inside.mean()), bool((wide & others).any())
+    return float(others[1:-1, 1:-1].mean()), bool((wide & others).any())

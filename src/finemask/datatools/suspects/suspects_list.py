@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.index import CocoIndex
-from finemask.coco.segmentation import Outline, read_outlines
-from finemask.coco.values import is_text, show, whole
-from finemask.datatools.check.document import Document
+from finemask.coco.segmentation import read_outlines
+from finemask.coco.values import is_text, show, whole, whole_in_text
+from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import AddEntry, Edit, Finding, RemoveEntry, SetValue
 from finemask.datatools.check.repair import Change, edited
 from finemask.datatools.suspects.compared_images import SAME_OBJECT_IOU
@@ -173,18 +173,18 @@ def apply_accepted(document: Document, accepted: list[dict[str, Any]], source: P
     """
     findings, misfits = [], []
     touched: dict[int, str] = {}
-    numbers = [number for _, entry in document.objects("annotations") if (number := whole(entry.get("id"))) is not None]
+    fitting = _Fitting(document)
     for entry in accepted:
         name = f"entry {show(entry.get('id'))} ({entry['rule']} on image {show(entry.get('image_id'))})"
         try:
-            finding = _finding(document, entry, max(numbers, default=0) + 1)
+            finding = fitting.finding(entry)
             if finding.annotation_id is not None and touched.setdefault(finding.annotation_id, name) != name:
                 raise _MisfitError(f"{touched[finding.annotation_id]} changes annotation {finding.annotation_id} too")
         except _MisfitError as misfit:
             misfits.append(f"{name}: {misfit}")
-            continue
-        numbers += [edit.value["id"] for edit in finding.edits if isinstance(edit, AddEntry)]
-        findings.append((str(entry["rule"]), finding))
+        else:
+            fitting.next_id += any(isinstance(edit, AddEntry) for edit in finding.edits)
+            findings.append((str(entry["rule"]), finding))
     if misfits:
         more = [f"and {len(misfits) - _MOST_NAMED} more"] if len(misfits) > _MOST_NAMED else []
         raise DataError(
@@ -193,85 +193,103 @@ def apply_accepted(document: Document, accepted: list[dict[str, Any]], source: P
             remedy="Set accept to false in them, or run finemask data suspects again. Nothing was written",
         )
     changes: list[Change] = []
-    if not findings:
-        return document, changes
-    return edited(document, findings, changes), changes
+    return edited(document, findings, changes) if findings else document, changes
 
 
-def _finding(document: Document, entry: Mapping[str, Any], new_id: int) -> Finding:
-    change = entry["change"]
-    message = f"accepted: {entry.get('message') or RULES[entry['rule']]}"
-    if change["action"] == "add-label":
-        return _added(document, entry, message, new_id)
-    seen = _annotations_seen(document, entry)
-    number = whole(change.get("annotation_id"))
-    if number is None or number not in seen:
-        raise _MisfitError(f"its change names annotation {show(change.get('annotation_id'))}, not one of those seen")
-    position = seen[number]
-    edits: tuple[Edit, ...] = (RemoveEntry("annotations", position),)
-    if change["action"] == "change-class":
-        edits = (SetValue("annotations", position, "category_id", _category(document, change)),)
-    elif change["action"] == "replace-mask":
-        raw = document.raw["annotations"][position]
-        image = _image(document, whole(raw.get("image_id")))
-        values = _mask(change, image["height"], image["width"])
-        edits = tuple(SetValue("annotations", position, key, value) for key, value in values.items())
-    return Finding(message, document, whole(entry.get("image_id")), number, edits=edits)
+class _Fitting:
+    """Fits accepted entries to an annotation file: what each changes there.
+
+    Args:
+        document: the annotation file.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._positions: dict[int, list[int]] = {}
+        for position, raw in document.objects("annotations"):
+            if (number := whole(raw.get("id"))) is not None:
+                self._positions.setdefault(number, []).append(position)
+        self._images = {row.id: row for row in document.images}
+        self._categories = {row.id: row for row in document.categories}
+        self.next_id = max(self._positions, default=0) + 1
+
+    def finding(self, entry: Mapping[str, Any]) -> Finding:
+        """The change that an entry asks for, as an edit.
+
+        Raises:
+            _MisfitError: it does not fit the file, or not any more.
+        """
+        change = entry["change"]
+        message = f"accepted: {entry.get('message') or RULES[entry['rule']]}"
+        if change["action"] == "add-label":
+            return self._added(entry, message)
+        seen = self._annotations_seen(entry)
+        number = whole(change.get("annotation_id"))
+        if number is None or number not in seen:
+            raise _MisfitError(
+                f"its change names annotation {show(change.get('annotation_id'))}, not one of those seen"
+            )
+        position = seen[number]
+        edits: tuple[Edit, ...] = (RemoveEntry("annotations", position),)
+        if change["action"] == "change-class":
+            edits = (SetValue("annotations", position, "category_id", self._category(change)),)
+        elif change["action"] == "replace-mask":
+            raw = self._document.raw["annotations"][position]
+            values = _mask(change, self._image(whole(raw.get("image_id"))))
+            edits = tuple(SetValue("annotations", position, key, value) for key, value in values.items())
+        return Finding(message, self._document, whole(entry.get("image_id")), number, edits=edits)
+
+    def _added(self, entry: Mapping[str, Any], message: str) -> Finding:
+        document, change, image = self._document, entry["change"], self._image(whole(entry.get("image_id")))
+        name = image.entry.get("file_name")
+        if name != entry.get("file_name"):
+            raise _MisfitError(f"image {image.id} is {show(name)}, not {show(entry.get('file_name'))}")
+        category_id = self._category(change)
+        mask = _mask(change, image)
+        rows = [row for row in document.annotations_of.get(image.id, []) if row.rle is not None and not row.iscrowd]
+        overlaps = mask_iou([mask["segmentation"]], [row.rle for row in rows if row.rle is not None])
+        if rows and overlaps.max() >= SAME_OBJECT_IOU:
+            raise _MisfitError(f"annotation {rows[int(overlaps.argmax())].id} labels this object now")
+        new = {"id": self.next_id, "image_id": image.id, "category_id": category_id, **mask, "iscrowd": 0}
+        return Finding(message, document, image.id, self.next_id, edits=(AddEntry("annotations", new),))
+
+    def _annotations_seen(self, entry: Mapping[str, Any]) -> dict[int, int]:
+        """Position of each annotation that the suspicion is about, by id; all must be what they were."""
+        seen = entry.get("seen")
+        if not isinstance(seen, dict) or not seen:
+            raise _MisfitError("it does not say which annotations it is about")
+        found: dict[int, int] = {}
+        for key, digest in seen.items():
+            number = whole_in_text(key)
+            positions = [] if number is None else self._positions.get(number, [])
+            if number is None or not positions:
+                raise _MisfitError(f"annotation {key} is gone")
+            if len(positions) > 1:
+                raise _MisfitError(f"the annotation id {key} is there {len(positions)} times")
+            if digest_of(self._document.raw["annotations"][positions[0]]) != digest:
+                raise _MisfitError(f"annotation {key} has changed since")
+            found[number] = positions[0]
+        return found
+
+    def _image(self, image_id: int | None) -> ImageRow:
+        row = None if image_id is None else self._images.get(image_id)
+        if row is None or self._document.is_ambiguous(row.id):
+            raise _MisfitError(f"there is no image {show(image_id)}, or not one alone")
+        return row
+
+    def _category(self, change: Mapping[str, Any]) -> int:
+        category_id, name = whole(change.get("category_id")), change.get("category")
+        row = None if category_id is None else self._categories.get(category_id)
+        if row is None:
+            raise _MisfitError(f"there is no category {show(change.get('category_id'))}")
+        if is_text(name) and row.name != name:
+            raise _MisfitError(f"category {row.id} is {show(row.name)}, not {show(name)}")
+        return row.id
 
 
-def _added(document: Document, entry: Mapping[str, Any], message: str, new_id: int) -> Finding:
-    image_id, change = whole(entry.get("image_id")), entry["change"]
-    image = _image(document, image_id)
-    if image.get("file_name") != entry.get("file_name"):
-        raise _MisfitError(f"image {image_id} is {show(image.get('file_name'))}, not {show(entry.get('file_name'))}")
-    category_id = _category(document, change)
-    mask = _mask(change, image["height"], image["width"])
-    rows = [row for row in document.annotations_of.get(image_id or 0, []) if row.rle is not None and not row.iscrowd]
-    overlaps = mask_iou([mask["segmentation"]], [row.rle for row in rows if row.rle is not None])
-    if rows and overlaps.max() >= SAME_OBJECT_IOU:
-        raise _MisfitError(f"annotation {rows[int(overlaps.argmax())].id} labels this object now")
-    new = {"id": new_id, "image_id": image_id, "category_id": category_id, **mask, "iscrowd": 0}
-    return Finding(message, document, image_id, new_id, edits=(AddEntry("annotations", new),))
-
-
-def _annotations_seen(document: Document, entry: Mapping[str, Any]) -> dict[int, int]:
-    """Position of each annotation that the suspicion is about, by id; all must be what they were."""
-    seen = entry.get("seen")
-    if not isinstance(seen, dict) or not seen:
-        raise _MisfitError("it does not say which annotations it is about")
-    found: dict[int, int] = {}
-    for key, digest in seen.items():
-        holders = [item for item in document.objects("annotations") if str(whole(item[1].get("id"))) == key]
-        if not holders:
-            raise _MisfitError(f"annotation {key} is gone")
-        if len(holders) > 1:
-            raise _MisfitError(f"the annotation id {key} is there {len(holders)} times")
-        if digest_of(holders[0][1]) != digest:
-            raise _MisfitError(f"annotation {key} has changed since")
-        found[int(key)] = holders[0][0]
-    return found
-
-
-def _image(document: Document, image_id: int | None) -> Mapping[str, Any]:
-    rows = [row for row in document.images if row.id == image_id]
-    if not rows or document.is_ambiguous(rows[0].id):
-        raise _MisfitError(f"there is no image {show(image_id)}, or not one alone")
-    return {**rows[0].entry, "height": rows[0].height, "width": rows[0].width}
-
-
-def _category(document: Document, change: Mapping[str, Any]) -> int:
-    category_id, name = whole(change.get("category_id")), change.get("category")
-    rows = [row for row in document.categories if row.id == category_id]
-    if not rows or category_id is None:
-        raise _MisfitError(f"there is no category {show(change.get('category_id'))}")
-    if is_text(name) and rows[0].name != name:
-        raise _MisfitError(f"category {category_id} is {show(rows[0].name)}, not {show(name)}")
-    return category_id
-
-
-def _mask(change: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+def _mask(change: Mapping[str, Any], image: ImageRow) -> dict[str, Any]:
     """Segmentation, box and area; box and area are those of the pixels, whatever the entry says."""
-    outline: Outline = read_outlines([(change.get("segmentation"), height, width)])[0]
+    (outline,) = read_outlines([(change.get("segmentation"), image.height, image.width)])
     if outline.faults:
         raise _MisfitError(outline.faults[0].message)
     if outline.rle is None or outline.box_xyxy is None:
