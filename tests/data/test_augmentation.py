@@ -19,8 +19,8 @@ from traced_scenes import never_drawn, random_scene, scene_of
 from finemask.data.augmentation import (
     AlbumentationsAugmentation,
     Chain,
-    EachAlone,
     NoAugmentation,
+    PerImage,
     Scene,
     SceneAugmentation,
     TorchAugmentation,
@@ -244,7 +244,7 @@ def test_a_second_mixing_step_draws_images_that_were_mixed():
 def test_either_kind_is_a_scene_augmentation():
     chain = Chain()
     assert as_scene_augmentation(chain) is chain
-    assert isinstance(as_scene_augmentation(NoAugmentation()), EachAlone)
+    assert isinstance(as_scene_augmentation(NoAugmentation()), PerImage)
     assert not isinstance(NoAugmentation(), SceneAugmentation)
     scene, _ = random_scene(np.random.default_rng(0), 6, 7, 3)
     assert chain.augment_scene(scene, never_drawn, np.random.default_rng(0)) is scene

@@ -6,7 +6,7 @@ import torch
 from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augmentation import EachAlone, NoAugmentation
+from finemask.data.augmentation import NoAugmentation, PerImage
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Tracing
 from finemask.ops.layers import layers_to_masks
@@ -51,14 +51,14 @@ def traced(index, augment):
 
 
 def test_tags_number_the_instances_of_the_file(index):
-    tracing, target, masks = traced(index, EachAlone(NoAugmentation()))
+    tracing, target, masks = traced(index, PerImage(NoAugmentation()))
     assert target["labels"].tolist() == [1, 2, 3]
     assert tracing.labels == [1, 2, 1]
     assert torch.equal(masks, torch.from_numpy(np.array(MASKS)))
 
 
 def test_those_that_are_left_keep_their_tags(index):
-    tracing, target, masks = traced(index, EachAlone(CutsOffLeft()))
+    tracing, target, masks = traced(index, PerImage(CutsOffLeft()))
     assert target["labels"].tolist() == [2, 3]
     for tag, mask in zip(target["labels"].tolist(), masks, strict=True):
         assert np.array_equal(mask, MASKS[tag - 1][:, ::-1])

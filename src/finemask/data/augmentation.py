@@ -91,8 +91,8 @@ class NoAugmentation:
         return image, layers
 
 
-class EachAlone:
-    """An augmentation of one image, as one of scenes: it draws no others.
+class PerImage:
+    """Adapts an ``Augmentation`` to the protocol of scenes: it draws no others.
 
     Args:
         augment: of one image.
@@ -108,12 +108,12 @@ class EachAlone:
 
 
 def as_scene_augmentation(augment: Augmentation | SceneAugmentation) -> SceneAugmentation:
-    """Either kind as the wider one."""
-    return augment if isinstance(augment, SceneAugmentation) else EachAlone(augment)
+    """Either kind as a ``SceneAugmentation``."""
+    return augment if isinstance(augment, SceneAugmentation) else PerImage(augment)
 
 
 class Chain:
-    """Runs named steps in the order they are given.
+    """Composes named augmentations, in the order they are given.
 
     A step that mixes images, such as copy-paste, draws images that went through the steps before it, each with
     random choices of its own. So jitter, then copy-paste, is the recipe of Ghiasi et al. (2021): both images are

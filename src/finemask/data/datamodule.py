@@ -1,4 +1,4 @@
-"""From a folder of images and COCO files to loaders."""
+"""The LightningDataModule: a folder of images and COCO files becomes loaders."""
 
 import logging
 import os
@@ -167,7 +167,7 @@ class CocoDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented, batches of similar shapes. After ``setup``."""
         index, weights = self._need_train(), self.train_weights
-        self._tell(index, weights)
+        self._log_sampling(index, weights)
         self.train_dataset = InstanceDataset(
             index, self.augment, self.seed, self.min_visible_px, self.max_instances, weights
         )
@@ -214,7 +214,7 @@ class CocoDataModule(pl.LightningDataModule):
             reading=self.reading,
         )
 
-    def _tell(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:
+    def _log_sampling(self, index: CocoIndex, weights: NDArray[np.float64] | None) -> None:
         """Says what an epoch leaves out or repeats, where it does not show every image once and whole."""
         objects = objects_per_image(index)
         if self.held_out is not None:

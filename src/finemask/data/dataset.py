@@ -1,4 +1,4 @@
-"""An index row becomes an image with a few label maps."""
+"""The dataset: a row of the index becomes an image and its target."""
 
 from typing import NamedTuple, TypeAlias
 

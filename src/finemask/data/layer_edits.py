@@ -14,7 +14,7 @@ from finemask.ops.layers import MAX_VALUE
 def compact(
     layers: NDArray[np.uint8], slots: NDArray[np.int64], keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Wipes instances off the maps, renumbers the others from 1 in each layer, and leaves out empty layers.
+    """Removes instances from label maps, renumbers the others from 1 in each layer, and drops empty layers.
 
     Args:
         layers: uint8 [L, H, W].
@@ -47,7 +47,7 @@ def paste_layers(
     x0: int,
     y0: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
-    """Lays instances of other label maps on top.
+    """Pastes instances of other label maps on top.
 
     They hide what is under them: a pixel of a pasted instance belongs to no instance from below any more. Among
     themselves they overlap as they did.

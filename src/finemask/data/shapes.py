@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pycocotools import mask as coco_mask
 
 from finemask.data.shapes_art import background, paint_shape
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import atomic_path, write_json
+from finemask.ops.rle import mask_to_rle, rle_from_polygons, rle_to_mask, run_lengths
 
 CATEGORY_IDS = {"circle": 1, "rectangle": 3, "triangle": 7, "star": 12}
 _DESCRIPTION = "Overlapping shapes drawn by finemask data synth"
@@ -127,7 +127,7 @@ def _draw_image(number: int, size: int, rng: np.random.Generator) -> tuple[NDArr
     annotations = [_annotation(shape, rng) for shape in shapes]
     if crowd.any():
         annotations.append(
-            _entry("circle", crowd, _uncompressed(crowd) if rng.random() < 0.5 else _compressed(crowd), 1)
+            _entry("circle", crowd, _uncompressed(crowd) if rng.random() < 0.5 else mask_to_rle(crowd), 1)
         )
     return np.clip(canvas, 0, 255).astype(np.uint8), annotations
 
@@ -205,7 +205,7 @@ def _annotation(shape: _Shape, rng: np.random.Generator) -> dict[str, Any]:
     if inside and int(shape.visible.sum()) == shape.area and rng.random() < 0.85:
         segmentation: Any = [shape.points.ravel().tolist()]
     else:
-        segmentation = _compressed(shape.visible) if rng.random() < 0.5 else _uncompressed(shape.visible)
+        segmentation = mask_to_rle(shape.visible) if rng.random() < 0.5 else _uncompressed(shape.visible)
     return _entry(shape.name, shape.visible, segmentation, 0)
 
 
@@ -222,18 +222,8 @@ def _entry(name: str, mask: NDArray[np.bool_], segmentation: Any, iscrowd: int) 
 
 
 def _raster(points: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
-    outline: Any = [points.ravel().tolist()]  # the stubs do not know polygons of floats
-    rles: Any = coco_mask.frPyObjects(outline, size, size)
-    return coco_mask.decode(rles[0]).astype(np.bool_)
-
-
-def _compressed(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    rle: Any = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+    return rle_to_mask(rle_from_polygons([points.ravel().tolist()], size, size)).astype(np.bool_)
 
 
 def _uncompressed(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    edges = np.concatenate([[0] if not flat[0] else [0, 0], changes, [flat.size]])
-    return {"size": list(mask.shape), "counts": np.diff(edges).tolist()}
+    return {"size": list(mask.shape), "counts": run_lengths(mask_to_rle(mask)["counts"]).tolist()}

@@ -10,7 +10,7 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, genera
 
 
 class SmoothL1BoxLoss:
-    """Girshick 2015, "Fast R-CNN" (arXiv 1504.08083), as torchvision's ``fastrcnn_loss`` computes it.
+    """Smooth L1 on deltas, as torchvision's ``fastrcnn_loss`` (Girshick 2015, "Fast R-CNN", arXiv 1504.08083).
 
     Args:
         beta: where the quadratic part ends, in deltas; 1/9 as in torchvision.
@@ -29,7 +29,7 @@ class SmoothL1BoxLoss:
 
 
 class L1BoxLoss:
-    """The absolute error, Fast R-CNN's smooth L1 without its quadratic part (Girshick 2015, arXiv 1504.08083).
+    """L1 on deltas: smooth L1 without its quadratic part.
 
     Args:
         weight: factor of the loss.
@@ -46,7 +46,7 @@ class L1BoxLoss:
 
 
 class DecodedIoULoss(ABC):
-    """A loss on decoded boxes instead of deltas.
+    """An IoU loss, on decoded boxes instead of deltas.
 
     Args:
         weight: factor of the loss; 10 brings it near smooth L1's size, since deltas are scaled by about 10 and IoU
@@ -68,7 +68,7 @@ class DecodedIoULoss(ABC):
 
 
 class GIoUBoxLoss(DecodedIoULoss):
-    """Rezatofighi et al. 2019, "Generalized Intersection over Union" (arXiv 1902.09630).
+    """Generalised IoU (Rezatofighi et al. 2019, "Generalized Intersection over Union", arXiv 1902.09630).
 
     1 - IoU, plus what the smallest enclosing box has beyond the union, as a share of it. G-Mask (Lin et al. 2020, doi
     10.1155/2020/9242917) is Mask R-CNN on a ResNet-101 with this loss: ``model=resnet101_fpn model/box_loss=giou``.
@@ -81,7 +81,7 @@ class GIoUBoxLoss(DecodedIoULoss):
 
 
 class DIoUBoxLoss(DecodedIoULoss):
-    """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
+    """Distance IoU (Zheng et al. 2020, "Distance-IoU Loss", arXiv 1911.08287).
 
     1 - IoU, plus the squared distance of the centres over the squared diagonal of the smallest enclosing box.
     """
@@ -93,7 +93,7 @@ class DIoUBoxLoss(DecodedIoULoss):
 
 
 class CIoUBoxLoss(DecodedIoULoss):
-    """Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287).
+    """Complete IoU (Zheng et al. 2020, "Distance-IoU Loss", arXiv 1911.08287).
 
     Distance IoU, plus a term for the difference of the aspect ratios.
     """

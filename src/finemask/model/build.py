@@ -96,8 +96,8 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
             if has_own_rpn
             else _shipped_rpn(config["rpn"], channels, anchors)
         )
-        box_head, box_width = as_head(part("box_head", in_channels=channels), "box_head")
-        mask_head, mask_channels = as_head(part("mask_head", in_channels=channels), "mask_head")
+        box_head, box_width = _head(part("box_head", in_channels=channels), "box_head")
+        mask_head, mask_channels = _head(part("mask_head", in_channels=channels), "mask_head")
         box_predictor = part("box_predictor")(in_channels=box_width, num_classes=num_classes)
         box_branch_of(box_predictor).attach(box_head, channels)
         pooled = [level for level in levels if level.isdigit()]
@@ -149,16 +149,8 @@ class NotLoaded(nn.Module):
         """The part's own parameters in a file have no place here, and are no mistake."""
 
 
-def as_head(built: Any, key: str) -> tuple[nn.Module, int]:
-    """A head and its output width, of a pair of both or of a module with ``out_channels``.
-
-    Args:
-        built: what a ``HeadFactory`` gave.
-        key: of the model's configuration that names it.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+def _head(built: Any, key: str) -> tuple[nn.Module, int]:
+    """What a ``HeadFactory`` gave, a pair of head and width or a module with ``out_channels``, as a pair."""
     match built:
         case (nn.Module() as head, int(width)):
             return head, width
@@ -191,27 +183,19 @@ def build_suppression(config: Mapping[str, Any]) -> Suppression | None:
 def _backbone(built: Any) -> PyramidBackbone | OwnBackbone:
     if isinstance(built, PyramidBackbone):
         return built
-    try:
-        if isinstance(built, nn.Module):
-            return OwnBackbone(built)
-        raise ConfigError(f"a {type(built).__name__} is not a module")
-    except ConfigError as error:
-        raise ConfigError(error.what, where="model.backbone", remedy=error.remedy) from error
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"a {type(built).__name__} is not a module", where="model.backbone")
+    return OwnBackbone(built)
 
 
 def _shipped_rpn(options: Mapping[str, Any], channels: int, anchors: AnchorGenerator) -> RowsRegionProposalNetwork:
     options = dict(options)
-    return RowsRegionProposalNetwork(
-        anchors,
-        RowsRPNHead(channels, anchors.num_anchors_per_location()[0], conv_depth=options.pop("conv_depth")),
-        pre_nms_top_n=_train_and_test(options, "pre_nms_top_n"),
-        post_nms_top_n=_train_and_test(options, "post_nms_top_n"),
-        **options,
-    )
-
-
-def _train_and_test(options: dict[str, Any], name: str) -> dict[str, int]:
-    return {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
+    head = RowsRPNHead(channels, anchors.num_anchors_per_location()[0], conv_depth=options.pop("conv_depth"))
+    kept = {
+        name: {"training": options.pop(f"{name}_train"), "testing": options.pop(f"{name}_test")}
+        for name in ("pre_nms_top_n", "post_nms_top_n")
+    }
+    return RowsRegionProposalNetwork(anchors, head, **kept, **options)
 
 
 def foreign_parts(config: Mapping[str, Any], allowed: Collection[str]) -> dict[str, str]:

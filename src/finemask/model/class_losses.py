@@ -11,7 +11,7 @@ from finemask.errors import ConfigError
 
 
 class ClassWeights:
-    """The weights as a tensor, where the logits are.
+    """Class weights as a tensor that is kept where the logits are.
 
     Args:
         class_weights: of labels 1..K, positive; background weighs 1. ``None`` for none.
@@ -43,7 +43,7 @@ class ClassWeights:
 
 
 def weights_from_counts(instances_per_label: Sequence[int]) -> list[float]:
-    """Weights that fall with the square root of a category's frequency.
+    """Class weights by the inverse square root of a category's frequency.
 
     Between no weighting, which forgets rare categories, and its inverse, which lets a handful of instances decide the
     training (Mahajan et al. 2018, arXiv 1805.00932, sample by the same root). The mean over all instances is 1, so
@@ -59,7 +59,7 @@ def weights_from_counts(instances_per_label: Sequence[int]) -> list[float]:
 
 
 class CrossEntropyLoss:
-    """Girshick 2015, "Fast R-CNN" (arXiv 1504.08083), as torchvision's ``fastrcnn_loss`` computes it.
+    """Softmax cross entropy, as torchvision's ``fastrcnn_loss`` (Girshick 2015, "Fast R-CNN", arXiv 1504.08083).
 
     Args:
         class_weights: of labels 1..K; background weighs 1. The mean is a weighted one. ``None`` weighs all alike.
@@ -78,7 +78,7 @@ class CrossEntropyLoss:
 
 
 class LabelSmoothingLoss(CrossEntropyLoss):
-    """Szegedy et al. 2016, "Rethinking the Inception Architecture" (arXiv 1512.00567), section 7.
+    """Label smoothing (Szegedy et al. 2016, "Rethinking the Inception Architecture", arXiv 1512.00567, section 7).
 
     The true class is asked for with probability 1 - smoothing · K / (K + 1), every other with smoothing / (K + 1):
     a few wrong labels cost less, and scores are less sure of themselves.
@@ -99,7 +99,7 @@ _LEAST_ERROR = 1e-6  # 1 - p below which the factor is flat: a power under 1 has
 
 
 class FocalLoss:
-    """Lin et al. 2017, "Focal Loss for Dense Object Detection" (arXiv 1708.02002), equation 4, for a softmax.
+    """Focal loss for a softmax (Lin et al. 2017, "Focal Loss for Dense Object Detection", arXiv 1708.02002, eq. 4).
 
     The paper writes it for one sigmoid a class over all anchors and divides by the number of positives. Here the
     classes share a softmax and the sampler has balanced the RoIs, so that the mean is taken over all of them; with

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 
 class BCEMaskLoss:
-    """He et al. 2017, "Mask R-CNN" (arXiv 1703.06870), as torchvision's ``maskrcnn_loss`` computes it.
+    """Binary cross entropy, as torchvision's ``maskrcnn_loss`` (He et al. 2017, "Mask R-CNN", arXiv 1703.06870).
 
     Args:
         weight: factor of the loss.
@@ -22,7 +22,7 @@ class BCEMaskLoss:
 
 
 class BoundaryMaskLoss:
-    """Cross entropy, weighted in a band about the outline.
+    """Binary cross entropy with a greater weight in a band about the outline.
 
     Ours, of two published parts: the band is that of Cheng et al. 2021, "Boundary IoU" (arXiv 2103.16562), all cells
     within a distance of the outline on either side; that cells near outlines count more is Ronneberger et al. 2015,
@@ -60,7 +60,7 @@ def boundary_band(masks: Tensor, width: int) -> Tensor:
 
 
 class DiceBCEMaskLoss:
-    """Dice of Milletari et al. 2016, "V-Net" (arXiv 1606.04797), a mask at a time, added to binary cross entropy.
+    """Dice, a mask at a time, plus binary cross entropy (Milletari et al. 2016, "V-Net", arXiv 1606.04797).
 
     Cross entropy counts cells, Dice overlap: of a thin object, few cells of which are foreground, missing half costs
     as much as of a round one.
@@ -89,10 +89,11 @@ class DiceBCEMaskLoss:
 
 
 class EdgeMaskLoss:
-    """Zimmermann & Siems 2019, "Faster Training of Mask R-CNN by Focusing on Instance Boundaries" (arXiv 1809.07069).
+    """Edge agreement head: binary cross entropy plus the difference of edges.
 
-    Binary cross entropy plus the mean of ``|S * p - S * g| ** exponent`` over both Sobel filters S, where p is the
-    probability and g the target. It has no parameters and costs nothing in prediction. Away from all edges it has no
+    Zimmermann & Siems 2019, "Faster Training of Mask R-CNN by Focusing on Instance Boundaries" (arXiv 1809.07069): the
+    mean of ``|S * p - S * g| ** exponent`` over both Sobel filters S is added, where p is the probability and g the
+    target. It has no parameters and costs nothing in prediction. Away from all edges it has no
     gradient. The filters read whole neighbourhoods only, so that the crop's own rim is no edge; the paper leaves the
     rim open, and its weighting by the target's edges is ``emphasis``, in our own form.
 

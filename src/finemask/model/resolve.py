@@ -1,4 +1,4 @@
-"""What a model configuration leaves to be decided by the weights and the data."""
+"""Values ``auto`` of a model configuration, filled in from weights and data: norm, anchors, class weights, cap."""
 
 import copy
 import math

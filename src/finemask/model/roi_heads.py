@@ -1,4 +1,4 @@
-"""torchvision's RoIHeads with the losses, the sampler and the mask targets handed in."""
+"""RoI heads: the second stage of Mask R-CNN, with losses, sampler and suppression as parts."""
 
 from collections.abc import Sequence
 

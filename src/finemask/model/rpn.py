@@ -1,4 +1,4 @@
-"""Region proposal network: torchvision's with the same numbers from a third of the operations, and its anchors."""
+"""Region proposal network and its anchors: torchvision's numbers from a third of the operations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,20 +37,14 @@ def patches_at(levels: Sequence[Tensor], locations: Tensor, radius: int) -> tupl
     reach = torch.arange(-radius, radius + 1, device=locations.device)
     y = ((place - first) // width)[:, None] + reach
     x = ((place - first) % width)[:, None] + reach
-    inside = _within(y, height)[:, :, None] & _within(x, width)[:, None, :]
-    line = (image * height)[:, None] + _clamped(y, height)
-    rows = (batch * first)[:, None, None] + (line * width[:, None])[:, :, None] + _clamped(x, width)[:, None, :]
+    last_y, last_x = height[:, None] - 1, width[:, None] - 1
+    inside = ((y >= 0) & (y <= last_y))[:, :, None] & ((x >= 0) & (x <= last_x))[:, None, :]
+    line = (image * height)[:, None] + y.clamp(min=0).minimum(last_y)
+    column = x.clamp(min=0).minimum(last_x)
+    rows = (batch * first)[:, None, None] + (line * width[:, None])[:, :, None] + column[:, None, :]
     features = torch.cat([of_level.permute(0, 2, 3, 1).reshape(-1, channels) for of_level in levels])
     # Not features[rows], whose gradient is added up feature by feature.
     return features.index_select(0, rows.flatten()).reshape(-1, side, side, channels), inside
-
-
-def _within(places: Tensor, length: Tensor) -> Tensor:
-    return (places >= 0) & (places < length[:, None])
-
-
-def _clamped(places: Tensor, length: Tensor) -> Tensor:
-    return places.clamp(min=0).minimum(length[:, None] - 1)
 
 
 def fpn_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], fit: str = "default") -> AnchorGenerator:
@@ -77,7 +71,7 @@ _BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
 
 
 class RowsRPNHead(RPNHead):
-    """torchvision's head, answering for all levels at once, in the order in which anchors are counted.
+    """RPN head with torchvision's parameters: objectness and deltas of all levels at once, in the order of anchors.
 
     Both 1 × 1 convolutions are one matrix product, whose rows are locations: nothing is left to be permuted. In
     float32 under autocast too, because half-precision scores tie in their ranking.
@@ -111,7 +105,9 @@ class RowsRPNHead(RPNHead):
     def _last_layer(self) -> tuple[Tensor, Tensor]:
         """Weight [5 A, C] and bias [5 A] of objectness and deltas together."""
         weight = torch.cat([self.cls_logits.weight, self.bbox_pred.weight]).flatten(1)
-        return weight, torch.cat([_bias(self.cls_logits), _bias(self.bbox_pred)])
+        assert self.cls_logits.bias is not None
+        assert self.bbox_pred.bias is not None
+        return weight, torch.cat([self.cls_logits.bias, self.bbox_pred.bias])
 
     def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [..., 5 A] to objectness [..., A] and deltas [..., A, 4], at least float32."""
@@ -121,7 +117,7 @@ class RowsRPNHead(RPNHead):
 
 
 class RowsRegionProposalNetwork(RegionProposalNetwork):
-    """Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497): torchvision's arguments, parameters, proposals and losses.
+    """RPN with torchvision's arguments, parameters, proposals and losses (Ren et al. 2015, arXiv 1506.01497).
 
     Boxes are decoded for the best anchors only, regression targets encoded for the sampled positives only, gradients
     computed where an anchor was sampled only (elsewhere they are zero), and anchors kept as long as batches have the
@@ -222,8 +218,3 @@ def _windows(patches: Tensor) -> Tensor:
     if side == 1:
         return patches.reshape(-1, 1, 1, 9 * patches.shape[-1])  # as it lies in memory
     return torch.cat([patches[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], dim=-1)
-
-
-def _bias(convolution: torch.nn.Conv2d) -> Tensor:
-    assert convolution.bias is not None
-    return convolution.bias

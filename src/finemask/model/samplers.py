@@ -1,4 +1,4 @@
-"""Which boxes the second stage trains on: their labels, and the samplers that choose among them."""
+"""Proposals that the second stage trains on: labelling by IoU, random sampling, online hard example mining."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from finemask.types import Target
 
 
 class Sample(NamedTuple):
-    """Boxes of one image and what they should become."""
+    """Proposals of one image and their regression targets."""
 
     boxes: Tensor  # [R, 4]
     labels: Tensor  # int64 [R], -1..K
@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
 
 def label_boxes(boxes: Tensor, target: Target, fg_iou_thresh: float, bg_iou_thresh: float) -> Sample:
-    """Gives every box the label and the box of the instance that it overlaps most.
+    """Labels proposals by IoU with ground truth: each gets label and box of the instance that it overlaps most.
 
     Args:
         boxes: float [R, 4], xyxy px of the image that ``target`` is of.
@@ -44,7 +44,7 @@ def label_boxes(boxes: Tensor, target: Target, fg_iou_thresh: float, bg_iou_thre
 
 
 class RandomSampler:
-    """Draws at most ``batch_size_per_image`` proposals, of which at most a fraction positive.
+    """Random sampling with an upper bound on the share of positives.
 
     Args:
         batch_size_per_image: proposals an image that the box head trains on.

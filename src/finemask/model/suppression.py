@@ -30,7 +30,7 @@ class BoxesOnly:
 
 
 class NMS(BoxesOnly):
-    """Of two boxes of a class that overlap too much, the one with the lower score goes.
+    """Non-maximum suppression of boxes within each class.
 
     Args:
         iou_thresh: IoU of boxes above which two overlap too much.
@@ -46,7 +46,7 @@ class NMS(BoxesOnly):
 
 
 class ClassAgnosticNMS(NMS):
-    """Of two boxes that overlap too much, the one with the lower score goes, whatever their classes.
+    """Non-maximum suppression of boxes, whatever their classes.
 
     For data in which no two objects share a place: an object is then never reported as two classes at once.
     """
@@ -58,7 +58,7 @@ class ClassAgnosticNMS(NMS):
 
 
 class SoftNMS(BoxesOnly):
-    """Bodla et al. 2017, "Soft-NMS: Improving Object Detection With One Line of Code" (arXiv 1704.04503).
+    """Soft-NMS (Bodla et al. 2017, "Improving Object Detection With One Line of Code", arXiv 1704.04503).
 
     The best candidate of a class is kept, and every other of that class loses score by how much it overlaps with it;
     then the best of the rest, and so on.
@@ -130,7 +130,7 @@ class SoftNMS(BoxesOnly):
 
 
 class MaskNMS:
-    """Of two detections whose masks overlap too much, the one with the lower score goes.
+    """Non-maximum suppression by the IoU of masks.
 
     Thin or bent objects side by side keep both their masks, though their boxes overlap much; and one object is not
     reported twice because its two boxes differ. Boxes are suppressed before, at a high IoU, so that masks are
@@ -193,7 +193,7 @@ def settle_masks(
     suppression: Suppression,
     limit: int,
 ) -> dict[str, Tensor]:
-    """The detections of an image, best first, once their masks are known.
+    """Final detections of an image once masks are known: sorted by score, suppressed by mask, capped.
 
     Args:
         boxes: [N, 4], xyxy px.

@@ -112,7 +112,9 @@ class OwnBackbone(nn.Module):
         channels = getattr(body, "out_channels", None)
         if not isinstance(channels, int):
             raise ConfigError(
-                f"{_shown(body)} has no out_channels", remedy="It is the width of every map that it gives."
+                f"{_shown(body)} has no out_channels",
+                where="model.backbone",
+                remedy="It is the width of every map that it gives.",
             )
         self.body = body
         self.out_channels = channels
@@ -134,6 +136,7 @@ class OwnBackbone(nn.Module):
         if not isinstance(maps, Mapping) or not maps:
             raise ConfigError(
                 f"{_shown(self.body)} gives a {type(maps).__name__}, not an OrderedDict of feature maps",
+                where="model.backbone",
                 remedy='A single map is OrderedDict([("0", features)]).',
             )
         sizes = {name: tuple(getattr(level, "shape", ())) for name, level in maps.items()}
@@ -142,11 +145,13 @@ class OwnBackbone(nn.Module):
             listed = ", ".join(f"{name}: {list(size)}" for name, size in sizes.items())
             raise ConfigError(
                 f"{_shown(self.body)} gives the maps {listed} for an image of [1, 3, {_EMPTY_PX}, {_EMPTY_PX}]",
+                where="model.backbone",
                 remedy=f"They must be [1, {self.out_channels}, h, w], as its out_channels says, the finest first.",
             )
         if not any(str(name).isdigit() for name in sizes):
             raise ConfigError(
                 f"{_shown(self.body)} names its maps {', '.join(map(str, sizes))}",
+                where="model.backbone",
                 remedy='Those that RoIs are pooled from are named "0", "1", …, as torchvision\'s.',
             )
         return [str(name) for name in sizes]
@@ -161,6 +166,7 @@ def _stages_of(body: nn.Module) -> list[list[str]]:
     if len(stages) != STAGES + 1 or not all(isinstance(stage, list) and names.issuperset(stage) for stage in stages):
         raise ConfigError(
             f"the stages of {_shown(body)} are not {STAGES + 1} lists of names of its modules",
+            where="model.backbone",
             remedy="They are stem and strides 4 to 32, and are frozen from the first on.",
         )
     return stages

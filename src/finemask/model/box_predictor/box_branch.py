@@ -37,7 +37,7 @@ def conv_fc(
 
 @dataclass(frozen=True)
 class BoxCriterion:
-    """Classification over all sampled RoIs, regression over the positive ones.
+    """Box losses: classification over all sampled RoIs, regression over the positive ones.
 
     Both are averaged over all sampled RoIs, as in torchvision's ``fastrcnn_loss``, so that an image with few positives
     pulls at the boxes less. For deltas of another scale: ``dataclasses.replace(criterion, box_coder=…)``.
@@ -88,7 +88,7 @@ class BoxCriterion:
 
 @dataclass(frozen=True, slots=True)
 class BoxContext:
-    """What the second stage lends a box branch for one batch.
+    """Features, targets, modules and settings of the second stage for one batch.
 
     Args:
         features: pyramid levels by name, [B, C, H, W] each.
@@ -123,7 +123,7 @@ class BoxContext:
 
 
 class BoxBranch:
-    """How boxes become losses in training, and detections in evaluation; as it stands, the way of Faster R-CNN.
+    """Box branch of Faster R-CNN: RoIs to losses in training, to detections in evaluation.
 
     A box predictor that only turns features into logits and deltas needs to know nothing of this. One that needs the
     pooled features, the boxes, the targets or the pyramid derives from this class as well, and replaces the method it
@@ -216,5 +216,5 @@ def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Te
 
 
 def clip_each(boxes: Sequence[Tensor], image_shapes: list[tuple[int, int]]) -> list[Tensor]:
-    """Boxes [R, 4] of each image, without what reaches out of it."""
+    """Boxes [R, 4] of each image, clipped to it."""
     return [clip_boxes_to_image(of_image, image_hw) for of_image, image_hw in zip(boxes, image_shapes, strict=True)]

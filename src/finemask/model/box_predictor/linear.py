@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 class LinearBoxPredictor(nn.Module):
-    """Class logits and per-class box deltas, with torchvision's parameter names.
+    """Faster R-CNN's predictor: class logits and per-class deltas, with torchvision's parameter names.
 
     Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497); torchvision's ``FastRCNNPredictor``.
 
@@ -26,7 +26,7 @@ class LinearBoxPredictor(nn.Module):
 
 
 class CosineBoxPredictor(nn.Module):
-    """Logits are the cosine between a feature and a vector for each class, times a learned scale.
+    """Cosine classifier: logits are cosines between feature and class vectors, times a learned scale.
 
     Wang et al. 2020, "Frustratingly simple few-shot object detection" (arXiv 2003.06957), section 3.2: with few
     examples, how long features and weights are varies from class to class for no good reason, and the cosine does not

@@ -12,7 +12,7 @@ from finemask.model.samplers import Sample
 
 
 class ExpertBoxPredictor(BoxBranch, LinearBoxPredictor):
-    """Box heads side by side; how RoIs are assigned to them is for derived classes.
+    """Mixture of box heads; derived classes assign RoIs to them.
 
     Every expert is a box head; the first is the model's, the others begin as copies of it, so that before the first
     step, whatever weights were loaded, all of them together are the plain model.

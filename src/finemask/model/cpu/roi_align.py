@@ -5,6 +5,7 @@ features a pixel, and its gradient is ``Aᵀ @ gradient``. torchvision's CPU ker
 one thread; its CUDA kernels are parallel and are used as they are.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,18 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import _filter_input, _setup_scales
 
-from finemask.model.cpu.sparse import csr_tensor
+
+def csr_tensor(matrix: "csr_array[Any, Any]") -> Tensor:
+    """The same matrix as a sparse CSR tensor, without a copy where torch and scipy count alike."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr),
+            torch.from_numpy(matrix.indices),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+            check_invariants=False,
+        )
 
 
 class PyramidRoIAlign(MultiScaleRoIAlign):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from finemask.model.cpu.sparse import csr_tensor
+from finemask.model.cpu.roi_align import csr_tensor
 
 TILE = 4  # results along one side of a tile
 _SIDE = TILE + 2  # pixels it reads

@@ -1,4 +1,4 @@
-"""What a mask predictor is given, and what it answers.
+"""Mask branch: RoIs to mask features, mask losses and mask probabilities.
 
 A predictor that is a plain module, mask features and labels to logits, is trained on mask targets of the size of its
 logits. One that needs more (the pyramid, the boxes), or answers more (a loss of its own, other scores), has the two
@@ -34,7 +34,7 @@ def mask_convs(
 
 
 class MaskRois(NamedTuple):
-    """The RoIs of a batch whose masks are asked for, and what is known about them."""
+    """RoIs of a batch whose masks are predicted, with their features."""
 
     pooled: Tensor  # [R, C, M / 2, M / 2], of the pyramid
     features: Tensor  # [R, C', M / 2, M / 2], of the mask head
@@ -45,7 +45,7 @@ class MaskRois(NamedTuple):
 
 
 class MaskTruth(NamedTuple):
-    """The true masks of RoIs, read off the label maps in whatever form a loss wants them."""
+    """Mask targets of RoIs, read off the label maps as a grid, at points, or as an area."""
 
     layers: Sequence[Tensor]  # of each image, uint8 [L, H, W]
     slots: Sequence[Tensor]  # of each image, int64 [N, 2]
@@ -76,7 +76,7 @@ class MaskTruth(NamedTuple):
 
 @runtime_checkable
 class MaskBranch(Protocol):
-    """A mask predictor that decides how it is trained and what it answers."""
+    """A mask predictor with losses and detections of its own."""
 
     def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
         """``loss_mask`` and whatever else there is: scalars, finite and differentiable for R = 0 as well."""
@@ -86,7 +86,7 @@ class MaskBranch(Protocol):
 
 
 class PlainMaskBranch:
-    """Around a predictor that gives logits [R, M, M] from mask features and labels, and nothing else."""
+    """Mask branch of Mask R-CNN around a predictor of logits [R, M, M] from mask features and labels."""
 
     def __init__(self, predictor: nn.Module) -> None:
         self._predictor = predictor
@@ -107,7 +107,7 @@ class PlainMaskBranch:
 
 
 def mask_branch_of(predictor: nn.Module) -> MaskBranch:
-    """The predictor itself if it decides, the plain branch around it otherwise."""
+    """The predictor itself if it is a ``MaskBranch``, the plain branch around it otherwise."""
     return predictor if isinstance(predictor, MaskBranch) else PlainMaskBranch(predictor)
 
 

@@ -21,7 +21,7 @@ _HEADS = "roi_heads."
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes on both sides.
+    """Names of the model's classes and of the classes in a file of weights.
 
     Args:
         names: of the model; the label of a name is its position plus one.
@@ -38,7 +38,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Where each class's rows came from.
+    """Report of which rows each class took.
 
     Args:
         taken: each class of the model with the classes of the file whose rows it took, averaged if several; none: its

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from finemask.coco.index import CocoIndex
 from finemask.config import plain
-from finemask.data.augmentation import EachAlone, NoAugmentation
+from finemask.data.augmentation import NoAugmentation, PerImage
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Tracing, View, draw_view, load_view, view_of_tensors
 from finemask.errors import ConfigError, DataError
@@ -85,7 +85,7 @@ def make_pair(dataset: InstanceDataset, item: Any, transform: ImageTransform, by
     index = dataset.index
     row = item[1] if isinstance(item, tuple) else item
     stored = load_view(index, row)
-    tracing = Tracing(dataset.augment or EachAlone(NoAugmentation()))
+    tracing = Tracing(dataset.augment or PerImage(NoAugmentation()))
     untraced, dataset.augment = dataset.augment, tracing
     try:
         image, target = dataset[item]
