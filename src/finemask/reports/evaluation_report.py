@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.analysis.error_analysis import analyse
 from finemask.evaluation.analysis.operating_points import Curves
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth

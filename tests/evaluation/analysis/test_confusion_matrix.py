@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finemask.evaluation.analysis.confusion_matrix import confusion_matrix
-from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.analysis.error_analysis import analyse
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.match_table import match_tables

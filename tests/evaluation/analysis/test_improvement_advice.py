@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from finemask.cli import VERBS
 from finemask.config import compose
 from finemask.evaluation.analysis import improvement_advice
-from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.analysis.error_analysis import analyse
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions

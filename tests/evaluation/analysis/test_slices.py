@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from finemask.evaluation.analysis.diagnosis import analyse
+from finemask.evaluation.analysis.error_analysis import analyse
 from finemask.evaluation.analysis.slices import SIZES
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict

@@ -1,4 +1,4 @@
-"""The few changes that would gain most, each with the numbers that say so.
+"""Advice from the errors: the few changes that would gain most AP50, each with the numbers that say so.
 
 For every error type the AP50 is computed with that type alone put right, and the types are ranked by what they gain.
 What a cap on the number of detections cut off is a type of its own, since no picture and no label mends it. If most of

@@ -1,4 +1,4 @@
-"""Why detections are wrong and what that costs: the error types of TIDE (Bolya et al. 2020, arXiv 2008.08115).
+"""TIDE's error types (Bolya et al. 2020, arXiv 2008.08115): why detections are wrong, and what that costs.
 
 Every detection that is not right has exactly one type. Its own objects are those of its class, the others those of
 other classes, and its IoU is the largest with any of them. The tests are made in this order, the paper leaving it open:

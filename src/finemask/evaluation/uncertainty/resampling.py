@@ -1,6 +1,6 @@
-"""How far a number would move if other images had been labelled: the bootstrap over images.
+"""Bootstrap and jackknife over images: how far a number would move if other images had been labelled.
 
-Images are drawn with replacement, as many as there are, whether they hold objects or not; every number is computed
+In the bootstrap, images are drawn with replacement, as many as there are, whether they hold objects or not; every number is computed
 again for each draw, and an interval holds the middle 95 % of what came out. Detections of one image stay together,
 because they are not independent of one another; the images are taken to be.
 

@@ -1,4 +1,4 @@
-"""AP with a weight for each image, for many weightings at once: what a bootstrap over images repeats.
+"""Weighted AP, a weight for each image, of many weightings at once: what a bootstrap over images repeats.
 
 An image of weight 2 counts as if it were there twice (its equal scores stay together, where COCO would go through the
 one copy after the other). Precision only matters where a detection is right, so the rows of every array here are the
@@ -76,33 +76,33 @@ def class_ap(table: MatchTable, weights: NDArray[np.float64], area: int = 0) -> 
     found, counted = table.found(area), table.counted(area)
     positives = _positives(table, weights, area)
     result = np.repeat(np.where(positives > 0, 0.0, np.nan)[None], len(found), axis=0)
-    # Most detections are false at every IoU: their weights between two rows are summed once, for all IoUs.
+    # Most detections are false at every IoU: their weights between two right rows are summed once, for all IoUs.
     always_false = _always_false(table, area)
-    sometimes = counted & ~found & ~always_false[table.rows]
-    rows_of_any = table.rows[found.any(axis=0)]
-    apart = _between(table, rows_of_any, np.flatnonzero(always_false))
-    rows = [table.rows[mine] for mine in found]
-    between = [_between(table, mine, table.rows[false]) for mine, false in zip(rows, sometimes, strict=True)]
-    for category in np.unique(table.detections.category[rows_of_any]).tolist():
-        first, last = np.searchsorted(table.detections.category, [category, category + 1])
-        start, end = np.searchsorted(rows_of_any, [first, last])
+    right_at_any = table.rows[found.any(axis=0)]
+    always_between = _counts_between(table, right_at_any, np.flatnonzero(always_false))
+    right = [table.rows[at_iou] for at_iou in found]
+    only_here = [table.rows[at_iou] for at_iou in counted & ~found & ~always_false[table.rows]]
+    only_here_between = [_counts_between(table, *rows) for rows in zip(right, only_here, strict=True)]
+    for category in np.unique(table.detections.category[right_at_any]).tolist():
+        of_class = np.searchsorted(table.detections.category, [category, category + 1])
+        start, end = np.searchsorted(right_at_any, of_class)
+        # of each IoU: its right rows by their images, their places among those of any IoU, the false ones between them
+        by_iou = []
+        for rows, between in zip(right, only_here_between, strict=True):
+            first, last = np.searchsorted(rows, of_class)
+            mine = rows[first:last]
+            places = np.searchsorted(right_at_any[start:end], mine)
+            by_iou.append((table.detections.image[mine], places, between[first:last]))
         step = max(_BLOCK // int(end - start), 8)
-        share = apart[start:end]
-        # of each IoU: its rows, their places among those of any, the false ones between them
-        parts = []
-        for mine, false in zip(rows, between, strict=True):
-            begin, stop = np.searchsorted(mine, [first, last])
-            places = np.searchsorted(rows_of_any[start:end], mine[begin:stop])
-            parts.append((table.detections.image[mine[begin:stop]], places, false[begin:stop]))
         for column in range(0, weights.shape[1], step):
             columns = slice(column, column + step)
             block = np.ascontiguousarray(weights[:, columns])
-            before = np.cumsum(share @ block, axis=0)
-            for iou, (images, places, false) in enumerate(parts):
+            always = np.cumsum(always_between[start:end] @ block, axis=0)
+            for iou, (images, places, between) in enumerate(by_iou):
                 if len(images):
-                    missed = before[places] + np.cumsum(false @ block, axis=0) if false.nnz else before[places]
+                    false = always[places] + np.cumsum(between @ block, axis=0) if between.nnz else always[places]
                     true = np.cumsum(block[images], axis=0)
-                    result[iou, category, columns] = _ap(true, missed, positives[category, columns])
+                    result[iou, category, columns] = _ap(true, false, positives[category, columns])
     return result
 
 
@@ -122,7 +122,7 @@ def _always_false(table: MatchTable, area: int) -> NDArray[np.bool_]:
     return false
 
 
-def _between(table: MatchTable, rows: NDArray[np.int64], detections: NDArray[np.int64]) -> Any:
+def _counts_between(table: MatchTable, rows: NDArray[np.int64], detections: NDArray[np.int64]) -> Any:
     """How many of some detections stand right before each row, by image: a sparse matrix [rows, I].
 
     What comes after the last row of its class is left out: it lowers no precision that is looked at.

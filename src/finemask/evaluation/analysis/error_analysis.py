@@ -1,4 +1,4 @@
-"""Where the loss is: error types, confusion, slices and advice of an evaluation, for ``metrics.json``."""
+"""Error analysis of an evaluation, for ``metrics.json``: TIDE's error types, confusion, slices and advice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
