@@ -1,8 +1,8 @@
 """Bootstrap and jackknife over images: how far a number would move if other images had been labelled.
 
-In the bootstrap, images are drawn with replacement, as many as there are, whether they hold objects or not; every number
-is computed again for each draw, and an interval holds the middle 95 % of what came out. Detections of one image stay
-together, because they are not independent of one another; the images are taken to be.
+In the bootstrap, images are drawn with replacement, as many as there are, whether they hold objects or not; every
+number is computed again for each draw, and an interval holds the middle 95 % of what came out. Detections of one image
+stay together, because they are not independent of one another; the images are taken to be.
 
 With few images such percentiles are too narrow, by about the factor that separates the normal distribution from
 Student's and n from n - 1. The percentiles are therefore taken further out by just that (the *expanded percentile
