@@ -75,7 +75,7 @@ def test_without_the_check_the_reader_still_refuses(shapes, capsys):
     change(shapes / "annotations/train.json", annotations=lambda a: a[0].update(category_id=99))
     assert cli.main(["train", "data.root=shapes", "data.check=false", *QUICK]) == 2
     said = capsys.readouterr()
-    assert "category_id 99, which is not in the file" in said.err
+    assert "its category_id is 99; there is no such category" in said.err
     assert "annotation-without-category" not in said.out
 
 
