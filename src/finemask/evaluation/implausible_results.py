@@ -3,6 +3,7 @@
 Programs that number images by themselves write ids that fit the ground truth in form, and score next to nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import comb, log10
 
@@ -12,12 +13,20 @@ from numpy.typing import NDArray
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.overlaps import box_iou
+from finemask.evaluation.numbers.ranking import run_starts
 from finemask.ops.rle import rle_box_xywh
 from finemask.types import CocoResult
 
 _LOOKED_AT = 2_000  # entries that are enough to tell
 _CLEARLY = 0.2  # a difference of IoUs, and a share of entries, that odd boxes among sound ones do not make
 _OUTSIDE = 0.05  # of an image's side: detectors that do not clip their boxes end within it
+
+_IMAGES = 30  # looked at
+_BEST = 10  # detections of each
+_IOU = 0.7
+_FEW, _MANY = 0.3, 0.8  # shares of detections, and of images
+_BY_CHANCE = 0.15  # share of detections on some object of another image; dense images of equal objects have so many
+_IMPROBABLE = -6.0  # log10 of the probability that so many agree by chance
 
 
 def refuse_corner_boxes(results: Sequence[CocoResult], ground_truth: GroundTruth, source: object) -> None:
@@ -74,14 +83,6 @@ def _meant(xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
 
 
-_IMAGES = 30  # looked at
-_BEST = 10  # detections of each
-_IOU = 0.7
-_FEW, _MANY = 0.3, 0.8  # shares of detections, and of images
-_BY_CHANCE = 0.15  # share of detections on some object of another image; dense images of equal objects have so many
-_IMPROBABLE = -6.0  # log10 of the probability that so many agree by chance
-
-
 def refuse_swapped_images(results: Sequence[CocoResult], ground_truth: GroundTruth, source: object) -> None:
     """Refuses results that are beside the objects of their own images and on those of others, each of another one.
 
@@ -96,15 +97,28 @@ def refuse_swapped_images(results: Sequence[CocoResult], ground_truth: GroundTru
         DataError: the ids are mixed up; says which image is which.
     """
     found = _best_boxes(results, ground_truth)
-    objects = [a for a in ground_truth.annotations if not a["iscrowd"]]
-    own: dict[int, list[list[float]]] = {image_id: [] for image_id in found}
-    for annotation in objects:
-        if annotation["image_id"] in own:
-            own[annotation["image_id"]].append(annotation["bbox"])
-    beside = {id_: boxes for id_, boxes in found.items() if _on_one(boxes, np.array(own[id_])).mean() <= _FEW}
+    objects, ids = ground_truth.objects, sorted(ground_truth.images)
+    shown = np.flatnonzero(~objects.crowd)
+    shown = shown[np.argsort(objects.image[shown], kind="stable")]
+    boxes, image = objects.boxes[shown], objects.image[shown]
+    beside = {}
+    for image_id, best in found.items():
+        first, last = np.searchsorted(image, [at := bisect_left(ids, image_id), at + 1])
+        start = np.zeros(1, dtype=np.int64)
+        if first == last or _number_on(best, boxes[first:last], start)[0] / len(best) <= _FEW:
+            beside[image_id] = best
     if not beside or len(beside) < _MANY * len(found):
         return
-    partners, evidence = _partners(beside, objects, ground_truth)
+    first_of_image = run_starts(image)
+    having = [ids[at] for at in image[first_of_image].tolist()]
+    partners, evidence = {}, 0.0
+    for image_id, best in beside.items() if having else ():
+        hits, size = _number_on(best, boxes, first_of_image), ground_truth.images[image_id][1:3]
+        same = [at for at, id_ in enumerate(having) if id_ != image_id and ground_truth.images[id_][1:3] == size]
+        other = max(same, key=lambda at: hits[at], default=None)
+        if other is not None and (count := int(hits[other])) >= len(best) / 2:
+            partners[image_id] = having[other]
+            evidence += min(0.0, log10(len(same) * comb(len(best), count)) + count * log10(_BY_CHANCE))
     if evidence > _IMPROBABLE or len(set(partners.values())) < _MANY * len(found):
         return
     named = [
@@ -134,38 +148,9 @@ def _best_boxes(results: Sequence[CocoResult], ground_truth: GroundTruth) -> dic
     }
 
 
-def _on_one(boxes: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each box [N, 4] is on one of the objects."""
-    no_crowd = np.zeros(len(objects), dtype=bool)
-    return np.array(
-        [
-            len(objects) > 0 and box_iou(np.tile(box, (len(objects), 1)), objects, no_crowd).max() >= _IOU
-            for box in boxes
-        ]
-    )
-
-
-def _partners(
-    found: dict[int, NDArray[np.float64]], objects: Sequence[dict[str, object]], ground_truth: GroundTruth
-) -> tuple[dict[int, int], float]:
-    """The other image of the same size that each image's boxes fit, if one does; and log10 of the probability."""
-    of_image: dict[int, list[object]] = {}
-    for annotation in objects:
-        of_image.setdefault(annotation["image_id"], []).append(annotation["bbox"])  # type: ignore[arg-type]
-    ids = list(of_image)
-    all_boxes = np.concatenate([np.array(of_image[id_], dtype=np.float64) for id_ in ids] or [np.zeros((0, 4))])
-    first = np.cumsum([0, *(len(of_image[id_]) for id_ in ids)])[:-1]
-    no_crowd = np.zeros(len(all_boxes), dtype=bool)
-    partners, evidence = {}, 0.0
-    for image_id, boxes in found.items():
-        hits = np.zeros(len(ids), dtype=np.int64)
-        for box in boxes if ids else ():
-            iou = box_iou(np.broadcast_to(box, all_boxes.shape), all_boxes, no_crowd)
-            hits += np.maximum.reduceat(iou, first) >= _IOU
-        size = ground_truth.images[image_id][1:3]
-        same = [at for at, id_ in enumerate(ids) if id_ != image_id and ground_truth.images[id_][1:3] == size]
-        other = max(same, key=lambda at: hits[at], default=None)
-        if other is not None and (count := int(hits[other])) >= len(boxes) / 2:
-            partners[image_id] = ids[other]
-            evidence += min(0.0, log10(len(same) * comb(len(boxes), count)) + count * log10(_BY_CHANCE))
-    return partners, evidence
+def _number_on(boxes: NDArray[np.float64], objects: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the boxes [N, 4] are on an object of each image, int64 [I]; an image's objects begin at ``first``."""
+    hits, no_crowd = np.zeros(len(first), dtype=np.int64), np.zeros(len(objects), dtype=bool)
+    for box in boxes:
+        hits += np.maximum.reduceat(box_iou(np.broadcast_to(box, objects.shape), objects, no_crowd), first) >= _IOU
+    return hits
