@@ -1,14 +1,17 @@
 """One value, one verdict: training, evaluation, ``data check`` and ``data convert`` agree on every odd value."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from scenes import HEIGHT, WIDTH, clean_scene
 
+from finemask.coco import index
 from finemask.coco.entries import size_hw
 from finemask.coco.index import CocoIndex
 from finemask.datatools.check.problems import Dataset, Severity
-from finemask.datatools.check.run_rules import findings_of, load_document
+from finemask.datatools.check.run_rules import RULES, findings_of, load_document
 from finemask.datatools.convert.coco_repairs import REPAIRS
 from finemask.datatools.convert.conversion import convert
 from finemask.datatools.convert.source_files import ReadOptions
@@ -134,15 +137,15 @@ def test_all_who_read_a_file_say_the_same(spoil, tmp_path, entry, key, value, ru
 def test_what_all_take_is_the_same_to_all(spoil, entry, key, value):
     scene = spoil(entry, key, value)
     path = scene.paths[0]
-    index, truth = CocoIndex.read(path, scene.images_dir), load_ground_truth(path)
+    read, truth = CocoIndex.read(path, scene.images_dir), load_ground_truth(path)
     rows = {row.position: row for row in load_document(path, scene.images_dir).annotations}
-    assert index.columns.places.tolist() == sorted(rows)
+    assert read.columns.places.tolist() == sorted(rows)
     for place, annotation, name, number, crowd in zip(
-        index.columns.places.tolist(),
+        read.columns.places.tolist(),
         truth.annotations,
         truth.annotation_ids,
-        index.annotation_ids.tolist(),
-        index.iscrowd.tolist(),
+        read.annotation_ids.tolist(),
+        read.iscrowd.tolist(),
         strict=True,
     ):
         row = rows[place]
@@ -152,7 +155,7 @@ def test_what_all_take_is_the_same_to_all(spoil, entry, key, value):
         assert row.rle == annotation["segmentation"]
         assert number == name == (place + 1 if row.id is None else row.id)
     sizes = [(image.height, image.width) for image in truth.images.values()]
-    assert sizes == [index.size_hw(i) for i in range(len(index))]
+    assert sizes == [read.size_hw(i) for i in range(len(read))]
 
 
 @pytest.mark.parametrize(
@@ -161,3 +164,12 @@ def test_what_all_take_is_the_same_to_all(spoil, entry, key, value):
 )
 def test_sizes_end_where_run_lengths_and_columns_do(height, width, sound):
     assert size_hw({"height": height, "width": width}) == ((height, width) if sound else None)
+
+
+def test_every_fault_has_the_name_of_a_rule():
+    folder = Path(index.__file__).parent
+    kinds = "annotation|area|box|category|coordinates|entry|file|image|iscrowd|json|list|mask|polygon|reference|rle|run"
+    pattern = rf'(?:Fault\(|return |FileFault\(|")"?((?:{kinds}|segmentation)(?:-[a-z]+)+)"'
+    named = {name for path in folder.glob("*.py") for name in re.findall(pattern, path.read_text())}
+    assert len(named) > 15
+    assert named <= {rule.name for rule in RULES}

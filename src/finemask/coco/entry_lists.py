@@ -1,5 +1,6 @@
 """The lists of an annotation file while they are read: columns of what is sound, and the first fault of each rule."""
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
@@ -48,7 +49,7 @@ class FileFault(NamedTuple):
     remedy: str | None = None
 
 
-class EntryList:
+class EntryList(ABC):
     """The entries of one list while they are read, and the first fault of each rule in them.
 
     Attributes:
@@ -72,9 +73,9 @@ class EntryList:
                 self.blame(f"entry {self.number + 1} of {key}", Fault("entry-not-object", message))
             self.number += 1
 
+    @abstractmethod
     def add(self, entry: dict[str, Any]) -> None:
         """Reads the next entry; one with a fault is left out, unless only training minds it."""
-        raise NotImplementedError
 
     def blame(self, who: str, fault: Fault, place: int | None = None) -> None:
         """Notes a fault of the entry at ``place``, by default the one that is being read."""
