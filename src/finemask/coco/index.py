@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from finemask.coco.cache import CacheFolder, map_packed, read_packed
 from finemask.coco.columns import PackedCoco, PackedSegments
-from finemask.coco.fifths import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.coco.image_names import check_images_exist
+from finemask.coco.rasterising import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading

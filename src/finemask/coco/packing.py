@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
 from finemask.coco.entries import Fault
-from finemask.coco.fifths import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
+from finemask.coco.rasterising import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
 from finemask.coco.segmentation import coordinate_fault, counted_runs, read_outlines, rle_size_fault
 from finemask.coco.values import whole
 from finemask.ops.rle import rle_from_edges

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from finemask.coco.coco_file import CocoFile, read_coco_document, read_coco_json
 from finemask.coco.columns import PackedCoco
-from finemask.coco.fifths import rles_of_image
+from finemask.coco.rasterising import rles_of_image
 from finemask.errors import DataError
 from finemask.ops.rle import rle_area, rle_box_xywh
 from finemask.types import Category, Rle

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from scipy.spatial import cKDTree
 
-from finemask.coco.fifths import FIFTHS_LIMIT
+from finemask.coco.rasterising import FIFTHS_LIMIT
 from finemask.ops.contours import Ring, mask_to_polygons
 from finemask.ops.rle import mask_to_rle, rle_from_polygons, rle_to_crop, rle_to_mask
 from finemask.types import Category, Rle

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from finemask.coco.fifths import (
+from finemask.coco.rasterising import (
     crop_of_counts,
     crop_of_polygons,
     from_fifths,
