@@ -1,6 +1,6 @@
 """Where configurations live, composing them, and saying what is wrong with a command line.
 
-``compose`` and what goes with it are imported when asked for: a help page needs ``files`` alone, not Hydra.
+``compose`` and what goes with it are imported when asked for: a help page needs ``config_files`` alone, not Hydra.
 """
 
 from collections.abc import Iterator, Mapping

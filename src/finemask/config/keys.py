@@ -71,8 +71,7 @@ trust: text | [text]*!
 [info]
 model: path!
 json: flag!
-[doctor]
-json: flag!
+[doctor] json: flag!
 [config]
 action: text!
 name: null | text!
@@ -187,10 +186,8 @@ freeze: [pattern]*
 unfreeze: [0.0..]*
 backbone_lr_scale: 0.0..
 layer_decay: >0.0..1.0
-[.callbacks]
-learning_rate pictures early_stopping: null | keys
-[.logger]
-csv tensorboard: null | keys
+[.callbacks] learning_rate pictures early_stopping: null | keys
+[.logger] csv tensorboard: null | keys
 [CocoDataModule()]
 root train images: path!
 val: null | path!
@@ -242,13 +239,11 @@ nesterov: flag
 [cosine() multistep()]
 warmup: 0.0..1.0
 max_warmup_steps: 0..
-[cosine()]
-final: 0.0..1.0
+[cosine()] final: 0.0..1.0
 [multistep()]
 milestones: [>0.0..1.0]*
 gamma: >0.0..1000.0
-[LearningRateMonitor()]
-logging_interval: null | step | epoch
+[LearningRateMonitor()] logging_interval: null | step | epoch
 [ValidationPictures()]
 count: 0..
 threshold: 0.0..1.0
@@ -257,8 +252,7 @@ monitor: text!
 mode: max | min
 patience: 1..
 check_finite: flag
-[CsvLogger()]
-path: path!
+[CsvLogger()] path: path!
 [TensorBoard()]
 save_dir: null | path!
 monitor: text
@@ -272,22 +266,19 @@ out_channels: 1..16384
 norm: auto | frozen_bn | bn | sync_bn | gn!
 norm_eps: >0.0..1.0
 fpn_norm: none | bn | sync_bn | gn
-[small_fpn()]
-channels: [1..16384]4
+[small_fpn()] channels: [1..16384]4
 [fpn_anchors()]
 sizes: [>0.0..100000.0]
 aspect_ratios: [>0.0..1000.0]
 fit: default | auto
-[two_mlp()]
-representation_size: 1..16384
+[two_mlp()] representation_size: 1..16384
 [conv_fc()]
 channels: [1..16384]
 representation_size: 1..16384
 [mask_convs()]
 channels: [1..16384]
 norm: none | bn
-[CosineBoxPredictor()]
-scale: >0.0..1000000.0
+[CosineBoxPredictor()] scale: >0.0..1000000.0
 [CascadeBoxPredictor()]
 iou_thresholds: [>0.0..1.0]
 bbox_reg_weights: [[>0.0..]4]
@@ -319,8 +310,7 @@ importance: 0.0..1.0
 subdivisions: 1..8
 test_points: 1..1000000
 loss_weight: 0.0..1000000.0
-[CrossEntropyLoss()]
-class_weights: null | auto | [0.0..]
+[CrossEntropyLoss()] class_weights: null | auto | [0.0..]
 [FocalLoss()]
 gamma: 0.0..100.0
 class_weights: null | auto | [0.0..]
@@ -330,8 +320,7 @@ class_weights: null | auto | [0.0..]
 [SmoothL1BoxLoss()]
 beta: >0.0..1000.0
 weight: 0.0..1000000.0
-[L1BoxLoss() GIoUBoxLoss() DIoUBoxLoss() CIoUBoxLoss() BCEMaskLoss()]
-weight: 0.0..1000000.0
+[L1BoxLoss() GIoUBoxLoss() DIoUBoxLoss() CIoUBoxLoss() BCEMaskLoss()] weight: 0.0..1000000.0
 [BoundaryMaskLoss()]
 weight boundary_weight: 0.0..1000000.0
 width: 1..14
@@ -344,8 +333,7 @@ exponent: 1.0..16.0
 [RandomSampler() OHEMSampler()]
 batch_size_per_image: 1..1000000
 positive_fraction: 0.0..1.0
-[NMS() ClassAgnosticNMS()]
-iou_thresh: 0.0..1.0
+[NMS() ClassAgnosticNMS()] iou_thresh: 0.0..1.0
 [MaskNMS()]
 iou_thresh box_iou_thresh: 0.0..1.0
 candidates: 1.0..1000.0
@@ -354,8 +342,7 @@ class_agnostic: flag
 method: linear | gaussian
 iou_thresh min_score: 0.0..1.0
 sigma: >0.0..1000.0
-[AlbumentationsAugmentation() TorchAugmentation()]
-transforms: [keys]*
+[AlbumentationsAugmentation() TorchAugmentation()] transforms: [keys]*
 [LargeScaleJitter()]
 size: 32..16384
 scale: [>0.0..100.0]2
@@ -376,8 +363,8 @@ def _tables(text: str) -> dict[str, dict[str, str]]:
     holders: list[str] = []
     for line in text.strip().splitlines():
         if line.startswith("["):
-            holders = line.strip("[]").split()
-            continue
+            head, _, line = line[1:].partition("]")
+            holders = head.split()
         keys, _, kind = line.partition(": ")
         for holder in holders:
             found.setdefault(holder, {}).update(dict.fromkeys(keys.split(), kind))
