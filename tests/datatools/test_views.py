@@ -6,8 +6,9 @@ import torch
 from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
+from finemask.data.augmentation import EachAlone, NoAugmentation
 from finemask.data.dataset import InstanceDataset
-from finemask.datatools.views import View, draw_view, load_view, view_of_tensors
+from finemask.datatools.views import Tracing, View, draw_view, load_view, view_of_tensors
 from finemask.model.mask_rcnn import ImageTransform
 from finemask.ops.layers import layers_to_masks, masks_to_layers
 from finemask.types import Preprocessing, Target
@@ -104,3 +105,81 @@ def test_an_image_without_instances_is_drawn_as_it_is():
 def test_instances_that_vanish_at_the_size_of_a_cell_do_no_harm():
     hw = (1000, 1000)
     draw_view(view(np.zeros((*hw, 3), np.uint8), [rectangle(hw, 501, 501, 502, 502)]), (100, 100))
+
+
+# --- instances keep their tag through augmentations that move, drop and add them
+
+SMALL_HW = (40, 60)
+MASKS = [rectangle(SMALL_HW, 0, 0, 10, 10), rectangle(SMALL_HW, 20, 5, 30, 35), rectangle(SMALL_HW, 50, 20, 60, 40)]
+
+
+class CutsOffLeft:
+    """Blackens the left third and mirrors the rest."""
+
+    def __call__(self, image, layers, rng):
+        layers = layers.copy()
+        layers[:, :, :20] = 0
+        return image, np.ascontiguousarray(layers[:, :, ::-1])
+
+
+class Pastes:
+    """Adds all instances of another image."""
+
+    def augment_scene(self, scene, draw, rng):
+        other = draw(rng)
+        slots = other.slots + np.array([len(scene.layers), 0])
+        return scene._replace(
+            layers=np.concatenate([scene.layers, other.layers]),
+            slots=np.concatenate([scene.slots, slots]),
+            labels=np.concatenate([scene.labels, other.labels]),
+        )
+
+
+@pytest.fixture
+def traced_index(tmp_path):
+    write_coco(tmp_path, [SMALL_HW, SMALL_HW], [(0, "aba"[k], mask) for k, mask in enumerate(MASKS)])
+    return CocoIndex.read(tmp_path / "annotations" / "train.json", tmp_path / "images")
+
+
+def traced(index, augment):
+    tracing = Tracing(augment)
+    dataset = InstanceDataset(index, tracing)
+    _, target = dataset[0, 0]
+    return tracing, target, layers_to_masks(target["layers"], target["slots"])
+
+
+def test_tags_number_the_instances_of_the_file(traced_index):
+    tracing, target, masks = traced(traced_index, EachAlone(NoAugmentation()))
+    assert target["labels"].tolist() == [1, 2, 3]
+    assert tracing.labels == [1, 2, 1]
+    assert torch.equal(masks, torch.from_numpy(np.array(MASKS)))
+
+
+def test_those_that_are_left_keep_their_tags(traced_index):
+    tracing, target, masks = traced(traced_index, EachAlone(CutsOffLeft()))
+    assert target["labels"].tolist() == [2, 3]
+    for tag, mask in zip(target["labels"].tolist(), masks, strict=True):
+        assert np.array_equal(mask, MASKS[tag - 1][:, ::-1])
+    assert tracing.num_own == 3
+
+
+def test_those_of_other_images_follow(traced_index):
+    tracing, target, _ = traced(traced_index, Pastes())
+    assert target["labels"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert tracing.labels == [1, 2, 1, 1, 2, 1]
+    assert tracing.num_own == 3
+
+
+def test_tracing_changes_nothing_else(traced_index):
+    plain = InstanceDataset(traced_index, Pastes(), seed=3)[0, 1][1]
+    seen = InstanceDataset(traced_index, Tracing(Pastes()), seed=3)[0, 1][1]
+    assert torch.equal(plain["layers"], seen["layers"])
+    assert torch.equal(plain["boxes"], seen["boxes"])
+
+
+def test_each_scene_starts_anew(traced_index):
+    tracing = Tracing(Pastes())
+    dataset = InstanceDataset(traced_index, tracing)
+    for _ in range(2):
+        assert dataset[0, 0][1]["labels"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert len(tracing.labels) == 6
