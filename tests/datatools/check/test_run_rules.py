@@ -12,7 +12,7 @@ from finemask.coco.values import show
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair
-from finemask.datatools.check.run_rules import RULES, ask, check_before_training, findings_of, load_document
+from finemask.datatools.check.run_rules import RULES, check_before_training, findings_of, load_document, run_rule
 from finemask.errors import DataError
 
 REAL = [
@@ -133,7 +133,7 @@ def test_what_would_remove_most_of_a_long_list_is_left_to_a_person(clean):
 
     def fixable():
         scene.write()
-        return [bool(finding.edits) for finding in ask(rule, Dataset((load_document(scene.paths[0]),)))]
+        return [bool(finding.edits) for finding in run_rule(rule, Dataset((load_document(scene.paths[0]),)))]
 
     assert fixable() == [False] * 11
     sound = {"image_id": 1, "category_id": 1, "segmentation": [[1, 2, 30, 4, 30, 40]]}

@@ -19,7 +19,7 @@ from finemask.datatools.check.problems import (
     SetTop,
     SetValue,
 )
-from finemask.datatools.check.run_rules import RULES, ask, findings_of
+from finemask.datatools.check.run_rules import RULES, findings_of, run_rule
 from finemask.errors import ConfigError, DataError
 from finemask.ops.files import write_text
 
@@ -91,7 +91,7 @@ def repair(
         for _ in range(_MOST_ROUNDS):
             count = len(changes)
             for rule in fast:
-                dataset = _apply(dataset, [(rule, finding) for finding in ask(rule, dataset)], changes)
+                dataset = _apply(dataset, [(rule, finding) for finding in run_rule(rule, dataset)], changes)
             if len(changes) == count:
                 break
         left = list(findings_of(dataset, rules, started))

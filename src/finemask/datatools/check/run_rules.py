@@ -124,8 +124,8 @@ RULES: tuple[Rule, ...] = (
 """Every rule, in the order in which they are asked and repaired: what others build on comes first."""
 
 # Rules that draw conclusions from a file as a whole, and those whose findings make such conclusions worthless.
-_CONCLUSIONS = {"categories-differ", *(rule.name for rule in training_rules.RULES)}
-_SPOILING = {
+_WHOLE_FILE_RULES = {"categories-differ", *(rule.name for rule in training_rules.RULES)}
+_UNDERMINING_RULES = {
     "json-broken",
     "json-not-coco",
     "list-empty",
@@ -172,7 +172,7 @@ def _usual_folder(document: Document) -> Path | None:
     return next((folder for folder in candidates if (folder / document.images[0].file_name).is_file()), None)
 
 
-def ask(rule: Rule, dataset: Dataset) -> list[Finding]:
+def run_rule(rule: Rule, dataset: Dataset) -> list[Finding]:
     """What one rule finds; findings whose repair would take too much away come without it."""
     settings = dataset.settings
     asked = settings.remove or (rule.name == "mask-missing" and settings.boxes == "drop")
@@ -191,14 +191,14 @@ def findings_of(
         rules: which ones.
         started: called with each rule before it runs.
     """
-    spoilt = False
+    undermined = False
     for rule in rules:
-        if spoilt and rule.name in _CONCLUSIONS:
+        if undermined and rule.name in _WHOLE_FILE_RULES:
             continue
         if started is not None:
             started(rule)
-        for finding in ask(rule, dataset):
-            spoilt = spoilt or rule.name in _SPOILING
+        for finding in run_rule(rule, dataset):
+            undermined = undermined or rule.name in _UNDERMINING_RULES
             yield rule, finding
 
 
