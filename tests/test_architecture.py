@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "datatools": {"ops", "coco", "data", "pages"},
     "reports": {"ops", "coco", "evaluation", "datatools", "pages"},
     "inference": {"ops", "coco", "model", "model_header", "model_file"},
-    "training": {"ops", "model", "evaluation", "reports", "model_header", "model_file", "machine", "config"},
+    "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine", "config"},
     "export": {"ops", "model", "model_header", "model_file", "inference"},
     "serving": {"ops", "inference", "pages"},
     "machine": set(),

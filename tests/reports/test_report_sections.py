@@ -1,5 +1,6 @@
 """The sections of the page: each there when its data are, the page whole without them."""
 
+import io
 import re
 
 import numpy as np
@@ -8,11 +9,12 @@ from evaluation_data import random_dataset, random_results
 from html_page import Page
 from PIL import Image
 from report_data import evaluated, report, with_extras
+from rich.console import Console
 
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.reports.report_numbers import advice_of
+from finemask.reports.report_numbers import advice_of, operating_point_text, results_table
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,27 @@ def test_what_can_be_typed_is_marked(remedy, code):
     assert len(entry) == 3  # at most
     assert re.findall(r"<code>(.*?)</code>", entry[0]["remedy"]) == code
     assert Page(f"<p>{entry[0]['remedy']}</p>").words.replace(" ", "") == remedy.replace(" ", "")
+
+
+def test_what_cannot_be_computed_is_not_available():
+    block = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
+    point = dict.fromkeys(("threshold", "precision", "recall", "f1"))
+    metrics = {
+        "iou_types": ["bbox", "segm"],
+        "detections": 0,
+        "segm": {**block, "AP": 0.51234},
+        "bbox": block,
+        "operating_point": {**point, "true_positives": 0, "false_positives": 0, "false_negatives": 3},
+    }
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(results_table(metrics))
+    text = stream.getvalue()
+    assert "0.512" in text
+    assert text.count("–") == 11
+    assert operating_point_text(metrics) == (
+        "no detection matches an object (0 detections; 0 found, 3 missed, 0 false)"
+    )
+    metrics["operating_point"] |= {"threshold": 0.5, "precision": 0.75, "f1": 0.6}
+    assert operating_point_text(metrics) == (
+        "at score 0.500: precision 0.750, recall –, F1 0.600 (0 found, 3 missed, 0 false)"
+    )

@@ -14,7 +14,7 @@ from finemask.model.build import build_model
 from finemask.model.pretrained.class_rows import Classes
 from finemask.model.pretrained.transfer import Transfer, apply_transfer
 from finemask.model.pretrained.weights import fit_state_dict
-from finemask.training.tables import classes_table, data_table, model_table, results_table, weights_table
+from finemask.training.tables import classes_table, data_table, model_table, weights_table
 
 
 def text_of(table):
@@ -99,17 +99,3 @@ def test_the_model_table_tells_when_parts_are_freed_and_what_norms_do(tiny):
     assert "stride 16 from epoch 2, stride 8 from epoch 2, stride 4 from epoch 3, stem from epoch 5" in words
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in tiny.modules())
     assert f"batch norm: {norms} layers learn scales and gather statistics" in words
-
-
-def test_what_cannot_be_computed_is_not_available():
-    block = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
-    point = dict.fromkeys(("threshold", "precision", "recall", "f1"))
-    metrics = {
-        "segm": {**block, "AP": 0.51234},
-        "bbox": block,
-        "operating_point": {**point, "true_positives": 0, "false_positives": 0, "false_negatives": 3},
-    }
-    text = text_of(results_table(metrics, "Best weights"))
-    assert "0.512" in text
-    assert text.count("n/a") == 11 + 4
-    assert "3 missed" in text

@@ -1,4 +1,4 @@
-"""Numbers of the evaluation report, taken from the metrics: what is there in a form to print, and what is not."""
+"""Numbers of an evaluation as people read them: in the report, and on the terminal."""
 
 import platform
 import re
@@ -7,10 +7,14 @@ from importlib.metadata import version
 from typing import Any
 
 from markupsafe import Markup, escape
+from rich import box
+from rich.table import Table
 
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
+from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.ops.wording import count, plural
+from finemask.pages.shell import fraction
 
 _EXPLANATIONS = {
     "AP": "Average precision, over how exactly an outline must fit (IoU 0.50 to 0.95). The main number.",
@@ -151,6 +155,34 @@ def facts_of(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str,
     if missing:
         facts["Not computed"] = ", ".join(missing)
     return facts
+
+
+def results_table(metrics: Mapping[str, Any]) -> Table:
+    """COCO's numbers for the terminal: of masks, boxes and outlines, as far as they were evaluated."""
+    keys = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for kind, _ in evaluated_types(metrics):
+        ends = (metrics.get("confidence_interval") or {}).get(kind, {}).get("AP")
+        ap, *others = (fraction(metrics[kind][key]) for key in keys)
+        label = {"segm": "masks", "bbox": "boxes", "boundary": "outlines"}[kind]
+        table.add_row(label, ap + interval_text(ends), *others)
+    return table
+
+
+def operating_point_text(metrics: Mapping[str, Any]) -> str:
+    """What comes of the threshold in use, in a line."""
+    point = metrics["operating_point"]
+    found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
+    counts = f"{count(found)} found, {count(missed)} missed, {count(false)} false"
+    if point["threshold"] is None:
+        return f"no detection matches an object ({plural(metrics['detections'], 'detection')}; {counts})"
+    return (
+        f"at score {point['threshold']:.3f}: precision {fraction(point['precision'])}, "
+        f"recall {fraction(point['recall'])}, F1 {fraction(point['f1'])} ({counts})"
+    )
 
 
 def _engine(backend: str) -> str:

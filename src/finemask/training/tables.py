@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.model.backbones.norms import norm_notes
 from finemask.model.backbones.pyramid import count_parameters
 from finemask.model.mask_rcnn import MaskRCNN
@@ -48,7 +47,7 @@ def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Gr
             str(path.relative_to(root) if (path := Path(index.annotations_path)).is_relative_to(root) else path),
         )
     crowds = [Text(f"  {name} has {index.crowds}") for name, index in splits.items() if index.crowds]
-    return Group(_block(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table), *crowds)
+    return Group(titled(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table), *crowds)
 
 
 def differences_table(rows: Sequence[tuple[str, str, str]]) -> Group:
@@ -58,7 +57,7 @@ def differences_table(rows: Sequence[tuple[str, str, str]]) -> Group:
         table.add_column(heading, overflow="fold")
     for key, then, now in rows:
         table.add_row(key, Text(then), Text(now))
-    return _block("Not as it was when the run began; from here on as it is now", table)
+    return titled("Not as it was when the run began; from here on as it is now", table)
 
 
 def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:
@@ -91,7 +90,7 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
     backbone = config["backbone"]
     norm = f", norm {backbone['norm']}" if "norm" in backbone else ""
     shown_backbone = f"{backbone.get('name', backbone['_target_'])}{norm}"
-    return _block(f"Model: {config['name']} (backbone {shown_backbone})", table, notes)
+    return titled(f"Model: {config['name']} (backbone {shown_backbone})", table, notes)
 
 
 def _schedule(begins: Sequence[int]) -> list[str]:
@@ -125,7 +124,7 @@ def weights_table(report: LoadReport) -> Group:
     notes += changed[:_SHOWN_SHAPES]
     if len(changed) > _SHOWN_SHAPES:
         notes.append(f"and {len(changed) - _SHOWN_SHAPES:,} more")
-    return _block(f"Weights: {report.source}", table, [*notes, *_left_over([name for name, _ in report.skipped])])
+    return titled(f"Weights: {report.source}", table, [*notes, *_left_over([name for name, _ in report.skipped])])
 
 
 def _left_over(tensors: Sequence[str]) -> list[str]:
@@ -153,37 +152,12 @@ def classes_table(rows: ClassRows) -> Group:
     if fresh:
         table.add_row(Text(names(fresh, _SHOWN_CLASSES)), "random rows")
     table.add_row("(background)", "background" if rows.any else "random rows")
-    return _block("Classes: rows of the heads", table, rows.notes)
+    return titled("Classes: rows of the heads", table, rows.notes)
 
 
-def results_table(metrics: Mapping[str, Any], title: str) -> Group:
-    """COCO numbers for boxes and masks, and the operating point."""
-    table = Table()
-    table.add_column("")
-    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-    for name in names:
-        table.add_column(name, justify="right")
-    for iou_type, heading in (("segm", "masks"), ("bbox", "boxes")):
-        if iou_type in metrics:
-            ends = metrics.get("confidence_interval", {}).get(iou_type, {}).get("AP")
-            numbers = [_number(metrics[iou_type][name]) for name in names]
-            table.add_row(heading, numbers[0] + interval_text(ends), *numbers[1:])
-    point = metrics["operating_point"]
-    note = (
-        f"at score ≥ {_number(point['threshold'])}: precision {_number(point['precision'])}, "
-        f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} "
-        f"({point['true_positives']:,} found, {point['false_positives']:,} false, {point['false_negatives']:,} missed)"
-    )
-    return _block(title, table, [note])
-
-
-def _block(title: str, table: Table, notes: Sequence[str] = ()) -> Group:
+def titled(title: str, table: Table, notes: Sequence[str] = ()) -> Group:
     """A table with its title and notes, which may be wider than it."""
     return Group("", Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes))
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -9,13 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.ops.wording import count, plural
+from finemask.pages.shell import fraction
 from finemask.reports.evaluation_report import WrittenEvaluation
-from finemask.reports.report_numbers import without_advice
+from finemask.reports.report_numbers import operating_point_text, results_table, without_advice
 from finemask.workflows.evaluate_model import evaluate_model_or_results
-
-_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def main(cfg: DictConfig) -> int:
@@ -35,25 +33,8 @@ def show(console: Console, written: WrittenEvaluation) -> None:
     console.print(
         f"{plural(metrics['ground_truths'], 'object')} in {plural(metrics['images'], 'image')}", highlight=False
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for key in _SHOWN:
-        table.add_column(key, justify="right")
-    for kind, label in (("segm", "masks"), ("bbox", "boxes"), ("boundary", "outlines")):
-        if kind in metrics["iou_types"] or (kind == "boundary" and kind in metrics):
-            table.add_row(label, _ap_text(metrics, kind), *(_number(metrics[kind][key]) for key in _SHOWN[1:]))
-    console.print(table)
-    point = metrics["operating_point"]
-    found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
-    counts = f"{count(found)} found, {count(missed)} missed, {count(false)} false"
-    if point["threshold"] is None:
-        sentence = f"no detection matches an object ({plural(metrics['detections'], 'detection')}; {counts})"
-    else:
-        sentence = (
-            f"at score {point['threshold']:.3f}: precision {_number(point['precision'])}, "
-            f"recall {_number(point['recall'])}, F1 {_number(point['f1'])} ({counts})"
-        )
-    console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(results_table(metrics))
+    console.print(operating_point_text(metrics), highlight=False, soft_wrap=True)
     for name, rate, other in (("precision_90", "precision", "recall"), ("recall_90", "recall", "precision")):
         chosen = metrics.get("thresholds", {}).get(name)
         if chosen is not None and chosen["threshold"] is not None:
@@ -74,19 +55,10 @@ def _show_losses(console: Console, metrics: Mapping[str, Any]) -> None:
         for column in ("number", "cost in AP50"):
             table.add_column(column, justify="right")
         for name, error in errors.items():
-            table.add_row(name, count(error["count"]), _number(error["gain"]))
+            table.add_row(name, count(error["count"]), fraction(error["gain"]))
         console.print(table)
     for number, advice in enumerate(metrics["advice"], start=1):
         text = f"{number}. {advice['problem']}. Remedy: {advice['remedy']}."
         console.print(text, highlight=False, soft_wrap=True, markup=False)
     if remark := without_advice(metrics):
         console.print(remark, highlight=False, soft_wrap=True)
-
-
-def _ap_text(metrics: Mapping[str, Any], kind: str) -> str:
-    ends = metrics.get("confidence_interval", {}).get(kind, {}).get("AP")
-    return _number(metrics[kind]["AP"]) + interval_text(ends)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

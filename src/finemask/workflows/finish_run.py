@@ -16,12 +16,13 @@ from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_report import write_evaluation
+from finemask.reports.report_numbers import operating_point_text, results_table
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.console import show_table
 from finemask.training.module import MaskRCNNModule
 from finemask.training.save_model import save_model
-from finemask.training.tables import results_table
+from finemask.training.tables import titled
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def evaluate_best_weights(
         metrics[split] = written.metrics
         paths += written.paths
         title = f"Best weights on {split}, {plural(written.metrics['images'], 'image')}"
-        show_table(results_table(written.metrics, title))
+        show_table(titled(title, results_table(written.metrics), [operating_point_text(written.metrics)]))
     if not trainer.is_global_zero:
         return TrainedRun({}, run_dir / MODEL_FILE, [])
 
