@@ -171,7 +171,7 @@ def read_packed(annotations: Path, folder: CacheFolder = "auto") -> tuple[Packed
 
 def _read(annotations: Path) -> PackedCoco:
     file = read_coco_json(annotations)
-    file.refuse()
+    file.raise_first_fault()
     return file.columns
 
 

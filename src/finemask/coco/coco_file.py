@@ -35,7 +35,7 @@ class CocoFile:
     columns: PackedCoco
     faults: list[FileFault]
 
-    def refuse(self, *, for_training: bool = True) -> None:
+    def raise_first_fault(self, *, for_training: bool = True) -> None:
         """Raises the first fault that matters.
 
         Args:
@@ -101,9 +101,9 @@ def _packed(lists: Mapping[str, EntryList], kind: type, source: str, fingerprint
     assert isinstance(images, ImageList)
     assert isinstance(categories, CategoryList)
     assert isinstance(annotations, AnnotationList)
-    images.blame_repeats("image id", images.ids)
-    categories.blame_repeats("category id", categories.ids)
-    categories.blame_repeats("category name", [category.name for category in categories.found])
+    images.note_repeats("image id", images.ids)
+    categories.note_repeats("category id", categories.ids)
+    categories.note_repeats("category name", [category.name for category in categories.found])
     can_refer = images.ids and categories.ids  # or what is wrong with them has been said
     columns = (annotations if can_refer else AnnotationList()).pack(images, categories, fingerprint)
     faults = _faults_of_lists(lists, kind)

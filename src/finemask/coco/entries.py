@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from finemask.coco.image_names import leaves_folder
 from finemask.coco.values import is_id, is_number, is_text, show, whole, whole_in_text
+from finemask.ops.wording import count, names, plural, word
 
 MAX_PIXELS = 2**32
 """Images of more pixels cannot have masks: COCO's run lengths are 32-bit numbers."""
 
 _NUMBERS = frozenset((int, float))
+_NAMED_CLASSES = 8  # in a message
 
 
 class Fault(NamedTuple):
@@ -141,6 +143,20 @@ def crowd_fault(value: Any) -> Fault | None:
         return None
     known = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
     return Fault("iscrowd-invalid", f"its iscrowd is {show(value)}, not 0 or 1", known)
+
+
+def crowds_in_words(counts: Mapping[str, int]) -> str | None:
+    """``3 crowds, which are not learned and not measured: person 2, banana 1``; None without any.
+
+    Args:
+        counts: crowds of each class that has some.
+    """
+    if not counts:
+        return None
+    total = sum(counts.values())
+    ordered = [f"{name} {count(number)}" for name, number in sorted(counts.items(), key=lambda item: -item[1])]
+    classes = names(ordered, _NAMED_CLASSES)
+    return f"{plural(total, 'crowd')}, which {word(total, 'is', 'are')} not learned and not measured: {classes}"
 
 
 def has_segmentation(entry: Mapping[str, Any]) -> bool:

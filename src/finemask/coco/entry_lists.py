@@ -70,20 +70,20 @@ class EntryList(ABC):
                 self.add(entry)
             else:
                 message = f"it is {show(entry)}, not an object"
-                self.blame(f"entry {self.number + 1} of {key}", Fault("entry-not-object", message))
+                self.note(f"entry {self.number + 1} of {key}", Fault("entry-not-object", message))
             self.number += 1
 
     @abstractmethod
     def add(self, entry: dict[str, Any]) -> None:
         """Reads the next entry; one with a fault is left out, unless only training minds it."""
 
-    def blame(self, who: str, fault: Fault, place: int | None = None) -> None:
+    def note(self, who: str, fault: Fault, place: int | None = None) -> None:
         """Notes a fault of the entry at ``place``, by default the one that is being read."""
         place, kind = self.number if place is None else place, (fault.rule, fault.training_only)
         if kind not in self._faults or place < self._faults[kind][0]:
             self._faults[kind] = place, FileFault(f"{who}: {fault.message}", fault.rule, fault.training_only)
 
-    def blame_repeats(self, what: str, values: Sequence[Any]) -> None:
+    def note_repeats(self, what: str, values: Sequence[Any]) -> None:
         """Notes the first value that is there twice."""
         seen: set[Any] = set()
         for value, place in zip(values, self.places, strict=True):
@@ -126,9 +126,9 @@ class ImageList(EntryList):
         """See ``EntryList``."""
         number, name, part = entry.get("id"), entry.get("file_name"), entry.get("slice")
         if fault := id_fault(number, "image"):
-            return self.blame(f"image {show(name)}", fault)
+            return self.note(f"image {show(name)}", fault)
         for fault in image_faults(entry):
-            self.blame(f"image id {number}", fault)
+            self.note(f"image id {number}", fault)
             if not fault.training_only:
                 return None
         self.ids.append(number)  # type: ignore[arg-type]  # a whole number, or it had a fault
@@ -152,9 +152,9 @@ class CategoryList(EntryList):
         """See ``EntryList``."""
         number, name = entry.get("id"), entry.get("name")
         if fault := id_fault(number, "category"):
-            return self.blame(f"category {show(name)}", fault)
+            return self.note(f"category {show(name)}", fault)
         if fault := category_name_fault(entry):
-            return self.blame(f"category id {number}", fault)
+            return self.note(f"category id {number}", fault)
         self.ids.append(number)  # type: ignore[arg-type]  # likewise
         self.places.append(self.number)
         self.found.append(Category(self.ids[-1], str(name), str(entry.get("supercategory") or "")))
@@ -186,13 +186,13 @@ class AnnotationList(EntryList):
             or not ((number is None or is_id(number)) and is_id(image_id) and is_id(category_id))
             or not (area is None or is_number(area))
         ):
-            return self._blame_fields(entry)
+            return self._note_fields(entry)
         segmentation = entry.get("segmentation")
         if segmentation or has_segmentation(entry):
             self._segments.add(segmentation)
         else:
             if fault := missing_mask_fault(entry, iscrowd=iscrowd):
-                self.blame(self._name(entry), fault)
+                self.note(self._name(entry), fault)
                 if not fault.training_only:
                     return None
             self._without_mask.append(len(self.ids))
@@ -210,7 +210,7 @@ class AnnotationList(EntryList):
         self._whole_areas.append(type(area) is int)
         return None
 
-    def _blame_fields(self, entry: dict[str, Any]) -> None:
+    def _note_fields(self, entry: dict[str, Any]) -> None:
         name = self._name(entry)
         for key in ("image_id", "category_id"):
             if not is_id(entry.get(key)):
@@ -218,22 +218,22 @@ class AnnotationList(EntryList):
         of_id = None if entry.get("id") is None else id_fault(entry["id"], "annotation")
         for fault in (of_id, crowd_fault(entry.get("iscrowd")), box_fault(entry), area_fault(entry)):
             if fault is not None:
-                self.blame(name, fault)
+                self.note(name, fault)
 
     def _name(self, entry: dict[str, Any]) -> str:
         own = f"number {self.number + 1}" if entry.get("id") is None else f"id {show(entry['id'])}"
         return _named(own, show(entry.get("image_id")))
 
-    def _blame_row(self, row: int, fault: Fault) -> None:
+    def _note_row(self, row: int, fault: Fault) -> None:
         own = f"number {self.places[row] + 1}" if row in self._without_id else f"id {self.ids[row]}"
-        self.blame(_named(own, str(self._image_ids[row])), fault, self.places[row])
+        self.note(_named(own, str(self._image_ids[row])), fault, self.places[row])
 
     def pack(self, images: ImageList, categories: CategoryList, fingerprint: str) -> PackedCoco:
         """The columns; a fault that shows only now is noted."""
         image_ids, ids = (np.array(of.ids, dtype=np.int64) for of in (images, self))
         image_names, category_names = images.names.packed(), [category.name for category in categories.found]
-        self._blame_odd_reference("image_id", images.ids, image_names.to_list)
-        self._blame_odd_reference("category_id", categories.ids, lambda: category_names)
+        self._note_odd_reference("image_id", images.ids, image_names.to_list)
+        self._note_odd_reference("category_id", categories.ids, lambda: category_names)
         image_of = self._positions("image_id", self._image_ids, image_ids)
         label = 1 + self._positions("category_id", self._category_ids, np.array(categories.ids, dtype=np.int64))
         own = np.delete(np.arange(len(ids)), np.frombuffer(self._without_id, np.int32))
@@ -241,15 +241,15 @@ class AnnotationList(EntryList):
         if (again := by_id[1:][ids[by_id[1:]] == ids[by_id[:-1]]]).size:
             row = int(again.min())
             fault = Fault("annotation-id-repeated", "its id is there twice")
-            self._blame_row(row, fault)
+            self._note_row(row, fault)
         heights, widths = np.array(images.heights, dtype=np.int32), np.array(images.widths, dtype=np.int32)
         has_mask = np.ones(len(ids), dtype=np.bool_)
         has_mask[np.frombuffer(self._without_mask, np.int32)] = False
         if (sizeless := np.flatnonzero(has_mask & (heights[image_of] == 0))).size:
             fault = Fault("image-size-invalid", "its image has no height and width, which masks need")
-            self._blame_row(int(sizeless[0]), fault)
+            self._note_row(int(sizeless[0]), fault)
         elif bad := self._segments.first_fault(heights[image_of], widths[image_of]):
-            self._blame_row(*bad)
+            self._note_row(*bad)
         order = np.argsort(image_of, kind="stable")  # the order of the file within an image
         return PackedCoco(
             categories=categories.found,
@@ -271,7 +271,7 @@ class AnnotationList(EntryList):
             segments=self._segments.pack(heights[image_of], widths[image_of], order),
         )
 
-    def _blame_odd_reference(self, key: str, ids: Iterable[int], names: Callable[[], list[str]]) -> None:
+    def _note_odd_reference(self, key: str, ids: Iterable[int], names: Callable[[], list[str]]) -> None:
         """Judges the first that is no whole number, now that all ids are known."""
         if key not in self._odd_references:
             return
@@ -280,7 +280,7 @@ class AnnotationList(EntryList):
         for text, number in zip(names(), ids, strict=True):
             known[text] = None if text in known else number
         if fault := reference_fault(entry, key, set(ids), known):
-            self.blame(name, fault, place)
+            self.note(name, fault, place)
 
     def _positions(self, key: str, ids: "array[int]", known: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where each id stands among the known ones, int64 [A]; notes the first that does not, and calls it 0."""
@@ -292,7 +292,7 @@ class AnnotationList(EntryList):
         if unknown.size:
             row = int(unknown[0])
             if fault := reference_fault({key: int(wanted[row])}, key, (), {}):
-                self._blame_row(row, fault)
+                self._note_row(row, fault)
             positions[unknown] = 0
         return positions
 

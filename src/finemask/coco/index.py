@@ -8,7 +8,7 @@ Labels are positions: label ``k`` is ``categories[k - 1]``, and ``category_ids[k
 file. Categories are ordered by their id in the training file; other files are matched to it by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from finemask.coco.cache import CacheFolder, map_packed, read_packed
 from finemask.coco.columns import PackedCoco, PackedSegments
+from finemask.coco.entries import crowds_in_words
 from finemask.coco.image_names import check_images_exist
 from finemask.coco.rasterising import crop_of_counts, crop_of_polygons, runs_of_outlines
 from finemask.errors import DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.mask_runs import MaskRuns, decode_runs, interleaved
-from finemask.ops.wording import count, names, plural, word
 from finemask.types import Category
 
 
@@ -257,23 +257,6 @@ class ImageInstances:
         stored = rows[~outlined]
         counts = [segments.counts(row) for row in stored.tolist()]
         return interleaved(drawn, decode_runs(counts, segments.windows[stored], self._size_hw), outlined)
-
-
-def crowds_in_words(counts: Mapping[str, int]) -> str | None:
-    """``3 crowds, which are not learned and not measured: person 2, banana 1``; None without any.
-
-    Args:
-        counts: crowds of each class that has some.
-    """
-    if not counts:
-        return None
-    total = sum(counts.values())
-    ordered = [f"{name} {count(number)}" for name, number in sorted(counts.items(), key=lambda item: -item[1])]
-    classes = names(ordered, _SHOWN_CLASSES)
-    return f"{plural(total, 'crowd')}, which {word(total, 'is', 'are')} not learned and not measured: {classes}"
-
-
-_SHOWN_CLASSES = 8
 
 
 def _labels(columns: PackedCoco, category_ids: Sequence[int]) -> NDArray[np.int64]:

@@ -145,7 +145,7 @@ def ground_truth_from_dict(dataset: Any, source: str = "ground truth") -> Ground
 
 
 def _ground_truth(file: CocoFile) -> GroundTruth:
-    file.refuse(for_training=False)
+    file.raise_first_fault(for_training=False)
     return ground_truth_of(file.columns, file.source)
 
 
@@ -193,7 +193,7 @@ def images_and_categories(dataset: Any, source: str) -> tuple[dict[int, ImageInf
     """
     content = {**dataset, "annotations": []} if isinstance(dataset, dict) else dataset
     file = read_coco_document(content, source)
-    file.refuse(for_training=False)
+    file.raise_first_fault(for_training=False)
     return _images(file.columns), file.columns.categories
 
 

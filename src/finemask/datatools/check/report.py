@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from finemask.coco.index import crowds_in_words
+from finemask.coco.entries import crowds_in_words
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.mask_rules import crowds_by_class
 from finemask.datatools.check.problems import Problem, Rule, Severity

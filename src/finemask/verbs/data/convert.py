@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finemask.coco.index import crowds_in_words
+from finemask.coco.entries import crowds_in_words
 from finemask.config import plain
 from finemask.datatools.convert.conversion import Conversion, convert
 from finemask.datatools.convert.source_files import ReadOptions
