@@ -6,7 +6,7 @@ import torch
 from stats_data import rectangle, write_coco
 
 from finemask.coco.index import CocoIndex
-from finemask.data.augmentation import EachAlone, NoAugmentation
+from finemask.data.augmentation import NoAugmentation, PerImage
 from finemask.data.dataset import InstanceDataset
 from finemask.datatools.views import Tracing, View, draw_view, load_view, view_of_tensors
 from finemask.model.mask_rcnn import ImageTransform
@@ -149,14 +149,14 @@ def traced(index, augment):
 
 
 def test_tags_number_the_instances_of_the_file(traced_index):
-    tracing, target, masks = traced(traced_index, EachAlone(NoAugmentation()))
+    tracing, target, masks = traced(traced_index, PerImage(NoAugmentation()))
     assert target["labels"].tolist() == [1, 2, 3]
     assert tracing.labels == [1, 2, 1]
     assert torch.equal(masks, torch.from_numpy(np.array(MASKS)))
 
 
 def test_those_that_are_left_keep_their_tags(traced_index):
-    tracing, target, masks = traced(traced_index, EachAlone(CutsOffLeft()))
+    tracing, target, masks = traced(traced_index, PerImage(CutsOffLeft()))
     assert target["labels"].tolist() == [2, 3]
     for tag, mask in zip(target["labels"].tolist(), masks, strict=True):
         assert np.array_equal(mask, MASKS[tag - 1][:, ::-1])
