@@ -18,6 +18,11 @@ def word(number: int, one: str, many: str = "") -> str:
     return one if number == 1 else many or f"{one}s"
 
 
+def fraction(value: float | None) -> str:
+    """0.4123 is 0.412; a dash for nothing."""
+    return "–" if value is None else f"{value:.3f}"
+
+
 def percent(fraction: float) -> str:
     """``84 %``, with a digit more near both ends."""
     near_an_end = 0 < fraction < 0.095 or 0.99 < fraction < 1

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from finemask.errors import DataError
 from finemask.ops.colours import verdict_css
-from finemask.ops.wording import count, plural
+from finemask.ops.wording import count, fraction, plural
 
 
 def page(
@@ -112,11 +112,6 @@ def _own(name: str) -> Markup:
     environment = templates()
     assert environment.loader is not None
     return Markup(environment.loader.get_source(environment, name)[0])
-
-
-def fraction(value: float | None) -> str:
-    """0.4123 is 0.412; a dash for nothing."""
-    return "–" if value is None else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:

@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
+from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.evaluation.uncertainty.model_comparison import difference_text, p_text, summary, wins_text
 from finemask.ops.wording import plural
 from finemask.reports.comparison_page import NOUNS
 from finemask.workflows.compare_models import compare_models
 
-_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_SHOWN = COCO_KEYS[:6]
 
 
 def main(cfg: DictConfig) -> int:
