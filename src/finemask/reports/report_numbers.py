@@ -13,8 +13,7 @@ from rich.table import Table
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.evaluation.uncertainty.resampling import interval_text
-from finemask.ops.wording import count, plural
-from finemask.pages.shell import fraction
+from finemask.ops.wording import count, fraction, plural
 
 _EXPLANATIONS = {
     "AP": "Average precision, over how exactly an outline must fit (IoU 0.50 to 0.95). The main number.",

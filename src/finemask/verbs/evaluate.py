@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finemask.config import plain
-from finemask.ops.wording import count, plural
-from finemask.pages.shell import fraction
+from finemask.ops.wording import count, fraction, plural
 from finemask.reports.evaluation_report import WrittenEvaluation
 from finemask.reports.report_numbers import operating_point_text, results_table, without_advice
 from finemask.workflows.evaluate_model import evaluate_model_or_results
