@@ -205,3 +205,17 @@ def test_panoptic(tmp_path, marked) -> None:
     for instance, (_, number, _) in zip(image.instances, expected, strict=True):
         assert instance.rle == encode(ids == number)
     assert any(line.startswith("segments left out that the PNG does not show: 1") for line in source.notes.lines())
+
+
+def test_a_json_file_is_not_parsed_as_yaml_which_takes_minutes(root, monkeypatch) -> None:
+    path = write_json(root / "instances.json", coco(annotations=[{}]))
+    monkeypatch.setattr("yaml.safe_load", lambda *_: pytest.fail("parsed as YAML"))
+    assert convert(path, root.parent / "out", preview=False).format == "coco"
+
+
+def test_a_file_name_that_utf8_cannot_hold_is_written_as_text_that_it_can(root) -> None:
+    document = coco([{"id": 5, "file_name": "\ud800", "height": 20, "width": 30}], annotations=[{}])
+    done = convert(write_json(root / "instances.json", document), root.parent / "out", images="none")
+    (written,) = json.loads((root.parent / "out/annotations/train.json").read_text())["images"]
+    assert written == {"id": 5, "file_name": "?", "height": 20, "width": 30}
+    assert "entries repaired, by the rule json-not-standard of data check: 1 (image 5)" in done.notes.lines()

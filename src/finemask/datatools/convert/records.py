@@ -1,6 +1,7 @@
 """The dataset in the middle of every conversion: categories, images, instances and their outlines; and its notes."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._examples: dict[str, list[str]] = {}
-        self._counts: dict[str, int] = {}
+        self._counts = Counter[str]()
 
     def add(self, what: str, where: object = None) -> None:
         """Counts one more.
@@ -44,14 +45,14 @@ class Notes:
             what: in the plural, saying what happened to them: ``"points and lines left out"``.
             where: file, line, id of this one.
         """
-        self._counts[what] = self.count(what) + 1
+        self._counts[what] += 1
         examples = self._examples.setdefault(what, [])
         if where is not None and len(examples) < _EXAMPLES and str(where) not in examples:
             examples.append(str(where))
 
     def count(self, what: str) -> int:
         """How often that was added."""
-        return self._counts.get(what, 0)
+        return self._counts[what]
 
     def lines(self) -> list[str]:
         """One line a kind: ``"points and lines left out: 12 (a.json, b.json, …)"``."""
