@@ -20,11 +20,11 @@ from finemask.ops.rle import mask_to_rle, rle_to_mask
 from finemask.pages.instance_pictures import (
     CROP_BYTES,
     WHOLE_BYTES,
-    Drawn,
+    ColouredInstance,
     Window,
-    _cut,
     _jpeg,
-    draw_side,
+    _rle_in_window,
+    draw_window,
     picture_of,
     window_around,
 )
@@ -212,7 +212,7 @@ def test_a_mask_is_cut_as_its_pixels_are(seed, corners):
     mask = np.random.default_rng(seed).random((40, 40)) < 0.1
     xs, ys = sorted(corners[:2]), sorted(corners[2:])
     window = Window(xs[0], ys[0], xs[1] + 1, ys[1] + 1)
-    cut = _cut({"segmentation": mask_to_rle(mask)}, window)
+    cut = _rle_in_window({"segmentation": mask_to_rle(mask)}, window)
     assert (rle_to_mask(cut) == mask[window.y0 : window.y1, window.x0 : window.x1]).all()
 
 
@@ -240,7 +240,7 @@ def test_a_close_up_shows_its_object_framed_and_large():
     annotation = {"category_id": 1, "iscrowd": 0, "bbox": [400, 300, 32, 32], "segmentation": mask_to_rle(mask)}
     truth, prediction = (
         decoded(picture_of(image, drawn, {1: "nut"}, around=[400, 300, 32, 32]))
-        for drawn in ([Drawn(annotation, VERDICTS["missed"])], [])
+        for drawn in ([ColouredInstance(annotation, VERDICTS["missed"])], [])
     )
     side = truth.shape[0]
     assert truth.shape == prediction.shape == (side, side, 3)
@@ -304,7 +304,7 @@ def test_pictures_are_coloured_by_verdict(tmp_path):
 def test_small_objects_carry_no_caption():
     names = {1: "nut", 2: "fig"}
     for side, is_written in ((19, False), (20, True)):
-        drawn = Drawn(nut(100, 50, side, (400, 600)), VERDICTS["found"])
-        picture = np.asarray(draw_side(np.zeros((400, 600, 3), np.uint8), [drawn], names, Window(0, 0, 600, 400)))
+        drawn = ColouredInstance(nut(100, 50, side, (400, 600)), VERDICTS["found"])
+        picture = np.asarray(draw_window(np.zeros((400, 600, 3), np.uint8), [drawn], names, Window(0, 0, 600, 400)))
         above = picture[30:49, 90:160]  # where the plate of its name stands
         assert bool(above.any()) is is_written

@@ -84,7 +84,7 @@ class Column(NamedTuple):
     title: str
 
 
-class Measured(NamedTuple):
+class MeasuredPoint(NamedTuple):
     """A measured point: a dot with an upright line from ``low`` to ``high``."""
 
     x: float
@@ -101,7 +101,7 @@ def line_chart(
     marker: tuple[float, float] | None = None,
     x_mark: float | None = None,
     band: Sequence[NDArray[np.float64]] | None = None,
-    points: Sequence[Measured] = (),
+    points: Sequence[MeasuredPoint] = (),
 ) -> Markup:
     """Draws lines.
 

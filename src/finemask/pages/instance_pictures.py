@@ -30,7 +30,7 @@ class Window(NamedTuple):
     y1: int
 
 
-class Drawn(NamedTuple):
+class ColouredInstance(NamedTuple):
     """An annotation or a result, and the colour that says what became of it."""
 
     entry: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 def picture_of(
     image: NDArray[np.uint8],
-    instances: Sequence[Drawn],
+    instances: Sequence[ColouredInstance],
     names: Mapping[int, str],
     around: Sequence[float] | None = None,
     *,
@@ -57,7 +57,7 @@ def picture_of(
         framed: whether the box gets a frame.
     """
     window = Window(0, 0, *image.shape[1::-1]) if around is None else window_around(around, image.shape, context)
-    return data_uri(draw_side(image, instances, names, window, around if framed else None), whole=around is None)
+    return data_uri(draw_window(image, instances, names, window, around if framed else None), whole=around is None)
 
 
 def window_around(box: Sequence[float], shape: Sequence[int], context: float = CONTEXT) -> Window:
@@ -75,9 +75,9 @@ def window_around(box: Sequence[float], shape: Sequence[int], context: float = C
     return Window(x0, y0, min(x0 + side, shape[1]), min(y0 + side, shape[0]))
 
 
-def draw_side(
+def draw_window(
     image: NDArray[np.uint8],
-    instances: Sequence[Drawn],
+    instances: Sequence[ColouredInstance],
     names: Mapping[int, str],
     window: Window,
     framed: Sequence[float] | None = None,
@@ -97,7 +97,7 @@ def draw_side(
     crop = image[window.y0 : window.y1, window.x0 : window.x1]
     picture = draw_instances(
         crop,
-        rles=[_cut(instance, window) for instance in shown],
+        rles=[_rle_in_window(instance, window) for instance in shown],
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         captions=[_caption(instance, names) for instance in shown],
         palette=[drawn.colour for drawn in inside],
@@ -132,7 +132,7 @@ def _touches(instance: Mapping[str, Any], window: Window) -> bool:
     return bool(x0 < window.x1 and x1 > window.x0 and y0 < window.y1 and y1 > window.y0)
 
 
-def _cut(instance: Mapping[str, Any], window: Window) -> Rle:
+def _rle_in_window(instance: Mapping[str, Any], window: Window) -> Rle:
     """The part of a mask inside a window; of an instance without one, an empty mask."""
     height, width = window.y1 - window.y0, window.x1 - window.x0
     crop, x, y = np.zeros((0, 0), dtype=np.bool_), window.x0, window.y0

@@ -24,7 +24,7 @@ from finemask.evaluation.uncertainty.model_comparison import (
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, Colour
 from finemask.ops.wording import count, plural
 from finemask.pages.charts import whisker
-from finemask.pages.instance_pictures import Drawn, picture_of
+from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.pages.shell import page, templates
 from finemask.reports.example_galleries import read_example
 from finemask.reports.verdicts import Verdicts, judge
@@ -150,9 +150,10 @@ def draw_changes(
             unread.append(file_name)
             continue
         labelled = {n: e for n, e in enumerate(truth.annotations) if e["image_id"] == change.image_id}
-        panels = {"as labelled": [Drawn(e, _agreement(n, *(found for _, found in sides))) for n, e in labelled.items()]}
+        both = [found for _, found in sides]
+        panels = {"as labelled": [ColouredInstance(e, _agreement(n, *both)) for n, e in labelled.items()]}
         for which, (table, found) in enumerate(sides):
-            missed = [Drawn(labelled[n], VERDICTS["missed"]) for n in found.missed if n in labelled]
+            missed = [ColouredInstance(labelled[n], VERDICTS["missed"]) for n in found.missed if n in labelled]
             panels[_counts(change, which)] = missed + _detections(table, found, change.image_id)
         views = [(side, picture_of(image, instances, names)) for side, instances in panels.items()]
         drawn.append(ChangedImage(file_name, views))
@@ -179,8 +180,8 @@ def _agreement(position: int, a: Verdicts, b: Verdicts) -> Colour:
     return colours.pop() if len(colours) == 1 else ONE_OF_TWO
 
 
-def _detections(table: ResultTable, found: Verdicts, image_id: int) -> list[Drawn]:
+def _detections(table: ResultTable, found: Verdicts, image_id: int) -> list[ColouredInstance]:
     """What a side sees in an image at its threshold; detections on crowd regions are left out."""
     right_and_wrong = [*found.found_by.values(), *(false.result for false in found.false)]
     entries: list[tuple[int, Mapping[str, Any]]] = [(number, table[number]) for number in right_and_wrong]
-    return [Drawn(entry, found.detection_colour(n)) for n, entry in entries if entry["image_id"] == image_id]
+    return [ColouredInstance(entry, found.detection_colour(n)) for n, entry in entries if entry["image_id"] == image_id]

@@ -14,7 +14,7 @@ from finemask.errors import FinemaskError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.ops.colours import Colour
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.pages.instance_pictures import Drawn, picture_of
+from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.reports.example_choice import PlannedExample, image_outcomes, plan_mistakes, plan_whole_images
 from finemask.reports.verdicts import Verdicts
 from finemask.types import CocoResult
@@ -118,9 +118,9 @@ def read_example(
 
 def _by_image(
     entries: Iterable[Mapping[str, Any]], colour_of: Callable[[int], Colour], wanted: set[int], threshold: float = 0.0
-) -> dict[int, list[Drawn]]:
-    grouped: dict[int, list[Drawn]] = defaultdict(list)
+) -> dict[int, list[ColouredInstance]]:
+    grouped: dict[int, list[ColouredInstance]] = defaultdict(list)
     for position, entry in enumerate(entries):
         if entry["image_id"] in wanted and entry.get("score", threshold) >= threshold:
-            grouped[entry["image_id"]].append(Drawn(entry, colour_of(position)))
+            grouped[entry["image_id"]].append(ColouredInstance(entry, colour_of(position)))
     return grouped

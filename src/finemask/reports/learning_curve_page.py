@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from finemask.pages.axes import Axis, Frame, nice_limit
-from finemask.pages.charts import Figure, Line, Measured, line_chart
+from finemask.pages.charts import Figure, Line, MeasuredPoint, line_chart
 from finemask.pages.shell import page, templates
 
 _SAMPLES = 60
@@ -53,7 +53,7 @@ def learning_curve_page(
 
 def _figure(content: Mapping[str, Any], laws: NDArray[np.float64] | None) -> Figure:
     points = [
-        Measured(
+        MeasuredPoint(
             point["images"],
             point["AP"],
             max(0.0, point["AP"] - 2 * (point["standard_error"] or 0.0)),

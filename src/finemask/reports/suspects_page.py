@@ -13,7 +13,7 @@ from finemask.datatools.suspects.label_faults import RULES, Suspect
 from finemask.ops.colours import VERDICTS
 from finemask.ops.rle import rle_box_xywh
 from finemask.ops.wording import plural
-from finemask.pages.instance_pictures import Drawn, picture_of
+from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.pages.shell import page, templates
 
 EYEBROW = "finemask data suspects"
@@ -97,7 +97,7 @@ def _views(pixels: NDArray[np.uint8], suspect: Suspect, names: Mapping[int, str]
     around = [*low.tolist(), *(high - low).tolist()]
     doubt = "wrong-class" if suspect.rule == "wrong-class" else "false"
     labelled = [
-        Drawn(
+        ColouredInstance(
             {"segmentation": image.label_rles[n], "category_id": int(image.label_classes[n])},
             VERDICTS[doubt if n in suspect.labels[:1] else "found"],  # of a duplicate the first is to go
         )
@@ -107,7 +107,7 @@ def _views(pixels: NDArray[np.uint8], suspect: Suspect, names: Mapping[int, str]
     seen = {"segmentation": suspect.rle, "category_id": suspect.label, "score": score}
     sides = {
         "as labelled": labelled,
-        "as the model sees it": [Drawn(seen, VERDICTS["found" if suspect.labels else "missed"])],
+        "as the model sees it": [ColouredInstance(seen, VERDICTS["found" if suspect.labels else "missed"])],
     }
     return [
         (side, picture_of(pixels, drawn, names, around, context=_CONTEXT, framed=False))
