@@ -229,10 +229,11 @@ class CocoDataModule(pl.LightningDataModule):
             shown = weights.sum(), np.count_nonzero(weights), weights.max()
             log.info(text, *shown, "data.repeat_threshold", self.repeat_threshold)
         if self.max_instances is not None and (over := int((objects > self.max_instances).sum())):
-            text = (
+            log.warning(
                 "%d of %d training images have more than %d objects (data.max_instances); a random choice of them is "
+                "trained on, the rest is taken for background",
+                *(over, len(index), self.max_instances),
             )
-            log.warning(text + "trained on, the rest is taken for background", over, len(index), self.max_instances)
 
     def _eval_loader(self, index: CocoIndex | None) -> DataLoader[Sample] | list[Any]:
         if index is None:

@@ -1,6 +1,5 @@
 """Any backbone of torchvision that halves its maps five times, found out by running it once."""
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, did_you_mean
 from finemask.model.backbones.norms import replace_batch_norm
 from finemask.model.backbones.pyramid import PyramidBackbone, split_stages
 
@@ -40,11 +39,10 @@ def torchvision_fpn(
     """
     known = list_models(module=torchvision.models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
         raise ConfigError(
             f"torchvision has no classifier named {name!r}",
             where="model.backbone.name",
-            remedy=f"Did you mean {' or '.join(close)}?" if close else "torchvision.models.list_models() names them.",
+            remedy=f"{did_you_mean(name, known)}torchvision.models.list_models() names them.",
         )
     network = get_model(name, weights=None)
     levels, stem = _levels_of(network, name)

@@ -227,7 +227,8 @@ def fit_state_dict(
     if share < _LEAST_SHARE_OF_BODY:
         raise WeightsError(
             f"only {share:.0%} of the backbone's weights are in it: the file has names like "
-            f"{_examples(state_dict)}, the model's backbone like {_examples(body, strip='backbone.body.')}",
+            f"{_examples([*state_dict])}, the model's backbone like "
+            + _examples([name.removeprefix("backbone.body.") for name in body]),
             where=source,
             remedy="These weights belong to another architecture, or to another key naming of the same one.",
         )
@@ -261,9 +262,8 @@ def _modern_name(name: str) -> str:
     return re.sub(r"(mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", name)
 
 
-def _examples(names: Mapping[str, Any], strip: str = "") -> str:
-    shown = [name.removeprefix(strip) for name in names]
-    return ", ".join(shown[:: max(1, len(shown) // 3)][:3])
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:: max(1, len(names) // 3)][:3])
 
 
 def _file_name(weights: Any) -> str:
@@ -272,13 +272,12 @@ def _file_name(weights: Any) -> str:
 
 def _coco_names() -> list[str]:
     """Names of rows 1 to 90 of torchvision's COCO weights; some stand for no class and are called N/A."""
-    names: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-    return names
+    return list(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
 
 
 def _download(weights: Any) -> dict[str, Tensor]:
     try:
-        state_dict: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
@@ -287,14 +286,13 @@ def _download(weights: Any) -> dict[str, Tensor]:
             remedy=f"Put that file (from {weights.url}) into the folder, or name a file of your own with "
             "model.weights=PATH, or start from nothing with model.weights=none.",
         ) from error
-    return state_dict
 
 
 def _timm_state_dict(name: str) -> dict[str, Tensor]:
     import timm  # the backbone was built with it
 
     try:
-        state_dict: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        return dict(timm.create_model(name, pretrained=True).state_dict())
     except (OSError, RuntimeError, ImportError) as error:
         raise WeightsError(
             f"timm's weights of {name} are neither cached nor can they be downloaded ({str(error).splitlines()[0]})",
@@ -302,4 +300,3 @@ def _timm_state_dict(name: str) -> dict[str, Tensor]:
             remedy="Fetch them on a machine with a network and name the file with model.weights=PATH, or start from "
             "nothing with model.weights=none.",
         ) from error
-    return state_dict
