@@ -6,7 +6,7 @@ the name of one rule, wherever it is met.
 
 from collections.abc import Container, Iterator, Mapping
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from finemask.coco.image_names import leaves_folder
 from finemask.coco.values import is_id, is_number, is_text, show, whole, whole_in_text
@@ -176,17 +176,24 @@ def missing_mask_fault(entry: Mapping[str, Any], *, iscrowd: bool) -> Fault | No
     return Fault("mask-missing", "it has no segmentation, only a bbox; masks are needed", training_only=True)
 
 
+def is_box(value: Any) -> TypeGuard[list[float]]:
+    """A list of four finite numbers."""
+    if type(value) is not list or len(value) != 4:
+        return False
+    if not _NUMBERS.issuperset(map(type, value)) and not all(map(is_number, value)):  # numpy's floats are numbers too
+        return False
+    try:
+        return isfinite(sum(value))
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def sound_box(value: Any) -> tuple[float, float, float, float] | None:
     """A box as four floats; None unless it is a list of four finite numbers."""
-    if type(value) is not list or len(value) != 4:
+    if not is_box(value):
         return None
-    if not _NUMBERS.issuperset(map(type, value)) and not all(map(is_number, value)):  # numpy's floats are numbers too
-        return None
-    x, y, w, h = value
-    try:
-        return (float(x), float(y), float(w), float(h)) if isfinite(x + y + w + h) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
+    x, y, w, h = map(float, value)
+    return x, y, w, h
 
 
 def box_fault(entry: Mapping[str, Any]) -> Fault | None:

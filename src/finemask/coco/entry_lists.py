@@ -20,6 +20,7 @@ from finemask.coco.entries import (
     has_segmentation,
     id_fault,
     image_faults,
+    is_box,
     missing_mask_fault,
     reference_fault,
     size_hw,
@@ -177,13 +178,10 @@ class AnnotationList(EntryList):
         """See ``EntryList``."""
         number, image_id, category_id = entry.get("id"), entry.get("image_id"), entry.get("category_id")
         iscrowd, area, bbox = crowd_flag(entry.get("iscrowd")), entry.get("area"), entry.get("bbox")
-        box = _NO_BOX if bbox is None else sound_box(bbox)
         if (
             iscrowd is None
-            or box is None
-            or box[2] < 0
-            or box[3] < 0
-            or not ((number is None or is_id(number)) and is_id(image_id) and is_id(category_id))
+            or not (is_id(image_id) and is_id(category_id) and (number is None or is_id(number)))
+            or not (bbox is None or (is_box(bbox) and bbox[2] >= 0 and bbox[3] >= 0))
             or not (area is None or is_number(area))
         ):
             return self._note_fields(entry)
@@ -196,7 +194,7 @@ class AnnotationList(EntryList):
                 if not fault.training_only:
                     return None
             self._without_mask.append(len(self.ids))
-            self._segments.add_box(box if iscrowd else None)
+            self._segments.add_box(sound_box(bbox) if iscrowd else None)
         if number is None:
             self._without_id.append(len(self.ids))
             number = self.number + 1
@@ -205,7 +203,7 @@ class AnnotationList(EntryList):
         self._image_ids.append(image_id)
         self._category_ids.append(category_id)
         self._iscrowd.append(iscrowd)
-        self._boxes.extend(box)
+        self._boxes.extend(_NO_BOX if bbox is None else bbox)
         self._areas.append(_NAN if area is None else area)
         self._whole_areas.append(type(area) is int)
         return None
