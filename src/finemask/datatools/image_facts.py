@@ -16,12 +16,11 @@ from finemask.coco.image_names import FileNames, Meant
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.image_hash import NO_HASH, hash_open_image, hash_pixels
 from finemask.errors import DataError, UndecidedImageError
-from finemask.ops.images.decode import decode_image
+from finemask.ops.images.decode import EXIF_ORIENTATION, decode_image
 from finemask.ops.images.image_kinds import is_plain
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.images.tiff import TiffPage, page_of, tiff_pages
 
-_EXIF_ORIENTATION = 0x0112
 _ANY_READING = ImageReading(page=0, range="image")  # of more than 8 bits: how bright it is makes no difference
 _THREADS = 8  # decoding lets go of the interpreter's lock
 _REMEMBERED = 2**20  # files; a few hundred bytes each
@@ -126,7 +125,7 @@ def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> Ima
             with Image.open(path) as image:
                 raw_hw = (image.height, image.width)
                 quick = is_plain(image) and not reading.page  # asked first: Pillow looks for an orientation by decoding
-                orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+                orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
                 value = hash_open_image(image) if quick else hash_pixels(decode_image(path, None, reading))
     except UndecidedImageError as error:
         return ImageFacts(Fault.UNDECIDED, error.what, raw_hw, choice=error.choice, example=error.example)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
-from finemask.ops.images.decode import decode_image
+from finemask.ops.images.decode import EXIF_ORIENTATION, decode_image
 from finemask.ops.images.image_kinds import is_plain, stored_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
@@ -31,7 +31,6 @@ LARGE_PX = 100_000_000
 
 _BYTES_PER_PIXEL = 4  # of Pillow's colour images
 _STRIP_ROWS = 64
-_EXIF_ORIENTATION = 0x0112
 _REMEDY = "Save it again as PNG, JPEG or TIFF, or take it out; finemask data check finds all such files"
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,7 +128,7 @@ class PillowReader(WindowReader):
         with _readable(path), _any_size():
             self._image = Image.open(path)
         with _readable(path):
-            orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = self._image.getexif().get(EXIF_ORIENTATION, 1)
         raw_hw = (self._image.height, self._image.width)
         try:
             self._orientation = _orientation_to_undo(path, raw_hw, orientation, size_hw)
