@@ -16,8 +16,8 @@ from finemask.coco.image_names import FileNames, Meant
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.image_hash import NO_HASH, hash_open_image, hash_pixels
 from finemask.errors import DataError, UndecidedImageError
-from finemask.ops.images.decode import EXIF_ORIENTATION, decode_image
-from finemask.ops.images.image_kinds import is_plain
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import EXIF_ORIENTATION, is_plain
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.images.tiff import TiffPage, page_of, tiff_pages
 

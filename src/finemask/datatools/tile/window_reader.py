@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
-from finemask.ops.images.decode import EXIF_ORIENTATION, decode_image
-from finemask.ops.images.image_kinds import is_plain, stored_size
+from finemask.ops.images.decode import decode_image
+from finemask.ops.images.image_kinds import EXIF_ORIENTATION, is_plain, stored_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
 Reader: TypeAlias = Literal["auto", "pillow", "vips"]
