@@ -1,1 +1,1 @@
-"""The pages made of the kit: evaluation report, comparison, statistics, suspects, learning curve, previews."""
+"""The pages made of the kit: evaluation report, comparison, statistics, suspects, learning curve."""
