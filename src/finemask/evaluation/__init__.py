@@ -1,1 +1,1 @@
-"""From Detections or a results file to numbers and a report."""
+"""Detections or a results file beside the ground truth: COCO's numbers, an error analysis, confidence intervals."""
