@@ -81,7 +81,7 @@ def test_an_image_that_the_file_does_not_have_is_said_and_left_out(dataset, caps
         (lambda truth: truth["categories"].pop(), "lacks 'red fig'"),
         (lambda truth: truth["categories"][2].update(name="red"), "lacks 'red fig'"),
         (lambda truth: truth["images"][0].update(file_name="b.png"), "may be any of b.png, b.png"),
-        (lambda truth: truth.pop("images"), "'images' is missing"),
+        (lambda truth: truth.pop("images"), "no list named 'images'"),
     ],
 )
 def test_an_annotation_file_that_is_of_other_images_or_classes_is_refused(dataset, change, message, capsys):
