@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from finemask.coco.entries import number_in_text
 from finemask.coco.other_forms import are_run_lengths, known_form
 from finemask.coco.segmentation import read_outlines
-from finemask.coco.values import number_in_text
 
 HEIGHT, WIDTH = 30, 40
 

@@ -21,13 +21,15 @@ from finemask.coco.entries import (
     id_fault,
     image_faults,
     is_box,
+    is_id,
+    is_number,
     missing_mask_fault,
     reference_fault,
+    show,
     size_hw,
     sound_box,
 )
 from finemask.coco.packing import SegmentPacker
-from finemask.coco.values import is_id, is_number, show
 from finemask.types import Category
 
 _NAN = float("nan")

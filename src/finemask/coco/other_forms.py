@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.coco.entries import Fault
-from finemask.coco.values import number_in_text, show, whole
+from finemask.coco.entries import Fault, number_in_text, show, whole
 from finemask.ops.rle import run_lengths
 
 _NUMBER_TYPES = {int, float}

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.coco.columns import PackedSegments, offsets_of, take_ragged
-from finemask.coco.entries import Fault
+from finemask.coco.entries import Fault, whole
 from finemask.coco.rasterising import FIFTHS_LIMIT, to_fifths, window_of_fifths, window_of_runs
 from finemask.coco.segmentation import coordinate_fault, counted_runs, read_outlines, rle_size_fault
-from finemask.coco.values import whole
 from finemask.ops.rle import rle_from_edges
 
 _PENDING = 2**17  # coordinates that wait as float64 until they are packed together

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from finemask.coco.entries import Fault
+from finemask.coco.entries import Fault, show, whole
 from finemask.coco.other_forms import are_run_lengths, known_form
 from finemask.coco.polygons import PlainPolygons, Raster, are_sound, is_flat, plain_polygons, rasterise
 from finemask.coco.rasterising import FIFTHS_LIMIT
-from finemask.coco.values import show, whole
 from finemask.ops.rle import rle_from_segmentation, rles_for_coco, run_lengths
 from finemask.ops.wording import plural
 from finemask.types import Rle

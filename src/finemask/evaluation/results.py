@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from finemask.coco.entries import box_fault
+from finemask.coco.entries import box_fault, is_number
 from finemask.coco.segmentation import rle_of_detection
-from finemask.coco.values import is_number
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.implausible_results import refuse_corner_boxes, refuse_swapped_images

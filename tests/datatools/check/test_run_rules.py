@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from faults import FAULTS, clean_scene, spoilt
 
+from finemask.coco.entries import show
 from finemask.coco.index import CocoIndex
-from finemask.coco.values import show
 from finemask.data.shapes import draw_shapes
 from finemask.datatools.check.problems import CheckSettings, Dataset, Severity
 from finemask.datatools.check.repair import repair

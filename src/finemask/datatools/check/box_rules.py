@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from finemask.coco.entries import area_fault, sound_box
-from finemask.coco.values import is_number, number_in_text, show
+from finemask.coco.entries import area_fault, is_number, number_in_text, show, sound_box
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
     Edit,

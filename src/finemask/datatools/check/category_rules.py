@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from finemask.coco.entries import category_name_fault
-from finemask.coco.values import is_text, show, whole
+from finemask.coco.entries import category_name_fault, is_text, show, whole
 from finemask.datatools.check.document import CategoryRow, Document
 from finemask.datatools.check.problems import (
     AddEntry,

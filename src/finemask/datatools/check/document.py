@@ -21,9 +21,10 @@ from finemask.coco.entries import (
     same_image,
     size_hw,
     sound_box,
+    whole,
+    whole_in_text,
 )
 from finemask.coco.segmentation import Outline, read_outlines
-from finemask.coco.values import whole, whole_in_text
 from finemask.datatools.check.problems import ListName
 from finemask.types import Rle
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.coco.values import show
+from finemask.coco.entries import show
 from finemask.datatools.check.box_rules import box_iou
 from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.image_file_rules import facts_of_images

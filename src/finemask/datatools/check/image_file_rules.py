@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from finemask.coco.values import show
+from finemask.coco.entries import show
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import (
     Dataset,

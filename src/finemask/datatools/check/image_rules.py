@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finemask.coco.entries import file_name_fault, image_faults, size_hw
+from finemask.coco.entries import file_name_fault, image_faults, show, size_hw, whole_in_text
 from finemask.coco.image_names import FileNames
-from finemask.coco.values import show, whole_in_text
 from finemask.datatools.check.document import Document
 from finemask.datatools.check.problems import (
     Edit,

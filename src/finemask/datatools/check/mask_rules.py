@@ -12,9 +12,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from finemask.coco.entries import crowd_fault, crowd_flag
+from finemask.coco.entries import crowd_fault, crowd_flag, show
 from finemask.coco.polygons import crosses_itself
-from finemask.coco.values import show
 from finemask.datatools.check.document import AnnotationRow, Document
 from finemask.datatools.check.problems import (
     CheckSettings,

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from finemask.coco.values import whole
+from finemask.coco.entries import whole
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 if TYPE_CHECKING:

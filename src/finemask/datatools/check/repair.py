@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.coco.coco_file import is_standard, save_coco, standard
-from finemask.coco.values import show, whole
+from finemask.coco.entries import show, whole
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import (
     AddEntry,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from finemask.coco.values import whole
+from finemask.coco.entries import whole
 from finemask.datatools.check import (
     box_rules,
     category_rules,

@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from finemask.coco.coco_file import is_standard, standard
-from finemask.coco.entries import Fault, id_fault, reference_fault, same_image
-from finemask.coco.values import ID_LIMIT, is_encodable, show, whole, whole_in_text
+from finemask.coco.entries import (
+    ID_LIMIT,
+    Fault,
+    id_fault,
+    is_encodable,
+    reference_fault,
+    same_image,
+    show,
+    whole,
+    whole_in_text,
+)
 from finemask.datatools.check.document import LIST_NAMES, Document
 from finemask.datatools.check.problems import (
     Edit,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.coco.values import show
+from finemask.coco.entries import show
 from finemask.datatools.check.document import AnnotationRow, Document, ImageRow
 from finemask.datatools.check.problems import (
     CheckSettings,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
 from finemask.coco.coco_file import CocoDocument
+from finemask.coco.entries import is_text, show, whole
 from finemask.coco.image_names import leaves_folder
-from finemask.coco.values import is_text, show, whole
 from finemask.datatools.split.image_groups import Groups
 from finemask.errors import ConfigError, DataError
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finemask.coco.entries import is_text, show, whole, whole_in_text
 from finemask.coco.index import CocoIndex
 from finemask.coco.segmentation import read_outlines
-from finemask.coco.values import is_text, show, whole, whole_in_text
 from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.check.problems import AddEntry, Edit, Finding, RemoveEntry, SetValue
 from finemask.datatools.check.repair import Change, edited
