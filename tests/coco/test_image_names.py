@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finemask.coco.image_names import FileNames, check_images_exist, leaves_folder
+from finemask.coco.image_names import FileNames, check_images_exist
 from finemask.errors import DataError
+from finemask.ops.files import leaves_folder
 
 
 @pytest.mark.parametrize(

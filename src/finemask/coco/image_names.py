@@ -1,7 +1,6 @@
 """File names of images: which file a name must have meant, which of two lists are the same, and what is not there."""
 
 import os
-import re
 import shlex
 import unicodedata
 from collections import defaultdict
@@ -12,19 +11,6 @@ from urllib.parse import unquote
 
 from finemask.errors import DataError
 from finemask.ops.images.image_kinds import image_suffixes
-
-_MAY_LEAVE = re.compile(r"^[/\\]|\.\.|:")
-
-
-def leaves_folder(file_name: str) -> bool:
-    """Whether a file name leads out of the folder it is relative to, as far as the name alone tells.
-
-    Backslashes separate folders here on every system: a file that is harmless on one must not lead out on another.
-    """
-    if not _MAY_LEAVE.search(file_name):
-        return False
-    posix = PurePosixPath(file_name.replace("\\", "/"))
-    return posix.is_absolute() or bool(PureWindowsPath(file_name).drive) or ".." in posix.parts
 
 
 class Meant(NamedTuple):

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from finemask.errors import DataError
+
+_MAY_LEAVE = re.compile(r"^[/\\]|\.\.|:")
 
 
 @contextmanager
@@ -43,6 +46,37 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Writes JSON, whole or not at all. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copies the bytes of a file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def earlier_files(report: Path, mark: str = "files") -> list[str] | None:
+    """What an earlier run wrote beside its report, by the names under ``files`` there that stay in the folder.
+
+    None where there is no such report, or another program's: ours has the key ``mark``.
+    """
+    try:
+        document = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not (isinstance(document, dict) and mark in document and isinstance(document.get("files"), list)):
+        return None
+    return [name for name in document["files"] if isinstance(name, str) and not leaves_folder(name)]
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether a file name leads out of the folder it is relative to, as far as the name alone tells.
+
+    Backslashes separate folders here on every system: a file that is harmless on one must not lead out on another.
+    """
+    if not _MAY_LEAVE.search(file_name):
+        return False
+    posix = PurePosixPath(file_name.replace("\\", "/"))
+    return posix.is_absolute() or bool(PureWindowsPath(file_name).drive) or ".." in posix.parts
 
 
 def safe_file_name(name: str) -> str:

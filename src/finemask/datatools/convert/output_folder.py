@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from PIL import Image
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.datatools.convert.source_files import CATEGORIES_FILE, MARKER
 from finemask.errors import DataError
-from finemask.ops.files import atomic_path, write_json, write_text
+from finemask.ops.files import atomic_path, copy_file, earlier_files, write_json, write_text
 from finemask.types import Category
 
 
@@ -55,10 +54,8 @@ class Output:
                 where=self.root,
                 remedy="Choose another folder with output=.",
             )
-        if present:
-            for name in _listed(marker):
-                if ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute():
-                    (self.root / name).unlink(missing_ok=True)
+        for name in earlier_files(marker) or ():
+            (self.root / name).unlink(missing_ok=True)
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(marker, {"files": []})
 
@@ -111,11 +108,11 @@ class Output:
         if self.images == "link" and record.path is not None and _link(record.path, target):
             self.linked += 1
             return name
-        with atomic_path(target) as temporary:
-            if record.path is None:
+        if record.path is not None:
+            copy_file(record.path, target)
+        else:
+            with atomic_path(target) as temporary:
                 temporary.write_bytes(record.embedded or b"")
-            else:
-                shutil.copyfile(record.path, temporary)
         self.copied += 1
         return name
 
@@ -151,11 +148,3 @@ def _link(path: Path, target: Path) -> bool:
     except OSError:  # another disk, a file system or owner that does not allow it
         return False
     return True
-
-
-def _listed(marker: Path) -> list[str]:
-    try:
-        names = json.loads(marker.read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
-        return []
-    return [name for name in names if isinstance(name, str)]

@@ -1,6 +1,5 @@
 """A split dataset: its annotation files, one a part, ``split.json``, which says how they came about, and its tables."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from rich import box
 from rich.table import Table
 
 from finemask.coco.coco_file import save_coco
-from finemask.coco.image_names import leaves_folder
 from finemask.datatools.split.image_groups import Groups
 from finemask.datatools.split.split_images import SplitSource, class_counts, part_document, split_images
 from finemask.errors import DataError
-from finemask.ops.files import write_json
+from finemask.ops.files import earlier_files, write_json
 from finemask.ops.wording import count, percent, plural, word
 
 REPORT = "split.json"
@@ -141,14 +139,8 @@ def write_split(output: Path, split: Split, folds: bool, facts: Mapping[str, Any
 
 def _earlier(output: Path) -> list[str]:
     """What an earlier split wrote here: the files that its report names, and the report."""
-    try:
-        report = json.loads((output / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    if not isinstance(report, dict) or _MARK not in report or not isinstance(report.get("files"), list):
-        return []
-    names = [name for name in report["files"] if isinstance(name, str) and name.endswith(".json")]
-    return [*(name for name in names if not leaves_folder(name)), REPORT]
+    names = earlier_files(output / REPORT, _MARK)
+    return [] if names is None else [*(name for name in names if name.endswith(".json")), REPORT]
 
 
 def parts_table(split: Split) -> Table:

@@ -18,7 +18,6 @@ from finemask.datatools.tile.tile_output import (
     MARK,
     FreeNames,
     SourceEntries,
-    copy_whole,
     earlier_tiles,
     growing_file,
     read_source_entries,
@@ -28,6 +27,7 @@ from finemask.datatools.tile.tile_output import (
 from finemask.datatools.tile.tile_windows import tile_windows
 from finemask.datatools.tile.window_reader import PillowReader, Reader, open_image
 from finemask.errors import ConfigError, DataError, FinemaskError
+from finemask.ops.files import copy_file
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 Slivers: TypeAlias = Literal["ignore", "drop"]
@@ -233,7 +233,7 @@ class _Cutter:
                     file_name = names.take(source.base, ending)
                     target = self.output / "images" / file_name
                     if copied:
-                        copy_whole(source.path, target)
+                        copy_file(source.path, target)
                     else:
                         write_tile(target, reader.read((x0, y0, x1, y1)), settings.quality)
                     yield tile, file_name

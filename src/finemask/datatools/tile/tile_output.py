@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.coco.coco_file import load_coco
-from finemask.coco.image_names import leaves_folder
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import atomic_path, parse_json, read_bytes
+from finemask.ops.files import atomic_path, leaves_folder, parse_json, read_bytes
 
 MARK = "finemask_tiles"
 """Key under ``info`` of a file that was written here: it may be replaced by a later run."""
@@ -155,12 +153,6 @@ def write_tile(path: Path, rgb: NDArray[np.uint8], quality: int) -> None:
             image.save(temporary, quality=quality, subsampling=0)
         else:
             image.save(temporary, compress_level=_PNG_LEVEL)
-
-
-def copy_whole(source: Path, path: Path) -> None:
-    """Copies the bytes of an image that needs no cutting."""
-    with atomic_path(path) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 class GrowingFile:
