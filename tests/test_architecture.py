@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "ops": set(),
     "coco": {"ops"},
-    "data": {"ops", "coco"},
+    "data": {"ops", "coco", "machine"},
     "model": {"ops"},
     "evaluation": {"ops", "coco"},
     "model_header": {"ops"},

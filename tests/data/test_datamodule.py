@@ -14,9 +14,10 @@ from tiff_data import tiff_bytes
 
 from finemask.coco.index import CocoIndex
 from finemask.data.augmentation import AlbumentationsAugmentation, Chain
-from finemask.data.datamodule import CocoDataModule, available_cores
+from finemask.data.datamodule import CocoDataModule
 from finemask.data.image_mixing import CopyPaste, Mosaic
 from finemask.errors import ConfigError, DataError
+from finemask.machine import hardware
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
 
@@ -227,7 +228,14 @@ def test_values_are_checked(shapes_dir):
     for wrong in ({"empty_images": "some"}, {"repeat_threshold": 2}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             CocoDataModule(shapes_dir, num_workers=0, **wrong).setup()
-    assert CocoDataModule(shapes_dir).num_workers == min(available_cores() - 1, 8)
+    assert CocoDataModule(shapes_dir).num_workers == max(0, min(hardware.cores() - 1, 8))
+
+
+@pytest.mark.parametrize(("quota", "workers"), [("max 100000", 5), ("300000 100000", 2), ("50000 100000", 0), ("", 5)])
+def test_a_worker_for_every_core_but_one_that_the_process_may_use(monkeypatch, shapes_dir, quota, workers):
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.setattr(hardware, "_read", {"/sys/fs/cgroup/cpu.max": quota}.__getitem__)
+    assert CocoDataModule(shapes_dir).num_workers == workers
 
 
 def test_shipped_configuration(shapes_dir):

@@ -1,9 +1,8 @@
 """The LightningDataModule: a folder of images and COCO files becomes loaders."""
 
 import logging
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +20,7 @@ from finemask.data.batches import AspectRatioBatchSampler, BatchLoader, PackedBa
 from finemask.data.dataset import InstanceDataset, Sample
 from finemask.data.image_sampling import EmptyImages, held_out, image_weights, objects_per_image
 from finemask.errors import ConfigError
+from finemask.machine.hardware import cores
 from finemask.ops.images.image_reading import ImageReading
 from finemask.types import Category, Target
 
@@ -266,15 +266,9 @@ def start_worker(worker: int) -> None:
         cv2.setNumThreads(0)
 
 
-def available_cores() -> int:
-    """Cores this process may use, which on shared machines are fewer than there are."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def _workers(num_workers: int | Literal["auto"]) -> int:
     if num_workers == "auto":
-        return max(0, min(available_cores() - 1, _MOST_WORKERS))
+        return max(0, min(cores() - 1, _MOST_WORKERS))
     return _at_least(0, num_workers, "data.num_workers")
 
 

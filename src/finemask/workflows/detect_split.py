@@ -1,7 +1,6 @@
 """What a model finds in a split of a dataset, and the options of detection that users may change."""
 
 import copy
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from finemask.config import config_dir, plain
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
+from finemask.machine.hardware import cores
 from finemask.model.build import build_suppression
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
@@ -61,7 +61,7 @@ def detect_split(
         ConfigError: a batch size or number of threads below 1.
         DataError: an image cannot be read, or is not of the size that the annotations state.
     """
-    threads = min(os.cpu_count() or 1, _MAX_THREADS) if num_workers == "auto" else num_workers
+    threads = min(cores(), _MAX_THREADS) if num_workers == "auto" else num_workers
     for key, value in (("batch_size", batch_size), ("num_workers", threads)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{key} is {value!r}", remedy="Give a whole number of at least 1.")
