@@ -26,9 +26,9 @@ from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
 from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.progress import Progress
 from finemask.types import Target
 from finemask.workflows.build_trainer import build, precision_of
-from finemask.workflows.progress import Progress
 
 WORK = ("data", "train", "predict", "evaluate")
 _MIB = 1024**2

@@ -25,9 +25,9 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
 from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.progress import Progress
 from finemask.ops.sobel_refine import refine_mask
 from finemask.types import Detections, Rle
-from finemask.workflows.progress import Progress
 
 _MAX_THREADS = 8
 

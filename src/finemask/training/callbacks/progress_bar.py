@@ -3,22 +3,19 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from rich import get_console
-from rich.console import RenderableType
-from rich.constrain import Constrain
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 
+from finemask.ops.progress import TerminalBar
 from finemask.training.callbacks.speed import Speed, format_duration
 
 log = logging.getLogger(__name__)
 
-_DRAW_EVERY_S = 0.2  # a loss is read from the device each time
 _IOU_TYPES = {"segm": "mask", "bbox": "box"}
 
 
@@ -119,8 +116,7 @@ class TerminalProgress(EpochLines):
     """The lines, and below them a bar for the epoch or the evaluation that is under way."""
 
     _shows = True
-    _bar: Progress | None = None
-    _drawn = 0.0
+    _bar: TerminalBar | None = None
     _validation_start = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -191,48 +187,24 @@ class TerminalProgress(EpochLines):
         return "" if left is None else f"{format_duration(left)} left"
 
     def _is_due(self, at_once: bool) -> bool:
-        now = time.monotonic()
-        if not self._shows or (not at_once and now - self._drawn < _DRAW_EVERY_S):
-            return False
-        self._drawn = now
-        return True
+        return self._bar is not None and (at_once or self._bar.is_due())
 
     def _draw(self, done: int, total: float, beginning: str, end: str) -> None:
         if not self._shows:
             return
-        total_or_none = None if math.isinf(total) else total
         if self._bar is None:
-            self._bar = _Bar(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[end]}", markup=False),
-                console=get_console(),
-                transient=True,
-                expand=True,
-            )
+            columns = BarColumn(bar_width=None), TextColumn("{task.fields[end]}", markup=False)
+            self._bar = TerminalBar(*columns, console=get_console(), expand=True)
             self._bar.add_task("", end="")
             self._bar.start()
-        count = f"{done:,}" if total_or_none is None else f"{done:>{len(f'{total:,}')},}/{total:,}"
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=done,
-            total=total_or_none,
-            description=beginning,
-            end=f"{count}  {end}",
-        )
+        is_known = not math.isinf(total)
+        count = f"{done:>{len(f'{total:,}')},}/{total:,}" if is_known else f"{done:,}"
+        self._bar.draw(done, total if is_known else None, description=beginning, end=f"{count}  {end}")
 
     def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-class _Bar(Progress):
-    """As wide as the terminal but for the ``^C`` that a terminal writes behind it: a second row would stay."""
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """The one line."""
-        yield Constrain(self.make_tasks_table(self.tasks), max(1, get_console().width - 3))
 
 
 def _label(name: str) -> str:

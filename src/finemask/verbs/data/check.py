@@ -27,8 +27,8 @@ from finemask.datatools.suspects.suspects_list import apply_accepted, read_accep
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.progress import Progress
 from finemask.ops.wording import plural
-from finemask.workflows.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:

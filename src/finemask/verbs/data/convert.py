@@ -14,8 +14,8 @@ from finemask.coco.entries import crowds_in_words
 from finemask.config import plain
 from finemask.datatools.convert.conversion import Conversion, convert
 from finemask.datatools.convert.source_files import ReadOptions
+from finemask.ops.progress import Progress
 from finemask.ops.wording import plural, word
-from finemask.workflows.progress import Progress
 
 _SHOWN_CLASSES = 12
 _ALWAYS = ("images", "instances")

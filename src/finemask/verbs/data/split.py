@@ -22,7 +22,7 @@ from finemask.datatools.split.split_files import (
 from finemask.datatools.split.split_images import SplitSource, checked_fractions, part_names, read_source
 from finemask.errors import DataError
 from finemask.ops.files import sha256_of
-from finemask.workflows.progress import Progress
+from finemask.ops.progress import Progress
 
 
 def main(cfg: DictConfig) -> int:

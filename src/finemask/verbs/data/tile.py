@@ -15,8 +15,8 @@ from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
 from finemask.datatools.tile.tile_instances import TileReport
 from finemask.machine.hardware import memory_gib
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.progress import Progress
 from finemask.ops.wording import percent, plural, word
-from finemask.workflows.progress import Progress
 
 _MEMORY_SHARE = 0.9  # of what is free, for a decoded image
 _DEFAULT_MIN_SIZE = 800  # px, of the models

@@ -16,11 +16,11 @@ from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
 from finemask.ops.files import write_json, write_text
+from finemask.ops.progress import Progress
 from finemask.ops.wording import count, plural, word
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.suspects_page import EYEBROW, draw_suspects, suspects_page
 from finemask.types import CocoResult
-from finemask.workflows.progress import Progress
 
 _DOUBTFUL_RECALL = 0.7  # of a model that misses more, the list says more about the model than about the labels
 _KNOWN_BY_HEART = (

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, a plain line now and then anywhere else."""
+"""The one bar that is drawn on a terminal; and progress of long work, which is plain lines anywhere else."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,40 @@ from types import TracebackType
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.text import Text
 
 _LINE_EVERY_S = 15.0  # where there is no terminal; what is done sooner leaves no line
-_DRAW_EVERY_S = 0.1  # where there is one; a million annotations are not to wait for their bar
+_DRAW_EVERY_S = 0.2  # where there is one: a million annotations, or a loss on a device, are not to wait for their bar
+
+
+class TerminalBar(bars.Progress):
+    """One line that goes away: words, then columns such as a bar.
+
+    Args:
+        *columns: behind the words.
+        console: that draws it, and prints lines above it.
+        expand: to the width of the terminal.
+    """
+
+    def __init__(self, *columns: bars.ProgressColumn, console: Console, expand: bool = False) -> None:
+        self._terminal, self._drawn = console, time.monotonic()
+        words = bars.TextColumn("{task.description}", markup=False)
+        super().__init__(words, *columns, console=console, transient=True, expand=expand)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The line, with room for the ``^C`` that a terminal writes behind it: a second row would stay."""
+        yield Constrain(self.make_tasks_table(self.tasks), max(1, self._terminal.width - 3))
+
+    def is_due(self) -> bool:
+        """Whether the line is old enough for another."""
+        return time.monotonic() - self._drawn > _DRAW_EVERY_S
+
+    def draw(self, done: int, total: float | None, **changes: Any) -> None:
+        """So many of so many are done; ``changes`` of the words (``description``) and of the columns' fields."""
+        self._drawn = time.monotonic()
+        self.update(self.task_ids[0], completed=done, total=total, **changes)
 
 
 class Progress:
@@ -24,18 +53,11 @@ class Progress:
 
     def __init__(self, doing: str, total: int | None = None, unit: str = "") -> None:
         self._doing, self._done, self._total, self._unit = doing, 0, total, unit
-        self._start = self._said = self._drawn = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
-        self._bar = bars.Progress(
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            _Speed(unit),
-            bars.TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(doing, total=total)
+        columns = bars.BarColumn(), bars.MofNCompleteColumn(), _Speed(unit), bars.TimeRemainingColumn()
+        self._bar = TerminalBar(*columns, console=self._console)
+        self._bar.add_task(doing, total=total)
 
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
@@ -64,8 +86,8 @@ class Progress:
         self._total = total
         if doing is not None and doing != self._doing:
             self._doing, self._start = doing, time.monotonic()
-            self._bar.remove_task(self._task)  # rather than reset: that would keep the total of the old one
-            self._task = self._bar.add_task(doing, total=total)
+            self._bar.remove_task(self._bar.task_ids[0])  # rather than reset: that would keep the total of the old one
+            self._bar.add_task(doing, total=total)
         self._count(done)
 
     def track(self, items: Sequence[Any], doing: str) -> Iterator[Any]:
@@ -81,12 +103,11 @@ class Progress:
         self._console.print(line, markup=False, soft_wrap=True)
 
     def _count(self, done: int) -> None:
-        self._done, now = done, time.monotonic()
+        self._done = done
         if self._console.is_terminal:
-            if now - self._drawn > _DRAW_EVERY_S or done == self._total:
-                self._drawn = now
-                self._bar.update(self._task, completed=done, total=self._total)
-        elif now - self._said > _LINE_EVERY_S:
+            if done == self._total or self._bar.is_due():
+                self._bar.draw(done, self._total)
+        elif time.monotonic() - self._said > _LINE_EVERY_S:
             self.say(f"{self._doing}: {done:,}{self._rest()}")
 
     def _rest(self) -> str:

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from finemask.workflows import progress
-from finemask.workflows.progress import Progress
+from finemask.ops import progress
+from finemask.ops.progress import Progress
 
 
 @pytest.fixture
