@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from finemask.coco.columns import PackedSegments, take_ragged
+from finemask.coco.polygon_runs import runs_of_polygons
 from finemask.ops.mask_runs import MaskRuns
-from finemask.ops.polygon_runs import runs_of_polygons
 from finemask.ops.rle import as_text, foreground, rle_from_edges, run_lengths
 from finemask.types import Rle
 

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from finemask.coco.polygon_runs import runs_of_polygons
 from finemask.ops.mask_runs import decode_runs
-from finemask.ops.polygon_runs import runs_of_polygons
 
 # fifths: on the middle of a column (5 x + 2), beside it, outside on every side
 fifth = st.one_of(st.integers(-150, 450), st.integers(-10, 80).map(lambda x: 5 * x + 2), st.integers(-5, 8))
