@@ -17,7 +17,7 @@ from finemask.datatools.check.document import Document, ImageRow
 from finemask.datatools.image_hash import NO_HASH, hash_open_image, hash_pixels
 from finemask.errors import DataError, UndecidedImageError
 from finemask.ops.images.decode import decode_image
-from finemask.ops.images.image_kinds import EXIF_ORIENTATION, is_plain
+from finemask.ops.images.image_kinds import exif_orientation, is_plain
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.images.tiff import TiffPage, page_of, tiff_pages
 
@@ -124,8 +124,8 @@ def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> Ima
         else:
             with Image.open(path) as image:
                 raw_hw = (image.height, image.width)
-                quick = is_plain(image) and not reading.page  # asked first: Pillow looks for an orientation by decoding
-                orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
+                quick = is_plain(image) and not reading.page  # asked first: looking for an orientation may decode
+                orientation = exif_orientation(image, path)
                 value = hash_open_image(image) if quick else hash_pixels(decode_image(path, None, reading))
     except UndecidedImageError as error:
         return ImageFacts(Fault.UNDECIDED, error.what, raw_hw, choice=error.choice, example=error.example)
@@ -133,7 +133,7 @@ def _decoded(path: Path, mtime_ns: int, size: int, reading: ImageReading) -> Ima
         fault = Fault.UNREADABLE if raw_hw is None else Fault.DAMAGED
         reason = error.what if isinstance(error, DataError) else _reason(path, error)
         return ImageFacts(fault, reason, raw_hw)
-    return ImageFacts(None, "", raw_hw, orientation if 1 <= orientation <= 8 else 1, value)
+    return ImageFacts(None, "", raw_hw, orientation, value)
 
 
 def _tiff_pages(path: Path) -> list[TiffPage]:

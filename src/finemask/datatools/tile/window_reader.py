@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
 from finemask.ops.images.decode import decode_image
-from finemask.ops.images.image_kinds import EXIF_ORIENTATION, is_plain, stored_size
+from finemask.ops.images.image_kinds import exif_orientation, is_plain, stored_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
 Reader: TypeAlias = Literal["auto", "pillow", "vips"]
@@ -128,7 +128,7 @@ class PillowReader(WindowReader):
         with _readable(path), _any_size():
             self._image = Image.open(path)
         with _readable(path):
-            orientation = self._image.getexif().get(EXIF_ORIENTATION, 1)
+            orientation = exif_orientation(self._image, path)
         raw_hw = (self._image.height, self._image.width)
         try:
             self._orientation = _orientation_to_undo(path, raw_hw, orientation, size_hw)

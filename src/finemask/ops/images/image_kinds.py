@@ -1,6 +1,8 @@
 """What an image file holds, before it is decoded: suffixes, stored size, kind of values, plain JPEG or 16-bit PNG."""
 
 import io
+import os
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, ch
 from finemask.ops.images.tiff import TiffPage, known_channels, page_of, read_page, tiff_pages
 
 EXIF_ORIENTATION = 0x0112
+_PNG_TEXT = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # that may state an orientation, as an eXIf chunk does
 _NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
 _NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack
 _MODES = {
@@ -61,13 +64,39 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
     """
     try:
         with Image.open(path) as image:
-            orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
-            return (image.height, image.width), orientation if 1 <= orientation <= 8 else 1
+            return (image.height, image.width), exif_orientation(image, path)
     except UnidentifiedImageError:
         pages = tiff_pages(path.read_bytes())  # of which Pillow knows some only
         if not pages:
             raise
         return pages[0].shape[:2], pages[0].orientation
+
+
+def exif_orientation(image: Image.Image, path: Path) -> int:
+    """The EXIF orientation, 1 to 8, of a file that Pillow has just opened; 1 when it states none.
+
+    Pillow decodes a PNG file for it, which may be told behind the pixels; here these are skipped where it is not.
+    """
+    ahead = image.format == "PNG" and not _may_tell_behind_pixels(path)
+    exif = Image.Image.getexif(image) if ahead else image.getexif()
+    orientation = exif.get(EXIF_ORIENTATION, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def _may_tell_behind_pixels(path: Path) -> bool:
+    """Whether an orientation may stand behind the pixels of a PNG file; also of one that is cut off."""
+    with path.open("rb", buffering=0) as file:
+        at, end, pixels = 8, os.fstat(file.fileno()).st_size, False
+        while at < end:
+            file.seek(at)
+            length, kind, text = struct.unpack(">I4s22s", file.read(30).ljust(30, b"\0"))
+            if kind == b"IEND":
+                return False
+            if pixels and (kind == b"eXIf" or text.startswith(_PNG_TEXT)):
+                return True
+            pixels |= kind == b"IDAT"
+            at += 12 + length
+    return True
 
 
 def kind_of(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> tuple[str, tuple[float, float] | None]:

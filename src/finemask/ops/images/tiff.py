@@ -205,7 +205,7 @@ def _page(number: int, tags: dict[int, tuple[int, ...]], order: str) -> TiffPage
         first(262, BLACK_IS_ZERO),
         tags.get(338, ()),
         not first(254, 0) & 0b101,
-        first(274, 1),
+        first(274, 1) if first(274, 1) in range(1, 9) else 1,
         tags,
     )
 
