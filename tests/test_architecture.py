@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving": {"ops", "inference", "pages"},
     "machine": set(),
     "config": set(),
-    "command_line": {"config"},
+    "command_line": {"ops", "config"},
 }
 ALLOWED["workflows"] = set(ALLOWED) - {"command_line"}
 ALLOWED["bench"] = ALLOWED["workflows"] | {"workflows"}

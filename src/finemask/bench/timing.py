@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from finemask.machine.hardware import cores, package_versions, processor_name
 from finemask.ops.files import write_json
+from finemask.ops.terminal import table
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,12 @@ class Comparison:
 
 def show(comparisons: Iterable[Comparison], console: Console | None = None) -> None:
     """Prints a table."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("work", "against", "theirs", "ours", "× faster", "goal", "agreement"):
-        table.add_column(title, justify="left" if title in ("work", "against", "agreement") else "right")
+    rows = []
     for row in comparisons:
         figures = (seconds(row.baseline_s), seconds(row.finemask_s), f"{row.ratio:.2f}", row.goal_told)
-        table.add_row(row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory))))
-    (console or Console(width=160)).print(table)
+        rows.append((row.work, row.baseline, *figures, "; ".join(filter(None, (row.agreement, row.memory)))))
+    headings = ("work", "against", "theirs", "ours", "× faster", "goal", "agreement")
+    (console or Console(width=160)).print(table(headings, rows, words=("work", "against", "agreement")))
 
 
 def write(path: Path, comparisons: Sequence[Comparison], details: Mapping[str, Any] | None = None) -> None:

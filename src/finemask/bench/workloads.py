@@ -26,7 +26,7 @@ from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress
 from finemask.types import Target
 from finemask.workflows.build_trainer import build, precision_of
 

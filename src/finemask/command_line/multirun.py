@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from finemask.config import compose, expand_sweeps, search_path
 from finemask.errors import ConfigError
+from finemask.ops.terminal import table
 
 
 def run_all(
@@ -105,16 +103,17 @@ def _show(done: Sequence[_Run], planned: int) -> None:
     console = Console(highlight=False)
     rest = "" if len(done) == planned else f" of {planned}"
     print(f"== {len(done)}{rest} runs")
-    table = Table("", box=box.SIMPLE_HEAD)
     has_ap = any(run.ap is not None for run in done)
-    for heading in ("seconds", *(("AP",) if has_ap else ())):
-        table.add_column(heading, justify="right")
-    table.add_column("run", overflow="fold")
-    for run in done:
-        cells = [f"{run.seconds:,.1f}", *((_number(run.ap),) if has_ap else ())]
-        told = Text(shlex.join(run.words) + ("" if run.folder is None else f"\n{run.folder}"))
-        table.add_row("ok" if run.code == 0 else f"exit {run.code}", *cells, told)
-    console.print(table)
+    rows = (
+        (
+            "ok" if run.code == 0 else f"exit {run.code}",
+            f"{run.seconds:,.1f}",
+            *[_number(run.ap)] * has_ap,
+            shlex.join(run.words) + ("" if run.folder is None else f"\n{run.folder}"),
+        )
+        for run in done
+    )
+    console.print(table(["", "seconds"] + ["AP"] * has_ap + ["run"], rows, words=("", "run"), overflow="fold"))
     by_seed: dict[str, list[float]] = {}
     for run in done:
         if run.ap is not None:
@@ -122,13 +121,11 @@ def _show(done: Sequence[_Run], planned: int) -> None:
             by_seed.setdefault(shlex.join(others) or "all runs", []).append(run.ap)
     if not any(word.startswith("seed=") for run in done for word in run.words):
         return
-    table = Table("AP over seeds", box=box.SIMPLE_HEAD)
-    for heading in ("runs", "mean", "deviation"):
-        table.add_column(heading, justify="right")
-    for name, aps in by_seed.items():
-        spread = _number(statistics.stdev(aps)) if len(aps) > 1 else "n/a"
-        table.add_row(Text(name), str(len(aps)), _number(statistics.fmean(aps)), spread)
-    console.print(table)
+    seeds = (
+        (name, len(aps), statistics.fmean(aps), statistics.stdev(aps) if len(aps) > 1 else "n/a")
+        for name, aps in by_seed.items()
+    )
+    console.print(table(("AP over seeds", "runs", "mean", "deviation"), seeds))
 
 
 def _number(value: float | None) -> str:

@@ -7,12 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 from markupsafe import Markup, escape
-from rich import box
 from rich.table import Table
 
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.evaluation.uncertainty.resampling import interval_text
+from finemask.ops.terminal import table
 from finemask.ops.wording import count, fraction, plural
 
 _EXPLANATIONS = {
@@ -159,16 +159,13 @@ def facts_of(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str,
 def results_table(metrics: Mapping[str, Any]) -> Table:
     """COCO's numbers for the terminal: of masks, boxes and outlines, as far as they were evaluated."""
     keys = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for key in keys:
-        table.add_column(key, justify="right")
+    rows = []
     for kind, _ in evaluated_types(metrics):
         ends = (metrics.get("confidence_interval") or {}).get(kind, {}).get("AP")
-        ap, *others = (fraction(metrics[kind][key]) for key in keys)
+        ap, *others = (metrics[kind][key] for key in keys)
         label = {"segm": "masks", "bbox": "boxes", "boundary": "outlines"}[kind]
-        table.add_row(label, ap + interval_text(ends), *others)
-    return table
+        rows.append((label, fraction(ap) + interval_text(ends), *others))
+    return table(("", *keys), rows)
 
 
 def operating_point_text(metrics: Mapping[str, Any]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import HEAVY_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from torch import nn
 
 from finemask.model.backbones.norms import norm_notes
 from finemask.model.backbones.pyramid import count_parameters
@@ -17,6 +17,7 @@ from finemask.model.pretrained.class_rows import ClassRows
 from finemask.model.pretrained.transfer import STAGE_NAMES
 from finemask.model.pretrained.weights import LoadReport
 from finemask.model.resolve import Boxes, anchor_coverage
+from finemask.ops.terminal import table
 from finemask.ops.wording import names, plural
 
 _PARTS = (
@@ -34,30 +35,22 @@ def data_table(splits: Mapping[str, Any], num_categories: int, root: Path) -> Gr
         num_categories: K.
         root: folder of the dataset; files in it are named from there.
     """
-    table = Table()
-    for heading in ("split", "images", "instances", "most in one image", "file"):
-        is_text = heading in ("split", "file")
-        table.add_column(heading, justify="left" if is_text else "right", overflow="fold" if is_text else "ellipsis")
+    rows = []
     for name, index in splits.items():
-        table.add_row(
-            name,
-            f"{len(index):,}",
-            f"{index.num_instances:,}",
-            f"{index.max_instances_per_image:,}",
-            str(path.relative_to(root) if (path := Path(index.annotations_path)).is_relative_to(root) else path),
-        )
+        path = Path(index.annotations_path)
+        file = path.relative_to(root) if path.is_relative_to(root) else path
+        rows.append((name, len(index), index.num_instances, index.max_instances_per_image, str(file)))
+    headings = ("split", "images", "instances", "most in one image", "file")
+    made = table(headings, rows, words=("split", "file"), overflow="fold", box=HEAVY_HEAD)
     crowds = [Text(f"  {name} has {index.crowds}") for name, index in splits.items() if index.crowds]
-    return Group(titled(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", table), *crowds)
+    return Group(titled(f"Data: {root}, {plural(num_categories, 'class', 'classes')}", made), *crowds)
 
 
 def differences_table(rows: Sequence[tuple[str, str, str]]) -> Group:
     """What a resumed run does otherwise than when it began: setting, then, now."""
-    table = Table()
-    for heading in ("setting", "then", "now"):
-        table.add_column(heading, overflow="fold")
-    for key, then, now in rows:
-        table.add_row(key, Text(then), Text(now))
-    return titled("Not as it was when the run began; from here on as it is now", table)
+    headings = ("setting", "then", "now")
+    made = table(headings, rows, words=headings, overflow="fold", box=HEAVY_HEAD)
+    return titled("Not as it was when the run began; from here on as it is now", made)
 
 
 def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int] = ()) -> Group:
@@ -70,17 +63,13 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
     """
     shown = model.preprocessing
     sizes = "/".join(str(size) for size in shown.min_size)
-    table = Table()
-    for heading in ("part", "parameters", "trained", "frozen"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
     modules = dict(model.named_modules())  # a backbone of one's own has no pyramid of ours
-    for name in (*(name for name in _PARTS if name in modules), ""):
-        part: nn.Module = modules[name]
-        table.add_row(
-            name or "all",
-            *(f"{count_parameters(part, trainable):,}" for trainable in (None, True, False)),
-            end_section=name == _PARTS[-1],
-        )
+    rows = [
+        (name or "all", *(count_parameters(modules[name], trainable) for trainable in (None, True, False)))
+        for name in (*(name for name in _PARTS if name in modules), "")
+    ]
+    made = table(("part", "parameters", "trained", "frozen"), rows, box=HEAVY_HEAD)
+    made.rows[-2].end_section = rows[-2][0] == _PARTS[-1]
     notes = [
         f"images resized: shorter side {sizes} px, longer at most {shown.max_size} px; "
         f"at most {config['roi_heads']['detections_per_img']} detections an image",
@@ -90,7 +79,7 @@ def model_table(model: MaskRCNN, config: Mapping[str, Any], begins: Sequence[int
     backbone = config["backbone"]
     norm = f", norm {backbone['norm']}" if "norm" in backbone else ""
     shown_backbone = f"{backbone.get('name', backbone['_target_'])}{norm}"
-    return titled(f"Model: {config['name']} (backbone {shown_backbone})", table, notes)
+    return titled(f"Model: {config['name']} (backbone {shown_backbone})", made, notes)
 
 
 def _schedule(begins: Sequence[int]) -> list[str]:
@@ -100,18 +89,18 @@ def _schedule(begins: Sequence[int]) -> list[str]:
 
 def weights_table(report: LoadReport) -> Group:
     """What was loaded, re-initialised and skipped, part by part."""
-    table = Table()
     carried = set(report.class_rows.carried) if report.class_rows else set()
     headings = ["part", "tensors loaded", "re-initialised", "skipped"]
-    for heading in headings + ["rows by class name"] * bool(carried):
-        is_part = heading == "part"
-        table.add_column(heading, justify="left" if is_part else "right", no_wrap=is_part)
     loaded = Counter(_part(name) for name in report.loaded if name not in carried)
     fresh = Counter(_part(name) for name, _, _ in report.reinitialised)
     skipped = Counter(_part(name) for name, _ in report.skipped)
-    for part in [*_PARTS, *sorted(set(skipped) - set(_PARTS))]:
-        counts = [loaded, fresh, skipped] + [Counter(map(_part, carried))] * bool(carried)
-        table.add_row(part, *(str(count[part] or "–") for count in counts))
+    counts = [loaded, fresh, skipped] + [Counter(map(_part, carried))] * bool(carried)
+    rows = (
+        (part, *(str(count[part] or "–") for count in counts))
+        for part in [*_PARTS, *sorted(set(skipped) - set(_PARTS))]
+    )
+    made = table(headings + ["rows by class name"] * bool(carried), rows, box=HEAVY_HEAD)
+    made.columns[0].no_wrap = True
     changed = [
         f"{name}: {_shape(found)} in the file, {_shape(shape)} in the model"
         for name, shape, found in report.reinitialised
@@ -124,7 +113,7 @@ def weights_table(report: LoadReport) -> Group:
     notes += changed[:_SHOWN_SHAPES]
     if len(changed) > _SHOWN_SHAPES:
         notes.append(f"and {len(changed) - _SHOWN_SHAPES:,} more")
-    return titled(f"Weights: {report.source}", table, [*notes, *_left_over([name for name, _ in report.skipped])])
+    return titled(f"Weights: {report.source}", made, [*notes, *_left_over([name for name, _ in report.skipped])])
 
 
 def _left_over(tensors: Sequence[str]) -> list[str]:
@@ -140,19 +129,19 @@ def _left_over(tensors: Sequence[str]) -> list[str]:
 
 def classes_table(rows: ClassRows) -> Group:
     """Which class began from which rows of the weights' heads."""
-    table = Table()
-    table.add_column("class")
-    table.add_column("begins from")
     seeded = [(name, sources) for name, sources in rows.taken if sources]
-    for name, sources in seeded[:_SHOWN_CLASSES]:
-        table.add_row(Text(name), Text(sources[0] if len(sources) == 1 else f"mean of {', '.join(sources)}"))
+    shown = [
+        (name, sources[0] if len(sources) == 1 else f"mean of {', '.join(sources)}")
+        for name, sources in seeded[:_SHOWN_CLASSES]
+    ]
     if len(seeded) > _SHOWN_CLASSES:
-        table.add_row(f"and {len(seeded) - _SHOWN_CLASSES} more", "")
+        shown.append((f"and {len(seeded) - _SHOWN_CLASSES} more", ""))
     fresh = [name for name, names in rows.taken if not names]
     if fresh:
-        table.add_row(Text(names(fresh, _SHOWN_CLASSES)), "random rows")
-    table.add_row("(background)", "background" if rows.any else "random rows")
-    return titled("Classes: rows of the heads", table, rows.notes)
+        shown.append((names(fresh, _SHOWN_CLASSES), "random rows"))
+    shown.append(("(background)", "background" if rows.any else "random rows"))
+    headings = ("class", "begins from")
+    return titled("Classes: rows of the heads", table(headings, shown, words=headings, box=HEAVY_HEAD), rows.notes)
 
 
 def titled(title: str, table: Table, notes: Sequence[str] = ()) -> Group:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from finemask.bench.timing import machine
 from finemask.bench.workloads import Speed, measure_machine
 from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
 from finemask.ops.files import write_json
+from finemask.ops.terminal import table
 
 _EPOCH_IMAGES = 1000
 
@@ -39,12 +38,11 @@ def show(console: Console, speeds: Mapping[str, Speed], cfg: DictConfig, device:
     """Prints what was measured, and what it means for an epoch."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     console.print(f"{cfg.model.name} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("work", "images/s", "peak memory", "what"):
-        table.add_column(title, justify="right" if title in ("images/s", "peak memory") else "left")
-    for name, speed in speeds.items():
-        table.add_row(name, f"{speed.images_per_s:,.3g}", f"{speed.peak_memory_mib:,.0f} MiB", speed.what)
-    console.print(table)
+    rows = (
+        (name, f"{speed.images_per_s:,.3g}", f"{speed.peak_memory_mib:,.0f} MiB", speed.what)
+        for name, speed in speeds.items()
+    )
+    console.print(table(("work", "images/s", "peak memory", "what"), rows, words=("work", "what")))
     if "train" in speeds:
         minutes = _EPOCH_IMAGES / speeds["train"].images_per_s / 60
         console.print(

@@ -7,10 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from finemask.machine.conflicts import Problem, dependency_names, diagnose, installed_versions, own_requirements
 from finemask.machine.hardware import Suggestion, cores, facts, gpus, suggest
+from finemask.ops.terminal import say, table
 
 
 def main(cfg: DictConfig) -> int:
@@ -54,26 +55,20 @@ def show(
     suggestion: Suggestion,
 ) -> None:
     """Prints all findings as tables."""
-    table = Table("this machine", "", box=None, title_justify="left")
-    for name, value in machine_rows(machine):
-        table.add_row(name, value)
-    console.print(table)
-    console.print()
-    table = Table("package", "version", box=None)
-    for name, version in versions.items():
-        table.add_row(name, version or "[red]missing[/red]")
-    console.print(table)
-    console.print()
+    found = [(name, version or Text.from_markup("[red]missing[/red]")) for name, version in versions.items()]
+    for headings, rows in ((("this machine", ""), machine_rows(machine)), (("package", "version"), found)):
+        console.print(table(headings, rows, words=headings, box=None))
+        console.print()
     if problems:
         console.print(f"[bold red]{len(problems)} problem{'s' if len(problems) > 1 else ''}[/bold red]")
         for problem in problems:
             console.print(f"  {problem.what}", markup=False, highlight=False)
-            console.print(f"    → {problem.remedy}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"    → {problem.remedy}")
     else:
         console.print("[green]nothing wrong was found[/green]")
     console.print("\nto start with:")
     words = " ".join(suggestion.overrides())
-    console.print(f"  finemask train data.root=DIR {words}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"  finemask train data.root=DIR {words}")
 
 
 def machine_rows(machine: Mapping[str, Any]) -> list[tuple[str, str]]:

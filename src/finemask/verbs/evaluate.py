@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from finemask.config import plain
-from finemask.ops.wording import count, fraction, plural
+from finemask.ops.terminal import say, table
+from finemask.ops.wording import plural
 from finemask.reports.evaluation_report import WrittenEvaluation
 from finemask.reports.report_numbers import operating_point_text, results_table, without_advice
 from finemask.workflows.evaluate_model import evaluate_model_or_results
@@ -33,15 +32,15 @@ def show(console: Console, written: WrittenEvaluation) -> None:
         f"{plural(metrics['ground_truths'], 'object')} in {plural(metrics['images'], 'image')}", highlight=False
     )
     console.print(results_table(metrics))
-    console.print(operating_point_text(metrics), highlight=False, soft_wrap=True)
+    say(console, operating_point_text(metrics))
     for name, rate, other in (("precision_90", "precision", "recall"), ("recall_90", "recall", "precision")):
         chosen = metrics.get("thresholds", {}).get(name)
         if chosen is not None and chosen["threshold"] is not None:
-            text = f"{rate} {chosen[rate]:.3f} from score {chosen['threshold']:.3f} (then {other} {chosen[other]:.3f})"
-            console.print(text, highlight=False, soft_wrap=True)
+            score = f"score {chosen['threshold']:.3f}"
+            say(console, f"{rate} {chosen[rate]:.3f} from {score} (then {other} {chosen[other]:.3f})")
     _show_losses(console, metrics)
     for path in written.paths:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"wrote {path}")
 
 
 def _show_losses(console: Console, metrics: Mapping[str, Any]) -> None:
@@ -49,15 +48,9 @@ def _show_losses(console: Console, metrics: Mapping[str, Any]) -> None:
     kind = metrics["operating_point"]["iou_type"]
     errors = metrics["errors"][kind]["types"]
     if any(error["count"] for error in errors.values()):
-        table = Table(box=box.SIMPLE_HEAD)
-        table.add_column("errors")
-        for column in ("number", "cost in AP50"):
-            table.add_column(column, justify="right")
-        for name, error in errors.items():
-            table.add_row(name, count(error["count"]), fraction(error["gain"]))
-        console.print(table)
+        rows = ((name, error["count"], error["gain"]) for name, error in errors.items())
+        console.print(table(("errors", "number", "cost in AP50"), rows))
     for number, advice in enumerate(metrics["advice"], start=1):
-        text = f"{number}. {advice['problem']}. Remedy: {advice['remedy']}."
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, f"{number}. {advice['problem']}. Remedy: {advice['remedy']}.")
     if remark := without_advice(metrics):
-        console.print(remark, highlight=False, soft_wrap=True)
+        say(console, remark)

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from safetensors import safe_open
 
 from finemask.config.config_files import allowed_targets
 from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import find_model_file, verify_model_file
 from finemask.model_header import ModelHeader, TrainingSizes, header_to_json
+from finemask.ops.terminal import facts_table, say, table
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -46,22 +45,17 @@ def count_numbers(path: Path) -> int:
 
 def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, int]) -> None:
     """Prints everything as tables."""
-    console.print(f"{path}", style="bold", markup=False, highlight=False, soft_wrap=True)
-    classes = Table("label", "class", "category id", "supercategory", "threshold", box=box.SIMPLE_HEAD)
-    for label, category in enumerate(header.categories, start=1):
-        threshold = f"{header.threshold_of(category.name):.2f}"
-        cells = (str(label), category.name, str(category.id), category.supercategory, threshold)
-        classes.add_row(*map(Text, cells))  # brackets are no markup
-    console.print(classes)
+    say(console, str(path), "bold")
+    headings = ("label", "class", "category id", "supercategory", "threshold")
+    classes = (
+        (str(label), one.name, str(one.id), one.supercategory, f"{header.threshold_of(one.name):.2f}")
+        for label, one in enumerate(header.categories, start=1)
+    )
+    console.print(table(headings, classes, words=headings))
     metrics = metrics_table(header.metrics)
     if metrics is not None:
         console.print(metrics)
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in rows(header, size):
-        facts.add_row(name, Text(value))
-    console.print(facts, highlight=False)
+    console.print(facts_table(rows(header, size)), highlight=False)
 
 
 def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -144,15 +138,12 @@ def own_parts_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table | None:
     """COCO's numbers for masks and boxes; None if there are none."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("validation")
-    for key in _SHOWN:
-        table.add_column(key, justify="right")
-    for kind, label in (("segm", "masks"), ("bbox", "boxes")):
-        numbers = metrics.get(kind)
-        if isinstance(numbers, Mapping):
-            table.add_row(label, *(_number(numbers.get(key)) for key in _SHOWN))
-    return table if table.row_count else None
+    known = [
+        (label, *(_number(numbers.get(key)) for key in _SHOWN))
+        for kind, label in (("segm", "masks"), ("bbox", "boxes"))
+        if isinstance(numbers := metrics.get(kind), Mapping)
+    ]
+    return table(("validation", *_SHOWN), known) if known else None
 
 
 def _number(value: Any) -> str:

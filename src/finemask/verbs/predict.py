@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from finemask.config import plain
 from finemask.errors import DataError
+from finemask.ops.terminal import say, table
 from finemask.ops.wording import count, percent, plural
 from finemask.workflows.predict_images import Predicted, predict_images
 
@@ -26,7 +25,7 @@ def main(cfg: DictConfig) -> int:
     done = predict_images(plain(cfg))
     show(Console(), done)
     if done.warning is not None:
-        Console(stderr=True).print(f"warning: {done.warning}", highlight=False, soft_wrap=True, markup=False)
+        say(Console(stderr=True), f"warning: {done.warning}")
     if done.without_id:
         first = ", ".join(done.without_id[:_NAMED]) + (", …" if len(done.without_id) > _NAMED else "")
         many = f"{len(done.without_id):,} of the images ({first})"
@@ -40,29 +39,22 @@ def show(console: Console, done: Predicted) -> None:
     """Prints how much was found, how fast, and the paths."""
     if not done.images:
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("class")
-    table.add_column("instances", justify="right")
-    for name, number in done.instances.most_common():
-        table.add_row(name, count(number))
-    if len(done.instances) != 1:
-        table.add_row("all", count(done.instances.total()))
-    console.print(table)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
+    rows = done.instances.most_common()
+    if len(rows) != 1:
+        rows.append(("all", done.instances.total()))
+    console.print(table(("class", "instances"), rows))
     if done.duplicates:
         share = done.duplicates / done.instances.total()
         say(
+            console,
             f"{plural(done.duplicates, 'instance')} ({percent(share)}) on top of a better one, with most of the same "
-            "pixels; suppression=mask_agnostic drops such"
+            "pixels; suppression=mask_agnostic drops such",
         )
     without = f", {count(done.empty)} of them without instances" if done.empty else ""
     pace = done.seconds / done.images * 1000
-    say(f"{plural(done.images, 'image')}{without}; {pace:,.0f} ms an image, reading and writing included")
+    say(console, f"{plural(done.images, 'image')}{without}; {pace:,.0f} ms an image, reading and writing included")
     for path in done.paths:
-        say(f"wrote {path}")
+        say(console, f"wrote {path}")
 
 
 def unreadable(failures: Sequence[DataError], total: int) -> DataError:

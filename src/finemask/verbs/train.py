@@ -1,12 +1,11 @@
 """``finemask train``."""
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
+from finemask.ops.terminal import say, table
 from finemask.reports.learning_curve_page import learning_curve_page
 from finemask.training.console import print_next_steps
 from finemask.workflows.learning_curve import RESULT, LearningCurve, as_json, run_learning_curve, text_of
@@ -42,11 +41,10 @@ def _learning_curve(cfg: DictConfig) -> int:
 
 def show_curve(console: Console, curve: LearningCurve) -> None:
     """Prints the runs and what they say."""
-    table = Table(title="Learning curve", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("fraction", "images", "objects", curve.metric.replace("_", " "), "± standard error"):
-        table.add_column(heading, justify="right")
-    for point in curve.points:
-        error = "unknown" if point.error is None else f"{point.error:.3f}"
-        table.add_row(f"{point.fraction:g}", f"{point.images:,}", f"{point.objects:,}", f"{point.ap:.3f}", error)
-    console.print(table)
-    console.print(text_of(curve), highlight=False, soft_wrap=True)
+    rows = (
+        (f"{one.fraction:g}", one.images, one.objects, one.ap, "unknown" if one.error is None else one.error)
+        for one in curve.points
+    )
+    headings = ("fraction", "images", "objects", curve.metric.replace("_", " "), "± standard error")
+    console.print(table(headings, rows, words=(), title="Learning curve"))
+    say(console, text_of(curve))

@@ -25,8 +25,8 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.progress import Progress
 from finemask.ops.sobel_refine import refine_mask
+from finemask.ops.terminal import Progress
 from finemask.types import Detections, Rle
 
 _MAX_THREADS = 8

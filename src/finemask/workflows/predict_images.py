@@ -18,7 +18,7 @@ from finemask.inference.sources import Item, list_items
 from finemask.inference.writers import open_writers
 from finemask.ops.files import read_json
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress
 from finemask.ops.wording import count
 from finemask.types import Category
 from finemask.workflows.detect_split import with_options

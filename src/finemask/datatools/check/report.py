@@ -17,6 +17,7 @@ from finemask.datatools.check.mask_rules import crowds_by_class
 from finemask.datatools.check.problems import Problem, Rule, Severity
 from finemask.datatools.check.repair import Repaired, log_path
 from finemask.datatools.check.run_rules import REMOVE
+from finemask.ops.terminal import say
 from finemask.ops.wording import plural
 
 _EXAMPLES = 3
@@ -46,11 +47,6 @@ def print_problems(console: Console, problems: Sequence[Problem], rules: Sequenc
             say(console, f"    · {_place(problem, several)}{problem.message}")
         if len(group) > _EXAMPLES:
             say(console, f"    · … and {len(group) - _EXAMPLES:,} more")
-
-
-def say(console: Console, text: str) -> None:
-    """Prints text as it is, however wide."""
-    console.print(Text(text), soft_wrap=True)
 
 
 def _print(console: Console, text: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.table import Table
 
 from finemask.coco.coco_file import save_coco
@@ -15,6 +14,7 @@ from finemask.datatools.split.image_groups import Groups
 from finemask.datatools.split.split_images import SplitSource, class_counts, part_document, split_images
 from finemask.errors import DataError
 from finemask.ops.files import earlier_files, write_json
+from finemask.ops.terminal import table
 from finemask.ops.wording import count, percent, plural, word
 
 REPORT = "split.json"
@@ -145,50 +145,40 @@ def _earlier(output: Path) -> list[str]:
 
 def parts_table(split: Split) -> Table:
     """One row a part: what was asked for, and what it got."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("part")
-    for heading in ("asked", "images", "", "instances", ""):
-        table.add_column(heading, justify="right")
     grouped = bool((split.groups.sizes > 1).any())
-    if grouped:
-        table.add_column("groups", justify="right")
     total = max(1, int(split.instances.sum()))
+    rows = []
     for k, (name, fraction) in enumerate(zip(split.names, split.fractions, strict=True)):
         chosen = split.part_of == k
         images, objects = int(chosen.sum()), int(split.instances[k].sum())
-        row = [
-            name,
-            f"{fraction:.1%}",
-            f"{images:,}",
-            f"{images / len(split.part_of):.1%}",
-            f"{objects:,}",
-            f"{objects / total:.1%}",
-        ]
-        table.add_row(*row, *([f"{len(np.unique(split.groups.of_image[chosen])):,}"] if grouped else []))
-    return table
+        groups = [len(np.unique(split.groups.of_image[chosen]))] * grouped
+        of_images, of_objects = f"{images / len(split.part_of):.1%}", f"{objects / total:.1%}"
+        rows.append((name, f"{fraction:.1%}", images, of_images, objects, of_objects, *groups))
+    return table(["part", "asked", "images", "", "instances", ""] + ["groups"] * grouped, rows)
 
 
 def classes_table(split: Split) -> Table:
     """One row a class: the images that have it and, in brackets, its instances, part by part."""
     images, instances, classes = split.images, split.instances, split.source.class_names
     present = np.flatnonzero(instances.sum(axis=0))
-    table = Table(box=box.SIMPLE_HEAD, title="images with the class (instances)", title_justify="left", title_style="")
-    table.add_column("class")
-    for heading in ("all", *split.names):
-        table.add_column(heading, justify="right")
+    rows, hidden = [], []
     order = present[np.argsort(-images.sum(axis=0)[present], kind="stable")]
     for k in order[:_MOST_CLASSES].tolist():
         counts = [(images[:, k].sum(), instances[:, k].sum()), *zip(images[:, k], instances[:, k], strict=True)]
-        table.add_row(classes[k], *(f"{a:,} ({b:,})" if b else "–" for a, b in counts))
-    hidden = []
+        rows.append((classes[k], *(f"{a:,} ({b:,})" if b else None for a, b in counts)))
     if (rarer := len(order) - _MOST_CLASSES) > 0:
         hidden.append(f"{plural(rarer, 'rarer class is', 'rarer classes are')} in split.json")
     if unused := len(classes) - len(present):
         of_all = f"{count(unused)} of {plural(len(classes), 'class', 'classes')}"
         hidden.append(f"{of_all} {word(unused, 'has', 'have')} no instance")
-    table.caption = "; ".join(hidden) or None
-    table.caption_justify = "left"
-    return table
+    return table(
+        ("class", "all", *split.names),
+        rows,
+        title="images with the class (instances)",
+        title_style="",
+        caption="; ".join(hidden) or None,
+        caption_justify="left",
+    )
 
 
 def remarks(split: Split) -> Iterator[str]:

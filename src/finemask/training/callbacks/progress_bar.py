@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from rich import get_console
 from rich.progress import BarColumn, TextColumn
 
-from finemask.ops.progress import TerminalBar
+from finemask.ops.terminal import TerminalBar
 from finemask.training.callbacks.speed import Speed, format_duration
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from finemask.datatools.check.report import (
     print_repaired,
     repair_commands,
     repaired_as_json,
-    say,
     totals,
 )
 from finemask.datatools.check.run_rules import RULES, findings_of, load_document, problems_of
@@ -27,7 +26,7 @@ from finemask.datatools.suspects.suspects_list import apply_accepted, read_accep
 from finemask.errors import ConfigError
 from finemask.ops.files import write_json
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress, say
 from finemask.ops.wording import plural
 
 

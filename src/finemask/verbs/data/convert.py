@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +13,7 @@ from finemask.coco.entries import crowds_in_words
 from finemask.config import plain
 from finemask.datatools.convert.conversion import Conversion, convert
 from finemask.datatools.convert.source_files import ReadOptions
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress, say, table
 from finemask.ops.wording import plural, word
 
 _SHOWN_CLASSES = 12
@@ -55,31 +54,27 @@ def main(cfg: DictConfig) -> int:
 
 def show(console: Console, done: Conversion, *, boxes: str, to: str) -> None:
     """Prints what came of it: a table, what was left out, the paths, and what to type next."""
-
-    def say(line: str, style: str | None = None) -> None:
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
     why = f", recognised by {done.recognised_by}" if done.recognised_by else ""
-    say(f"Source: {done.format}{why}")
+    say(console, f"Source: {done.format}{why}")
     console.print(splits_table(done))
     console.print(classes_table(done))
     for split, images in done.dataset.splits().items():
         crowds = Counter(instance.category for image in images for instance in image.instances if instance.crowd)
         if crowds:
-            say(f"{split} has {crowds_in_words(crowds)}")
+            say(console, f"{split} has {crowds_in_words(crowds)}")
     for line in done.notes.lines():
-        say(f"note: {line}", style="yellow")
-    warn_of_boxes(say, done, boxes)
+        say(console, f"note: {line}", "yellow")
+    warn_of_boxes(console, done, boxes)
     root = done.output.root
     if done.output.linked or done.output.copied:
         links = f"{plural(done.output.linked, 'image')} linked, " if done.output.linked else ""
-        say(f"wrote {root}: {links}{plural(done.output.copied, 'image')} copied")
+        say(console, f"wrote {root}: {links}{plural(done.output.copied, 'image')} copied")
     else:
-        say(f"wrote {root}: annotations without images")
+        say(console, f"wrote {root}: annotations without images")
     if done.preview is not None:
-        say(f"wrote {done.preview}: look at it before anything else")
+        say(console, f"wrote {done.preview}: look at it before anything else")
     if to == "coco":
-        suggest(say, done)
+        suggest(console, done)
 
 
 def splits_table(done: Conversion) -> Table:
@@ -95,32 +90,21 @@ def splits_table(done: Conversion) -> Table:
             "crowd": sum(instance.crowd for instance in instances),
         }
     shown = [key for key in next(iter(rows.values())) if key in _ALWAYS or any(row[key] for row in rows.values())]
-    table = Table("split", box=box.SIMPLE_HEAD)
-    for key in shown:
-        table.add_column(key, justify="right")
-    for split, row in rows.items():
-        table.add_row(split, *(f"{row[key]:,}" for key in shown))
-    return table
+    return table(("split", *shown), ((split, *(row[key] for key in shown)) for split, row in rows.items()))
 
 
 def classes_table(done: Conversion) -> Table:
     """Ids, names and instances of the classes; the most frequent ones where there are many."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("id", justify="right")
-    table.add_column("class")
-    table.add_column("instances", justify="right")
     categories = done.dataset.categories
     if len(categories) > _SHOWN_CLASSES:
         categories = sorted(categories, key=lambda category: -done.instances[category.name])[:_SHOWN_CLASSES]
-    for category in categories:
-        table.add_row(str(category.id), category.name, f"{done.instances[category.name]:,}")
-    hidden = len(done.dataset.categories) - len(categories)
-    if hidden:
-        table.add_row("…", f"and {hidden} more", "")
-    return table
+    rows: list[tuple[Any, ...]] = [(str(one.id), one.name, done.instances[one.name]) for one in categories]
+    if hidden := len(done.dataset.categories) - len(categories):
+        rows.append(("…", f"and {hidden} more", ""))
+    return table(("id", "class", "instances"), rows, words=("class",))
 
 
-def warn_of_boxes(say: Any, done: Conversion, boxes: str) -> None:
+def warn_of_boxes(console: Console, done: Conversion, boxes: str) -> None:
     """Says what it means that objects are boxes."""
     if not done.num_boxes:
         return
@@ -130,14 +114,14 @@ def warn_of_boxes(say: Any, done: Conversion, boxes: str) -> None:
     if boxes == "keep":
         what = "They are kept as boxes with an empty segmentation. finemask trains masks: it refuses them"
         remedy = "Outline them in a labelling tool, or say boxes=drop, or boxes=rectangle to train on rectangles"
-        say(f"warning: {count}. {what}. {remedy}.", style="bold yellow")
+        say(console, f"warning: {count}. {what}. {remedy}.", "bold yellow")
     elif boxes == "rectangle":
-        say(f"warning: {count}. Their rectangles are now masks, as boxes=rectangle asked.", style="bold yellow")
+        say(console, f"warning: {count}. Their rectangles are now masks, as boxes=rectangle asked.", "bold yellow")
     else:
-        say(f"note: {count}, and were left out. What they show is background now.", style="yellow")
+        say(console, f"note: {count}, and were left out. What they show is background now.", "yellow")
 
 
-def suggest(say: Any, done: Conversion) -> None:
+def suggest(console: Console, done: Conversion) -> None:
     """The command to type next."""
     root = done.output.root
     splits = done.dataset.splits()
@@ -145,13 +129,16 @@ def suggest(say: Any, done: Conversion) -> None:
     if done.num_boxes and any(instance.is_box for image in done.dataset.images for instance in image.instances):
         return  # the warning has said what comes first
     if "train" not in splits:
-        say(f"The source has {', '.join(splits)} but no train: say data.train=annotations/{next(iter(splits))}.json")
+        say(
+            console,
+            f"The source has {', '.join(splits)} but no train: say data.train=annotations/{next(iter(splits))}.json",
+        )
     elif "val" not in splits:
         found = "no splits" if not done.has_splits else f"{', '.join(splits)} but no val"
-        say(f"The source has {found}. Next:")
+        say(console, f"The source has {found}. Next:")
         parts = [f"annotations={first}", f"images={root}/images", f"output={root}/splits"]
-        say(f"  {shlex.join(['finemask', 'data', 'split', *parts])}")
+        say(console, f"  {shlex.join(['finemask', 'data', 'split', *parts])}")
         parts = [f"data.root={root}", "data.train=splits/train.json", "data.val=splits/val.json"]
-        say(f"  {shlex.join(['finemask', 'train', *parts])}")
+        say(console, f"  {shlex.join(['finemask', 'train', *parts])}")
     else:
-        say(f"Next: finemask train {shlex.quote(f'data.root={root}')}")
+        say(console, f"Next: finemask train {shlex.quote(f'data.root={root}')}")

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from finemask.config import plain
 from finemask.model.mask_rcnn import ImageTransform, preprocessing_from
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress
 from finemask.ops.wording import plural, word
 from finemask.workflows.build_trainer import build_datamodule, prepare_data
 from finemask.workflows.data.preview_sheets import Pair, make_pair, open_split, sheets_before, write_sheets

@@ -22,7 +22,7 @@ from finemask.datatools.split.split_files import (
 from finemask.datatools.split.split_images import SplitSource, checked_fractions, part_names, read_source
 from finemask.errors import DataError
 from finemask.ops.files import sha256_of
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress, say
 
 
 def main(cfg: DictConfig) -> int:
@@ -52,17 +52,13 @@ def main(cfg: DictConfig) -> int:
     }
     written = write_split(output, split, bool(folds), facts)
     console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     console.print(parts_table(split))
     console.print(classes_table(split))
     for line in remarks(split):
-        say(line)
+        say(console, line)
     for file in (*written, output / REPORT):
-        say(f"wrote {file}")
-    say(f"Train on them: {_train_command(output, cfg.images, bool(folds))}")
+        say(console, f"wrote {file}")
+    say(console, f"Train on them: {_train_command(output, cfg.images, bool(folds))}")
     return 0
 
 

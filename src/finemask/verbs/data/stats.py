@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.stats.training_advice import Advice
+from finemask.ops.terminal import facts_table, say, table
 from finemask.ops.wording import count, listed, percent, plural
 from finemask.reports.statistics_page import images_note, problems
 from finemask.workflows.data.dataset_statistics import write_statistics
@@ -37,33 +37,28 @@ def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], co
     if advice:
         console.print(advice_table(advice), highlight=False)
         console.print("With everything that is worth changing:", highlight=False)
-        console.print(command, markup=False, highlight=False, soft_wrap=True)
+        say(console, command)
     else:
         console.print("Nothing: there are no objects to train on.", highlight=False)
     console.print("\nWhat is in it", style="bold", highlight=False)
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in facts_of(summary):
-        facts.add_row(name, value)
-    console.print(facts, highlight=False)
+    console.print(facts_table(facts_of(summary)), highlight=False)
     console.print(classes_table(summary["classes"]))
     for line in problems(summary):
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, line, "yellow")
 
 
 def advice_table(advice: Sequence[Advice]) -> Table:
     """One row each: what to do, about what, why, and what to type."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 1, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    made = Table(box=None, show_header=False, padding=(0, 2, 1, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
     for item in advice:
         cell = Text(item.text)
         for line in filter(None, [item.command, item.typed()]):
             cell.append(f"\n{line}", style="cyan")
-        table.add_row(_STATES[item.state], item.topic, cell)
-    return table
+        made.add_row(_STATES[item.state], item.topic, cell)
+    return made
 
 
 def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,25 +95,17 @@ def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def classes_table(classes: Sequence[dict[str, Any]]) -> Table:
     """The most frequent classes, one row each."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("class")
-    for heading in ("objects", "images", "median px", "in training"):
-        table.add_column(heading, justify="right")
-    rows = sorted(classes, key=lambda row: -row["objects"])
-    for row in rows[:_CLASSES_SHOWN]:
+    found = sorted(classes, key=lambda row: -row["objects"])
+    rows = []
+    for row in found[:_CLASSES_SHOWN]:
         sizes = (row["median_original_px"], row["median_training_px"])
-        table.add_row(
-            row["name"].replace("[", r"\["),
-            count(row["objects"]),
-            count(row["images"]),
-            *("–" if value is None else f"{value:.0f}" for value in sizes),
-        )
-    if len(rows) > _CLASSES_SHOWN:
-        rest = rows[_CLASSES_SHOWN:]
-        table.add_row(
-            f"and {count(len(rest))} more", count(sum(row["objects"] for row in rest)), "", "", "", style="dim"
-        )
-    return table
+        shown = (None if value is None else f"{value:.0f}" for value in sizes)
+        rows.append((row["name"], row["objects"], row["images"], *shown))
+    made = table(("class", "objects", "images", "median px", "in training"), rows)
+    if rest := found[_CLASSES_SHOWN:]:
+        objects = sum(row["objects"] for row in rest)
+        made.add_row(f"and {len(rest):,} more", f"{objects:,}", "", "", "", style="dim")
+    return made
 
 
 def _anchors(training: dict[str, Any]) -> str:

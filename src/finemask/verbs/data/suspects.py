@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.suspects.label_faults import RULES
-from finemask.ops.wording import count
+from finemask.ops.terminal import say, table
 from finemask.workflows.data.find_suspects import write_suspects
 
 _SHOWN = 20
@@ -45,17 +43,16 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _show(console: Console, entries: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
     counts = Counter(entry["rule"] for entry in entries)
     if not entries:
         console.print("None of the labels is contradicted.")
         return
-    console.print(Text(", ".join(f"{count(counts[rule])} {rule}" for rule in RULES if counts[rule])), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for heading in ("", "score", "rule", "image", "label id", "model sees", "IoU"):
-        table.add_column(heading, justify="right" if heading in ("", "score") else "left", overflow="fold")
-    for entry in entries[:_SHOWN]:
-        table.add_row(*(Text(cell) for cell in _cells(entry)))
+    say(console, ", ".join(f"{counts[rule]:,} {rule}" for rule in RULES if counts[rule]))
+    rows: list[Sequence[str | Text]] = [_cells(entry) for entry in entries[:_SHOWN]]
     if len(entries) > _SHOWN:
-        table.add_row("", "", Text(f"and {count(len(entries) - _SHOWN)} more", style="dim"), "", "", "", "")
-    console.print(table)
+        rows.append(("", "", Text(f"and {len(entries) - _SHOWN:,} more", style="dim"), *[""] * 4))
+    words = ("rule", "image", "label id", "model sees", "IoU")
+    console.print(
+        table(("", "score", *words), rows, words=words, overflow="fold", collapse_padding=True, pad_edge=False)
+    )

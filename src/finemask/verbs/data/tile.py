@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +14,7 @@ from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
 from finemask.datatools.tile.tile_instances import TileReport
 from finemask.machine.hardware import memory_gib
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress, say, table
 from finemask.ops.wording import percent, plural, word
 
 _MEMORY_SHARE = 0.9  # of what is free, for a decoded image
@@ -53,39 +52,29 @@ def show(console: Console, reports: Sequence[TileReport], settings: TileSettings
     """Prints what was written, what became of the instances of each class, and how to go on."""
     console.print(files_table(reports))
     console.print(classes_table(reports))
-    for line in remarks(reports, settings):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for report in reports:
-        console.print(f"wrote {report.annotations}", highlight=False, markup=False, soft_wrap=True)
-    for line in next_steps(reports, settings, output):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    wrote = (f"wrote {report.annotations}" for report in reports)
+    for line in (*remarks(reports, settings), *wrote, *next_steps(reports, settings, output)):
+        say(console, line)
 
 
 def files_table(reports: Iterable[TileReport]) -> Table:
     """One row a split: pictures in and out."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("split")
-    for name in ("images", "kept whole", "tiles", "without instances", "left out"):
-        table.add_column(name, justify="right")
-    for report in reports:
-        numbers = (report.images, report.whole, report.tiles, report.empty, report.left_out)
-        table.add_row(report.name, *(f"{number:,}" for number in numbers))
-    return table
+    return table(
+        ("split", "images", "kept whole", "tiles", "without instances", "left out"),
+        ((part.name, part.images, part.whole, part.tiles, part.empty, part.left_out) for part in reports),
+    )
 
 
 def classes_table(reports: Iterable[TileReport]) -> Table:
     """One row a split and class: instances in, parts out."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("split")
-    table.add_column("class")
-    for name in ("instances", "in tiles", "of these cut", "slivers"):
-        table.add_column(name, justify="right")
-    for report in reports:
-        for name, count in report.classes.items():
-            if count.instances:
-                numbers = (count.instances, count.parts, count.cut, count.slivers)
-                table.add_row(report.name, name, *(f"{number:,}" for number in numbers))
-    return table
+    rows = (
+        (report.name, name, count.instances, count.parts, count.cut, count.slivers)
+        for report in reports
+        for name, count in report.classes.items()
+        if count.instances
+    )
+    words = ("split", "class")
+    return table((*words, "instances", "in tiles", "of these cut", "slivers"), rows, words=words)
 
 
 def remarks(reports: Sequence[TileReport], settings: TileSettings) -> Iterator[str]:

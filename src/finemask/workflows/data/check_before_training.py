@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from finemask.config import plain
 from finemask.datatools.check.problems import CheckSettings, Problem, Severity
 from finemask.datatools.check.report import print_problems
 from finemask.datatools.check.run_rules import RULES, check_before_training
 from finemask.errors import DataError
+from finemask.ops.terminal import say, table
 from finemask.ops.wording import plural
 
 
@@ -63,7 +64,7 @@ def check_data(cfg: DictConfig) -> None:
         console.print(_table(problems))
     if any(problem.needs for problem in problems):
         files = [path for path in (train, val) if path is not None]
-        console.print(Text(_command(files, images_dir, problems)), soft_wrap=True)
+        say(console, _command(files, images_dir, problems))
 
 
 def _divided(train: Path, images_dir: Path, root: Path) -> str:
@@ -112,14 +113,20 @@ def _command(files: Sequence[Path], images_dir: Path, problems: Sequence[Problem
 
 
 def _table(warnings: Sequence[Problem]) -> Table:
-    table = Table(title="Warnings about the data", title_justify="left", title_style="bold")
-    for heading in ("rule", "times", "the first"):
-        table.add_column(heading, justify="right" if heading == "times" else "left", overflow="fold")
+    rows = []
     by_rule = sorted(warnings, key=lambda problem: problem.rule)
     for rule, group in groupby(by_rule, key=lambda problem: problem.rule):
         found = list(group)
         ids = [f"image {found[0].image_id}"] if found[0].image_id is not None else []
         ids += [f"annotation {found[0].annotation_id}"] if found[0].annotation_id is not None else []
         place = f"{found[0].file.name}{''.join(f', {part}' for part in ids)}"
-        table.add_row(rule, f"{len(found):,}", Text(f"{place}: {found[0].message}"))
-    return table
+        rows.append((rule, len(found), f"{place}: {found[0].message}"))
+    return table(
+        ("rule", "times", "the first"),
+        rows,
+        words=("rule", "the first"),
+        overflow="fold",
+        title="Warnings about the data",
+        title_style="bold",
+        box=HEAVY_HEAD,
+    )

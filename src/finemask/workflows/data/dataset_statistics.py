@@ -13,7 +13,7 @@ from finemask.datatools.stats.object_stats import measure_objects
 from finemask.datatools.stats.training_advice import Advice, advise, images_beside, train_command
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.statistics_page import EYEBROW, stats_page
 

@@ -16,7 +16,7 @@ from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
 from finemask.ops.files import write_json, write_text
-from finemask.ops.progress import Progress
+from finemask.ops.terminal import Progress
 from finemask.ops.wording import count, plural, word
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.suspects_page import EYEBROW, draw_suspects, suspects_page

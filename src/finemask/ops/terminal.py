@@ -1,17 +1,73 @@
-"""The one bar that is drawn on a terminal; and progress of long work, which is plain lines anywhere else."""
+"""What is printed on a terminal: tables, lines as they are, and one bar for all long work."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich import progress as bars
-from rich.console import Console, RenderableType
+from rich.console import Console, OverflowMethod, RenderableType
 from rich.constrain import Constrain
+from rich.table import Table
 from rich.text import Text
+
+from finemask.ops.wording import fraction
 
 _LINE_EVERY_S = 15.0  # where there is no terminal; what is done sooner leaves no line
 _DRAW_EVERY_S = 0.2  # where there is one: a million annotations, or a loss on a device, are not to wait for their bar
+
+
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Iterable[Any]],
+    *,
+    words: Collection[str] | None = None,
+    overflow: OverflowMethod = "ellipsis",
+    **style: Any,
+) -> Table:
+    """A table of words, which stand on the left, and of numbers, which stand on the right.
+
+    Args:
+        headings: of the columns.
+        rows: cells of each: a whole number is shown as ``1,489``, another as ``0.412``, ``None`` as a dash; text stands
+            as it is, brackets are no markup; ``rich``'s own ``Text`` keeps its style.
+        words: headings of the columns of words; by default that of the first.
+        overflow: of a word wider than its column: ``"ellipsis"`` cuts it short, ``"fold"`` goes on in the next line.
+        style: as ``rich.table.Table`` takes it: ``title``, ``box``.
+    """
+    made = Table(**{"box": box.SIMPLE_HEAD, "title_justify": "left", **style})
+    for heading in headings:
+        if heading in (headings[:1] if words is None else words):
+            made.add_column(heading, overflow=overflow)
+        else:
+            made.add_column(heading, justify="right")
+    for row in rows:
+        made.add_row(*map(_cell, row))
+    return made
+
+
+def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
+    """Names in bold, and what there is to say of each, without lines and headings."""
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in facts:
+        made.add_row(name, Text(value))
+    return made
+
+
+def say(console: Console, line: str, style: str = "") -> None:
+    """Prints a line as it is: however wide, in one colour, brackets are no markup."""
+    console.print(Text(line, style), soft_wrap=True)
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
+    if value is None or isinstance(value, float):
+        return Text(fraction(value))
+    return Text(value if isinstance(value, str) else f"{value:,}")
 
 
 class TerminalBar(bars.Progress):
@@ -100,7 +156,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
         self._said = time.monotonic()
-        self._console.print(line, markup=False, soft_wrap=True)
+        say(self._console, line)
 
     def _count(self, done: int) -> None:
         self._done = done

@@ -1,19 +1,63 @@
-"""Where nobody watches, few lines; on a terminal, a bar that goes away."""
+"""Tables and lines; where nobody watches, few of them; on a terminal, a bar that goes away."""
 
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from finemask.ops import progress
-from finemask.ops.progress import Progress
+from finemask.ops import terminal
+from finemask.ops.terminal import Progress, facts_table, say, table
+
+
+def printed(thing, width=40, **options):
+    file = io.StringIO()
+    Console(file=file, width=width, **options).print(thing)
+    return [line.rstrip() for line in file.getvalue().splitlines() if line.strip(" ─")]
+
+
+def test_words_stand_left_and_numbers_right():
+    lines = printed(table(("class", "objects", "AP"), [("cat", 1489, 0.4123), ("[b]dog", np.int64(7), None)]))
+    assert lines == ["  class    objects      AP", "  cat        1,489   0.412", "  [b]dog         7       –"]
+
+
+def test_columns_of_words_are_named():
+    lines = printed(table(("id", "class"), [("3", "cat"), ("1200", "dog")], words=("class",)))
+    assert lines == ["    id   class", "     3   cat", "  1200   dog"]
+    assert printed(table(("a", "b"), [("xx", "yy")], words=())) == ["   a    b", "  xx   yy"]
+
+
+@pytest.mark.parametrize(("overflow", "expected"), [("ellipsis", ["  abcdef…"]), ("fold", ["  abcdefg", "  hij"])])
+def test_a_word_wider_than_its_column(overflow, expected):
+    assert printed(table(("name",), [("abcdefghij",)], overflow=overflow), width=11)[1:] == expected
+
+
+def test_title_and_styled_cell():
+    lines = printed(table(("n",), [(Text("7", style="bold"),)], title="What"), force_terminal=True, no_color=True)
+    assert "What" in lines[0]
+    assert not lines[0].startswith(" ")
+    assert "\x1b[1m7" in lines[-1]
+
+
+def test_facts():
+    assert printed(facts_table([("size", "3 [px]"), ("name", "x" * 50)]), width=20) == [
+        "size  3 [px]",
+        *(["name  xxxxxxxxxxxx"] + ["      xxxxxxxxxxxx"] * 3 + ["      xx"]),
+    ]
+
+
+def test_a_line_is_printed_as_it_is():
+    file = io.StringIO()
+    say(Console(file=file, width=10, force_terminal=True), "wrote /data/[red]/12/" + "x" * 20)
+    assert file.getvalue() == "wrote /data/[red]/12/" + "x" * 20 + "\n"
 
 
 @pytest.fixture
 def seconds(monkeypatch):
     """A clock that stands still until it is moved: ``seconds[0]``."""
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -21,7 +65,7 @@ def seconds(monkeypatch):
 def screen(monkeypatch):
     """A terminal, and what was written on it."""
     written = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=written, force_terminal=True, width=100))
+    monkeypatch.setattr(terminal, "Console", lambda **_: Console(file=written, force_terminal=True, width=100))
     return written
 
 
