@@ -41,7 +41,7 @@ What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`mode
 convolutions with a third of the multiplications on CPUs (`model/cpu/winograd.py`), masks of the asked class only
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_ops.py`),
-annotations in packed arrays (`coco/packing.py`), all polygons of an image rasterised at once (`ops/polygon_runs.py`),
+annotations in packed arrays (`coco/packing.py`), all polygons of an image rasterised at once (`coco/polygon_runs.py`),
 masks pasted and run-length encoded inside their boxes (`ops/mask_ops.py`), and COCO's matching for all images,
 thresholds and sizes at once (`evaluation/numbers/match_table.py`), checked against pycocotools
 (`pycocotools_reference.py`).

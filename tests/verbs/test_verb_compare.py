@@ -81,6 +81,31 @@ def test_the_numbers_are_those_of_pycocotools(folder, compared):
     assert compared["per_class"].keys() == {c["name"] for c in dataset["categories"]}
 
 
+def test_what_was_measured_is_to_the_bit_what_evaluate_says(folder, compared, tmp_path):
+    """Of perfect results too, whose AP is 1 and not almost that."""
+    dataset = json.loads((folder / "truth.json").read_text())
+    results = [{**a, "score": 1.0 - k / 1000} for k, a in enumerate(dataset["annotations"]) if not a["iscrowd"]]
+    (tmp_path / "perfect.json").write_text(json.dumps(results))
+    evaluator = CocoEvaluator(load_ground_truth(folder / "truth.json"))
+    evaluator.add_results(results)
+    write_evaluation(tmp_path / "perfect", evaluator)
+    assert run(f"a={folder}/a", f"b={tmp_path}/perfect", f"output={tmp_path}/out") == 0
+    content = json.loads((tmp_path / "out/compare.json").read_text())
+    assert content["segm"]["AP"]["b"] == 1
+    for found, paths in ((compared, (folder / "a", folder / "b")), (content, (folder / "a", tmp_path / "perfect"))):
+        for side, path in zip("ab", paths, strict=True):
+            metrics = json.loads((path / "metrics.json").read_text())
+            for kind in ("bbox", "segm"):
+                assert {key: row[side] for key, row in found[kind].items()} == {
+                    key: metrics[kind][key] for key in found[kind]
+                }
+            for name, rows in found["per_class"].items():
+                for key, row in rows.items():
+                    assert (row and row[side]) == metrics["per_class"][name][key]
+            for rate in ("precision", "recall", "f1"):
+                assert found["operating_point"][rate][side] == metrics["operating_point"][rate]
+
+
 def test_what_is_better_is_said_with_its_interval(compared):
     row = compared["segm"]["AP"]
     assert row["interval"][0] > 0

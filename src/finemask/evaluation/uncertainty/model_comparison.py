@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finemask.evaluation.analysis.operating_points import Point
 from finemask.evaluation.ground_truth import GroundTruth
+from finemask.evaluation.numbers.coco_numbers import class_precision, scores_of, summarize
 from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_tables
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches, informative_images, scored_matches
@@ -135,22 +137,23 @@ def compare(
     matched = [match_tables(truth, results, iou_types, max_detections) for results in (a, b)]
     tables = {kind: (matched[0][kind], matched[1][kind]) for kind in iou_types}
     seconds = sum(seconds_a_weighting(table) for pair in tables.values() for table in pair)
-    drawn = draw_weights(len(truth.images), seconds)
-    weights = np.hstack([np.ones((len(drawn), 1)), drawn])  # first the images as they are
+    weights = draw_weights(len(truth.images), seconds)
     names = {category.id: category.name for category in truth.categories}
-    content: dict[str, Any] = {"level": LEVEL, "resamples": drawn.shape[1], "images": len(truth.images)}
+    content: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1], "images": len(truth.images)}
     per_class: dict[str, dict[str, Any]] = {category.name: {} for category in truth.categories}
     wins: dict[str, dict[str, int]] = {}
     for kind, pair in tables.items():
-        table = pair[0]
-        of_a, of_b = (weighted_ap(side, weights) for side in pair)
-        content[kind] = {
-            key: _row(of_a.numbers[key], of_b.numbers[key], informative_images(table, area=area))
-            for key, area in AREA_OF.items()
-        }
+        table, content[kind] = pair[0], {}
+        scores = [scores_of(side, max_detections) for side in pair]
+        resampled = [weighted_ap(side, weights) for side in pair]
+        measured = [summarize(side) for side in scores]
+        for key, area in AREA_OF.items():
+            values = [side.numbers[key] for side in resampled]
+            content[kind][key] = _row([side[key] for side in measured], values, informative_images(table, area=area))
         for position, category_id in enumerate(table.category_ids):
-            both = of_a.per_class[position], of_b.per_class[position]
-            per_class[names[category_id]][f"{kind}_AP"] = _row(*both, informative_images(table, position))
+            values = [side.per_class[position] for side in resampled]
+            both = [class_precision(side, position) for side in scores]
+            per_class[names[category_id]][f"{kind}_AP"] = _row(both, values, informative_images(table, position))
         wins[kind] = _wins(row[f"{kind}_AP"] for row in per_class.values())
     kind = iou_types[-1]
     sides = tuple(scored_matches(table) for table in tables[kind])
@@ -160,20 +163,22 @@ def compare(
         "iou": 0.5,
         "iou_type": kind,
         "thresholds": list(thresholds),
-        **_rates(sides, thresholds, weights),
+        **_rates(sides, points, weights),
     }
     content |= {"per_class": per_class, "wins": wins, "max_detections": max_detections, "version": version("finemask")}
     matches = (tables[kind][0].matches(), tables[kind][1].matches())
     return Comparison(content, _changes(tables[kind][0], sides, thresholds), thresholds, matches, kind)
 
 
-def _row(of_a: NDArray[np.float64], of_b: NDArray[np.float64], images: int) -> dict[str, Any] | None:
-    """One number of a and b, float64 [1 + B], measured and in every resample; None where it does not exist."""
-    a, b = float(of_a[0]), float(of_b[0])
-    if np.isnan(a) or np.isnan(b):
+def _row(
+    measured: Sequence[float | None], resampled: Sequence[NDArray[np.float64]], images: int
+) -> dict[str, Any] | None:
+    """One number of a and b, measured and float64 [B] in every resample; None where it does not exist."""
+    a, b = measured
+    if a is None or b is None:
         return None
     row: dict[str, Any] = {"a": a, "b": b, "difference": b - a}
-    found = difference(b - a, of_b[1:] - of_a[1:], images)
+    found = difference(b - a, resampled[1] - resampled[0], images)
     if found is None:
         return row | {"interval": None, "p_value": None, "smallest_detectable": None, "verdict": NO_DIFFERENCE}
     return row | {
@@ -195,17 +200,18 @@ def _wins(rows: Any) -> dict[str, int]:
     return dict(counts)
 
 
-def _rates(
-    sides: tuple[ScoredMatches, ...], thresholds: tuple[float | None, float | None], weights: NDArray[np.float64]
-) -> Mapping[str, Any]:
+def _rates(sides: Sequence[ScoredMatches], points: Sequence[Point], weights: NDArray[np.float64]) -> Mapping[str, Any]:
     """Precision, recall and F1 of both at their own thresholds, which stay as they are in every resample."""
-    if thresholds[0] is None or thresholds[1] is None:
+    if any(point.threshold is None for point in points):
         return dict.fromkeys(("precision", "recall", "f1"))
-    of_a, of_b = (
-        side.resampled_rates(float(threshold or 0), weights) for side, threshold in zip(sides, thresholds, strict=True)
-    )
+    resampled = [
+        side.resampled_rates(point.threshold or 0.0, weights) for side, point in zip(sides, points, strict=True)
+    ]
     images = max(side.images for side in sides)
-    return {rate: _row(of_a[rate], of_b[rate], images) for rate in of_a}
+    return {
+        rate: _row([getattr(point, rate) for point in points], [side[rate] for side in resampled], images)
+        for rate in resampled[0]
+    }
 
 
 def _changes(
