@@ -269,5 +269,5 @@ class _Panoptic:
         if path.is_file():
             return path
         split = PurePosixPath(self._folder).name
-        same = [name for name in self._source.images() if name.endswith(f"{split}/{file_name}")]
+        same = [name for name in self._source.images if name.endswith(f"{split}/{file_name}")]
         return self._source.inside(same[0]) if len(same) == 1 else None

@@ -291,7 +291,7 @@ def _signs(source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _label_files(source: Source) -> list[str]:
-    stems = {PurePosixPath(name).stem for name in source.images()}
+    stems = {PurePosixPath(name).stem for name in source.images}
     return [name for name in source.with_suffix(".txt") if PurePosixPath(name).stem in stems][:_LOOKED_AT]
 
 

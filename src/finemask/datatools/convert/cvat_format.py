@@ -123,7 +123,7 @@ class _File:
     def _frame_files(self) -> dict[int, Path]:
         """Images by the number that their names end in."""
         numbered: dict[int, Path] = {}
-        for name in self.source.images():
+        for name in self.source.images:
             digits = re.search(r"(\d+)$", PurePosixPath(name).stem)
             if digits:
                 numbered[int(digits[1])] = self.source.inside(name)

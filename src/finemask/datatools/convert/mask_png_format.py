@@ -177,7 +177,7 @@ def _all_large(source: Source, maps: list[str]) -> bool:
 
 def _pairs(source: Source, *, empty_ones: bool, quiet: bool = False) -> list[_Pair]:
     """Images with their masks, in the order of the images."""
-    masks, images = _masks_and_images(source.images())
+    masks, images = _masks_and_images(source.images)
     by_key = {_key(name, _IMAGE_FOLDER, _IMAGE_STEM): name for name in images}
     by_folder: dict[str, list[str]] = {}
     for key, name in by_key.items():

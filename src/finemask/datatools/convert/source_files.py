@@ -1,6 +1,5 @@
 """Reading a source: its files, listed once and found by name, never outside its folder; XML; its list of categories."""
 
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
+from finemask.coco.entries import number_in_text, whole
 from finemask.coco.image_names import FileNames
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.errors import DataError
@@ -146,18 +146,15 @@ class Source:
         """An image's name relative to the folder of images."""
         return path.relative_to(self._image_root).as_posix()
 
+    @cached_property
     def images(self) -> list[str]:
         """All image files, relative to the root."""
-        return self._images
-
-    @cached_property
-    def _images(self) -> list[str]:
         return _images_among(self.files)
 
     @cached_property
     def _findable(self) -> list[str]:
         """Images that annotations may mean, relative to the folder of images."""
-        return self._images if self._image_root == self.root else _images_among(list_files(self._image_root))
+        return self.images if self._image_root == self.root else _images_among(list_files(self._image_root))
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -271,12 +268,8 @@ def split_of(name: str | Iterable[str]) -> str | None:
 
 
 def whole_number(value: object) -> int | None:
-    """A number, or text that is one, as int; None for anything else."""
-    try:
-        number = float(value) if isinstance(value, int | float | str) else math.nan
-        return int(number) if number == number // 1 else None
-    except (ValueError, OverflowError):
-        return None
+    """A whole number, or text that spells one, also as ``"3.0"``; None for anything else."""
+    return whole(number_in_text(value) if isinstance(value, str) else value)
 
 
 def _is_file(path: Path) -> bool:

@@ -98,7 +98,7 @@ class _Reader:
         """Names of images and their splits, each image once."""
         asked = {key: self.settings[key] for key in _SPLIT_KEYS if self.settings.get(key)}
         if not asked:
-            yield from ((name, split_of(name)) for name in self.source.images())
+            yield from ((name, split_of(name)) for name in self.source.images)
             return
         seen: set[str] = set()
         found_any = False
@@ -136,7 +136,7 @@ class _Reader:
                 continue
             if path.is_dir():
                 prefix = "" if path == source.root else f"{path.relative_to(source.root).as_posix()}/"
-                return [name for name in source.images() if name.startswith(prefix)]
+                return [name for name in source.images if name.startswith(prefix)]
             if path.is_file() and path.suffix == ".txt":
                 return list(self._listed_images(path.relative_to(source.root)))
         return None

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -218,9 +217,7 @@ def fit_state_dict(
     seeds = {name: plain for name, plain in weight_seeds(model).items() if name not in best and plain in best}
     best |= {name: best[plain] for name, plain in seeds.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in best.items()}
-    class_rows = None
-    if classes is not None:
-        best, class_rows = carry_class_rows(best, wanted, classes)
+    best, class_rows = (best, None) if classes is None else carry_class_rows(best, wanted, classes)
     fitting = _fitting(best, wanted)
     body = {name: tensor.numel() for name, tensor in wanted.items() if name.startswith("backbone.body.")}
     share = sum(size for name, size in body.items() if name in fitting) / max(1, sum(body.values()))
@@ -267,7 +264,7 @@ def _examples(names: Sequence[str]) -> str:
 
 
 def _file_name(weights: Any) -> str:
-    return Path(urlparse(weights.url).path).name
+    return str(weights.url).rpartition("/")[2]
 
 
 def _coco_names() -> list[str]:
