@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import finemask
-from finemask.ops.wording import count, listed, names, percent, plural, word
+from finemask.ops.wording import listed, names, percent, plural, word
 
 PACKAGE = Path(finemask.__file__).parent
 TEXTS = sorted(path for kind in ("*.py", "*.j2") for path in PACKAGE.rglob(kind) if path.name != "wording.py")
@@ -19,7 +19,7 @@ def test_words() -> None:
     assert plural(1489, "class", "classes") == "1,489 classes"
     assert plural(0, "tie") == "0 ties"
     assert (word(1, "is", "are"), word(0, "is", "are"), word(2, "tie")) == ("is", "are", "ties")
-    assert count(1234567) == "1,234,567"
+    assert plural(1234567, "object") == "1,234,567 objects"
     assert names(list("abc"), 2) == "a, b and 1 more"
     assert names(list("ab"), 2) == "a, b"
 

@@ -10,7 +10,7 @@ from math import isfinite, nan
 from typing import Any, NamedTuple, TypeGuard
 
 from finemask.ops.files import leaves_folder
-from finemask.ops.wording import count, names, plural, word
+from finemask.ops.wording import names, plural, word
 
 ID_LIMIT = 2**63
 """Whole numbers from this on, or below minus this, fit no 64-bit column."""
@@ -229,7 +229,7 @@ def crowds_in_words(counts: Mapping[str, int]) -> str | None:
     if not counts:
         return None
     total = sum(counts.values())
-    ordered = [f"{name} {count(number)}" for name, number in sorted(counts.items(), key=lambda item: -item[1])]
+    ordered = [f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda item: -item[1])]
     classes = names(ordered, _NAMED_CLASSES)
     return f"{plural(total, 'crowd')}, which {word(total, 'is', 'are')} not learned and not measured: {classes}"
 

@@ -3,14 +3,9 @@
 from collections.abc import Sequence
 
 
-def count(number: int) -> str:
-    """``1,489``."""
-    return f"{number:,}"
-
-
 def plural(number: int, one: str, many: str = "") -> str:
     """``1 object``, ``2 objects``; the number with the word that goes with it."""
-    return f"{count(number)} {word(number, one, many)}"
+    return f"{number:,} {word(number, one, many)}"
 
 
 def word(number: int, one: str, many: str = "") -> str:
@@ -37,4 +32,4 @@ def listed(numbers: Sequence[float]) -> str:
 def names(chosen: Sequence[str], most: int = 5) -> str:
     """The first few of them, and how many more there are."""
     more = len(chosen) - most
-    return ", ".join(chosen[:most]) + (f" and {count(more)} more" if more > 0 else "")
+    return ", ".join(chosen[:most]) + (f" and {more:,} more" if more > 0 else "")

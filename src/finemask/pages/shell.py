@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from finemask.errors import DataError
 from finemask.ops.colours import verdict_css
-from finemask.ops.wording import count, fraction, plural
+from finemask.ops.wording import fraction, plural
 
 
 def page(
@@ -97,9 +97,9 @@ def templates(package: str = __package__) -> Environment:
     )
     environment.filters |= {
         "fraction": fraction,
-        "percent": percent,
+        "percent": percent_cell,
         "percent_name": percent_name,
-        "count": count,
+        "count": "{:,}".format,
         "plural": plural,
         "interval": interval,
         "percent_interval": percent_interval,
@@ -114,8 +114,8 @@ def _own(name: str) -> Markup:
     return Markup(environment.loader.get_source(environment, name)[0])
 
 
-def percent(value: float | None) -> str:
-    """0.4123 is 41.2 %; a dash for nothing."""
+def percent_cell(value: float | None) -> str:
+    """0.4123 is 41.2 %, with one decimal as columns of numbers have it; a dash for nothing."""
     return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 

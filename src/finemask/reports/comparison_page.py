@@ -22,7 +22,7 @@ from finemask.evaluation.uncertainty.model_comparison import (
     wins_text,
 )
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, Colour
-from finemask.ops.wording import count, plural
+from finemask.ops.wording import plural
 from finemask.pages.charts import whisker
 from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.pages.shell import page, templates
@@ -119,7 +119,7 @@ def comparison_page(content: Mapping[str, Any], images: list[ChangedImage], note
             "a": sides[0],
             "b": sides[1],
             "Ground truth": content["annotations"],
-            "Method": f"paired bootstrap over images, {count(content['resamples'])} resamples",
+            "Method": f"paired bootstrap over images, {content['resamples']:,} resamples",
         },
     )
 

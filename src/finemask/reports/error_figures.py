@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from finemask.evaluation.ground_truth import GroundTruth
-from finemask.ops.wording import count, plural
+from finemask.ops.wording import plural
 from finemask.pages.axes import Axis, Frame, nice_limit
 from finemask.pages.charts import Bar, Column, Figure, bar_chart, column_chart
 from finemask.pages.heat_maps import matrix
@@ -114,7 +114,7 @@ def _size_figure(objects: Sequence[tuple[float, bool]]) -> Figure | None:
                 place + 1,
                 [(found, "found"), (all_ - found, "missed")],
                 f"{100 * found / all_:.0f} %" if all_ else "",
-                f"objects {span}: {count(found)} found, {count(all_ - found)} missed",
+                f"objects {span}: {found:,} found, {all_ - found:,} missed",
             )
         )
     marks = [(place, f"{edge:,.0f}") for place, edge in enumerate(edges[first : last + 2]) if edge < np.inf]

@@ -16,7 +16,6 @@ from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.uncertainty.confidence_intervals import uncertainty
 from finemask.ops.files import atomic_path, write_json, write_text
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
-from finemask.ops.wording import count
 from finemask.pages.shell import page, templates
 from finemask.reports.curve_figures import evaluation_figures, training_figures
 from finemask.reports.error_figures import MOST_CLASSES, confusion, error_breakdown, size_figure
@@ -214,7 +213,7 @@ def _galleries(
     if not unread:
         return galleries, ""
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
-    many = f"{count(len(unread))} of the images for" if galleries else "The images for"
+    many = f"{len(unread):,} of the images for" if galleries else "The images for"
     return galleries, f"{many} example pictures could not be read from {images_dir} ({listed})."
 
 

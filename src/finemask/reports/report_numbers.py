@@ -13,7 +13,7 @@ from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.numbers.coco_numbers import COCO_KEYS
 from finemask.evaluation.uncertainty.resampling import interval_text
 from finemask.ops.terminal import table
-from finemask.ops.wording import count, fraction, plural
+from finemask.ops.wording import fraction, plural
 
 _EXPLANATIONS = {
     "AP": "Average precision, over how exactly an outline must fit (IoU 0.50 to 0.95). The main number.",
@@ -126,9 +126,7 @@ def coco_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """COCO's numbers and what they say; recall at a cap above 100 too, where the evaluation has it."""
     rows = [(key, _EXPLANATIONS[key]) for key in COCO_KEYS]
     if any("AR" in metrics[kind] for kind, _ in evaluated_types(metrics)):
-        rows.append(
-            ("AR", f"Objects found with up to {count(metrics['max_detections'])} detections, the cap used here.")
-        )
+        rows.append(("AR", f"Objects found with up to {metrics['max_detections']:,} detections, the cap used here."))
     return rows
 
 
@@ -141,15 +139,12 @@ def facts_of(metrics: Mapping[str, Any], ground_truth: GroundTruth) -> dict[str,
         "Ground truth": ground_truth.source,
         "Data": f"{plural(metrics['images'], 'image')}, {plural(metrics['ground_truths'], 'object')} of "
         f"{plural(len(metrics['per_class']), 'class', 'classes')}{besides}",
-        "Detections": f"{count(metrics['detections'])}, "
-        f"at most {count(metrics['max_detections'])} of an image and class",
+        "Detections": f"{metrics['detections']:,}, at most {metrics['max_detections']:,} of an image and class",
         "Evaluated with": f"finemask {metrics['version']}, {_engine(metrics['backend'])}, "
         f"Python {platform.python_version()}",
     }
     if intervals:
-        facts["Intervals"] = (
-            f"{100 * intervals['level']:.4g} %, images drawn anew {count(intervals['resamples'])} times"
-        )
+        facts["Intervals"] = f"{100 * intervals['level']:.4g} %, images drawn anew {intervals['resamples']:,} times"
     missing = [name for key, name in _OPTIONAL.items() if metrics.get(key) is None]
     if missing:
         facts["Not computed"] = ", ".join(missing)
@@ -172,7 +167,7 @@ def operating_point_text(metrics: Mapping[str, Any]) -> str:
     """What comes of the threshold in use, in a line."""
     point = metrics["operating_point"]
     found, missed, false = (point[f"{kind}s"] for kind in ("true_positive", "false_negative", "false_positive"))
-    counts = f"{count(found)} found, {count(missed)} missed, {count(false)} false"
+    counts = f"{found:,} found, {missed:,} missed, {false:,} false"
     if point["threshold"] is None:
         return f"no detection matches an object ({plural(metrics['detections'], 'detection')}; {counts})"
     return (

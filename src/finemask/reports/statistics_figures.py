@@ -9,7 +9,7 @@ from finemask.datatools.stats.dataset_summary import anchor_fit, objects_per_ima
 from finemask.datatools.stats.image_stats import OpenedImages
 from finemask.datatools.stats.input_resolution import ModelSettings, Resolution
 from finemask.datatools.stats.object_stats import Objects
-from finemask.ops.wording import count, percent, plural
+from finemask.ops.wording import percent, plural
 from finemask.pages.axes import Axis, nice_limit
 from finemask.pages.charts import Figure, cumulative_chart, histogram, scatter
 from finemask.pages.heat_maps import heat_map
@@ -104,7 +104,7 @@ def _per_image(index: CocoIndex, objects: Objects) -> Figure:
     return Figure(
         "Objects in an image",
         histogram(number, axis, name="Objects in an image", what="images", bins=most + 1 if few else _FEW_VALUES),
-        f"Median {np.median(number):g}, at most {count(most)}; {plural(empty, 'image has', 'images have')} none.",
+        f"Median {np.median(number):g}, at most {most:,}; {plural(empty, 'image has', 'images have')} none.",
     )
 
 

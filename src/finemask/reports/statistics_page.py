@@ -13,7 +13,7 @@ from finemask.datatools.stats.image_stats import OpenedImages, thumbnail
 from finemask.datatools.stats.input_resolution import ModelSettings
 from finemask.datatools.stats.object_stats import Objects
 from finemask.datatools.stats.training_advice import Advice, images_beside
-from finemask.ops.wording import count, percent, plural
+from finemask.ops.wording import percent, plural
 from finemask.pages.instance_pictures import WHOLE_PX, data_uri
 from finemask.pages.shell import page, templates
 from finemask.reports.statistics_figures import image_figures, object_figures
@@ -101,9 +101,9 @@ def images_note(summary: dict[str, Any]) -> str:
             "The images were not opened, so brightness, sharpness and the real sizes are not measured. "
             f"Add {typed} for them."
         )
-    kinds = ", ".join(f"{count(number)} {kind}" for kind, number in images["kinds"].items())
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in images["kinds"].items())
     total = summary["counts"]["images"]
-    of = "all" if images["measured"] + len(images["unreadable"]) == total else f"of {count(total)}, spread evenly"
+    of = "all" if images["measured"] + len(images["unreadable"]) == total else f"of {total:,}, spread evenly"
     values = images["values"]
     wide = f" Values of more than 8 bits: {values['min']:,g} to {values['max']:,g}." if values else ""
     return f"Measured on {plural(images['measured'], 'image')} ({of}): {kinds or 'none could be read'}.{wide}"
@@ -136,16 +136,16 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     in_training = "median side" + ("" if small is None else f"; {percent(small)} are small in COCO's sense")
     most = 0 if per_image["max"] is None else int(per_image["max"])
-    sizes = "px, all images" if image["distinct"] == 1 else f"median, px; {count(image['distinct'])} different sizes"
+    sizes = "px, all images" if image["distinct"] == 1 else f"median, px; {image['distinct']:,} different sizes"
     return [
-        ("Images", count(counts["images"]), f"{count(empty)} without objects" if empty else "each with objects"),
+        ("Images", f"{counts['images']:,}", f"{empty:,} without objects" if empty else "each with objects"),
         (
             "Objects",
-            count(counts["objects"]),
+            f"{counts['objects']:,}",
             f"and {plural(crowds, 'crowd region')}" if crowds else "no crowd regions",
         ),
-        ("Classes", count(counts["classes"]), f"{count(unused)} without objects" if unused else "each with objects"),
-        ("Objects in an image", f"{per_image['p50']:.0f}", f"median; at most {count(most)}"),
+        ("Classes", f"{counts['classes']:,}", f"{unused:,} without objects" if unused else "each with objects"),
+        ("Objects in an image", f"{per_image['p50']:.0f}", f"median; at most {most:,}"),
         ("Image size", f"{image['width']['p50']:.0f} × {image['height']['p50']:.0f}", sizes),
         ("Object size", _px(summary["object_size"]["original_px"]["p50"]), "median side in the image as it is"),
         ("In training", _px(training["p50"]), in_training),

@@ -8,7 +8,7 @@ from rich.console import Console
 from finemask.config import plain
 from finemask.errors import DataError
 from finemask.ops.terminal import say, table
-from finemask.ops.wording import count, percent, plural
+from finemask.ops.wording import percent, plural
 from finemask.workflows.predict_images import Predicted, predict_images
 
 _LISTED = 20  # failures named in the closing error; all were reported as they happened
@@ -50,7 +50,7 @@ def show(console: Console, done: Predicted) -> None:
             f"{plural(done.duplicates, 'instance')} ({percent(share)}) on top of a better one, with most of the same "
             "pixels; suppression=mask_agnostic drops such",
         )
-    without = f", {count(done.empty)} of them without instances" if done.empty else ""
+    without = f", {done.empty:,} of them without instances" if done.empty else ""
     pace = done.seconds / done.images * 1000
     say(console, f"{plural(done.images, 'image')}{without}; {pace:,.0f} ms an image, reading and writing included")
     for path in done.paths:
@@ -60,6 +60,6 @@ def show(console: Console, done: Predicted) -> None:
 def unreadable(failures: Sequence[DataError], total: int) -> DataError:
     """The closing error: what was skipped, and why."""
     listed = "; ".join(f"{error.where}: {error.what}" if error.where else error.what for error in failures[:_LISTED])
-    more = f"; and {count(len(failures) - _LISTED)} more, reported above" if len(failures) > _LISTED else ""
-    many = f"{count(len(failures))} of {plural(total, 'source')}"
+    more = f"; and {len(failures) - _LISTED:,} more, reported above" if len(failures) > _LISTED else ""
+    many = f"{len(failures):,} of {plural(total, 'source')}"
     return DataError(f"{many} could not be read, or not in full: {listed}{more}")

@@ -14,7 +14,7 @@ from finemask.evaluation.results import check_results, iou_types_of, read_result
 from finemask.evaluation.uncertainty.model_comparison import Comparison, compare
 from finemask.ops.files import read_json, write_json, write_text
 from finemask.ops.run_folders import find_in_run
-from finemask.ops.wording import count, plural
+from finemask.ops.wording import plural
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.comparison_page import EYEBROW, ChangedImage, comparison_page, draw_changes
 
@@ -106,12 +106,12 @@ def _pictures(
 ) -> tuple[list[ChangedImage], str]:
     if not comparison.changes:
         return [], "In no image do the counts of found, missed and false differ."
-    changed = f"The counts differ in {count(len(comparison.changes))} of {plural(len(truth.images), 'image')}."
+    changed = f"The counts differ in {len(comparison.changes):,} of {plural(len(truth.images), 'image')}."
     if images is None:
         return [], f"{changed} No folder of images is known; add images=FOLDER to see them."
     triptychs, unread = draw_changes(truth, *tables, comparison, images, examples)
     if unread:
-        changed += f" {count(len(unread))} could not be read from {images} ({', '.join(unread[:3])})."
+        changed += f" {len(unread):,} could not be read from {images} ({', '.join(unread[:3])})."
     return triptychs, changed
 
 
@@ -193,7 +193,7 @@ def _difference(a: GroundTruth, b: GroundTruth, names: tuple[str, str] = ("a", "
     if {(c.id, c.name) for c in a.categories} != {(c.id, c.name) for c in b.categories}:
         return "the same categories have other ids"
     if len(a.annotations) != len(b.annotations):
-        return f"{names[0]} has {plural(len(a.annotations), 'annotation')}, {names[1]} has {count(len(b.annotations))}"
+        return f"{names[0]} has {plural(len(a.annotations), 'annotation')}, {names[1]} has {len(b.annotations):,}"
     for mine_, theirs_ in zip(a.annotations, b.annotations, strict=True):
         if mine_ != theirs_:
             return f"annotations differ, first in image {mine_['image_id']}"

@@ -19,7 +19,6 @@ from finemask.inference.writers import open_writers
 from finemask.ops.files import read_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
-from finemask.ops.wording import count
 from finemask.types import Category
 from finemask.workflows.detect_split import with_options
 
@@ -203,4 +202,4 @@ def _as_asked(answers: Iterator[Instances | None], refine: bool, ids: Annotation
 
 def _summary(instances: Instances) -> str:
     counts = Counter(instances.class_names)
-    return ", ".join(f"{count(number)} {name}" for name, number in counts.most_common()) or "nothing found"
+    return ", ".join(f"{number:,} {name}" for name, number in counts.most_common()) or "nothing found"

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from finemask.datatools.image_facts import hash_images
 from finemask.datatools.image_hash import NO_HASH, clusters
 from finemask.errors import ConfigError
-from finemask.ops.wording import count, plural, word
+from finemask.ops.wording import plural, word
 
 FOLDER, HASH = "folder", "hash"
 
@@ -74,7 +74,7 @@ def group_images(
             found = _by_expression(file_names, rule, notes)
         if len(file_names) > 1 and len(set(found)) == 1 and found[0] is not None:
             raise ConfigError(
-                f"group_by={rule} puts all {count(len(file_names))} images into one group: nothing is left to split",
+                f"group_by={rule} puts all {len(file_names):,} images into one group: nothing is left to split",
                 remedy=f"The first file name is {file_names[0]!r}. Choose another rule, or group_by=none.",
             )
         keys.append(found)
@@ -111,12 +111,12 @@ def _by_expression(file_names: Sequence[str], expression: str, notes: list[str])
     alone = [name for name, match in zip(file_names, matches, strict=True) if match is None]
     if len(alone) == len(file_names):
         raise ConfigError(
-            f"group_by={expression} matches none of the {count(len(file_names))} file names",
+            f"group_by={expression} matches none of the {len(file_names):,} file names",
             remedy=f"The first one is {file_names[0]!r}" if file_names else None,
         )
     if alone:
         notes.append(
-            f"not matched by {expression} and each alone: {count(len(alone))} of "
+            f"not matched by {expression} and each alone: {len(alone):,} of "
             f"{plural(len(file_names), 'file name')}, the first is {alone[0]!r}."
         )
     return [None if match is None else _key_of(match) for match in matches]
@@ -147,7 +147,7 @@ def _by_hash(
             keys[row] = number
     joined = sum(map(len, found))
     notes.append(
-        f"{count(joined)} images are near-duplicates of another, in {plural(len(found), 'set')}."
+        f"{joined:,} images are near-duplicates of another, in {plural(len(found), 'set')}."
         if found
         else "No near-duplicate images."
     )

@@ -15,7 +15,7 @@ from finemask.datatools.split.split_images import SplitSource, class_counts, par
 from finemask.errors import DataError
 from finemask.ops.files import earlier_files, write_json
 from finemask.ops.terminal import table
-from finemask.ops.wording import count, percent, plural, word
+from finemask.ops.wording import percent, plural, word
 
 REPORT = "split.json"
 _MARK = "finemask_split"
@@ -169,7 +169,7 @@ def classes_table(split: Split) -> Table:
     if (rarer := len(order) - _MOST_CLASSES) > 0:
         hidden.append(f"{plural(rarer, 'rarer class is', 'rarer classes are')} in split.json")
     if unused := len(classes) - len(present):
-        of_all = f"{count(unused)} of {plural(len(classes), 'class', 'classes')}"
+        of_all = f"{unused:,} of {plural(len(classes), 'class', 'classes')}"
         hidden.append(f"{of_all} {word(unused, 'has', 'have')} no instance")
     return table(
         ("class", "all", *split.names),
@@ -199,5 +199,5 @@ def remarks(split: Split) -> Iterator[str]:
         absent = np.flatnonzero((images.sum(axis=0) > 0) & (images[k] == 0))
         if absent.size:
             shown = ", ".join(f"{split.source.class_names[c]} ({images[:, c].sum():,})" for c in absent[:6].tolist())
-            shown += f" and {count(absent.size - 6)} more" if absent.size > 6 else ""
-            yield f"{name} lacks {count(absent.size)} of the classes (in brackets: images that have them): {shown}."
+            shown += f" and {absent.size - 6:,} more" if absent.size > 6 else ""
+            yield f"{name} lacks {absent.size:,} of the classes (in brackets: images that have them): {shown}."

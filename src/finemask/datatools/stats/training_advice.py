@@ -23,7 +23,7 @@ from finemask.datatools.stats.input_resolution import (
 )
 from finemask.datatools.stats.object_stats import Objects, overlapping_pairs
 from finemask.ops.anchor_fit import best_anchor_iou, coverage, fit_anchors
-from finemask.ops.wording import count, listed, names, percent, plural
+from finemask.ops.wording import listed, names, percent, plural
 
 State: TypeAlias = Literal["change", "option", "keep"]
 STATES: tuple[State, ...] = ("change", "option", "keep")
@@ -218,11 +218,11 @@ def _detection_cap(index: CocoIndex, objects: Objects, settings: ModelSettings) 
     automatic = (f"{key}=auto", "max_detections=auto")
     if settings.detections == "auto":
         room = max(_COCO_CAP, -(-3 * most // 2))
-        text = f"{holds} The setting auto makes room for {count(room)}, in evaluation too."
+        text = f"{holds} The setting auto makes room for {room:,}, in evaluation too."
         return Advice("detection cap", "keep", text, automatic)
     cap = int(settings.detections)
     if cap >= most:
-        return Advice("detection cap", "keep", f"{holds} {count(cap)} detections are enough.", (f"{key}={cap}",))
+        return Advice("detection cap", "keep", f"{holds} {cap:,} detections are enough.", (f"{key}={cap}",))
     over = int((fullest > cap).sum())
     text = f"{holds} In {plural(over, 'image')} objects would be missed for want of room: {cap} detections."
     return Advice("detection cap", "change", text, automatic)
@@ -242,7 +242,7 @@ def _proposals(index: CocoIndex, objects: Objects, settings: ModelSettings) -> l
         return []
     kept = min(settings.proposals_train, settings.proposals_test)
     text = (
-        f"The RPN hands at most {count(kept)} proposals an image to the heads; the fullest image holds "
+        f"The RPN hands at most {kept:,} proposals an image to the heads; the fullest image holds "
         f"{plural(most, 'object')}, each of which needs one that survives among false ones."
     )
     return [Advice("proposals", "change", text, tuple(overrides))]
@@ -257,7 +257,7 @@ def _suppression(objects: Objects, settings: ModelSettings) -> list[Advice]:
     text = (
         f"The boxes of {plural(found, 'object')} ({percent(found / len(objects))}) overlap another one of their class "
         f"by more than {settings.nms_thresh:g}; non-maximum suppression drops one of each such pair. At {higher:g} "
-        f"it is {count(overlapping_pairs(objects, higher))}, but more double detections get through."
+        f"it is {overlapping_pairs(objects, higher):,}, but more double detections get through."
     )
     return [Advice("crowded boxes", "option", text, (f"model.roi_heads.nms_thresh={higher:g}",))]
 
@@ -302,7 +302,7 @@ def _empty_images(index: CocoIndex, objects: Objects) -> list[Advice]:
         return []
     fraction = float(f"{filled / empty:.2g}")
     text = (
-        f"{count(empty)} of {plural(len(index), 'image')} have no object. They teach what is no object, but an epoch "
+        f"{empty:,} of {plural(len(index), 'image')} have no object. They teach what is no object, but an epoch "
         f"spends {percent(empty / len(index))} of its time on them. The override shows as many of them as of the "
         "others, different ones each epoch."
     )

@@ -22,7 +22,7 @@ from finemask.evaluation.evaluator import CocoEvaluator, resolved_cap
 from finemask.evaluation.numbers.match_table import MatchTable, match_table
 from finemask.evaluation.numbers.overlaps import find_overlaps
 from finemask.evaluation.numbers.ranking import rank
-from finemask.ops.wording import count, percent, plural
+from finemask.ops.wording import percent, plural
 
 MOST = 3
 _LEAST_GAIN = 0.005  # of AP50: what is less is not worth anybody's week
@@ -109,7 +109,7 @@ def _of_detections(evaluator: CocoEvaluator, table: MatchTable, limit: Any) -> C
     return Cap(
         full[objects.image] & (table.found_by() < 0) & ~objects.ignored,
         f"in {plural(int(full.sum()), 'image')} that {'holds' if full.sum() == 1 else 'hold'} more objects than the "
-        f"{count(limit)} detections which are kept of an image",
+        f"{limit:,} detections which are kept of an image",
         f"detections_per_img={room} in finemask predict and evaluate; a model that is trained with "
         "model.roi_heads.detections_per_img=auto has the room by itself",
     )
@@ -219,7 +219,7 @@ def _missed(findings: Findings, base: float) -> tuple[float, str, str]:
     gain = (repaired_ap50(findings.errors, ["missed"], is_wanted) or base) - base
 
     def of_all(objects: NDArray[np.bool_]) -> str:
-        return f"{count(int((missed & objects).sum()))} of {count(int((is_wanted & objects).sum()))}"
+        return f"{int((missed & objects).sum()):,} of {int((is_wanted & objects).sum()):,}"
 
     def part(objects: NDArray[np.bool_]) -> float | None:
         """The gain of these alone; None if they are not most of it, or missed hardly more often than the rest."""
@@ -276,6 +276,6 @@ def _confused(findings: Findings, number: int) -> tuple[str, str]:
         what += f", spread over {len(pairs)} pairs of classes"
         return what, "more labels of the classes that the confusion matrix shows to be found least; or fewer classes"
     names = findings.names[true], findings.names[wrong]
-    return f"{what}, most often {names[0]} taken for {names[1]} ({count(times)})", (
+    return f"{what}, most often {names[0]} taken for {names[1]} ({times:,})", (
         f"more labels of {names[0]} and {names[1]}; finemask data suspects lists those that may be labelled wrongly"
     )

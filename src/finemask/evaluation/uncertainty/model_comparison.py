@@ -20,7 +20,7 @@ from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches, informative_images, scored_matches
 from finemask.evaluation.uncertainty.resampling import LEVEL, Difference, difference, draw_weights
 from finemask.evaluation.uncertainty.weighted_ap import AREA_OF, seconds_a_weighting, weighted_ap
-from finemask.ops.wording import count, plural
+from finemask.ops.wording import plural
 
 NO_DIFFERENCE = "no difference can be shown"
 
@@ -63,7 +63,7 @@ def summary(what: str, row: Mapping[str, Any] | None, images: int) -> str:
     p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
     if row["smallest_detectable"] == 0:
         return f"{what}: {row['verdict']}: no draw of the images shows one."
-    these = "This image" if images == 1 else f"These {count(images)} images"
+    these = "This image" if images == 1 else f"These {images:,} images"
     smallest = f"{these} can show a difference of about {row['smallest_detectable']:.3f} or more."
     if row["verdict"] == NO_DIFFERENCE:
         return f"{what}: {row['verdict']}: {difference_text(row)}, {p_value}. {smallest}"

@@ -11,7 +11,7 @@ from rich.text import Text
 from finemask.config import plain
 from finemask.datatools.stats.training_advice import Advice
 from finemask.ops.terminal import facts_table, say, table
-from finemask.ops.wording import count, listed, percent, plural
+from finemask.ops.wording import listed, percent, plural
 from finemask.reports.statistics_page import images_note, problems
 from finemask.workflows.data.dataset_statistics import write_statistics
 
@@ -64,11 +64,11 @@ def advice_table(advice: Sequence[Advice]) -> Table:
 def facts_of(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values of the table on top."""
     counts, size, number = summary["counts"], summary["object_size"], summary["objects_per_image"]
-    yield "images", f"{count(counts['images'])}, {count(counts['images_without_objects'])} without objects"
+    yield "images", f"{counts['images']:,}, {counts['images_without_objects']:,} without objects"
     crowds, empty = counts["crowd_regions"], counts["annotations_without_pixels"]
     besides = [f"{plural(crowds, 'crowd')} (not learned)"] * bool(crowds)
-    besides += [f"{count(empty)} without a pixel"] * bool(empty)
-    yield "objects", count(counts["objects"]) + (f"; besides {' and '.join(besides)}" if besides else "")
+    besides += [f"{empty:,} without a pixel"] * bool(empty)
+    yield "objects", f"{counts['objects']:,}" + (f"; besides {' and '.join(besides)}" if besides else "")
     yield "objects in an image", _spread(number, "")
     image = summary["image_size_px"]
     yield "image width", _spread(image["width"], " px")

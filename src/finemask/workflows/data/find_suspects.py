@@ -17,7 +17,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
 from finemask.ops.files import write_json, write_text
 from finemask.ops.terminal import Progress
-from finemask.ops.wording import count, plural, word
+from finemask.ops.wording import plural, word
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.suspects_page import EYEBROW, draw_suspects, suspects_page
 from finemask.types import CocoResult
@@ -242,9 +242,7 @@ def _agreement(images: Sequence[ComparedImage]) -> dict[str, Any]:
 def _lines(agreement: Mapping[str, Any], left_out: int, several: bool) -> list[str]:
     labels, found, recall = (agreement[key] for key in ("labels", "found", "recall"))
     who = "The models find" if several else "The model finds"
-    lines = [
-        f"{who} {count(found)} of the {plural(labels, 'label')}, with the class {word(labels, 'it has', 'they have')}."
-    ]
+    lines = [f"{who} {found:,} of the {plural(labels, 'label')}, with the class {word(labels, 'it has', 'they have')}."]
     if recall is not None and recall < _DOUBTFUL_RECALL:
         lines.append(
             "That is little: many labels are contradicted because they were not learned. Take the list for what it is, "
