@@ -8,7 +8,7 @@ from html_page import Page
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.reports.evaluation_report import write_report
+from finemask.reports.evaluation_report import ReportContext, write_report
 
 
 def evaluated(dataset, results=None):
@@ -19,15 +19,8 @@ def evaluated(dataset, results=None):
 
 
 def report(tmp_path, evaluator, metrics=None, **options):
-    evaluation = evaluator.evaluate()
-    path = write_report(
-        tmp_path / "report",
-        metrics=metrics or evaluation.metrics,
-        curves=evaluation.curves,
-        ground_truth=evaluator.ground_truth,
-        results=evaluator.results,
-        **options,
-    )
+    metrics = metrics or evaluator.evaluate().metrics
+    path = write_report(tmp_path / "report", evaluator, evaluator.results, metrics, ReportContext(**options))
     return path, Page(path.read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from report_data import with_extras
 
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
-from finemask.reports.evaluation_report import write_report
+from finemask.reports.evaluation_report import ReportContext, write_report
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +19,9 @@ def report(tmp_path_factory):
         Image.new("RGB", (image["width"], image["height"]), (90, 120, 160)).save(folder / image["file_name"])
     evaluator = CocoEvaluator(ground_truth_from_dict(dataset))
     evaluator.add_results(random_results(dataset, 4))
-    evaluation = evaluator.evaluate()
-    return write_report(
-        folder / "report",
-        metrics=with_extras(evaluation.metrics),
-        curves=evaluation.curves,
-        ground_truth=evaluator.ground_truth,
-        results=evaluator.results,
-        images_dir=folder,
-        training_curves=[{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.0}],
-    )
+    curves = [{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.0}]
+    context = ReportContext(images_dir=folder, training_curves=curves)
+    return write_report(folder / "report", evaluator, evaluator.results, with_extras(evaluator.compute()), context)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from finemask.errors import ConfigError, DataError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS
-from finemask.reports.evaluation_report import write_evaluation
+from finemask.reports.evaluation_report import ReportContext, write_evaluation
 from finemask.verbs.compare import main
 
 IMAGES = 24
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
         (folder / f"{name}.json").write_text(json.dumps(results))
         evaluator = CocoEvaluator(load_ground_truth(folder / "truth.json"), backend="pycocotools")
         evaluator.add_results(results)
-        write_evaluation(folder / name, evaluator, images_dir=folder / "images")
+        write_evaluation(folder / name, evaluator, ReportContext(images_dir=folder / "images"))
     return folder
 
 

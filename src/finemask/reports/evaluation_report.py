@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from finemask.evaluation.analysis.error_analysis import analyse
-from finemask.evaluation.analysis.operating_points import Curves
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.image_ids import drop_images_of_others
@@ -62,17 +61,37 @@ class WrittenEvaluation:
     paths: list[Path]
 
 
+@dataclass(frozen=True)
+class ReportContext:
+    """What a report shows besides the numbers.
+
+    Args:
+        images_dir: what the file names of the annotations are relative to; without it, or where no image can
+            be read, the page says that its example pictures are missing.
+        reading: what is read of images that hold more than one 8-bit picture.
+        title: what was evaluated.
+        subtitle: a line under it.
+        provenance: names and values for "What was evaluated", such as the model and the data.
+        training_curves: rows of a run's ``metrics.csv``.
+    """
+
+    images_dir: Path | None = None
+    reading: ImageReading = AS_THE_FILE_SAYS
+    title: str = "Evaluation"
+    subtitle: str = ""
+    provenance: Mapping[str, str] | None = None
+    training_curves: Sequence[Mapping[str, Any]] | None = None
+
+
+NO_CONTEXT = ReportContext()
+
+
 def write_evaluation(
     output: Path,
     evaluator: CocoEvaluator,
+    context: ReportContext = NO_CONTEXT,
     *,
     suffix: str = "",
-    images_dir: Path | None = None,
-    reading: ImageReading = AS_THE_FILE_SAYS,
-    title: str = "Evaluation",
-    subtitle: str = "",
-    provenance: Mapping[str, str] | None = None,
-    training_curves: Sequence[Mapping[str, Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> WrittenEvaluation:
     """Evaluates what the evaluator has collected and writes everything, each file whole or not at all.
@@ -80,13 +99,8 @@ def write_evaluation(
     Args:
         output: folder; made if it does not exist.
         evaluator: with all detections added.
+        context: of the report.
         suffix: put behind the names: ``"_test"`` gives ``metrics_test.json``, ``report_test/index.html``, ….
-        images_dir: for the pictures of the report, see ``write_report``.
-        reading: what is read of images for them.
-        title: of the report.
-        subtitle: of the report.
-        provenance: for the foot of the report.
-        training_curves: for the report, rows of a run's ``metrics.csv``.
         settings: values in use by their keys, such as ``model.min_size``, for the advice; those that are known.
     """
     output = Path(output)
@@ -99,64 +113,38 @@ def write_evaluation(
     intervals = uncertainty(evaluator, evaluation)
     of_ap = intervals["confidence_interval"].get(evaluator.iou_types[-1], {})
     metrics |= analyse(evaluator, of_ap.get("AP50"), settings) | intervals
-    metrics["source"] = _source(evaluator, images_dir)
+    metrics["source"] = _source(evaluator, context.images_dir)
     metrics_file = output / f"metrics{suffix}.json"
     write_json(metrics_file, metrics)
     table = output / f"per_class{suffix}.csv"
     _write_per_class(table, metrics["per_class"])
-    report = write_report(
-        output / f"report{suffix}",
-        metrics=metrics,
-        curves=evaluation.curves,
-        ground_truth=evaluator.ground_truth,
-        results=results,
-        images_dir=images_dir,
-        reading=reading,
-        title=title,
-        subtitle=subtitle,
-        provenance=provenance,
-        training_curves=training_curves,
-    )
+    report = write_report(output / f"report{suffix}", evaluator, results, metrics, context)
     return WrittenEvaluation(metrics, [metrics_file, predictions, table, report])
 
 
 def write_report(
     output: Path,
-    *,
-    metrics: Mapping[str, Any],
-    curves: Curves,
-    ground_truth: GroundTruth,
+    evaluator: CocoEvaluator,
     results: Sequence[CocoResult],
-    images_dir: Path | None = None,
-    reading: ImageReading = AS_THE_FILE_SAYS,
-    title: str = "Evaluation",
-    subtitle: str = "",
-    provenance: Mapping[str, str] | None = None,
-    training_curves: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Mapping[str, Any],
+    context: ReportContext = NO_CONTEXT,
 ) -> Path:
     """Writes ``index.html``.
 
     Args:
         output: the folder to write it into.
+        evaluator: with all detections added.
+        results: of the evaluator.
         metrics: as ``metrics.json`` holds them; a key that is absent or None leaves its section out.
-        curves: of the same evaluation.
-        ground_truth: of the same evaluation.
-        results: of the same evaluation.
-        images_dir: what the file names of the annotations are relative to; without it, or where no image can
-            be read, the page says that its example pictures are missing.
-        reading: what is read of images that hold more than one 8-bit picture.
-        title: what was evaluated.
-        subtitle: a line under it.
-        provenance: names and values for "What was evaluated", such as the model and the data.
-        training_curves: rows of a run's ``metrics.csv``.
+        context: what else the page shows.
 
     Returns:
         The path of the page.
     """
-    point = metrics["operating_point"]
+    curves, ground_truth, point = evaluator.evaluate().curves, evaluator.ground_truth, metrics["operating_point"]
     threshold = _FALLBACK_THRESHOLD if point["threshold"] is None else point["threshold"]
     verdicts = judge(ground_truth, results, curves.matches, curves.iou_type, threshold)
-    galleries, gallery_note = _galleries(ground_truth, results, verdicts, threshold, images_dir, reading)
+    galleries, gallery_note = _galleries(ground_truth, results, verdicts, threshold, context)
     absent = [name for name, row in metrics["per_class"].items() if not row["ground_truths"] and not row["detections"]]
     types = [kind for kind in ("segm", "bbox") if kind in metrics["iou_types"]]
     values: dict[str, Any] = {
@@ -187,14 +175,15 @@ def write_report(
         "shown_threshold": threshold,
         "coco_rows": coco_rows(metrics),
         "coco_types": evaluated_types(metrics),
-        "training": training_figures(training_curves or []),
-        "provenance": {**(provenance or {}), **facts_of(metrics, ground_truth)},
+        "training": training_figures(context.training_curves or []),
+        "provenance": {**(context.provenance or {}), **facts_of(metrics, ground_truth)},
     }
     values["has_objects"] = values["sizes"] or values["slices"]
     body = templates(__package__).get_template("evaluation.html.j2").render(values)
     sections = [(id_, label) for id_, (label, key) in _SECTIONS.items() if not key or values[key]]
+    html = page(context.title, Markup(body), eyebrow="finemask evaluation", lead=context.subtitle, sections=sections)
     path = Path(output) / "index.html"
-    write_text(path, page(title, Markup(body), eyebrow="finemask evaluation", lead=subtitle, sections=sections))
+    write_text(path, html)
     return path
 
 
@@ -203,18 +192,18 @@ def _galleries(
     results: Sequence[CocoResult],
     verdicts: Verdicts,
     threshold: float,
-    images_dir: Path | None,
-    reading: ImageReading,
+    context: ReportContext,
 ) -> tuple[list[Gallery], str]:
     """The galleries, and what is to be said about pictures that are missing."""
-    if images_dir is None:
+    folder = context.images_dir
+    if folder is None:
         return [], "No folder of images was given, so there are no example pictures. Add images=FOLDER for them."
-    galleries, unread = build_galleries(ground_truth, results, verdicts, threshold, Path(images_dir), reading)
+    galleries, unread = build_galleries(ground_truth, results, verdicts, threshold, Path(folder), context.reading)
     if not unread:
         return galleries, ""
     listed = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
     many = f"{len(unread):,} of the images for" if galleries else "The images for"
-    return galleries, f"{many} example pictures could not be read from {images_dir} ({listed})."
+    return galleries, f"{many} example pictures could not be read from {folder} ({listed})."
 
 
 def _source(evaluator: CocoEvaluator, images_dir: Path | None) -> dict[str, str | None]:

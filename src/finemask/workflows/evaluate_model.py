@@ -12,7 +12,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.results import iou_types_of, read_results
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
-from finemask.reports.evaluation_report import WrittenEvaluation, write_evaluation
+from finemask.reports.evaluation_report import ReportContext, WrittenEvaluation, write_evaluation
 
 _OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
 
@@ -86,10 +86,12 @@ def _evaluate_results(options: Mapping[str, Any]) -> WrittenEvaluation:
     return write_evaluation(
         Path(options["output"]),
         evaluator,
-        images_dir=_images_dir(options["images"]),
-        title=predictions.stem,
-        subtitle=f"compared with {Path(options['annotations']).name}",
-        provenance={"Predictions": str(predictions)},
+        ReportContext(
+            images_dir=_images_dir(options["images"]),
+            title=predictions.stem,
+            subtitle=f"compared with {Path(options['annotations']).name}",
+            provenance={"Predictions": str(predictions)},
+        ),
     )
 
 
@@ -126,12 +128,14 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     return write_evaluation(
         Path(options["output"]),
         evaluator,
-        images_dir=_images_dir(options["images"]) or images_dir,
-        reading=reading,
-        title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
-        subtitle=f"{file.name} on {plural(len(index), 'image')}",
-        provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
-        | ({"Changed": changed} if (changed := options_in_words(options)) else {}),
+        ReportContext(
+            images_dir=_images_dir(options["images"]) or images_dir,
+            reading=reading,
+            title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
+            subtitle=f"{file.name} on {plural(len(index), 'image')}",
+            provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
+            | ({"Changed": changed} if (changed := options_in_words(options)) else {}),
+        ),
         settings=settings_in_use(header, options),
     )
 

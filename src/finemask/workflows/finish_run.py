@@ -15,7 +15,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
-from finemask.reports.evaluation_report import write_evaluation
+from finemask.reports.evaluation_report import ReportContext, write_evaluation
 from finemask.reports.report_numbers import operating_point_text, results_table
 from finemask.training.callbacks.checkpoints import BEST, LAST
 from finemask.training.callbacks.coco_evaluation import CocoEvaluation
@@ -95,17 +95,15 @@ def evaluate_best_weights(
         written = write_evaluation(
             run_dir,
             evaluator,
+            ReportContext(
+                images_dir=datamodule.images_dir,
+                reading=datamodule.reading,
+                title=f"{run_dir.parent.name}: {split}",
+                subtitle=f"{model_config['name']}, epoch {content['epoch'] + 1}",
+                provenance={"run": run_dir.name, "data": str(datamodule.root), "model": str(model_config["name"])},
+                training_curves=_metrics_rows(run_dir / "metrics.csv"),
+            ),
             suffix="" if split == "val" else f"_{split}",
-            images_dir=datamodule.images_dir,
-            reading=datamodule.reading,
-            title=f"{run_dir.parent.name}: {split}",
-            subtitle=f"{model_config['name']}, epoch {content['epoch'] + 1}",
-            provenance={
-                "run": run_dir.name,
-                "data": str(datamodule.root),
-                "model": str(model_config["name"]),
-            },
-            training_curves=_metrics_rows(run_dir / "metrics.csv"),
             settings=settings,
         )
         metrics[split] = written.metrics
