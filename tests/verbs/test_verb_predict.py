@@ -116,8 +116,8 @@ def test_settings_that_cannot_be_used(photos, tiny_model_file, words, message, c
 
 def test_what_was_found_before_an_interruption_is_kept(photos, monkeypatch, capsys):
     class Interrupted(Predictor):
-        def stream(self, *args):
-            yield from list(super().stream(*args))[:2]
+        def stream(self, *args, **options):
+            yield from list(super().stream(*args, **options))[:2]
             raise KeyboardInterrupt
 
     from inference_data import ColourModel

@@ -31,6 +31,8 @@ nms_thresh: null | 0.0..1.0!
 detections_per_img: null | 1..!
 tta: null | flip | 32..8192 | [flip | 32..8192]!
 refine: null | sobel!
+tile: null | auto | 64..65535!
+overlap: 0.0..0.9!
 [evaluate data_suspects]
 data: keys!
 split: train | val | test!

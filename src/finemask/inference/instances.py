@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.ops.box_ops import suppress
+from finemask.ops.box_ops import touching_pairs
 from finemask.ops.colours import colours
 from finemask.ops.contours import mask_to_polygons
 from finemask.ops.drawing import draw_instances
 from finemask.ops.files import write_json, write_text
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.rle import mask_iou, rle_area, rle_to_crop, rle_to_mask
+from finemask.ops.rle import mask_iou, rle_area, rle_box_xywh, rle_to_crop, rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
 
 CSV_COLUMNS = (
@@ -108,8 +108,17 @@ class Instances:
         Args:
             iou_thresh: IoU of masks above which one is the other's duplicate.
         """
-        kept = suppress(mask_iou(self.rles, self.rles), self.scores, iou_thresh)
-        return np.setdiff1d(np.arange(len(self)), kept)
+        corners = np.array([rle_box_xywh(rle) for rle in self.rles], dtype=np.int64).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        order = np.argsort(-self.scores, kind="stable")
+        better: list[list[int]] = [[] for _ in order]
+        for one, other in np.argsort(order)[touching_pairs(corners)].tolist():
+            better[max(one, other)].append(order[min(one, other)])
+        is_kept = np.ones(len(self), dtype=np.bool_)
+        for this, before in zip(order.tolist(), better, strict=True):
+            kept = [self.rles[number] for number in before if is_kept[number]]
+            is_kept[this] = not (mask_iou([self.rles[this]], kept) > iou_thresh).any()
+        return np.flatnonzero(~is_kept)
 
     def refined(self, image: NDArray[np.uint8] | Image.Image | None = None) -> "Instances":
         """The same instances with the outlines of their masks on the picture's edges nearby; boxes stay.

@@ -9,20 +9,40 @@ from typing import BinaryIO, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from finemask.errors import ConfigError, DataError, FinemaskError, did_you_mean
+from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.inference.instances import Instances, instances_from_detections
-from finemask.inference.scale import ScaleWatch
-from finemask.inference.sources import ImageLike, NamedImage, Source, is_single, read_images
+from finemask.inference.scale import ScaleWatch, needs_tiles
+from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
+from finemask.inference.sources import (
+    ImageLike,
+    LargeImage,
+    NamedImage,
+    Source,
+    is_single,
+    read_images,
+    read_or_open_images,
+)
+from finemask.inference.tile_merging import Window
+from finemask.inference.tiled import (
+    Cutting,
+    Tile,
+    checked_tile,
+    detect_tiled,
+    is_across_classes,
+    picture_of,
+    training_tile,
+)
 from finemask.model_file import load_model_file
-from finemask.model_header import POINTS, ModelHeader
-from finemask.types import Category, Detections
+from finemask.model_header import ModelHeader
+from finemask.ops.images.window_reader import LARGE_PX
+from finemask.types import Category, Detections, Preprocessing
 
 log = logging.getLogger(__name__)
 
-Threshold: TypeAlias = float | Literal["auto", "best_f1", "precision_90", "recall_90"] | Mapping[str, float]
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], None]
 
 
@@ -74,6 +94,7 @@ class Predictor:
 
     Attributes:
         reading: page, range and channels of image files that hold more than one 8-bit picture: those of training.
+        free_memory_bytes: what the pixels of a large image may take where it is read window by window; None: unlimited.
     """
 
     def __init__(self, model: nn.Module, header: ModelHeader, device: torch.device | str = "cpu") -> None:
@@ -82,6 +103,7 @@ class Predictor:
         self.header = header
         self._warned_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
         self.reading = header.reading
+        self.free_memory_bytes: float | None = None
 
     @property
     def categories(self) -> Sequence[Category]:
@@ -91,7 +113,7 @@ class Predictor:
     @property
     def thresholds(self) -> dict[str, float]:
         """What ``threshold="auto"`` means: each class's own threshold, or the global one if it has none."""
-        return {category.name: self.header.threshold_of(category.name) for category in self.categories}
+        return own_thresholds(self.header)
 
     @overload
     def predict(
@@ -100,6 +122,8 @@ class Predictor:
         threshold: Threshold = ...,
         batch_size: int = ...,
         on_error: Literal["raise"] = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> Instances: ...
     @overload
     def predict(
@@ -108,18 +132,38 @@ class Predictor:
         threshold: Threshold = ...,
         batch_size: int = ...,
         on_error: Literal["raise"] = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> list[Instances]: ...
     @overload
     def predict(
-        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: Literal["raise"] = ...
+        self,
+        source: Source,
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: Literal["raise"] = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> Instances | list[Instances]: ...
     @overload
     def predict(
-        self, source: Source, threshold: Threshold = ..., batch_size: int = ..., on_error: OnError = ...
+        self,
+        source: Source,
+        threshold: Threshold = ...,
+        batch_size: int = ...,
+        on_error: OnError = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> Instances | list[Instances | None] | None: ...
 
     def predict(
-        self, source: Source, threshold: Threshold = "auto", batch_size: int = 4, on_error: OnError = "raise"
+        self,
+        source: Source,
+        threshold: Threshold = "auto",
+        batch_size: int = 4,
+        on_error: OnError = "raise",
+        tile: Tile = None,
+        overlap: float = 0.2,
     ) -> Instances | list[Instances] | list[Instances | None] | None:
         """Finds the instances in one image or in several.
 
@@ -137,6 +181,12 @@ class Predictor:
             on_error: what an image that cannot be read does: ``raise`` ends it all; ``skip`` says so in the log, and
                 None stands in its place, so that results and images stay side by side; a function is called with the
                 error instead of the log. Of a damaged video, the frames that can be read are there.
+            tile: None hands each image to the model as a whole. A size in px cuts images that are larger into tiles of
+                that size and merges what is found in them; ``auto`` does so where the model would see the objects
+                smaller than those it was trained on (``finemask.inference.scale``), in tiles that it sees as it saw
+                the training images. Files of more than ``LARGE_PX`` pixels are then read window by window, and their
+                ``instances.image`` is None.
+            overlap: least share of a tile that it has in common with the next, from 0 to 0.9.
 
         Returns:
             ``Instances`` for one image, a list of them for everything that can hold several, ``[]`` for an empty list.
@@ -145,7 +195,7 @@ class Predictor:
             DataError: an image that cannot be read, with ``on_error="raise"``.
             ConfigError: see ``stream``.
         """
-        found = list(self.stream(source, threshold, batch_size, on_error))
+        found = list(self.stream(source, threshold, batch_size, on_error, tile=tile, overlap=overlap))
         return found[0] if is_single(source) else found
 
     @overload
@@ -156,6 +206,8 @@ class Predictor:
         batch_size: int = ...,
         on_error: Literal["raise"] = ...,
         watch: ScaleWatch | None = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> Iterator[Instances]: ...
     @overload
     def stream(
@@ -165,6 +217,8 @@ class Predictor:
         batch_size: int = ...,
         on_error: OnError = ...,
         watch: ScaleWatch | None = ...,
+        tile: Tile = ...,
+        overlap: float = ...,
     ) -> Iterator[Instances | None]: ...
 
     def stream(
@@ -174,6 +228,8 @@ class Predictor:
         batch_size: int = 4,
         on_error: OnError = "raise",
         watch: ScaleWatch | None = None,
+        tile: Tile = None,
+        overlap: float = 0.2,
     ) -> Iterator[Instances | None]:
         """As ``predict``, one image after another, holding no more than a batch.
 
@@ -184,76 +240,126 @@ class Predictor:
             on_error: as of ``predict``.
             watch: is told of every image; see ``watch_scale``. Without one, the log says in the end whether images were
                 too large for what the model was trained on.
+            tile: as of ``predict``.
+            overlap: as of ``predict``.
 
         Raises:
             DataError: as of ``predict``.
             ConfigError: a threshold outside 0..1, one of a class that the model does not know or that the model file
-                does not hold, a batch size below 1, or an unknown ``on_error``.
+                does not hold, a batch size below 1, an unknown ``on_error``, a tile or an overlap that cannot be, or
+                ``tile="auto"`` with a model file that does not say how large its training images were.
         """
-        limits = self._limits(threshold)
+        limits = score_limits(self.header, threshold)
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
         if not (on_error in ("raise", "skip") or callable(on_error)):
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
         report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
-        batches = _batches(read_images(source, report, self.reading), batch_size)
-        return self._predict_batches(batches, limits, watch)
+        checked_tile(tile, overlap)
+        if tile is None:
+            images = read_images(source, report, self.reading)
+            answers = self._predict_batches(_batches(images, batch_size), limits)
+        else:
+            side = training_tile(self._preprocessing, self.header.training_sizes) if tile == "auto" else tile
+            cutting = Cutting(side, overlap, batch_size, only_shrunk=tile == "auto")
+            opened = read_or_open_images(source, report, self.reading, whole_px=LARGE_PX)
+            answers = self._predict_tiled(opened, limits, cutting, report)
+        return self._watched(answers, watch)
 
-    def _predict_batches(
-        self,
-        batches: Iterable[Sequence[NamedImage | None]],
-        limits: Mapping[str, float],
-        watch: ScaleWatch | None,
+    def _watched(
+        self, answers: Iterator[tuple[Instances | None, bool]], watch: ScaleWatch | None
     ) -> Iterator[Instances | None]:
+        """The answers; those that were seen whole are looked at for objects that are too small."""
         watched = watch or self.watch_scale()
-        for batch in batches:
-            images = [named for named in batch if named is not None]
-            found = iter(self._detect(images) if images else [])
-            for named in batch:
-                if named is None:
-                    yield None
-                    continue
-                instances = instances_from_detections(
-                    next(found),
-                    self.categories,
-                    limits,
-                    image=named.image,
-                    name=named.name,
-                    path=named.path,
-                )
+        for instances, is_whole in answers:
+            if instances is not None and is_whole:
                 watched.add(instances)
-                yield instances
+            yield instances
         worst = watched.worst
         if watch is None and worst is not None and worst.scale <= self._warned_scale / 2:
             self._warned_scale = worst.scale
             log.warning("%s", watched.in_words())
 
+    def _predict_batches(
+        self, batches: Iterable[Sequence[NamedImage | None]], limits: Mapping[str, float]
+    ) -> Iterator[tuple[Instances | None, bool]]:
+        for batch in batches:
+            images = [named for named in batch if named is not None]
+            found = iter(self._detect(images) if images else [])
+            for named in batch:
+                yield None if named is None else self._instances(named, next(found), limits), True
+
+    def _instances(self, named: NamedImage, found: Detections, limits: Mapping[str, float]) -> Instances:
+        return instances_from_detections(
+            found, self.categories, limits, image=named.image, name=named.name, path=named.path
+        )
+
+    def _predict_tiled(
+        self,
+        images: Iterable[NamedImage | LargeImage | None],
+        limits: Mapping[str, float],
+        cutting: Cutting,
+        report: Callable[[DataError], None] | None,
+    ) -> Iterator[tuple[Instances | None, bool]]:
+        """Answers, and whether the model saw the image as a whole."""
+        for image in images:
+            if image is None:
+                yield None, True
+                continue
+            if isinstance(image, NamedImage) and (cutting.only_shrunk or max(image.image.shape[:2]) <= cutting.tile):
+                (found,) = self._detect([image])
+                if not (cutting.only_shrunk and self._sees_too_small(found)):
+                    yield self._instances(image, found, limits), True
+                    continue
+            try:
+                yield self._in_tiles(image, limits, cutting), False
+            except DataError as error:
+                if report is None:
+                    raise
+                report(error)
+                yield None, True
+
+    def _sees_too_small(self, found: Detections) -> bool:
+        """Whether an image that was seen as a whole is to be cut into tiles; no threshold of the user has a say."""
+        sizes = self.header.training_sizes
+        own = instances_from_detections(
+            {**found, "mask_probs": found["mask_probs"][:, :1, :1]}, self.categories, self.thresholds
+        )
+        return sizes is not None and needs_tiles(own.boxes, found["image_size_hw"], self._preprocessing, sizes)
+
+    def _in_tiles(self, image: NamedImage | LargeImage, limits: Mapping[str, float], cutting: Cutting) -> Instances:
+        """The instances of an image that is cut into tiles.
+
+        Raises:
+            DataError: it cannot be read, or does not fit into memory and cannot be read by strips.
+        """
+        open_picture, (height, width) = picture_of(image, self.reading, self.free_memory_bytes)
+
+        def detect(pixels: Sequence[NDArray[np.uint8]], windows: Sequence[Window]) -> list[Detections]:
+            places = [f"{image.name} at {x0}, {y0}" for x0, y0, _, _ in windows]
+            return self._detect([NamedImage(place, one, None) for place, one in zip(places, pixels, strict=True)])
+
+        found = detect_tiled(
+            detect, open_picture, (height, width), cutting, across_classes=is_across_classes(self.model)
+        )
+        least = np.array([limits[category.name] for category in self.categories], dtype=np.float32)
+        return Instances(
+            *found,
+            image_size_hw=(height, width),
+            categories=self.categories,
+            image=None if isinstance(image, LargeImage) else image.image,
+            name=image.name,
+            path=image.path,
+        )[found.scores >= least[found.labels - 1]]
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        own: Preprocessing = getattr(self.model, "preprocessing", self.header.preprocessing)
+        return own
+
     def watch_scale(self) -> ScaleWatch:
         """What notices images that are too large for what the model was trained on."""
-        return ScaleWatch(getattr(self.model, "preprocessing", self.header.preprocessing), self.header.training_sizes)
-
-    def _limits(self, threshold: Threshold) -> Mapping[str, float]:
-        """The least score of each class."""
-        own = self.thresholds
-        if threshold == "auto":
-            return own
-        if isinstance(threshold, Mapping):
-            for name in threshold:
-                if name not in own:
-                    raise ConfigError(
-                        f"threshold names the class {name!r}, which this model does not know",
-                        remedy=f"{did_you_mean(str(name), own)}It knows: {', '.join(own)}.",
-                    )
-            return own | {name: _score(value, f"threshold of {name} is {value}") for name, value in threshold.items()}
-        if threshold not in POINTS:
-            return dict.fromkeys(own, _score(threshold, f"threshold={threshold}"))
-        if (chosen := self.header.thresholds_at(str(threshold))) is None:
-            raise ConfigError(
-                f"this model file holds no threshold for {threshold}: it was not reached in validation, or the file "
-                "was written before finemask looked for it",
-                remedy="Use threshold=auto or a number from 0 to 1.",
-            )
-        return chosen
+        return ScaleWatch(self._preprocessing, self.header.training_sizes)
 
     def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
         """Runs the model; a batch that does not fit into the GPU's memory is halved."""
@@ -268,7 +374,7 @@ class Predictor:
                 raise FinemaskError(
                     f"the GPU has too little memory for this image of {width} × {height} px",
                     where=batch[0].name,
-                    remedy="Use device=cpu, or cut the image into tiles.",
+                    remedy="Use device=cpu, or predict it in tiles: tile=1024.",
                 ) from error
         torch.cuda.empty_cache()
         half = len(batch) // 2
@@ -278,16 +384,6 @@ class Predictor:
 def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     # from_numpy would warn about arrays that may not be written to, as views of PIL images are.
     return torch.tensor(image).permute(2, 0, 1).to(device).contiguous()
-
-
-def _score(value: object, what: str) -> float:
-    try:
-        score = float(value)  # type: ignore[arg-type] # what is no number ends here
-    except (TypeError, ValueError):
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise ConfigError(what, remedy=f"It is auto, {', '.join(POINTS)} or a number from 0 to 1.")
-    return score
 
 
 def _say_skipped(error: DataError) -> None:

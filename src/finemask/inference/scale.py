@@ -14,6 +14,7 @@ and one of these holds:
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finemask.inference.instances import Instances
 from finemask.model_header import TrainingSizes
@@ -22,6 +23,7 @@ from finemask.types import Preprocessing
 _SHRUNK_MORE = 2.0  # times as much as the training image that was shrunk most
 _CELL_PX = 4.0  # stride of the finest feature map
 _ENOUGH_FOUND = 10  # instances whose median says something
+_ENOUGH_TO_SEE = 3  # instances of a usual size that say that the model sees the objects
 
 
 class Shrunk(NamedTuple):
@@ -79,7 +81,7 @@ class ScaleWatch:
         return (
             f"{which}, where no training image came below {sizes.scale[0]:.0%}. {seen}, and the model learned from "
             f"{_px(least)} to {_px(most)} px: such objects are missed. Cut large pictures into pieces the size of the "
-            f"training images ({pieces} px) and predict those; finemask data tile cuts annotated ones."
+            f"training images ({pieces} px): tile=auto does it, and merges what is found."
         )
 
 
@@ -100,9 +102,38 @@ def find_shrunk(instances: Instances, preprocessing: Preprocessing, sizes: Train
         return Shrunk(name, size_hw, scale, object_px, None)
     if len(instances) < _ENOUGH_FOUND:
         return None
-    sides = np.sqrt(np.prod(instances.boxes[:, 2:] - instances.boxes[:, :2], axis=1))
-    found_px = float(np.median(sides)) * scale
+    found_px = _median_side(instances.boxes) * scale
     return Shrunk(name, size_hw, scale, object_px, found_px) if found_px < sizes.objects_seen_px[0] else None
+
+
+def needs_tiles(
+    found_xyxy: NDArray[np.floating], size_hw: tuple[int, int], preprocessing: Preprocessing, sizes: TrainingSizes
+) -> bool:
+    """Whether an image is to be cut into tiles, so that the model sees its objects as large as in training.
+
+    Never, where it is not shrunk at least twice as much as any training image. Else always, where the median training
+    object would be less than a cell of the finest feature map. In between, what was found decides: three instances or
+    more of a usual size say that the objects grew with the image. Without them, objects are taken to be as large in
+    pixels of the file as those of training.
+
+    Args:
+        found_xyxy: boxes [N, 4] in the image seen as a whole, px, above the model's own thresholds.
+        size_hw: of the image, px.
+        preprocessing: how the model resizes.
+        sizes: of what it was trained on.
+    """
+    scale = preprocessing.scale(size_hw)
+    if scale * _SHRUNK_MORE > sizes.scale[0]:
+        return False
+    seen_px = sizes.objects_px[1] * scale
+    if seen_px >= _CELL_PX and len(found_xyxy) >= _ENOUGH_TO_SEE:
+        seen_px = _median_side(found_xyxy) * scale
+    return seen_px < max(sizes.objects_seen_px[0], _CELL_PX)
+
+
+def _median_side(boxes_xyxy: NDArray[np.floating]) -> float:
+    """Median root of the areas of boxes [N, 4], px."""
+    return float(np.median(np.sqrt(np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1))))
 
 
 def _px(length: float) -> str:

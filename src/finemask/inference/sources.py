@@ -6,6 +6,7 @@ listed need not be readable; reading raises then, so that the caller can report 
 
 import glob
 import logging
+import math
 import os
 import re
 from collections import Counter
@@ -24,7 +25,7 @@ from torch import Tensor
 from finemask.errors import DataError
 from finemask.inference.source_content import VIDEO_SUFFIXES, count_frames, for_decoder, read_frames
 from finemask.ops.images.decode import decode_image
-from finemask.ops.images.image_kinds import image_suffixes
+from finemask.ops.images.image_kinds import image_suffixes, upright_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,14 @@ class NamedImage(NamedTuple):
     name: str  # with forward slashes; may hold folders, never leads upwards
     image: NDArray[np.uint8]  # uint8 [H, W, 3], RGB
     path: Path | None
+
+
+class LargeImage(NamedTuple):
+    """An image file that was not decoded: it is to be read window by window."""
+
+    name: str  # as of ``NamedImage``
+    path: Path
+    size_hw: tuple[int, int]  # upright
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,15 @@ class Item:
     def __len__(self) -> int:
         """Images in it, as far as is known beforehand."""
         return count_frames(Path(str(self.content))) if self.is_video else 1
+
+    def large(self, whole_px: float) -> LargeImage | None:
+        """Its file, where that is an image of more than ``whole_px`` pixels; None for all else, damaged files too."""
+        if whole_px == math.inf or not isinstance(self.content, Path) or self.is_video:
+            return None
+        size_hw = self.size_hw or upright_size(self.content)
+        if size_hw is None or size_hw[0] * size_hw[1] <= whole_px:
+            return None
+        return LargeImage(self.name, self.content, size_hw)
 
     def read(self, reading: ImageReading = AS_THE_FILE_SAYS) -> Iterator[NamedImage]:
         """Its images, one after another.
@@ -131,6 +149,18 @@ def list_items(source: Source) -> list[Item]:
 def read_images(
     source: Source, failed: Callable[[DataError], None] | None = None, reading: ImageReading = AS_THE_FILE_SAYS
 ) -> Iterator[NamedImage | None]:
+    """All images of a source, decoded; see ``read_or_open_images``."""
+    for image in read_or_open_images(source, failed, reading, whole_px=math.inf):
+        assert not isinstance(image, LargeImage)
+        yield image
+
+
+def read_or_open_images(
+    source: Source,
+    failed: Callable[[DataError], None] | None,
+    reading: ImageReading,
+    whole_px: float,
+) -> Iterator[NamedImage | LargeImage | None]:
     """All images of a source, one after another, under the names that ``list_items`` gives them.
 
     Args:
@@ -138,6 +168,7 @@ def read_images(
         failed: told of what cannot be read, in whose place comes None (of a video, only if it has no frame at all);
             without it, that ends the reading.
         reading: page, range and channels of files that hold more than one 8-bit picture.
+        whole_px: files of more pixels are not decoded.
 
     Raises:
         DataError: something cannot be read, and ``failed`` is None.
@@ -150,7 +181,8 @@ def read_images(
             try:
                 if (item := next(items, None)) is None:
                     break
-                for image in uniquely_named(item).read(reading):
+                named = uniquely_named(item)
+                for image in named.read(reading) if (large := named.large(whole_px)) is None else [large]:
                     has_some = True
                     yield image
             except DataError as error:

@@ -14,6 +14,9 @@ from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_to_crop, rle_to_mask
 from finemask.types import CocoResult
 
+DRAWN = frozenset({"overlay", "crops"})
+"""Those that show the picture itself."""
+
 
 class Writer(Protocol):
     """Writes the predictions of a run, image by image, to one file or one folder named after itself."""

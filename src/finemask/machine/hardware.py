@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_IMAGE_SHARE = 0.9
 GIB = 1024**3
 _PACKAGES = (  # that decide what a run comes to
     "finemask", "torch", "torchvision", "pytorch-lightning", "pycocotools", "albumentations",
@@ -101,6 +102,12 @@ def memory_gib() -> tuple[float, float] | None:
         total = int(limit) / GIB
         available = min(available, max(0.0, total - int(used) / GIB))
     return total, available
+
+
+def bytes_for_an_image() -> float | None:
+    """What the pixels of one image may take of the memory that is free; None where it cannot be told."""
+    memory = memory_gib()
+    return None if memory is None else memory[1] * GIB * _IMAGE_SHARE
 
 
 def parse_meminfo(text: str) -> tuple[float, float] | None:

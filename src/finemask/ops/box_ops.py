@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 _MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
+_PAIRS_AT_A_TIME = 2**20  # looked at together
 _BLOCK_NUMBERS = 2**18  # of one intermediate result: what stays in a core's cache
 
 
@@ -158,3 +159,33 @@ def suppress(iou: NDArray[np.float64], scores: NDArray[np.floating], iou_thresh:
             kept.append(position)
             is_left &= iou[position] <= iou_thresh
     return np.array(kept, dtype=np.int64)
+
+
+def touching_pairs(boxes_xyxy: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All pairs of boxes that share a pixel, by a sweep from left to right; never an N × N table.
+
+    Args:
+        boxes_xyxy: whole px [N, 4].
+
+    Returns:
+        int64 [P, 2], each pair once.
+    """
+    order = np.argsort(boxes_xyxy[:, 0], kind="stable")
+    x0, y0, x1, y1 = boxes_xyxy[order].T
+    after = np.arange(len(order)) + 1
+    # Those that begin before this one ends are neighbours in the sorted row.
+    counts = np.maximum(np.searchsorted(x0, x1, side="left") - after, 0)
+    ends = np.cumsum(counts)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    start = 0
+    while start < len(order):
+        before = ends[start] - counts[start]
+        stop = max(start + 1, int(np.searchsorted(ends, before + _PAIRS_AT_A_TIME, side="right")))
+        of = counts[start:stop]
+        one = np.repeat(np.arange(start, stop), of)
+        other = np.arange(of.sum()) - np.repeat(ends[start:stop] - of - before, of) + one + 1
+        height = np.minimum(y1[one], y1[other]) - np.maximum(y0[one], y0[other])
+        shares = (height > 0) & (np.minimum(x1[one], x1[other]) > x0[other])
+        found.append(np.stack([order[one[shares]], order[other[shares]]], axis=1))
+        start = stop
+    return np.concatenate(found)

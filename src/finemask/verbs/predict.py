@@ -7,6 +7,7 @@ from rich.console import Console
 
 from finemask.config import plain
 from finemask.errors import DataError
+from finemask.ops.images.window_reader import LARGE_PX
 from finemask.ops.terminal import say, table
 from finemask.ops.wording import percent, plural
 from finemask.workflows.predict_images import Predicted, predict_images
@@ -30,6 +31,9 @@ def main(cfg: DictConfig) -> int:
         first = ", ".join(done.without_id[:_NAMED]) + (", …" if len(done.without_id) > _NAMED else "")
         many = f"{len(done.without_id):,} of the images ({first})"
         print(f"not in {cfg.annotations}, so left out of predictions.json: {many}")
+    if done.without_picture:
+        first = ", ".join(done.without_picture[:_NAMED]) + (", …" if len(done.without_picture) > _NAMED else "")
+        print(f"over {LARGE_PX // 10**6} megapixels, read in pieces, so without overlay and crops: {first}")
     if done.failures:
         raise unreadable(done.failures, done.sources)
     return 0

@@ -16,10 +16,13 @@ from torch import nn
 
 from finemask.coco.index import CocoIndex
 from finemask.config import config_dir, plain
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, DataError
 from finemask.evaluation.evaluator import CocoEvaluator
+from finemask.inference.predictor import Predictor
+from finemask.inference.sources import Item
+from finemask.inference.tiled import Tile
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
-from finemask.machine.hardware import cores
+from finemask.machine.hardware import bytes_for_an_image, cores
 from finemask.model.build import build_suppression
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
@@ -74,6 +77,56 @@ def detect_split(
                 rles = None if refine is None else refine(image, detections)
                 evaluator.add(int(index.image_ids[i]), detections, rles)
             progress.advance(len(batch))
+
+
+def detect_split_in_tiles(
+    predictor: Predictor,
+    index: CocoIndex,
+    evaluator: CocoEvaluator,
+    batch_size: int,
+    tile: Tile,
+    overlap: float,
+    *,
+    refine: bool = False,
+) -> None:
+    """As ``detect_split``, with images cut into tiles as in prediction, by the same code.
+
+    Args:
+        predictor: with the model.
+        index: of the split.
+        evaluator: as of ``detect_split``.
+        batch_size: tiles that are handed to the model at a time.
+        tile: see ``Predictor.predict``; not None.
+        overlap: see ``Predictor.predict``.
+        refine: whether masks are refined.
+
+    Raises:
+        ConfigError: a tile, an overlap or a batch size that cannot be.
+        DataError: an image cannot be read, or is too large to be refined.
+    """
+    predictor.reading, predictor.free_memory_bytes = index.reading, bytes_for_an_image()
+    items = [Item(str(i), index.image_path(i), index.size_hw(i)) for i in range(len(index))]
+    answers = predictor.stream(items, 0.0, batch_size, "raise", tile=tile, overlap=overlap)
+    with Progress("evaluating", len(index), "images") as progress:
+        for i, instances in enumerate(answers):
+            if refine and instances.image is None:
+                raise too_large_to_refine(index.image_path(i))
+            found = Detections(
+                boxes=torch.from_numpy(instances.boxes),
+                labels=torch.from_numpy(instances.labels),
+                scores=torch.from_numpy(instances.scores),
+                mask_probs=torch.empty(len(instances), 0, 0),  # they are RLEs already
+                image_size_hw=instances.image_size_hw,
+            )
+            evaluator.add(int(index.image_ids[i]), found, (instances.refined() if refine else instances).rles)
+            progress.advance()
+
+
+def too_large_to_refine(where: Path | str) -> DataError:
+    """What ``refine=`` says to an image that is read in pieces."""
+    return DataError(
+        "too large for refine=, which needs the whole picture in memory", where=where, remedy="Leave it out."
+    )
 
 
 def _images(index: CocoIndex, chosen: Sequence[int], threads: int, ahead: int) -> Iterator[tuple[int, Any]]:
@@ -154,7 +207,10 @@ def refine_by_sobel(image: NDArray[np.uint8], detections: Detections) -> list[Rl
 
 def options_in_words(options: Mapping[str, Any]) -> str:
     """The options that are set, as they are typed; empty if none is."""
-    return " ".join(f"{key}={options[key]}".replace("'", "") for key in (*KEYS, "refine") if options[key] is not None)
+    named = [key for key in (*KEYS, "refine", "tile") if options.get(key) is not None]
+    if "tile" in named:
+        named.append("overlap")
+    return " ".join(f"{key}={options[key]}".replace("'", "") for key in named)
 
 
 def settings_in_use(header: ModelHeader, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_report import ReportContext, WrittenEvaluation, write_evaluation
 
-_OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine")
+_OF_A_MODEL = ("suppression", "nms_thresh", "detections_per_img", "tta", "refine", "tile")
 
 
 def evaluate(
@@ -100,10 +100,11 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
     # Only this route needs torch's models; scoring a results file should not wait for them.
     from finemask.coco.index import CocoIndex
-    from finemask.inference.predictor import choose_device
+    from finemask.inference.predictor import Predictor, choose_device
     from finemask.model_file import find_model_file, load_model_file
     from finemask.workflows.detect_split import (
         detect_split,
+        detect_split_in_tiles,
         options_in_words,
         refine_by_sobel,
         settings_in_use,
@@ -124,7 +125,12 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     evaluator = _evaluator(options, ground_truth, iou_types_of([], ground_truth), index.category_ids)
     Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     refine = None if options["refine"] is None else refine_by_sobel
-    detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
+    if options["tile"] is None:
+        detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
+    else:
+        predictor = Predictor(model, header, device)
+        how = (options["batch_size"], options["tile"], options["overlap"])
+        detect_split_in_tiles(predictor, index, evaluator, *how, refine=refine is not None)
     return write_evaluation(
         Path(options["output"]),
         evaluator,

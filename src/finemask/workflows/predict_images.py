@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from finemask.inference.instances import Instances
 from finemask.inference.ledger import Ledger
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, list_items
-from finemask.inference.writers import open_writers
+from finemask.inference.writers import DRAWN, open_writers
+from finemask.machine.hardware import bytes_for_an_image
 from finemask.ops.files import read_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
 from finemask.types import Category
-from finemask.workflows.detect_split import with_options
+from finemask.workflows.detect_split import too_large_to_refine, with_options
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Predicted:
         paths: of the files written.
         seconds: taken, reading and writing included.
         warning: that objects are of sizes which the model was not trained on; None: they are not.
+        without_picture: names of the images that were too large to be held in memory, so that nothing was drawn.
         without_id: names of the images that ``annotations`` does not have.
     """
 
@@ -49,6 +51,7 @@ class Predicted:
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
     warning: str | None = None
+    without_picture: list[str] = field(default_factory=list)
     without_id: Sequence[str] = ()
 
 
@@ -86,7 +89,7 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     """
     save = [options["save"]] if isinstance(options["save"], str) else options["save"]
     output = Path(options["output"])
-    writers = open_writers(save, output, color_by=options["color_by"])
+    writers = dict(zip(dict.fromkeys(save), open_writers(save, output, color_by=options["color_by"]), strict=True))
     items = list_items(options["source"])
     ledger = Ledger(output, save)
     names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
@@ -94,6 +97,7 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     predictor = load(options["model"], options["device"], options["trust"])
     predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
+    predictor.free_memory_bytes = bytes_for_an_image()
     done = Predicted(len(items))
     ids = None
     if options["annotations"] is not None:
@@ -107,23 +111,34 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
             progress.advance()
 
         watch = predictor.watch_scale()
-        answers = predictor.stream(items, options["threshold"], options["batch_size"], failed, watch)
+        answers = predictor.stream(
+            items,
+            options["threshold"],
+            options["batch_size"],
+            failed,
+            watch,
+            tile=options["tile"],
+            overlap=options["overlap"],
+        )
         output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
         start = time.perf_counter()
         try:
-            for instances in _as_asked(answers, options["refine"] is not None, ids):
+            for instances in _as_asked(answers, options["refine"] is not None, ids, failed):
                 done.images += 1
                 done.empty += not len(instances)
                 done.instances.update(instances.class_names)
                 done.duplicates += len(instances.duplicates())
                 image_id = done.images if ids is None else ids.image_ids.get(instances.name)
                 ledger.begin(instances)
-                ledger.replace(instances, [path for writer in writers for path in writer.add(instances, image_id)])
+                able = [writer for name, writer in writers.items() if instances.image is not None or name not in DRAWN]
+                if len(able) < len(writers):
+                    done.without_picture.append(instances.name)
+                ledger.replace(instances, [path for writer in able for path in writer.add(instances, image_id)])
                 progress.advance(line=f"{instances.name}: {_summary(instances)}")
         finally:
             done.seconds = time.perf_counter() - start
             if done.images:
-                done.paths = [path for writer in writers for path in writer.finish() if path.exists()]
+                done.paths = [path for writer in writers.values() for path in writer.finish() if path.exists()]
     done.warning = watch.in_words()
     return done
 
@@ -192,10 +207,17 @@ def read_annotation_ids(path: Path, items: Sequence[Item], categories: Sequence[
     )
 
 
-def _as_asked(answers: Iterator[Instances | None], refine: bool, ids: AnnotationIds | None) -> Iterator[Instances]:
+def _as_asked(
+    answers: Iterator[Instances | None],
+    refine: bool,
+    ids: AnnotationIds | None,
+    failed: Callable[[DataError], None],
+) -> Iterator[Instances]:
     """The instances of images that could be read: with refined masks, with the file's categories."""
     for instances in answers:
-        if instances is not None:
+        if instances is not None and refine and instances.image is None:
+            failed(too_large_to_refine(instances.path or instances.name))
+        elif instances is not None:
             refined = instances.refined() if refine else instances
             yield refined if ids is None else replace(refined, categories=ids.categories)
 

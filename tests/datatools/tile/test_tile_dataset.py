@@ -17,10 +17,11 @@ from finemask.coco.coco_file import load_coco
 from finemask.coco.index import CocoIndex
 from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
 from finemask.datatools.tile.tile_instances import cut_instances
-from finemask.datatools.tile.tile_windows import places_of_tiles, results_to_source, tile_windows
+from finemask.datatools.tile.tile_results import places_of_tiles, results_to_source
 from finemask.errors import ConfigError, DataError
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.images.tile_windows import tile_windows
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_from_segmentation, rle_to_mask
 from finemask.types import CocoResult
 

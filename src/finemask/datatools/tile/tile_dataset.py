@@ -24,11 +24,11 @@ from finemask.datatools.tile.tile_output import (
     split_names,
     write_tile,
 )
-from finemask.datatools.tile.tile_windows import tile_windows
-from finemask.datatools.tile.window_reader import PillowReader, Reader, open_image
 from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.ops.files import copy_file
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.tile_windows import tile_windows
+from finemask.ops.images.window_reader import PillowReader, Reader, open_image
 
 Slivers: TypeAlias = Literal["ignore", "drop"]
 TileFormat: TypeAlias = Literal["auto", "png", "jpg"]

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -97,6 +99,27 @@ def _may_tell_behind_pixels(path: Path) -> bool:
             pixels |= kind == b"IDAT"
             at += 12 + length
     return True
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image as it is to be shown; None where its header does not say: reading it says why."""
+    try:
+        with any_size():
+            size_hw, orientation = stored_size(path)
+    except Exception:  # see stored_size
+        return None
+    return size_hw[::-1] if orientation >= 5 else size_hw
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Lifts Pillow's limit while the header of a file is read: whoever asks judges its size."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def kind_of(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> tuple[str, tuple[float, float] | None]:

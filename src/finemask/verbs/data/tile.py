@@ -12,12 +12,11 @@ from rich.table import Table
 from finemask.config import plain
 from finemask.datatools.tile.tile_dataset import TileSettings, tile_files
 from finemask.datatools.tile.tile_instances import TileReport
-from finemask.machine.hardware import memory_gib
+from finemask.machine.hardware import bytes_for_an_image
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress, say, table
 from finemask.ops.wording import percent, plural, word
 
-_MEMORY_SHARE = 0.9  # of what is free, for a decoded image
 _DEFAULT_MIN_SIZE = 800  # px, of the models
 
 
@@ -31,8 +30,6 @@ def main(cfg: DictConfig) -> int:
     """
     keys = ("size", "overlap", "min_visible", "slivers", "empty_tiles", "format", "quality", "reader", "seed")
     settings = TileSettings(**{key: cfg[key] for key in keys})
-    memory = memory_gib()
-    free = None if memory is None else memory[1] * 2**30 * _MEMORY_SHARE
     output = Path(cfg.output)
     with Progress("cutting", unit="tiles") as progress:
         reports = tile_files(
@@ -40,7 +37,7 @@ def main(cfg: DictConfig) -> int:
             _paths(cfg.images),
             output,
             settings,
-            free_memory_bytes=free,
+            free_memory_bytes=bytes_for_an_image(),
             progress=progress.update,
             reading=ImageReading.of(plain(cfg.image)),
         )

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from finemask.errors import ConfigError, DataError, MissingExtraError
 from finemask.ops.images.decode import decode_image
-from finemask.ops.images.image_kinds import exif_orientation, is_plain, stored_size
+from finemask.ops.images.image_kinds import any_size, exif_orientation, is_plain, stored_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, to_uint8
 
 Reader: TypeAlias = Literal["auto", "pillow", "vips"]
@@ -125,7 +125,7 @@ class PillowReader(WindowReader):
     def __init__(self, path: Path, size_hw: tuple[int, int]) -> None:
         self._path = path
         self._height, self._width = size_hw
-        with _readable(path), _any_size():
+        with _readable(path), any_size():
             self._image = Image.open(path)
         with _readable(path):
             orientation = exif_orientation(self._image, path)
@@ -168,14 +168,14 @@ class WholeReader(WindowReader):
     def __init__(self, path: Path, size_hw: tuple[int, int], reading: ImageReading) -> None:
         self._path, self._size_hw, self._reading = path, size_hw, reading
         self._pixels: NDArray[np.uint8] | None = None
-        with _readable(path), _any_size():
+        with _readable(path), any_size():
             raw_hw, orientation = stored_size(path)
         self.is_rotated = _orientation_to_undo(path, raw_hw, orientation, size_hw) != 1
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """RGB, uint8 [h, w, 3]; any window, in any order."""
         if self._pixels is None:
-            with _readable(self._path), _any_size():
+            with _readable(self._path), any_size():
                 self._pixels = decode_image(self._path, self._size_hw, self._reading)
         x0, y0, x1, y1 = window
         return np.ascontiguousarray(self._pixels[y0:y1, x0:x1])
@@ -183,6 +183,25 @@ class WholeReader(WindowReader):
     def close(self) -> None:
         """Frees the pixels."""
         self._pixels = None
+
+
+class ArrayReader(WindowReader):
+    """Windows of pixels that are in memory.
+
+    Args:
+        pixels: RGB, uint8 [H, W, 3].
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """RGB, uint8 [h, w, 3]; any window, in any order."""
+        x0, y0, x1, y1 = window
+        return np.ascontiguousarray(self._pixels[y0:y1, x0:x1])
+
+    def close(self) -> None:
+        """Nothing: whoever gave the pixels has them still."""
 
 
 class VipsReader(WindowReader):
@@ -267,7 +286,7 @@ class VipsReader(WindowReader):
 
 def _is_plain(path: Path, reading: ImageReading) -> bool:
     try:
-        with _any_size(), Image.open(path) as image:
+        with any_size(), Image.open(path) as image:
             return is_plain(image) and not reading.page and reading.channels is None
     except UnidentifiedImageError:
         return False  # whoever reads it says what it is
@@ -310,17 +329,6 @@ def _orientation_to_undo(path: Path, raw_hw: tuple[int, int], orientation: int, 
             remedy="finemask data check finds out which of the two is wrong",
         )
     return orientation if orientation in _TRANSPOSED and tuple(size_hw) == upright_hw else 1
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Lifts Pillow's limit while a file is opened: here its size is checked against the annotations."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from finemask.datatools.tile.tile_windows import boxes_from_tile, rle_from_tile, tile_starts, tile_windows
+from finemask.ops.images.tile_windows import boxes_from_tile, rle_from_tile, tile_starts, tile_windows
 from finemask.ops.rle import mask_to_rle
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from tiff_data import tiff_bytes
 
-from finemask.datatools.tile import window_reader
-from finemask.datatools.tile.window_reader import PillowReader, VipsReader, WholeReader, open_image
 from finemask.errors import ConfigError, DataError, MissingExtraError, UndecidedImageError
+from finemask.ops.images import window_reader
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.images.window_reader import PillowReader, VipsReader, WholeReader, open_image
 
 HEIGHT, WIDTH = 70, 45
 WINDOWS = [(0, 0, 20, 20), (25, 0, 45, 20), (3, 10, 40, 41), (0, 50, 45, 70), (44, 69, 45, 70)]
