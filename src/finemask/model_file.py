@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
-from finemask.ops.files import atomic_path
-from finemask.ops.run_folders import MODEL_FILE, find_in_run
+from finemask.ops.files import MODEL_FILE, atomic_path, find_in_run
 
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit

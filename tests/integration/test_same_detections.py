@@ -18,7 +18,7 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.inference.predictor import Predictor
 from finemask.model.build import build_model
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
 from finemask.workflows.detect_split import detect_split, refine_by_sobel, with_options
 

@@ -12,9 +12,8 @@ from pytorch_lightning.callbacks import Timer
 from torch.utils.data import DataLoader
 from trainer_cases import cpu_trainer
 
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.callbacks.speed import Speed
-from finemask.training.callbacks.validation_pictures import _draw
+from finemask.training.callbacks.validation import CocoEvaluation, _draw
 from finemask.training.module import logs_this_step
 
 

@@ -199,7 +199,7 @@ def _data(cfg: DictConfig) -> None:
 
 def _trainer(cfg: DictConfig) -> None:
     from finemask.evaluation.evaluator import CocoEvaluator
-    from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+    from finemask.training.callbacks.validation import CocoEvaluation
     from finemask.workflows.build_trainer import build_trainer
 
     build_trainer(cfg, CocoEvaluation(CocoEvaluator(load_ground_truth(LABELS))))

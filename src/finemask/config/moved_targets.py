@@ -32,7 +32,7 @@ MOVED = {
     "finemask.model.small_backbone": "finemask.model.backbones.families",
     "finemask.model.suppression": "finemask.model.suppression",  # was a package: suppression.soft.SoftNMS
     "finemask.model.torchvision_backbone": "finemask.model.backbones.torchvision_backbone",
-    "finemask.training.callbacks.pictures": "finemask.training.callbacks.validation_pictures",
+    "finemask.training.callbacks.pictures": "finemask.training.callbacks.validation",
     "finemask.training.csv_logger": "finemask.training.loggers",
     "finemask.training.tensorboard": "finemask.training.loggers",
 }

@@ -21,7 +21,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.transfer import set_train_mode
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.optim import SchedulerFactory, Unfreezing, cosine, parameter_groups
 from finemask.types import Category, Detections, Target
 

@@ -14,7 +14,7 @@ from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
 from finemask.ops.anchor_fit import resized_boxes
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
 from finemask.types import Preprocessing
 

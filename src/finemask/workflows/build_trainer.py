@@ -16,9 +16,9 @@ from pytorch_lightning.callbacks import Timer
 from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError, did_you_mean
 from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import is_terminal
 
 

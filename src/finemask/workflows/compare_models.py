@@ -12,8 +12,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of, read_results
 from finemask.evaluation.uncertainty.model_comparison import Comparison, compare
-from finemask.ops.files import read_json, write_json, write_text
-from finemask.ops.run_folders import find_in_run
+from finemask.ops.files import find_in_run, read_json, write_json, write_text
 from finemask.ops.wording import plural
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.comparison_page import EYEBROW, ChangedImage, comparison_page, draw_changes

@@ -13,12 +13,12 @@ from finemask.errors import WeightsError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.weights import read_torch_file
-from finemask.ops.run_folders import MODEL_FILE
+from finemask.ops.files import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_report import ReportContext, write_evaluation
 from finemask.reports.report_numbers import operating_point_text, results_table
 from finemask.training.callbacks.checkpoints import BEST, LAST
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import show_table
 from finemask.training.module import MaskRCNNModule
 from finemask.training.save_model import save_model

@@ -15,8 +15,7 @@ from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.uncertainty.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
 from finemask.evaluation.uncertainty.resampling import jackknife_error
-from finemask.ops.files import read_json, sha256_of, write_json
-from finemask.ops.run_folders import newest_run
+from finemask.ops.files import newest_run, read_json, sha256_of, write_json
 from finemask.ops.wording import plural
 from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.build_trainer import build_datamodule

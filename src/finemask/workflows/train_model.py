@@ -23,8 +23,8 @@ from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_e
 from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
 from finemask.training.callbacks.checkpoints import LAST
-from finemask.training.callbacks.coco_evaluation import CocoEvaluation
 from finemask.training.callbacks.speed import trains_on_cpu
+from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import RunLog, display_path, logging_to, show_table
 from finemask.training.loggers import CsvLogger
 from finemask.training.module import MaskRCNNModule

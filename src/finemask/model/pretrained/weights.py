@@ -19,7 +19,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 from finemask.errors import WeightsError
 from finemask.model.box_predictor.box_branch import weight_seeds
 from finemask.model.pretrained.class_rows import Classes, ClassRows, carry_class_rows
-from finemask.ops.run_folders import MODEL_FILE, find_in_run
+from finemask.ops.files import MODEL_FILE, find_in_run
 
 log = logging.getLogger(__name__)
 
