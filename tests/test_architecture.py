@@ -56,6 +56,7 @@ OPTIONAL = {
     "pyvips",
     "onnx",
     "onnxruntime",
+    "onnxscript",
     "openvino",
     "fastapi",
     "uvicorn",

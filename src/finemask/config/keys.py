@@ -70,6 +70,12 @@ color_by: instance | class!
 batch_size: 1..!
 device: device!
 trust: text | [text]*!
+[export]
+model: path!
+format: onnx!
+output: null | path!
+images: null | path | [path]!
+trust: text | [text]*!
 [info]
 model: path!
 json: flag!

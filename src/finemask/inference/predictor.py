@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from finemask.errors import ConfigError, DataError, FinemaskError
+from finemask.inference.exported_model import SUFFIXES, load_exported
 from finemask.inference.instances import Instances, instances_from_detections
 from finemask.inference.scale import ScaleWatch, needs_tiles
 from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
@@ -50,7 +51,7 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
     """Loads a model file; nothing else is needed.
 
     Args:
-        path: a model file, or a run: ``runs/NAME`` is the newest of that name.
+        path: a model file, or a run: ``runs/NAME`` is the newest of that name; or a file of ``finemask export``, .onnx.
         device: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         trust: parts of your own that the file may name, besides finemask's: dotted names, ``mylab.nets.Backbone``, or
             packages, ``mylab.*``.
@@ -59,6 +60,9 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
         ModelFileError: the file is missing, foreign or damaged.
         ConfigError: there is no such device.
     """
+    if Path(path).suffix.lower() in SUFFIXES:
+        exported = load_exported(Path(path))
+        return Predictor(exported, exported.header, choose_device("cpu" if device == "auto" else device))
     chosen = choose_device(device)
     model, header = load_model_file(path, trust)
     return Predictor(model, header, chosen)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from finemask.errors import ConfigError
+from finemask.inference.exported_model import ExportedModel
 from finemask.inference.sources import LargeImage, NamedImage
 from finemask.inference.tile_merging import TileFind, Window, merge_finds
 from finemask.model.suppression import ClassAgnosticNMS
@@ -114,6 +115,8 @@ def picture_of(
 
 def is_across_classes(model: nn.Module) -> bool:
     """Whether the suppression of a model compares detections of different classes."""
+    if isinstance(model, ExportedModel):
+        return model.is_across_classes
     suppression = getattr(getattr(getattr(model, "model", model), "roi_heads", None), "suppression", None)
     return isinstance(suppression, ClassAgnosticNMS) or bool(getattr(suppression, "class_agnostic", False))
 

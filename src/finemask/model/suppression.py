@@ -26,7 +26,7 @@ class BoxesOnly:
         limit: int,
     ) -> Tensor:
         """All of them; see ``finemask.types.Suppression``."""
-        return torch.arange(len(boxes), device=boxes.device)[:limit]
+        return torch.arange(boxes.shape[0], device=boxes.device)[:limit]  # len() would be one number in a traced graph
 
 
 class NMS(BoxesOnly):

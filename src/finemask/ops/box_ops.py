@@ -48,7 +48,9 @@ class ScoredBoxes(NamedTuple):
     labels: Tensor  # int64 [N], 1..K
 
 
-def candidates_of(scores: Tensor, boxes: Tensor, image_hw: tuple[int, int], score_thresh: float) -> ScoredBoxes:
+def candidates_of(
+    scores: Tensor, boxes: Tensor, image_hw: tuple[int, int], score_thresh: float | Tensor
+) -> ScoredBoxes:
     """Candidates for detections: every box with every foreground class that scores above a threshold.
 
     Args:

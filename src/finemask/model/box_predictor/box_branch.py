@@ -212,7 +212,7 @@ def box_losses(
 def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Tensor:
     """Deltas [R, 4 (K + 1)] relative to all images' boxes to boxes [R, K + 1, 4], xyxy px, not clipped."""
     decoded: Tensor = box_coder.decode_single(deltas, torch.cat(boxes))
-    return decoded.reshape(len(decoded), deltas.shape[1] // 4, 4)
+    return decoded.reshape(-1, deltas.shape[1] // 4, 4)
 
 
 def clip_each(boxes: Sequence[Tensor], image_shapes: list[tuple[int, int]]) -> list[Tensor]:

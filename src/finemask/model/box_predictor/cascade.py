@@ -128,7 +128,7 @@ class _Stage(NamedTuple):
 def _refine(context: BoxContext, stage: _Stage, deltas: Tensor, boxes: list[Tensor]) -> list[Tensor]:
     """Each image's boxes moved by the stage's deltas [R, 4], inside the image."""
     decoded = decode_boxes(stage.coder, deltas, boxes)[:, 0]
-    return clip_each(decoded.split([len(of_image) for of_image in boxes]), context.image_shapes)
+    return clip_each(decoded.split([of_image.shape[0] for of_image in boxes]), context.image_shapes)
 
 
 @torch.no_grad()

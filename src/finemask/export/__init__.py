@@ -1,0 +1,1 @@
+"""Artefacts for other runtimes, and the proof that they find what the model finds."""

@@ -1,0 +1,294 @@
+"""The certificate: an exported file finds what the model finds, image by image, with nothing, one or many found."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finemask.inference.exported_model import ExportedModel
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.rle import mask_iou, rle_area
+from finemask.types import Detections
+
+BOX_PX = 0.5  # largest difference of an edge, px of the image
+SCORE = 1e-3  # largest difference of a score
+MASK_SHARE = 0.01  # largest share of a mask's pixels that differ; one pixel is always allowed
+PROBE_SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616))  # both ways, odd, up and down
+_BISECTIONS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two answers for one image agree.
+
+    Args:
+        image: its name.
+        size_hw: height and width, px.
+        score_thresh: what scores no more was left out.
+        found: detections of the model.
+        found_exported: detections of the exported file.
+        matched: pairs of one class and one box.
+        at_the_cut: detections of one side only, whose score is that of the threshold or of the last one that is kept.
+        box_px: largest difference of an edge among the pairs.
+        score: largest difference of a score.
+        mask_pixels: largest number of differing pixels of a mask.
+        mask_share: largest share of a mask's pixels that differ, where more than one does; 0..1.
+        fault: what is wrong; empty if they agree.
+    """
+
+    image: str
+    size_hw: tuple[int, int]
+    score_thresh: float
+    found: int
+    found_exported: int
+    matched: int
+    at_the_cut: int
+    box_px: float
+    score: float
+    mask_pixels: float
+    mask_share: float
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Certificate:
+    """All comparisons, and how long both took.
+
+    Args:
+        agreements: one a comparison.
+        latency_ms: median time of an image in the model and in the exported file, run in turn.
+        threads: of the CPU, of both.
+    """
+
+    agreements: list[Agreement] = field(default_factory=list)
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def faults(self) -> list[Agreement]:
+        """Where they do not agree."""
+        return [one for one in self.agreements if one.fault]
+
+    def counted(self) -> dict[str, int]:
+        """How many comparisons found nothing, one, or many."""
+        counts = [one.found for one in self.agreements]
+        return {"none": counts.count(0), "one": counts.count(1), "many": sum(n > 1 for n in counts)}
+
+    def worst(self) -> dict[str, float]:
+        """The largest difference of each kind."""
+        names = ("box_px", "score", "mask_pixels", "mask_share")
+        return {name: max((getattr(one, name) for one in self.agreements), default=0.0) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "agrees": not self.faults,
+            "tolerances": {"box_px": BOX_PX, "score": SCORE, "mask_share": MASK_SHARE},
+            "worst": self.worst(),
+            "comparisons": len(self.agreements),
+            "detections_compared": sum(one.matched for one in self.agreements),
+            "at_the_cut": sum(one.at_the_cut for one in self.agreements),
+            "found": self.counted(),
+            "latency_ms": self.latency_ms,
+            "threads": self.threads,
+            "images": [asdict(one) for one in self.agreements],
+        }
+
+
+def certify(
+    model: MaskRCNN,
+    exported: ExportedModel,
+    images: Mapping[str, Tensor],
+    each: Callable[[], None] = lambda: None,
+) -> Certificate:
+    """Compares an exported file with the model it was made of.
+
+    On every image at the model's own score threshold, and at thresholds that let nothing, one and many through: what
+    a model knows is not known here, and every number of detections has to be seen.
+
+    Args:
+        model: in evaluation mode.
+        exported: the file, opened.
+        images: uint8 [3, H, W] by name; ``probe_images`` are added to them.
+        each: is called after each image.
+    """
+    certificate = Certificate(threads=torch.get_num_threads())
+    own = model.roi_heads.score_thresh
+    times: dict[str, list[float]] = {"model": [], "exported": []}
+    for name, image in (*images.items(), *probe_images()):
+        everything = _answer(model, image, 0.0)
+        one = _threshold_of_one(model, image, everything["scores"])
+        answers = []
+        for thresh in dict.fromkeys((own, 0.0, 1.0, own if one is None else one)):
+            wanted, found = _both(model, exported, image, thresh)
+            answers.append(compare(wanted, found, name, thresh, model.roi_heads.detections_per_img))
+        certificate.agreements += answers
+        each()
+        times["model"].append(_ms(model, image))
+        times["exported"].append(_ms(exported, image))
+    certificate.latency_ms = {name: round(median(values), 2) for name, values in times.items()}
+    return certificate
+
+
+def probe_images() -> Iterator[tuple[str, Tensor]]:
+    """Drawn images uint8 [3, H, W] of many sizes: soft ground, blobs of many sizes and colours, some noise."""
+    for number, (height, width) in enumerate(PROBE_SIZES_HW):
+        rng = np.random.default_rng(number)
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        picture = rng.uniform(40, 200, 3)[:, None, None] + np.zeros((3, height, width), np.float32)
+        for _ in range(12):
+            centre_y, centre_x = rng.uniform(0, height), rng.uniform(0, width)
+            ry, rx = rng.uniform(0.02, 0.3, 2) * min(height, width) + 2
+            inside = ((y - centre_y) / ry) ** 2 + ((x - centre_x) / rx) ** 2 < 1
+            picture[:, inside] = rng.uniform(0, 255, 3)[:, None]
+        picture += rng.normal(0, 6, picture.shape)
+        yield f"drawn {height}x{width}", torch.from_numpy(picture.clip(0, 255).astype(np.uint8))
+
+
+def compare(wanted: Detections, found: Detections, name: str, thresh: float, limit: int) -> Agreement:
+    """Matches two answers for one image, and measures how far they differ.
+
+    Args:
+        wanted: of the model.
+        found: of the exported file.
+        name: of the image.
+        thresh: what scores no more was left out.
+        limit: of detections in an image.
+    """
+    pairs, only_wanted, only_found = _matched(wanted, found)
+    rows, columns = (torch.tensor([pair[side] for pair in pairs], dtype=torch.int64) for side in (0, 1))
+    a, b = _chosen(wanted, rows), _chosen(found, columns)
+    pixels, share = _mask_differences(a, b)
+    cuts = [thresh]
+    for answer in (wanted, found):
+        if len(answer["scores"]) >= limit:
+            cuts.append(float(answer["scores"][-1]))
+    alone = [float(wanted["scores"][row]) for row in only_wanted] + [float(found["scores"][row]) for row in only_found]
+    lonely = [score for score in alone if min(abs(score - cut) for cut in cuts) > SCORE]
+    box_px, score = _largest(a["boxes"] - b["boxes"]), _largest(a["scores"] - b["scores"])
+    faults = []
+    if lonely:
+        faults.append(f"{len(lonely)} found by one of the two only, the best with score {max(lonely):.3f}")
+    if not box_px <= BOX_PX:
+        faults.append(f"edges differ by {box_px:.2f} px")
+    if not score <= SCORE:
+        faults.append(f"scores differ by {score:.4f}")
+    if not share <= MASK_SHARE:
+        faults.append(f"{share:.1%} of a mask's pixels differ")
+    return Agreement(
+        image=name,
+        size_hw=wanted["image_size_hw"],
+        score_thresh=thresh,
+        found=len(wanted["scores"]),
+        found_exported=len(found["scores"]),
+        matched=len(pairs),
+        at_the_cut=len(alone) - len(lonely),
+        box_px=box_px,
+        score=score,
+        mask_pixels=pixels,
+        mask_share=share,
+        fault="; ".join(faults),
+    )
+
+
+def _matched(wanted: Detections, found: Detections) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+    """Pairs of one class, nearest box and score first come; and what is left on either side."""
+    far = (wanted["boxes"][:, None] - found["boxes"][None]).abs().amax(dim=2)
+    far = far + (wanted["scores"][:, None] - found["scores"][None]).abs()
+    far = far.masked_fill(wanted["labels"][:, None] != found["labels"][None], torch.inf)
+    pairs, free = [], set(range(len(found["labels"])))
+    left = []
+    for row, of_row in enumerate(far):
+        nearest = min(free, key=lambda column: float(of_row[column]), default=None)
+        if nearest is None or float(of_row[nearest]) > 2 * BOX_PX + 2 * SCORE:
+            left.append(row)
+            continue
+        free.discard(nearest)
+        pairs.append((row, nearest))
+    return pairs, left, sorted(free)
+
+
+def _chosen(answer: Detections, rows: Tensor) -> Detections:
+    return Detections(
+        boxes=answer["boxes"][rows],
+        labels=answer["labels"][rows],
+        scores=answer["scores"][rows],
+        mask_probs=answer["mask_probs"][rows],
+        image_size_hw=answer["image_size_hw"],
+    )
+
+
+def _mask_differences(a: Detections, b: Detections) -> tuple[float, float]:
+    """Most differing pixels of a pair of masks, and the largest share of pixels where more than one differs."""
+    most, share = 0.0, 0.0
+    rles = [masks_to_rles(one["mask_probs"], one["boxes"], one["image_size_hw"]) for one in (a, b)]
+    for first, second in zip(*rles, strict=True):
+        if first == second:
+            continue
+        areas = rle_area(first) + rle_area(second)
+        iou = float(mask_iou([first], [second])[0, 0])
+        shared = areas * iou / (1 + iou)
+        differing = areas - 2 * shared
+        most = max(most, round(differing))
+        if round(differing) > 1:
+            share = max(share, differing / (areas - shared))
+    return most, share
+
+
+def _largest(difference: Tensor) -> float:
+    return float(difference.abs().max()) if difference.numel() else 0.0
+
+
+def _threshold_of_one(model: MaskRCNN, image: Tensor, scores: Tensor) -> float | None:
+    """A score threshold at which the model finds one object; None where the best two are alike, or none is there.
+
+    Args:
+        model: see ``certify``.
+        image: see ``certify``.
+        scores: of everything that it finds, best first; those that are compared with the threshold may be higher.
+    """
+    if not len(scores):
+        return None
+    low, high = 0.0, 1.0
+    middle = float(scores[:2].mean()) if len(scores) > 1 else float(scores[0]) / 2
+    for _ in range(_BISECTIONS):
+        number = len(_answer(model, image, middle)["scores"])
+        if number == 1:
+            return middle
+        low, high = (middle, high) if number else (low, middle)
+        middle = (low + high) / 2
+    return None
+
+
+def _both(model: MaskRCNN, exported: ExportedModel, image: Tensor, thresh: float) -> tuple[Detections, Detections]:
+    exported.score_thresh = thresh
+    try:
+        (found,) = exported([image])
+    finally:
+        exported.score_thresh = None
+    return _answer(model, image, thresh), found
+
+
+def _answer(model: MaskRCNN, image: Tensor, thresh: float) -> Detections:
+    own = model.roi_heads.score_thresh
+    model.roi_heads.score_thresh = thresh
+    try:
+        with torch.inference_mode():
+            (found,) = model([image])
+    finally:
+        model.roi_heads.score_thresh = own
+    answer: Detections = found
+    return answer
+
+
+def _ms(model: torch.nn.Module, image: Tensor) -> float:
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model([image])
+    return (time.perf_counter() - start) * 1000

@@ -1,0 +1,253 @@
+"""A model of plain operators that shares all weights with ours: what exporters can trace.
+
+Numbers of proposals and detections differ from image to image, and no exporter follows a branch on them. So proposals
+are chosen with a fixed number of anchors a level, RoIAlign is torchvision's operator on each level's own boxes, and
+suppression is written without branches. The second stage runs through the very parts of the model.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
+
+from finemask.errors import ConfigError
+from finemask.model.box_predictor.box_branch import BoxBranch, BoxContext, box_branch_of
+from finemask.model.box_predictor.cascade import CascadeBoxPredictor
+from finemask.model.box_predictor.multi_expert import AspectExperts, LearnedExperts
+from finemask.model.mask_predictor.mask_branch import MaskBranch, MaskRois, mask_branch_of
+from finemask.model.mask_predictor.mask_scoring import MaskIoUMaskPredictor
+from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.rpn import RowsRegionProposalNetwork
+from finemask.model.suppression import NMS, BoxesOnly, ClassAgnosticNMS, settle_masks
+from finemask.ops.box_ops import candidates_of
+
+_PROBE_PX = 256  # side of the image that strides are measured with
+_BOX_BRANCHES = (BoxBranch, CascadeBoxPredictor, AspectExperts, LearnedExperts)
+_MASK_BRANCHES = (MaskIoUMaskPredictor,)
+
+
+def check_exportable(model: MaskRCNN) -> None:
+    """Says what cannot be exported before any work is done.
+
+    Args:
+        model: as ``build_model`` makes it.
+
+    Raises:
+        ConfigError: a part branches on what it finds, so that no exporter can follow it.
+    """
+    heads = model.roi_heads
+    faults: list[tuple[str, object, str]] = []
+    if not isinstance(model.rpn, RowsRegionProposalNetwork) or type(model.rpn.anchor_generator) is not AnchorGenerator:
+        faults.append(("model.rpn", model.rpn, "only finemask's own proposals can be exported"))
+    if not all(isinstance(pool, MultiScaleRoIAlign) for pool in (heads.box_roi_pool, heads.mask_roi_pool)):
+        faults.append(("model.roi_heads", heads.box_roi_pool, "only torchvision's RoIAlign can be exported"))
+    if type(heads.suppression) not in (NMS, ClassAgnosticNMS):
+        faults.append(("model.suppression", heads.suppression, "it goes from one detection to the next"))
+    if type(box_branch_of(heads.box_predictor)) not in _BOX_BRANCHES:
+        faults.append(("model.box_predictor", heads.box_predictor, "it decides box by box"))
+    if isinstance(heads.mask_predictor, MaskBranch) and type(heads.mask_predictor) not in _MASK_BRANCHES:
+        faults.append(("model.mask_predictor", heads.mask_predictor, "it chooses points mask by mask"))
+    if model.preprocessing.clahe:
+        faults.append(("model.clahe", model.transform, "contrast equalisation is not made of an exporter's operators"))
+    if faults:
+        named = "; ".join(f"{type(part).__name__} ({key}): {why}" for key, part, why in faults)
+        raise ConfigError(
+            f"this model cannot be exported: {named}",
+            remedy="The model file itself runs with finemask.load(FILE); or train one without that part.",
+        )
+
+
+class PlainMaskRCNN(nn.Module):
+    """Mask R-CNN of one image, from the padded batch to detections in its pixels.
+
+    Args:
+        model: in evaluation mode on the CPU; its parameters are used as they are.
+    """
+
+    def __init__(self, model: MaskRCNN) -> None:
+        super().__init__()
+        assert isinstance(model.rpn, RowsRegionProposalNetwork)
+        heads = model.roi_heads
+        self.model = model
+        strides = strides_of(model.backbone)
+        self.rpn = PlainProposals(model.rpn)
+        self.box_pool = PlainRoIAlign(heads.box_roi_pool, strides)
+        self.mask_pool = PlainRoIAlign(heads.mask_roi_pool, strides)
+        suppression = heads.suppression
+        assert isinstance(suppression, NMS)
+        self.suppression = PlainNMS(suppression.iou_thresh, agnostic=isinstance(suppression, ClassAgnosticNMS))
+
+    def forward(self, batch: Tensor, size_hw: Tensor, score_thresh: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Detections of a padded image, best first.
+
+        Args:
+            batch: float32 [1, 3, H, W], normalised; H and W multiples of 32.
+            size_hw: int64 [2], height and width without the padding.
+            score_thresh: float32 [], a detection scores more than this.
+
+        Returns:
+            Boxes [N, 4], xyxy px of the batch; labels int64 [N]; scores [N]; mask probabilities [N, M, M].
+        """
+        heads = self.model.roi_heads
+        height: Any = size_hw[0].item()  # while it is traced, a symbol
+        width: Any = size_hw[1].item()
+        torch._check(height >= 1)
+        torch._check(width >= 1)
+        shapes = [(height, width)]
+        features = self.model.backbone(batch)
+        proposals = [self.rpn(batch, features, size_hw)]
+        context = BoxContext(
+            features=features,
+            image_shapes=shapes,
+            targets=[],
+            roi_pool=self.box_pool,
+            box_head=heads.box_head,
+            box_predictor=heads.box_predictor,
+            box_coder=heads.box_coder,
+            box_loss=heads.box_loss,
+            score_thresh=heads.score_thresh,
+            suppression=self.suppression,
+            detections_per_img=heads.detections_per_img,
+        )
+        branch = box_branch_of(heads.box_predictor)
+        scores, boxes = branch.score(context, proposals)
+        found = branch.settle(context, candidates_of(scores, boxes, shapes[0], score_thresh))
+        pooled = self.mask_pool(features, [found.boxes], shapes)
+        rois = MaskRois(pooled, heads.mask_head(pooled), found.labels, [found.boxes], features, shapes)
+        probs, scores = mask_branch_of(heads.mask_predictor).detect(rois, found.scores)
+        settled = settle_masks(
+            found.boxes, scores, found.labels, probs, shapes[0], self.suppression, heads.detections_per_img
+        )
+        return settled["boxes"], settled["labels"], settled["scores"], settled["mask_probs"]
+
+
+def strides_of(backbone: nn.Module) -> dict[str, int]:
+    """The stride of each map by name, measured with an empty image."""
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
+    return {name: round(_PROBE_PX / level.shape[-1]) for name, level in maps.items()}
+
+
+class PlainProposals(nn.Module):
+    """The proposals of ``RowsRegionProposalNetwork`` for one image, from a fixed number of anchors a level."""
+
+    def __init__(self, rpn: RowsRegionProposalNetwork) -> None:
+        super().__init__()
+        self.rpn = rpn
+        assert isinstance(rpn.anchor_generator, AnchorGenerator)
+
+    def forward(self, batch: Tensor, features: dict[str, Tensor], size_hw: Tensor) -> Tensor:
+        """Padded image [1, 3, H, W], its maps and its size int64 [2] to proposals [P, 4], best first."""
+        rpn = self.rpn
+        limits = size_hw.flip(0).repeat(2).to(batch.dtype)
+        kept_boxes, kept_scores = [], []
+        for level, cells in zip(features.values(), rpn.anchor_generator.cell_anchors, strict=True):
+            objectness, deltas = rpn.head([level])
+            anchors = anchors_of(level, cells.to(level), batch.shape[-2:])
+            best = min(rpn.pre_nms_top_n(), _ANCHORS_AT_MOST)
+            # So many more that never count: a small map has fewer anchors than are asked for.
+            logits = torch.cat([objectness[0], objectness.new_full((best,), -math.inf)])
+            logits, chosen = logits.topk(best)
+            is_real = torch.isfinite(logits)
+            chosen = torch.where(is_real, chosen, torch.zeros_like(chosen))
+            boxes = rpn.box_coder.decode_single(deltas[0][chosen], anchors[chosen]).reshape(-1, 4)
+            boxes = boxes.clamp(min=0).minimum(limits)
+            scores = logits.sigmoid()
+            large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(dim=1)
+            usable = torch.where(is_real & large & (scores >= rpn.score_thresh))[0]
+            boxes, scores = boxes[usable], scores[usable]
+            kept = nms(boxes, scores, rpn.nms_thresh)
+            kept_boxes.append(boxes[kept])
+            kept_scores.append(scores[kept])
+        boxes, scores = torch.cat(kept_boxes), torch.cat(kept_scores)
+        return boxes[scores.argsort(descending=True, stable=True)[: rpn.post_nms_top_n()]]
+
+
+_ANCHORS_AT_MOST = 2**14
+
+
+def anchors_of(level: Tensor, cells: Tensor, batch_hw: Sequence[int]) -> Tensor:
+    """Anchors [h · w · A, 4] of a map [1, C, h, w], as torchvision's generator places them.
+
+    Args:
+        level: the map.
+        cells: anchors [A, 4] around the origin.
+        batch_hw: height and width of the padded image; torchvision's strides are whole numbers of pixels.
+    """
+    height, width = level.shape[-2:]
+    y = torch.arange(height, device=level.device) * (batch_hw[0] // height)
+    x = torch.arange(width, device=level.device) * (batch_hw[1] // width)
+    y, x = (axis.to(level.dtype).reshape(-1) for axis in torch.meshgrid(y, x, indexing="ij"))
+    shifts = torch.stack([x, y, x, y], dim=1)
+    return (shifts[:, None] + cells[None]).reshape(-1, 4)
+
+
+class PlainRoIAlign(nn.Module):
+    """torchvision's ``MultiScaleRoIAlign`` of one image, with levels chosen without branches.
+
+    Args:
+        pool: what it stands for.
+        strides: of the maps, by name.
+    """
+
+    def __init__(self, pool: nn.Module, strides: dict[str, int]) -> None:
+        super().__init__()
+        assert isinstance(pool, MultiScaleRoIAlign)
+        self.names = [name for name in strides if name in pool.featmap_names]
+        self.scales = [1 / strides[name] for name in self.names]
+        self.side = pool.output_size[0]
+        self.sampling_ratio = pool.sampling_ratio
+        self.canonical_scale, self.canonical_level = pool.canonical_scale, pool.canonical_level
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Feature maps by name and boxes [R, 4] of the one image to [R, C, P, P]."""
+        (of_image,) = boxes
+        rois = torch.cat([torch.zeros_like(of_image[:, :1]), of_image], dim=1)
+        if len(self.names) == 1:
+            return self._align(x[self.names[0]], rois, self.scales[0])
+        level_of = self._levels(of_image)
+        rows = [torch.where(level_of == number)[0] for number in range(len(self.names))]
+        parts = [
+            self._align(x[name], rois[chosen], scale)
+            for name, chosen, scale in zip(self.names, rows, self.scales, strict=True)
+        ]
+        # Back in order by two sorts, whose lengths are those of the boxes, which a sum of four unknown ones is not.
+        place = level_of.argsort(stable=True).argsort()
+        return torch.cat(parts)[place]
+
+    def _align(self, level: Tensor, rois: Tensor, scale: float) -> Tensor:
+        pooled: Tensor = roi_align(level, rois, (self.side, self.side), scale, self.sampling_ratio)
+        return pooled
+
+    def _levels(self, boxes: Tensor) -> Tensor:
+        """Equation 1 of the pyramid's paper, as torchvision's ``LevelMapper`` computes it."""
+        lowest, highest = (round(-math.log2(scale)) for scale in (self.scales[0], self.scales[-1]))
+        sides = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        level = torch.floor(self.canonical_level + torch.log2(sides / self.canonical_scale) + 1e-6)
+        return level.clamp(lowest, highest).to(torch.int64) - lowest
+
+
+class PlainNMS(BoxesOnly):
+    """``NMS`` and ``ClassAgnosticNMS`` without a branch on the number of candidates.
+
+    Args:
+        iou_thresh: IoU of boxes above which two overlap too much.
+        agnostic: whatever their classes.
+    """
+
+    def __init__(self, iou_thresh: float, *, agnostic: bool) -> None:
+        self.iou_thresh = iou_thresh
+        self.agnostic = agnostic
+
+    def by_box(self, boxes: Tensor, scores: Tensor, labels: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """See ``finemask.types.Suppression``."""
+        apart = boxes
+        if not self.agnostic:
+            largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
+            apart = boxes + (labels.to(boxes) * (largest + 1))[:, None]  # torchvision's: classes never touch
+        kept = nms(apart, scores, self.iou_thresh)[:limit]
+        return kept, scores[kept]

@@ -1,0 +1,50 @@
+"""``finemask export``: a model file for other runtimes, with the proof that it finds the same."""
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from finemask.config import plain
+from finemask.export.certificate import BOX_PX, MASK_SHARE, SCORE
+from finemask.ops.terminal import say, table
+from finemask.ops.wording import percent, plural
+from finemask.workflows.export_model import Exported, export_model
+
+
+def main(cfg: DictConfig) -> int:
+    """Runs the verb: keys as in ``configs/export.yaml``.
+
+    Raises:
+        FinemaskError: the model cannot be exported, or the exported file does not agree with it.
+    """
+    show(Console(), export_model(plain(cfg)))
+    return 0
+
+
+def show(console: Console, done: Exported) -> None:
+    """Prints how far both agree, how fast they are, and the paths."""
+    certificate = done.certificate
+    worst, found = certificate.worst(), certificate.counted()
+    rows = [
+        ("edges of boxes", f"{worst['box_px']:.1e} px", f"{BOX_PX:g} px"),
+        ("scores", f"{worst['score']:.1e}", f"{SCORE:g}"),
+        ("pixels of masks", percent(worst["mask_share"]), percent(MASK_SHARE)),
+    ]
+    console.print(table(("compared with the model", "largest difference", "allowed"), rows))
+    sizes = len({one.size_hw for one in certificate.agreements})
+    compared = plural(len(certificate.agreements), "comparison")
+    matched = plural(sum(one.matched for one in certificate.agreements), "detection")
+    say(
+        console,
+        f"{matched} in {compared}, {sizes} sizes of image; "
+        f"{found['none']:,} with none found, {found['one']:,} with one, {found['many']:,} with more",
+    )
+    if cut := sum(one.at_the_cut for one in certificate.agreements):
+        say(console, f"{plural(cut, 'detection')} in one only, with the very score below which nothing is reported")
+    times = certificate.latency_ms
+    say(
+        console,
+        f"an image takes {times['exported']:,.0f} ms, in the model {times['model']:,.0f} ms (median, "
+        f"{plural(certificate.threads, 'thread')} of the CPU)",
+    )
+    say(console, f"wrote {done.path} ({done.megabytes:,.1f} MiB)")
+    say(console, f"wrote {done.parity}")

@@ -1,0 +1,181 @@
+"""Preprocessing in the graph against the model's own; the exported file against the model; what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import finemask
+from finemask.cli import main
+from finemask.errors import FinemaskError, ModelFileError
+from finemask.export import certificate
+from finemask.export.onnx_file import preprocessing_graph, write_onnx
+from finemask.inference.exported_model import load_exported
+from finemask.model.mask_rcnn import ImageTransform
+from finemask.model_file import load_model_file, save_model_file
+from finemask.model_header import ModelHeader, header_to_json
+from finemask.types import Category, Preprocessing
+from finemask.workflows.export_model import export, refuse
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CATEGORIES = (Category(3, "red fig"), Category(70, "dätte"), Category(9, "blue"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A model file with random weights, and what ``finemask export`` writes of it."""
+    from model_cases import model_config
+
+    from finemask.model.build import build_model
+
+    folder = tmp_path_factory.mktemp("export")
+    config = model_config("tiny")
+    torch.manual_seed(3)
+    model = build_model(config, num_classes=4)
+    header = ModelHeader(config, CATEGORIES, model.preprocessing, thresholds={"global": 0.2})
+    save_model_file(folder / "model.safetensors", model.state_dict(), header)
+    assert main(["export", f"model={folder}/model.safetensors", f"output={folder}/out/model.onnx"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("shorter", [128, 320, 480])
+def test_the_graph_prepares_images_as_the_model_does(shorter: int) -> None:
+    preprocessing = Preprocessing((shorter,), 512, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    transform = ImageTransform(preprocessing).eval()
+    session = onnxruntime.InferenceSession(preprocessing_graph(preprocessing).SerializeToString())
+    rng = np.random.default_rng(0)
+    # 77, 154 and 308 to 320, and 44 to 480, are rounded down in double precision, and not in single.
+    for height, width in ((1, 1), (77, 154), (308, 77), (44, 88), (320, 320), (61, 700), (700, 61), (96, 128)):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        batch, size_hw, back, limits = session.run(None, {"image": image})
+        wanted, _ = transform([torch.from_numpy(image).permute(2, 0, 1)])
+        assert tuple(size_hw) == wanted.image_sizes[0], (height, width)
+        np.testing.assert_allclose(batch, wanted.tensors.numpy(), atol=1e-3)  # noise: a hair to the side counts
+        np.testing.assert_allclose(back * np.tile(size_hw[::-1], 2), limits)
+        assert limits.tolist() == [width, height, width, height]
+
+
+def test_the_certificate_says_what_was_compared(exported: Path) -> None:
+    parity = json.loads((exported / "out" / "model.onnx.parity.json").read_text())
+    assert parity["agrees"] is True
+    assert min(parity["found"].values()) > 0
+    assert len({tuple(image["size_hw"]) for image in parity["images"]}) >= 3
+    assert parity["detections_compared"] > 100
+    assert parity["worst"]["box_px"] < 0.05
+    assert sorted(path.name for path in (exported / "out").iterdir()) == ["model.onnx", "model.onnx.parity.json"]
+
+
+def test_the_runtime_alone_is_enough(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(exported / "out" / "model.onnx")
+    assert [(each.name, each.type) for each in session.get_inputs()] == [("image", "tensor(uint8)")]
+    assert [each.name for each in session.get_outputs()] == ["boxes", "labels", "scores", "masks"]
+    header = json.loads(session.get_modelmeta().custom_metadata_map["finemask"])
+    assert [category["name"] for category in header["categories"]] == [category.name for category in CATEGORIES]
+    image = np.random.default_rng(2).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    none = session.run(None, {"image": image, "score_thresh": np.array(1.0, dtype=np.float32)})
+    assert [part.shape for part in none] == [(0, 4), (0,), (0,), (0, 28, 28)]
+
+
+@pytest.mark.parametrize("size_hw", [(60, 90), (131, 64)])
+def test_a_loaded_file_predicts_as_the_model_file_does(exported: Path, size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(7).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    theirs = finemask.load(exported / "out" / "model.onnx")
+    ours = finemask.load(exported / "model.safetensors", device="cpu")
+    assert header_to_json(theirs.header) == header_to_json(ours.header)
+    found, wanted = (predictor.predict(image) for predictor in (theirs, ours))
+    assert len(found) == len(wanted) > 10
+    far = np.abs(found.boxes[:, None] - wanted.boxes).max(axis=2) + 100 * (found.labels[:, None] != wanted.labels)
+    pairs = far.argmin(axis=1)  # near ties may change places
+    assert sorted(pairs) == list(range(len(wanted)))
+    assert far.min(axis=1).max() < 0.01
+    np.testing.assert_allclose(found.scores, wanted.scores[pairs], atol=1e-4)
+    assert np.mean(found.masks != wanted.masks[pairs]) < 1e-3
+
+
+@pytest.fixture
+def _one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "PROBE_SIZES_HW", certificate.PROBE_SIZES_HW[4:5])
+
+
+@pytest.mark.usefixtures("_one_probe")
+def test_one_other_weight_is_found_out(exported: Path) -> None:
+    model, _ = load_model_file(exported / "model.safetensors")
+    with torch.no_grad():
+        model.roi_heads.box_predictor.bbox_pred.bias[5] += 0.5
+    certified = certificate.certify(model, load_exported(exported / "out" / "model.onnx"), {})
+    assert certified.faults
+    with pytest.raises(FinemaskError, match=r"does not find what the model finds.*drawn 64x64 \(64 × 64 px") as caught:
+        refuse(certified, Path("model.onnx"))
+    assert "px" in str(caught.value)
+
+
+@pytest.mark.usefixtures("_one_probe")
+def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    ready = (exported / "out" / "model.onnx").read_bytes()
+    from finemask.workflows import export_model
+
+    monkeypatch.setattr(export_model, "write_onnx", lambda model, header, path: path.write_bytes(ready))
+    model, header = load_model_file(exported / "model.safetensors")
+    with torch.no_grad():
+        model.roi_heads.mask_predictor.mask_fcn_logits.bias += 1.0
+    save_model_file(tmp_path / "model.safetensors", model.state_dict(), header)
+    assert main(["export", f"model={tmp_path}/model.safetensors"]) == 2
+    assert "of a mask's pixels differ" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_part_with_a_branch_is_said_in_words(exported: Path, model_with, tmp_path: Path, capfd) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, features, labels):
+            return features.new_zeros(len(labels), 28, 28) if bool(features.sum() > 0) else features.mean(1)
+
+    model = model_with()
+    model.roi_heads.mask_predictor = Branching()
+    _, header = load_model_file(exported / "model.safetensors")
+    with pytest.raises(FinemaskError, match="torch's exporter cannot follow this model"):
+        write_onnx(model, header, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output=model.xml"], "output=model.xml does not end in .onnx"),
+        (["format=tflite"], "format cannot be 'tflite'. It is onnx"),
+        (["images=nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_asked_for(exported: Path, words, message, capsys) -> None:
+    assert main(["export", f"model={exported}/model.safetensors", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_ours(exported: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.onnx"
+    foreign.write_bytes(preprocessing_graph(Preprocessing((64,), 96, (0, 0, 0), (1, 1, 1))).SerializeToString())
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes((exported / "out" / "model.onnx").read_bytes()[:1000])
+    for path, message in (
+        (foreign, "finemask did not write this file"),
+        (broken, "it cannot be opened"),
+        (tmp_path / "none.onnx", "no such file"),
+    ):
+        with pytest.raises(ModelFileError, match=message):
+            finemask.load(path)
+
+
+@pytest.mark.usefixtures("_one_probe")
+def test_from_python(exported: Path, tmp_path: Path, monkeypatch) -> None:
+    ready = (exported / "out" / "model.onnx").read_bytes()
+    from finemask.workflows import export_model
+
+    monkeypatch.setattr(export_model, "write_onnx", lambda model, header, path: path.write_bytes(ready))
+    done = export(exported / "model.safetensors", tmp_path / "deep" / "model.onnx")
+    assert done.path.is_file()
+    assert done.certificate.faults == []

@@ -1,0 +1,106 @@
+"""The plain model against the model it shares its weights with, and the refusals."""
+
+import pytest
+import torch
+
+from finemask.errors import ConfigError
+from finemask.export.certificate import compare
+from finemask.export.plain_model import PlainMaskRCNN, check_exportable
+from finemask.types import Detections
+
+HEADS = [
+    (),
+    ("model/box_predictor=cascade",),
+    ("model/box_predictor=cosine",),
+    ("model/box_predictor=multi_expert",),
+    ("model/mask_predictor=mask_iou",),
+    ("model/mask_predictor=deep_fcn",),
+    ("model/suppression=class_agnostic",),
+]
+
+
+@pytest.mark.parametrize("overrides", HEADS, ids=lambda overrides: "".join(overrides).rpartition("=")[2] or "plain")
+@pytest.mark.parametrize("size_hw", [(96, 128), (61, 200), (150, 33)])
+def test_the_plain_model_finds_what_the_model_finds(model_with, overrides, size_hw) -> None:
+    model = model_with(*overrides)
+    check_exportable(model)
+    plain = PlainMaskRCNN(model).eval()
+    image = torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        batch, _ = model.transform([image])
+        (padded_hw,) = batch.image_sizes
+        thresh = torch.tensor(model.roi_heads.score_thresh)
+        boxes, labels, scores, masks = plain(batch.tensors, torch.tensor(padded_hw), thresh)
+        found = [{"boxes": boxes, "labels": labels, "scores": scores, "mask_probs": masks}]
+        (answer,) = model.transform.postprocess(found, batch.image_sizes, [size_hw])
+        (wanted,) = model([image])
+    agreement = compare(wanted, answer, "", model.roi_heads.score_thresh, model.roi_heads.detections_per_img)
+    assert agreement.fault == ""
+    assert agreement.matched > 10
+
+
+def test_it_holds_no_weights_of_its_own(model_with) -> None:
+    model = model_with()
+    own = {id(parameter) for parameter in model.parameters()}
+    assert {id(parameter) for parameter in PlainMaskRCNN(model).parameters()} == own
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model/mask_predictor=point_rend", "PointRendMaskPredictor (model.mask_predictor)"),
+        ("model/box_predictor=iterative", "IterativeBoxPredictor (model.box_predictor)"),
+        ("model/suppression=soft_gaussian", "SoftNMS (model.suppression)"),
+        ("model/suppression=mask", "MaskNMS (model.suppression)"),
+        ("model.clahe=2.0", "model.clahe"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(model_with, override, named) -> None:
+    with pytest.raises(ConfigError, match="cannot be exported") as caught:
+        check_exportable(model_with(override))
+    assert named in str(caught.value)
+
+
+def answer(boxes, scores, labels=None, masks=None) -> Detections:
+    number = len(boxes)
+    return Detections(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels or [1] * number, dtype=torch.int64),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        mask_probs=torch.ones(number, 28, 28) if masks is None else masks,
+        image_size_hw=(100, 100),
+    )
+
+
+A, B = [10, 10, 50, 50], [60, 60, 80, 80]
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (answer([A, B], [0.9, 0.5]), ""),
+        (answer([B, A], [0.5, 0.9]), ""),  # the order is no difference
+        (answer([[10, 10, 50, 50.4], B], [0.9, 0.5]), ""),
+        (answer([[10, 10, 50, 50.7], B], [0.9, 0.5]), "edges differ by 0.70 px; 2.4% of a mask's pixels differ"),
+        (answer([A, B], [0.9, 0.503]), "scores differ by 0.0030"),
+        (answer([A], [0.9]), "1 found by one of the two only, the best with score 0.500"),
+        (answer([A, B, B], [0.9, 0.5, 0.3]), "1 found by one of the two only, the best with score 0.300"),
+        (answer([A, B, B], [0.9, 0.5, 0.0505]), ""),  # at the threshold, rounding decides
+        (answer([A, B], [0.9, 0.5], labels=[1, 2]), "2 found by one of the two only, the best with score 0.500"),
+    ],
+)
+def test_differences_by_hand(found, fault) -> None:
+    assert compare(answer([A, B], [0.9, 0.5]), found, "", 0.05, 100).fault == fault
+
+
+def test_masks_by_hand() -> None:
+    masks = torch.ones(1, 28, 28)
+    masks[:, :, :14] = 0.0  # the left half: 20 of 40 columns
+    agreement = compare(answer([A], [0.9]), answer([A], [0.9], masks=masks), "", 0.05, 100)
+    assert agreement.mask_share == pytest.approx(0.5, abs=0.02)
+    assert agreement.fault.endswith("of a mask's pixels differ")
+
+
+def test_none_is_an_answer_too() -> None:
+    agreement = compare(answer([], []), answer([], []), "", 0.05, 100)
+    assert (agreement.fault, agreement.found, agreement.box_px) == ("", 0, 0.0)
