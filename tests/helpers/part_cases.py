@@ -110,4 +110,4 @@ def without_gradient(model: nn.Module) -> list[str]:
 def box_context(model: nn.Module, batch: tuple) -> BoxContext:
     """What the second stage lends its box branch for a ``second_stage_input``."""
     features, _, image_shapes, targets = batch
-    return model.roi_heads._box_context(features, image_shapes, targets)
+    return model.roi_heads.box_context(features, image_shapes, targets)

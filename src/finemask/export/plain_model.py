@@ -7,6 +7,7 @@ suppression is written without branches. The second stage runs through the very 
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
 
 from finemask.errors import ConfigError
-from finemask.model.box_predictor.box_branch import BoxBranch, BoxContext, box_branch_of
+from finemask.model.box_predictor.box_branch import BoxBranch, box_branch_of
 from finemask.model.box_predictor.cascade import CascadeBoxPredictor
 from finemask.model.box_predictor.multi_expert import AspectExperts, LearnedExperts
 from finemask.model.mask_predictor.mask_branch import MaskBranch, MaskRois, mask_branch_of
@@ -100,19 +101,7 @@ class PlainMaskRCNN(nn.Module):
         shapes = [(height, width)]
         features = self.model.backbone(batch)
         proposals = [self.rpn(batch, features, size_hw)]
-        context = BoxContext(
-            features=features,
-            image_shapes=shapes,
-            targets=[],
-            roi_pool=self.box_pool,
-            box_head=heads.box_head,
-            box_predictor=heads.box_predictor,
-            box_coder=heads.box_coder,
-            box_loss=heads.box_loss,
-            score_thresh=heads.score_thresh,
-            suppression=self.suppression,
-            detections_per_img=heads.detections_per_img,
-        )
+        context = replace(heads.box_context(features, shapes, []), roi_pool=self.box_pool, suppression=self.suppression)
         branch = box_branch_of(heads.box_predictor)
         scores, boxes = branch.score(context, proposals)
         found = branch.settle(context, candidates_of(scores, boxes, shapes[0], score_thresh))

@@ -119,7 +119,7 @@ class CriterionRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> dict[str, Tensor]:
-        context = self._box_context(features, image_shapes, targets)
+        context = self.box_context(features, image_shapes, targets)
         samples = self._sample(context, proposals)
         box_losses = box_branch_of(self.box_predictor).losses(context, samples)
         positives = [sample.at(torch.where(sample.labels > 0)[0]) for sample in samples]
@@ -168,7 +168,7 @@ class CriterionRoIHeads(RoIHeads):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels of each image, after suppression."""
-        found = box_branch_of(self.box_predictor).detect(self._box_context(features, image_shapes, []), proposals)
+        found = box_branch_of(self.box_predictor).detect(self.box_context(features, image_shapes, []), proposals)
         return [of.boxes for of in found], [of.scores for of in found], [of.labels for of in found]
 
     def detect_masks(
@@ -185,9 +185,10 @@ class CriterionRoIHeads(RoIHeads):
         probs, changed = mask_branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
         return list(probs.split(counts)), list(changed.split(counts))
 
-    def _box_context(
+    def box_context(
         self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: list[Target]
     ) -> BoxContext:
+        """What a box branch works with, beside its proposals; no targets where nothing is trained."""
         return BoxContext(
             features=features,
             image_shapes=image_shapes,
