@@ -1,6 +1,8 @@
 """Preprocessing in the graph against the model's own; the exported file against the model; what is refused."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import finemask
 from finemask.cli import main
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.export import certificate
+from finemask.export.formats import FORMATS
 from finemask.export.onnx_file import preprocessing_graph, write_onnx
 from finemask.inference.exported_model import load_exported
 from finemask.model.mask_rcnn import ImageTransform
@@ -117,9 +120,7 @@ def test_one_other_weight_is_found_out(exported: Path) -> None:
 @pytest.mark.usefixtures("_one_probe")
 def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     ready = (exported / "out" / "model.onnx").read_bytes()
-    from finemask.workflows import export_model
-
-    monkeypatch.setattr(export_model, "write_onnx", lambda model, header, path: path.write_bytes(ready))
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=lambda _, __, path: path.write_bytes(ready)))
     model, header = load_model_file(exported / "model.safetensors")
     with torch.no_grad():
         model.roi_heads.mask_predictor.mask_fcn_logits.bias += 1.0
@@ -171,11 +172,21 @@ def test_files_that_are_not_ours(exported: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_one_probe")
-def test_from_python(exported: Path, tmp_path: Path, monkeypatch) -> None:
+def test_from_python_with_a_second_file(exported: Path, tmp_path: Path, monkeypatch) -> None:
+    """A format of two files: both come to their place, and the certificate names both."""
     ready = (exported / "out" / "model.onnx").read_bytes()
-    from finemask.workflows import export_model
 
-    monkeypatch.setattr(export_model, "write_onnx", lambda model, header, path: path.write_bytes(ready))
+    def write(model, header, path: Path) -> None:
+        path.write_bytes(ready)
+        path.with_suffix(".bin").write_bytes(b"weights")
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=write))
     done = export(exported / "model.safetensors", tmp_path / "deep" / "model.onnx")
-    assert done.path.is_file()
     assert done.certificate.faults == []
+    assert done.path.read_bytes() == ready
+    assert [path.read_bytes() for path in done.beside] == [b"weights"]
+    assert done.megabytes * 2**20 == len(ready) + len(b"weights")
+    parity = json.loads(done.parity.read_text())
+    assert parity["beside"] == {"model.bin": hashlib.sha256(b"weights").hexdigest()}
+    names = ["model.bin", "model.onnx", "model.onnx.parity.json"]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == names

@@ -3,7 +3,7 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_from_json
 from finemask.types import Detections, Preprocessing
 
-SUFFIXES = (".onnx",)  # of exported files
 _OUTPUTS = ("boxes", "labels", "scores", "masks")
 
 
@@ -124,7 +123,11 @@ def load_exported(path: Path) -> ExportedModel:
     """
     if not path.is_file():
         raise ModelFileError("no such file", where=path, remedy="finemask export writes it.")
-    return OnnxModel(path)
+    return _OF_SUFFIX[path.suffix.lower()](path)
+
+
+_OF_SUFFIX: dict[str, Callable[[Path], ExportedModel]] = {".onnx": OnnxModel}
+SUFFIXES = tuple(_OF_SUFFIX)  # of exported files
 
 
 def unreadable(path: Path, error: Exception) -> ModelFileError:

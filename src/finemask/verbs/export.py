@@ -47,4 +47,6 @@ def show(console: Console, done: Exported) -> None:
         f"{plural(certificate.threads, 'thread')} of the CPU)",
     )
     say(console, f"wrote {done.path} ({done.megabytes:,.1f} MiB)")
+    for path in done.beside:
+        say(console, f"wrote {path}")
     say(console, f"wrote {done.parity}")

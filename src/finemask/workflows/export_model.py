@@ -12,9 +12,7 @@ from torch import Tensor
 from finemask.config import verb_options
 from finemask.errors import ConfigError, FinemaskError
 from finemask.export.certificate import PROBE_SIZES_HW, Agreement, Certificate, certify
-from finemask.export.onnx_file import write_onnx
-from finemask.export.plain_model import check_exportable
-from finemask.inference.exported_model import load_exported
+from finemask.export.formats import FORMATS, ExportFormat
 from finemask.inference.sources import list_items, read_images
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file, load_model_file
@@ -22,7 +20,6 @@ from finemask.ops.files import sha256_of, write_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
 
-SUFFIX_OF = {"onnx": ".onnx"}
 _COMPARED = 20  # of the user's images, spread evenly over all
 _NAMED = 3
 
@@ -33,12 +30,14 @@ class Exported:
 
     Args:
         path: the exported file.
+        beside: other files that belong to it.
         parity: ``PATH.parity.json``.
         certificate: the comparison.
-        megabytes: of the exported file.
+        megabytes: of the exported file and those beside it.
     """
 
     path: Path
+    beside: tuple[Path, ...]
     parity: Path
     certificate: Certificate
     megabytes: float
@@ -77,41 +76,46 @@ def export_model(options: Mapping[str, Any]) -> Exported:
     Raises:
         FinemaskError: the model cannot be exported, or the exported file does not agree with it.
     """
-    suffix = SUFFIX_OF[options["format"]]
+    form = FORMATS[options["format"]]
     file = find_model_file(options["model"])
-    path = file.with_suffix(suffix) if options["output"] is None else Path(options["output"])
-    if path.suffix.lower() != suffix:
+    path = file.with_suffix(form.suffix) if options["output"] is None else Path(options["output"])
+    if path.suffix.lower() != form.suffix:
         raise ConfigError(
-            f"output={path} does not end in {suffix}", remedy=f"format={options['format']} writes a file {suffix}."
+            f"output={path} does not end in {form.suffix}",
+            remedy=f"format={options['format']} writes a file {form.suffix}.",
         )
     if path.is_dir():
         raise ConfigError(f"output={path} is a folder", remedy="Give a file.")
     model, header = load_model_file(file, options["trust"])
     assert isinstance(model, MaskRCNN)
-    check_exportable(model)
+    form.check(model)
     images = _images(options["images"], ImageReading.of(None, header.reading))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that it comes there in one step once it has been found to agree.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         written = Path(folder) / path.name
         with Progress("exporting", 1, "file") as progress:
-            write_onnx(model, header, written)
+            form.write(model, header, written)
             progress.advance()
         with Progress("comparing", len(images) + len(PROBE_SIZES_HW), "images") as progress:
-            certificate = certify(model, load_exported(written), images, progress.advance)
+            certificate = certify(model, form.open(written), images, progress.advance)
         refuse(certificate, path)
+        others = sorted(other for other in written.parent.iterdir() if other != written)
+        size = sum(each.stat().st_size for each in (written, *others))
         parity = path.with_name(f"{path.name}.parity.json")
         content = {
             "format": options["format"],
             "file": path.name,
             "sha256": sha256_of(written),
+            "beside": {other.name: sha256_of(other) for other in others},
             "model": str(file),
             "model_sha256": header.sha256,
-            "versions": _versions(options["format"]),
+            "versions": _versions(form),
         }
         write_json(parity, content | certificate.to_json())
+        beside = tuple(other.replace(path.with_name(other.name)) for other in others)
         written.replace(path)
-    return Exported(path, parity, certificate, path.stat().st_size / 2**20)
+    return Exported(path, beside, parity, certificate, size / 2**20)
 
 
 def refuse(certificate: Certificate, path: Path) -> None:
@@ -155,8 +159,7 @@ def _images(source: Any, reading: ImageReading) -> dict[str, Tensor]:
     return {named.name: torch.tensor(named.image).permute(2, 0, 1).contiguous() for named in found}
 
 
-def _versions(format: str) -> dict[str, str]:
+def _versions(form: ExportFormat) -> dict[str, str]:
     from importlib.metadata import version
 
-    packages = {"onnx": ("finemask", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")}
-    return {name: version(name) for name in packages[format]}
+    return {name: version(name) for name in ("finemask", "torch", "torchvision", *form.packages)}
