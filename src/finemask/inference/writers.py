@@ -69,7 +69,7 @@ def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Write
         "label_map": FilePerImage(output / "label_map", ".png", lambda found, path: _save(_label_map(found), path)),
         "crops": PicturePerInstance(output / "crops", _crop),
         "csv": CsvTable(output),
-        "labelme": FilePerImage(output / "labelme", ".json", Instances.to_labelme),
+        "labelme": LabelMeFiles(output),
         "geojson": FilePerImage(
             output / "geojson", ".geojson", lambda found, path: write_json(path, found.to_geojson(), indent=None)
         ),
@@ -130,6 +130,25 @@ class PicturePerInstance:
     def finish(self) -> list[Path]:
         """The folder."""
         return [self._folder]
+
+
+class LabelMeFiles(FilePerImage):
+    """``labelme/NAME.json``: one file an image; and ``labels.txt``, the classes to choose from in LabelMe."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(output / "labelme", ".json", Instances.to_labelme)
+        self._list = output / "labels.txt"  # beside the folder: `data convert` reads all that is in it
+        self._classes: list[str] = []
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Writes the file of one image."""
+        self._classes = [category.name for category in instances.categories]
+        return super().add(instances, image_id)
+
+    def finish(self) -> list[Path]:
+        """Writes the list of classes."""
+        write_text(self._list, "".join(f"{name}\n" for name in self._classes))
+        return [*super().finish(), self._list]
 
 
 class CocoResults:

@@ -1,6 +1,6 @@
 """Contours of masks along the edges of their pixels: exact polygons before they are thinned, holes included."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -111,3 +111,25 @@ def signed_area(ring: Ring) -> float:
     """Px²; above 0 if the ring runs clockwise on the screen."""
     x, y = ring.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def bridge_rings(rings: Sequence[Ring]) -> Ring:
+    """Joins rings to one by bridges without width, there and back again at the nearest points.
+
+    Filled by even and odd, a bridge cancels itself, so parts and holes survive in formats that know a single
+    outline. Tools that also draw the outline show a bridge as a line of one px.
+
+    Args:
+        rings: at least one.
+    """
+    if len(rings) == 1:
+        return rings[0]
+    from scipy.spatial import cKDTree  # holes are rare, and most masks are read without its import
+
+    path = rings[0]
+    for ring in rings[1:]:
+        distances, nearest = cKDTree(path).query(ring)
+        here = int(np.argmin(distances))
+        there = int(np.asarray(nearest)[here])
+        path = np.concatenate([path[: there + 1], ring[here:], ring[: here + 1], path[there:]])
+    return path

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from finemask.datatools.convert.records import (
-    bridge_rings,
     ellipse,
     has_bridge,
     is_polygon,
     mask_rings,
     rectangle,
 )
+from finemask.ops.contours import bridge_rings
 from finemask.ops.rle import mask_to_rle, rle_from_polygons, rle_to_mask
 
 MASKS = npst.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))

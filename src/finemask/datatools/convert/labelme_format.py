@@ -1,7 +1,7 @@
 """LabelMe: a JSON file an image, with shapes; both ways.
 
 Shapes of one label that share a ``group_id`` are one object, as LabelMe's own exporters have it. Masks
-(``shape_type: mask``) are PNGs in base64, and can hold what a polygon cannot: holes.
+(``shape_type: mask``) are PNGs in base64. Holes are in these, or hang on an outline by a bridge without width.
 """
 
 import base64
@@ -20,6 +20,7 @@ from finemask.datatools.convert.records import (
     ImageRecord,
     Instance,
     ellipse,
+    has_bridge,
     is_polygon,
     join_groups,
     mask_rings,
@@ -36,7 +37,8 @@ from finemask.datatools.convert.source_files import (
 )
 from finemask.ops.contours import signed_area
 from finemask.ops.files import read_json
-from finemask.ops.rle import crop_to_rle, rle_area, rle_to_crop
+from finemask.ops.labelme import labelme_document, labelme_shape, mask_shape
+from finemask.ops.rle import crop_to_rle, rle_area, rle_from_polygons, rle_to_crop
 from finemask.types import Rle
 
 _CROWD = "crowd"  # a flag of a shape
@@ -123,7 +125,11 @@ def _instance(kind: str, shape: dict[str, Any], image: ImageRecord) -> Instance 
     if kind == "mask":
         return Instance(label, rle=_mask(shape["mask"], points[0], image))
     polygon = [value for point in points for value in point]
-    return Instance(label, [polygon]) if is_polygon(polygon) else None
+    if not is_polygon(polygon):
+        return None
+    if has_bridge(polygon):  # a hole: what fills by even and odd here need not do so elsewhere, so it becomes a mask
+        return Instance(label, rle=rle_from_polygons([polygon], image.height, image.width))
+    return Instance(label, [polygon])
 
 
 def _mask(encoded: str, corner: tuple[float, float], image: ImageRecord) -> Rle:
@@ -146,19 +152,11 @@ def write_labelme(dataset: Dataset, output: Output) -> None:
             folder = split if len(splits) > 1 or image.split else "images"
             name = output.place_image(image, folder)
             shapes = [
-                shape | {"label": instance.category, "flags": {_CROWD: True} if instance.crowd else {}}
+                shape
                 for group, instance in enumerate(image.instances, start=1)
                 for shape in _shapes_of(instance, image, group, output.tolerance_px)
             ]
-            document = {
-                "version": "5.5.0",
-                "flags": {},
-                "shapes": shapes,
-                "imagePath": PurePosixPath(name).name,
-                "imageData": None,
-                "imageHeight": image.height,
-                "imageWidth": image.width,
-            }
+            document = labelme_document(shapes, PurePosixPath(name).name, (image.height, image.width))
             text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
             output.write_text(f"{folder}/{name.rpartition('.')[0]}.json", f"{text}\n")
     output.write_categories(dataset.categories)
@@ -166,9 +164,10 @@ def write_labelme(dataset: Dataset, output: Output) -> None:
 
 
 def _shapes_of(instance: Instance, image: ImageRecord, group: int, tolerance_px: float) -> Iterator[dict[str, Any]]:
+    label, flags = instance.category, {_CROWD: True} if instance.crowd else {}
     if instance.is_box:
         x0, y0, x1, y1 = instance.box_xyxy()
-        yield _shape("rectangle", [[x0, y0], [x1, y1]])
+        yield labelme_shape(label, [[x0, y0], [x1, y1]], "rectangle", flags=flags)
         return
     outlines = instance.polygons
     if instance.rle is not None:
@@ -176,23 +175,10 @@ def _shapes_of(instance: Instance, image: ImageRecord, group: int, tolerance_px:
         rings = mask_rings(rle, tolerance_px)
         exact = rings if tolerance_px <= 0 else mask_rings(rle)
         if round(sum(abs(signed_area(ring)) for ring in exact)) != rle_area(rle):  # a hole is filled
-            yield _mask_shape(rle)
+            yield mask_shape(label, *rle_to_crop(rle), flags=flags)
             return
         outlines = [ring.ravel().tolist() for ring in rings]
     shared = group if len(outlines) > 1 else None
     for outline in outlines:
-        points = [list(point) for point in zip(outline[::2], outline[1::2], strict=True)]
-        yield _shape("polygon", points, shared)
-
-
-def _shape(kind: str, points: list[list[float]], group: int | None = None) -> dict[str, Any]:
-    return {"points": points, "group_id": group, "description": "", "shape_type": kind}
-
-
-def _mask_shape(rle: Rle) -> dict[str, Any]:
-    crop, x0, y0 = rle_to_crop(rle)
-    content = io.BytesIO()
-    Image.fromarray(crop.astype(np.uint8) * 255).save(content, format="PNG")
-    corners = [[x0, y0], [x0 + crop.shape[1] - 1, y0 + crop.shape[0] - 1]]  # LabelMe's are those of the last pixel
-    mask = base64.b64encode(content.getvalue()).decode("ascii")
-    return _shape("mask", corners) | {"mask": mask}
+        points = list(zip(outline[::2], outline[1::2], strict=True))
+        yield labelme_shape(label, points, group=shared, flags=flags)

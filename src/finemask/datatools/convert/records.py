@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from finemask.coco.rasterising import FIFTHS_LIMIT
 from finemask.ops.contours import Ring, mask_to_polygons
@@ -229,26 +228,8 @@ def mask_rings(rle: Rle, tolerance_px: float = 0.0) -> list[Ring]:
     return [ring for polygon in polygons for ring in (polygon.outer, *polygon.holes)]
 
 
-def bridge_rings(rings: Sequence[Ring]) -> Ring:
-    """Joins rings to one by bridges without width, there and back again at the nearest points.
-
-    Filled by even and odd, a bridge cancels itself, so parts and holes survive in formats that know a single
-    outline. Tools that also draw the outline show a bridge as a line of one px.
-
-    Args:
-        rings: at least one.
-    """
-    path = rings[0]
-    for ring in rings[1:]:
-        distances, nearest = cKDTree(path).query(ring)
-        here = int(np.argmin(distances))
-        there = int(np.asarray(nearest)[here])
-        path = np.concatenate([path[: there + 1], ring[here:], ring[: here + 1], path[there:]])
-    return path
-
-
 def has_bridge(polygon: Sequence[float]) -> bool:
-    """Whether an outline runs along one of its own sides there and back, as ``bridge_rings`` makes it."""
+    """Whether an outline runs along one of its own sides there and back, as ``bridge_rings`` of ops makes it."""
     points = list(zip(polygon[::2], polygon[1::2], strict=True))
     sides = {(a, b) for a, b in zip(points, [*points[1:], points[0]], strict=True) if a != b}
     return any((b, a) in sides for a, b in sides)

@@ -21,14 +21,13 @@ from finemask.datatools.convert.records import (
     Dataset,
     ImageRecord,
     Instance,
-    bridge_rings,
     has_bridge,
     mask_rings,
     rectangle,
 )
 from finemask.datatools.convert.source_files import Source, read_categories, split_of
 from finemask.errors import DataError
-from finemask.ops.contours import Ring
+from finemask.ops.contours import Ring, bridge_rings
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_from_polygons
 from finemask.types import Category
