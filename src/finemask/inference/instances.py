@@ -199,8 +199,8 @@ class Instances:
                 points = outline_with_holes(part, least_hole_px=2 * TOLERANCE_PX)
                 shapes.append(labelme_shape(name, points, group=group, description=f"score {score:.3f}"))
         if self.path is None and self.image is not None:
-            name = PurePosixPath(self.name)
-            stem = name.stem if name.suffix.lower() in image_suffixes() else name.name
+            own = PurePosixPath(self.name)
+            stem = own.stem if own.suffix.lower() in image_suffixes() else own.name
             image_path, embedded = f"{stem}.jpg", _jpeg(self.image)
         else:
             image_path, embedded = self._path_from(None if path is None else Path(path).parent), None
