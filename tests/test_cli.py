@@ -153,7 +153,7 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
             "unknown key 'jsn'. Did you mean 'json'? finemask doctor --help lists the keys.",
         ),
         (["val"], "'val' is not a verb. Did you mean finemask evaluate? finemask --help lists them."),
-        (["serve", "model=m"], "'serve' is not a verb. finemask does not serve over HTTP yet."),
+        (["sweep", "model=m"], "'sweep' is not a verb. There is no search of settings yet."),
         (["segment", "train", "lr0=0.1"], "unknown key 'lr0'. Type: optimizer.lr=0.1"),
         (
             ["train", "--batch-size", "4"],

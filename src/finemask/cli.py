@@ -30,6 +30,8 @@ VERBS = {
     "compare": "two runs or results files: differences with confidence intervals",
     "predict": "find and outline instances in images: overlays and COCO JSON",
     "export": "write a model file for other runtimes, proven to find the same",
+    "serve": "a model over HTTP: images in, JSON or overlays out",
+    "demo": "a page on a model, in the browser",
     "info": "what a model file is: classes, architecture, metrics, provenance",
     "data check": "find what is wrong with annotations and images, and repair it",
     "data suspects": "labels that a model contradicts, ranked, with pictures to tick",

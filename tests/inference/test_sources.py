@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from finemask.errors import DataError
-from finemask.inference import source_content
+from finemask.inference import downloads
 from finemask.inference.sources import list_items, read_images
 from finemask.ops.images.image_kinds import image_suffixes
 
@@ -137,7 +137,7 @@ def test_urls(server, monkeypatch):
         list(list_items(f"{server}/nothing.png")[0].read())
     with pytest.raises(DataError, match=r"^http.*notes\.md: not an image"):
         list(list_items(f"{server}/notes.md")[0].read())
-    monkeypatch.setattr(source_content, "MAX_URL_BYTES", 20)
+    monkeypatch.setattr(downloads, "MAX_URL_BYTES", 20)
     with pytest.raises(DataError, match="larger than"):
         list(item.read())
 
@@ -175,7 +175,7 @@ def test_a_server_that_does_not_answer_or_stops_is_said(monkeypatch):
             thread.start()
             try:
                 with pytest.raises(DataError) as caught:
-                    source_content.download(f"http://127.0.0.1:{listening.getsockname()[1]}/a.png")
+                    downloads.download(f"http://127.0.0.1:{listening.getsockname()[1]}/a.png")
             finally:
                 thread.join()
         return caught.value.what
@@ -191,7 +191,7 @@ def test_a_server_that_does_not_answer_or_stops_is_said(monkeypatch):
                 pass
 
     assert asked(cut) == "the connection ended after 3 of 1,234 bytes"
-    monkeypatch.setattr(source_content, "URL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(downloads, "URL_TIMEOUT_S", 0.2)
     assert asked(silent) == "cannot be downloaded: no answer within 0.2 s"
 
 

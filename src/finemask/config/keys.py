@@ -25,14 +25,14 @@ compile: null | default | reduce-overhead | max-autotune!
 run_dir: null | path!
 data augment model transfer optimizer scheduler trainer callbacks logger: keys!
 preset: keys
-[evaluate predict]
+[evaluate predict serve demo]
 suppression: null | nms | class_agnostic | soft_linear | soft_gaussian | mask | mask_agnostic!
 nms_thresh: null | 0.0..1.0!
 detections_per_img: null | 1..!
 tta: null | flip | 32..8192 | [flip | 32..8192]!
-refine: null | sobel!
 tile: null | auto | 64..65535!
 overlap: 0.0..0.9!
+[evaluate predict] refine: null | sobel!
 [evaluate data_suspects]
 data: keys!
 split: train | val | test!
@@ -60,22 +60,36 @@ split: val | test!
 iou_types: auto | bbox | segm | [bbox | segm]!
 max_detections: auto | 1..!
 examples: 0..!
-[predict]
-model output: path!
-source save: path | [path]!
-annotations: null | path!
+[predict serve demo]
+model: path!
 image: keys!
 threshold: auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!
-color_by: instance | class!
 batch_size: 1..!
 device: device!
 trust: text | [text]*!
+[predict]
+output: path!
+source save: path | [path]!
+annotations: null | path!
+color_by: instance | class!
 [export]
 model: path!
 format: onnx!
 output: null | path!
 images: null | path | [path]!
 trust: text | [text]*!
+[serve demo]
+host: path!
+port: 0..65535!
+token: null | text!
+token_file: null | path!
+anonymous allow_urls: flag!
+allowed_hosts cors_origins: [text]*!
+queue_size max_mb max_megapixels buffer_mb max_connections: 1..!
+batch_wait_ms: 0.0..1000.0!
+timeout_s: >0.0..3600.0!
+log: lines | json | none!
+[demo] browser: flag!
 [info]
 model: path!
 json: flag!

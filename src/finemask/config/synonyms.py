@@ -171,8 +171,6 @@ VERB_SYNONYMS = _by_word(
 # Other tools name the task before the verb: yolo segment train …
 TASKS = ("segment", "detect", "task=segment", "task=detect")
 MISSING_VERBS = {
-    "serve": "finemask does not serve over HTTP yet. From Python: finemask.load(FILE).predict(IMAGE)",
-    "demo": "finemask has no web page of a model yet. finemask predict draws overlays into a folder",
     "tune": "There is no search of settings yet. key=a,b with --multirun trains each combination",
     "sweep": "There is no search of settings yet. key=a,b with --multirun trains each combination",
     "track": "finemask does not track objects through a video. finemask predict takes one, frame by frame",

@@ -264,7 +264,7 @@ class Predictor:
             images = read_images(source, report, self.reading)
             answers = self._predict_batches(_batches(images, batch_size), limits)
         else:
-            side = training_tile(self._preprocessing, self.header.training_sizes) if tile == "auto" else tile
+            side = training_tile(self.preprocessing, self.header.training_sizes) if tile == "auto" else tile
             cutting = Cutting(side, overlap, batch_size, only_shrunk=tile == "auto")
             opened = read_or_open_images(source, report, self.reading, whole_px=LARGE_PX)
             answers = self._predict_tiled(opened, limits, cutting, report)
@@ -329,7 +329,7 @@ class Predictor:
         own = instances_from_detections(
             {**found, "mask_probs": found["mask_probs"][:, :1, :1]}, self.categories, self.thresholds
         )
-        return sizes is not None and needs_tiles(own.boxes, found["image_size_hw"], self._preprocessing, sizes)
+        return sizes is not None and needs_tiles(own.boxes, found["image_size_hw"], self.preprocessing, sizes)
 
     def _in_tiles(self, image: NamedImage | LargeImage, limits: Mapping[str, float], cutting: Cutting) -> Instances:
         """The instances of an image that is cut into tiles.
@@ -357,13 +357,14 @@ class Predictor:
         )[found.scores >= least[found.labels - 1]]
 
     @property
-    def _preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:
+        """What the model does to an image."""
         own: Preprocessing = getattr(self.model, "preprocessing", self.header.preprocessing)
         return own
 
     def watch_scale(self) -> ScaleWatch:
         """What notices images that are too large for what the model was trained on."""
-        return ScaleWatch(self._preprocessing, self.header.training_sizes)
+        return ScaleWatch(self.preprocessing, self.header.training_sizes)
 
     def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
         """Runs the model; a batch that does not fit into the GPU's memory is halved."""

@@ -1,15 +1,10 @@
-"""Pixels that are no image file: downloads, frames of videos, arrays, tensors and open files in memory."""
+"""Pixels that are no image file: frames of videos, arrays, tensors and open files in memory."""
 
-import http.client
-import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -18,61 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
+from finemask.inference.downloads import download
 
-URL_TIMEOUT_S = 30.0
-MAX_URL_BYTES = 256 * 2**20
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 _COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
 _SHARE = 0.05  # by which a count made of duration and rate may be off, or by a second
 _GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the rest
-
-
-def download(url: str) -> bytes:
-    """The content of an http(s) address.
-
-    Raises:
-        DataError: the host is not known or does not answer, the server refuses, the connection ends early, or what
-            comes is a web page, or more than ``MAX_URL_BYTES``.
-    """
-    request = urllib.request.Request(url, headers={"User-Agent": "finemask"})  # some hosts refuse urllib's own
-    try:
-        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
-            content: bytes = response.read(MAX_URL_BYTES + 1)
-            kind, stated = response.headers.get_content_type(), response.headers.get("Content-Length") or ""
-    except (http.client.HTTPException, OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be downloaded: {_in_words(error, url)}",
-            where=url,
-            remedy="Check the address and the connection, or download it and give the file.",
-        ) from error
-    if len(content) > MAX_URL_BYTES:
-        raise DataError(
-            f"larger than {MAX_URL_BYTES // 2**20} MiB", where=url, remedy="Download it, then give the file."
-        )
-    if stated.isdecimal() and len(content) < int(stated):
-        raise DataError(
-            f"the connection ended after {len(content):,} of {int(stated):,} bytes", where=url, remedy="Try again."
-        )
-    if content.lstrip()[:1] == b"<" and kind in ("text/html", "application/xhtml+xml"):
-        raise DataError(
-            "the server sent a web page, not an image",
-            where=url,
-            remedy="Open the address in a browser: it may ask for a login, or be the page around the image.",
-        )
-    return content
-
-
-def _in_words(error: Exception, url: str) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered with status {error.code}, {error.reason}"
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, socket.gaierror):
-        return f"the host {urlsplit(url).hostname} is not known (DNS: {reason.strerror})"
-    if isinstance(reason, TimeoutError):
-        return f"no answer within {URL_TIMEOUT_S:g} s"
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror
-    return str(reason) or type(reason).__name__
 
 
 def for_decoder(content: Any) -> bytes | Image.Image | NDArray[Any]:

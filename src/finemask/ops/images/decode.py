@@ -31,7 +31,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finemask.errors import DataError, UndecidedImageError
-from finemask.ops.images.image_kinds import EXIF_ORIENTATION, holds_16_bits, size_of_plain_jpeg, wide_colours
+from finemask.ops.images.image_kinds import (
+    EXIF_ORIENTATION,
+    holds_16_bits,
+    readable_formats,
+    size_of_plain_jpeg,
+    wide_colours,
+)
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels, to_uint8
 from finemask.ops.images.tiff import (
     WHITE_IS_ZERO,
@@ -51,7 +57,10 @@ _GREY, _COLOURS = (0,), (0, 1, 2)
 
 
 def decode_image(
-    source: ImageSource, size_hw: tuple[int, int] | None = None, reading: ImageReading = AS_THE_FILE_SAYS
+    source: ImageSource,
+    size_hw: tuple[int, int] | None = None,
+    reading: ImageReading = AS_THE_FILE_SAYS,
+    formats: tuple[str, ...] | None = None,
 ) -> NDArray[np.uint8]:
     """Reads an image as uint8 RGB.
 
@@ -63,6 +72,7 @@ def decode_image(
             both fit.
         reading: the page, range and channels of files that hold more than one 8-bit picture; arrays are taken as
             they are.
+        formats: Pillow's names of those that may be read; all of ``readable_formats`` by default.
 
     Returns:
         uint8 [H, W, 3], RGB, C-contiguous, 0..255.
@@ -92,7 +102,7 @@ def decode_image(
             frame = page.number
         else:
             frame = reading.page or 0
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=formats or readable_formats()) as image:
             _seek(image, frame, name)
             if (wide := wide_colours(encoded, image)) is not None:
                 orientation = _orientation(image, wide.shape[:2], size_hw, name)

@@ -44,7 +44,14 @@ _THREE_COLOURS = b"\1\2\3"  # ids of components that are luminance and two of ch
 def image_suffixes() -> frozenset[str]:
     """Suffixes of the image files that can be read here, lower case, with their dot."""
     suffixes = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and _is_decoded(kind))
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in readable_formats())
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that it decodes by itself, asking no other program (as for EPS it would)."""
+    Image.init()
+    return tuple(kind for kind in Image.OPEN if _is_decoded(kind))
 
 
 def _is_decoded(kind: str) -> bool:

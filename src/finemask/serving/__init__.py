@@ -1,0 +1,1 @@
+"""A model behind HTTP: the application and its routes, the queue before the model, what is refused and why."""

@@ -1,0 +1,198 @@
+"""``POST /predict``: an image in, instances or an overlay out."""
+
+import io
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from finemask.errors import did_you_mean
+from finemask.inference.instances import Instances
+from finemask.inference.score_limits import Threshold
+from finemask.model_header import POINTS
+from finemask.serving.answers import ErrorAnswer, Masks, Prediction, as_json, prediction_of
+from finemask.serving.image_service import ImageService
+from finemask.serving.received_image import ReceivedImage, address_of, image_of, read_body
+from finemask.serving.refusals import RefusalError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+_PNG = "image/png"
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_BODIES = {
+    "image/*": _IMAGE,
+    "application/octet-stream": _IMAGE,
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": {"type": "string", "format": "binary", "description": "The file of an image."}},
+        }
+    },
+}
+_BY_ADDRESS = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["url"],
+            "properties": {"url": {"type": "string", "format": "uri", "description": "Where the image is."}},
+        }
+    }
+}
+_REFUSED = {
+    400: "No image in the request, or a form or JSON that cannot be read.",
+    401: "The token is missing or wrong.",
+    403: "Another origin or host than the server's, or an address that is not fetched.",
+    406: "Neither JSON nor PNG is wanted.",
+    408: "The body came too slowly.",
+    413: "Too many bytes or pixels.",
+    415: "No image that can be read here.",
+    422: "A damaged image, or a parameter that cannot be.",
+    429: "As many images wait as may.",
+    503: "The model is not ready, or there was no time; try again.",
+}
+
+
+def predict_routes(service: ImageService) -> "APIRouter":
+    """The route, for the application."""
+    from fastapi import APIRouter, Query, Request, Response
+
+    router = APIRouter()
+    bodies = _BODIES | (_BY_ADDRESS if service.settings.allow_urls else {})
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorAnswer, "description": what} for status, what in _REFUSED.items()
+    }
+    answers[200] = {"model": Prediction, "description": "What was found.", "content": {_PNG: _IMAGE}}
+
+    @router.post(
+        "/predict",
+        summary="Find instances in an image",
+        responses=answers,
+        openapi_extra={"requestBody": {"required": True, "content": bodies}},
+    )
+    async def predict(
+        request: Request,
+        threshold: str = Query(
+            "auto", description="Least score, from 0 to 1; auto: the server's own; or best_f1, precision_90, recall_90."
+        ),
+        masks: str = Query("polygon", description="polygon, rle or none.", pattern="^(polygon|rle|none)$"),
+        classes: str | None = Query(None, description="Names of the classes wanted, by commas; all by default."),
+    ) -> Response:
+        """Takes the file of an image, as the body or as the field ``image`` of a form."""
+        started = time.monotonic()
+        as_picture = wants_picture(request.headers.get("accept", ""))
+        wanted = _classes(classes, service)
+        chosen = _threshold(threshold)
+        service.refuse_if_busy()
+        settings = service.settings
+        deadline = started + settings.timeout_s
+        with service.buffered() as hold:
+            body = await read_body(request, settings.max_bytes, hold, deadline)
+            received = await _received(service, body, request.headers.get("content-type", ""), deadline)
+            del body
+            found = await service.find(received.content, received.name or "image", chosen, deadline)
+        instances = found.instances
+        if wanted is not None:
+            instances = instances[[at for at, name in enumerate(instances.class_names) if name in wanted]]
+        if as_picture:
+            return Response(await service.in_pool(lambda: _overlay(instances)), media_type=_PNG)
+        shown = replace(found, instances=instances)
+        form: Masks = masks  # type: ignore[assignment] # the pattern lets no other through
+
+        def written() -> bytes:
+            answer = prediction_of(
+                shown,
+                service.predictor.header,
+                name=received.name,
+                masks=form,
+                warnings=service.warnings_of(found),
+                total_ms=(time.monotonic() - started) * 1000,
+            )
+            return json.dumps(as_json(answer), ensure_ascii=False, separators=(",", ":")).encode()
+
+        return Response(await service.in_pool(written), media_type="application/json")
+
+    return router
+
+
+async def _received(service: ImageService, body: bytes, content_type: str, deadline: float) -> ReceivedImage:
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        if not service.settings.allow_urls:
+            raise RefusalError(
+                403,
+                "addresses-not-allowed",
+                "this server fetches no images from addresses",
+                remedy="Send the image itself; or start the server with allow_urls=true.",
+            )
+        return await service.fetch(address_of(body), deadline)
+    return image_of(body, content_type)
+
+
+def _threshold(text: str) -> Threshold | None:
+    if text == "auto":
+        return None
+    if text in POINTS:
+        return text  # type: ignore[return-value] # it is one of them
+    try:
+        return float(text)
+    except ValueError:
+        raise RefusalError(
+            422, "bad-parameter", f"threshold={text}", remedy=f"It is auto, {', '.join(POINTS)}, or from 0 to 1."
+        ) from None
+
+
+def _classes(text: str | None, service: ImageService) -> frozenset[str] | None:
+    if text is None:
+        return None
+    known = [category.name for category in service.predictor.categories]
+    if text in known:  # a name may hold a comma
+        return frozenset([text])
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise RefusalError(
+                422,
+                "bad-parameter",
+                f"classes names {name!r}, which this model does not know",
+                remedy=f"{did_you_mean(name, known)}It knows: {', '.join(known)}.",
+            )
+    return frozenset(names)
+
+
+def wants_picture(accept: str) -> bool:
+    """Whether a header ``Accept`` asks for PNG rather than JSON.
+
+    Raises:
+        RefusalError: it asks for neither.
+    """
+    picture, document = _quality(accept, _PNG), _quality(accept, "application/json")
+    if picture == document == 0:
+        raise RefusalError(
+            406, "not-acceptable", f"Accept: {accept} asks for what there is not",
+            remedy="There is application/json and image/png.",
+        )  # fmt: skip
+    return picture > document
+
+
+def _quality(accept: str, kind: str) -> float:
+    """How much a kind is wanted, 0 to 1, by the most special of the ranges that it is in."""
+    if not accept.strip():
+        return 1.0
+    best, quality = -1, 0.0
+    for one in accept.split(","):
+        span, *parameters = (part.strip().lower() for part in one.split(";"))
+        fits = {kind: 2, f"{kind.partition('/')[0]}/*": 1, "*/*": 0}.get(span, -1)
+        if fits > best:
+            stated = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+            try:
+                best, quality = fits, float(stated)
+            except ValueError:
+                continue
+    return quality
+
+
+def _overlay(instances: Instances) -> bytes:
+    written = io.BytesIO()
+    instances.draw().save(written, "PNG", compress_level=1)
+    return written.getvalue()

@@ -1,0 +1,63 @@
+"""What ``/metrics`` tells, in the form of Prometheus."""
+
+from typing import TYPE_CHECKING
+
+from finemask.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class ServerMetrics:
+    """Counters of one server; several in a process do not share them.
+
+    Attributes:
+        requests: answered, by route, method and status.
+        request_seconds: from the head of a request to the end of its answer, by route.
+        refusals: by code.
+        images: answered by the model.
+        batch_size: images that were handed to the model at a time.
+        model_seconds: of one such batch.
+        queue_seconds: that an image waited for the model.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+        except ImportError as error:
+            raise MissingExtraError("prometheus-client", "serve", needed_for="the server") from error
+        self._registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self.requests = Counter("finemask_requests", "Requests answered.", ("route", "method", "status"), registry=own)
+        self.request_seconds = Histogram(
+            "finemask_request_seconds", "From the head of a request to its answer.", ("route",), registry=own,
+            buckets=_SECONDS,
+        )  # fmt: skip
+        self.refusals = Counter("finemask_refusals", "Requests refused, by reason.", ("code",), registry=own)
+        self.images = Counter("finemask_images", "Images that the model has answered.", registry=own)
+        self.batch_size = Histogram(
+            "finemask_batch_size",
+            "Images handed to the model at a time.",
+            registry=own,
+            buckets=_IMAGES,
+        )
+        self.model_seconds = Histogram(
+            "finemask_model_seconds", "Of a batch in the model.", registry=own, buckets=_SECONDS
+        )
+        self.queue_seconds = Histogram(
+            "finemask_queue_seconds", "That an image waited for the model.", registry=own, buckets=_SECONDS
+        )
+        self._gauge = Gauge
+
+    def watch(self, name: str, what: str, value: "Callable[[], float]") -> None:
+        """Adds a number that is asked for whenever somebody looks: ``finemask_NAME``."""
+        self._gauge(f"finemask_{name}", what, registry=self._registry).set_function(value)
+
+    def text(self) -> tuple[bytes, str]:
+        """Everything, and its content type."""
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
