@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, overload
@@ -258,7 +259,7 @@ class Predictor:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
         if not (on_error in ("raise", "skip") or callable(on_error)):
             raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
-        report = on_error if callable(on_error) else None if on_error == "raise" else _say_skipped
+        report = on_error if callable(on_error) else None if on_error == "raise" else partial(log.warning, "Skipped: %s")
         checked_tile(tile, overlap)
         if tile is None:
             images = read_images(source, report, self.reading)
@@ -389,10 +390,6 @@ class Predictor:
 def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     # from_numpy would warn about arrays that may not be written to, as views of PIL images are.
     return torch.tensor(image).permute(2, 0, 1).to(device).contiguous()
-
-
-def _say_skipped(error: DataError) -> None:
-    log.warning("Skipped: %s", error)
 
 
 def _batches(images: Iterable[NamedImage | None], size: int) -> Iterator[list[NamedImage | None]]:
