@@ -11,7 +11,8 @@ from PIL import Image
 
 from finemask.errors import DataError
 from finemask.inference import downloads
-from finemask.inference.sources import list_items, read_images
+from finemask.inference.read_ahead import read_images
+from finemask.inference.sources import Unread, list_items
 from finemask.ops.images.image_kinds import image_suffixes
 
 
@@ -242,10 +243,10 @@ def test_frames_that_a_damaged_video_lost_are_counted(tmp_path, name, code, dama
         if name.endswith("mp4"):
             pytest.skip("the table of contents is at the end: nothing of it can be read")
         path.write_bytes(content[: len(content) // 2])
-    found, errors = [], []
-    for image in read_images(path, errors.append):
-        found.append(image)
-    assert None not in found
+    answers = list(read_images(path))
+    found = [image for image in answers if not isinstance(image, Unread)]
+    errors = [answer.error for answer in answers if isinstance(answer, Unread)]
+    assert all(answer.in_part for answer in answers if isinstance(answer, Unread))
     if damage == "none":
         assert (len(found), errors) == (40, [])
         return

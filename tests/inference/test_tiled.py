@@ -16,9 +16,9 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from finemask.cli import main
 from finemask.errors import ConfigError, DataError
 from finemask.inference import predictor as predictor_module
+from finemask.inference.cutting import training_tile
 from finemask.inference.predictor import Predictor
 from finemask.inference.tile_merging import TileFind, merge_finds
-from finemask.inference.tiled import training_tile
 from finemask.model.suppression import ClassAgnosticNMS
 from finemask.model_header import TrainingSizes
 from finemask.ops.box_ops import touching_pairs
@@ -361,3 +361,19 @@ def test_predict_writes_what_evaluate_scores(tiny_model_file, tmp_path, capsys):
     assert in_order(scored) == in_order(found)
     assert {one["image_id"] for one in found} == {7, 14}
     assert "tile=64 overlap=0.3" in (tmp_path / "scored/report/index.html").read_text()
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [((64, 64), 3), ((150, 230), 4), ((65, 1001), 1), ((700, 300), 5)])
+def test_how_far_a_picture_is_done_is_told_to_the_last_tile(size, batch_size):
+    told, model = [], ShapeModel()
+    answers = Predictor(model, colour_header()).answers(
+        draw(*size, []), 0.0, batch_size, 64, 0.5, lambda done, total: told.append((done, total))
+    )
+    assert len(list(answers)) == 1
+    if max(size) > 64:
+        assert told[-1] == (len(model.seen), len(model.seen))
+        assert [done for done, _ in told] == [
+            min(n + batch_size, len(model.seen)) for n in range(0, len(model.seen), batch_size)
+        ]
+    else:
+        assert told == []

@@ -2,42 +2,34 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from finemask.errors import ConfigError, DataError, FinemaskError
-from finemask.inference.exported_model import SUFFIXES, load_exported
-from finemask.inference.instances import Instances, instances_from_detections
-from finemask.inference.scale import ScaleWatch, needs_tiles
-from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
-from finemask.inference.sources import (
-    ImageLike,
-    LargeImage,
-    NamedImage,
-    Source,
-    is_single,
-    read_images,
-    read_or_open_images,
-)
-from finemask.inference.tile_merging import Window
-from finemask.inference.tiled import (
-    Cutting,
+from finemask.inference.cutting import (
+    Answer,
     Tile,
+    WholeOrTiles,
     checked_tile,
-    detect_tiled,
     is_across_classes,
-    picture_of,
+    seen_whole,
     training_tile,
 )
+from finemask.inference.exported_model import SUFFIXES, load_exported
+from finemask.inference.instances import Instances
+from finemask.inference.read_ahead import batches, read_images
+from finemask.inference.scale import ScaleWatch
+from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
+from finemask.inference.sources import ImageLike, NamedImage, Source, Unread, is_single
+from finemask.inference.tiled import Cutting, TilesDone
 from finemask.model_file import load_model_file
 from finemask.model_header import ModelHeader
 from finemask.ops.images.window_reader import LARGE_PX
@@ -100,6 +92,7 @@ class Predictor:
     Attributes:
         reading: page, range and channels of image files that hold more than one 8-bit picture: those of training.
         free_memory_bytes: what the pixels of a large image may take where it is read window by window; None: unlimited.
+        reading_threads: that read files and URLs ahead of the model; 0: none, each image is read when it is its turn.
     """
 
     def __init__(self, model: nn.Module, header: ModelHeader, device: torch.device | str = "cpu") -> None:
@@ -109,6 +102,7 @@ class Predictor:
         self._warned_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
         self.reading = header.reading
         self.free_memory_bytes: float | None = None
+        self.reading_threads = min(4, os.cpu_count() or 1)
 
     @property
     def categories(self) -> Sequence[Category]:
@@ -236,12 +230,12 @@ class Predictor:
         tile: Tile = None,
         overlap: float = 0.2,
     ) -> Iterator[Instances | None]:
-        """As ``predict``, one image after another, holding no more than a batch.
+        """As ``predict``, one image after another, holding no more than a batch and what threads read ahead of it.
 
         Args:
             source: as of ``predict``; a generator may be endless.
             threshold: as of ``predict``.
-            batch_size: as of ``predict``; so many images are read before the first is answered.
+            batch_size: as of ``predict``; of a generator, so many images are asked for before the first is answered.
             on_error: as of ``predict``.
             watch: is told of every image; see ``watch_scale``. Without one, the log says in the end whether images were
                 too large for what the model was trained on.
@@ -254,108 +248,89 @@ class Predictor:
                 does not hold, a batch size below 1, an unknown ``on_error``, a tile or an overlap that cannot be, or
                 ``tile="auto"`` with a model file that does not say how large its training images were.
         """
+        if not (on_error in ("raise", "skip") or callable(on_error)):
+            raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
+        report = (
+            on_error if callable(on_error) else None if on_error == "raise" else partial(log.warning, "Skipped: %s")
+        )
+        answers = self.answers(source, threshold, batch_size, tile, overlap)
+        return self._told_and_watched(answers, report, watch)
+
+    def answers(
+        self,
+        source: Source,
+        threshold: Threshold = "auto",
+        batch_size: int = 4,
+        tile: Tile = None,
+        overlap: float = 0.2,
+        tiles_done: TilesDone | None = None,
+    ) -> Generator[Answer | Unread]:
+        """What ``stream`` is made of: each image's instances, or why there are none, in the order of the source.
+
+        Args:
+            source: as of ``stream``.
+            threshold: as of ``predict``.
+            batch_size: as of ``stream``.
+            tile: as of ``predict``.
+            overlap: as of ``predict``.
+            tiles_done: is told of the tiles of each image that is cut into tiles.
+
+        Raises:
+            ConfigError: as of ``stream``.
+        """
         limits = score_limits(self.header, threshold)
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
-        if not (on_error in ("raise", "skip") or callable(on_error)):
-            raise ConfigError(f"on_error={on_error!r}", remedy="It is raise, skip or a function.")
-        report = on_error if callable(on_error) else None if on_error == "raise" else partial(log.warning, "Skipped: %s")
         checked_tile(tile, overlap)
         if tile is None:
-            images = read_images(source, report, self.reading)
-            answers = self._predict_batches(_batches(images, batch_size), limits)
-        else:
-            side = training_tile(self.preprocessing, self.header.training_sizes) if tile == "auto" else tile
-            cutting = Cutting(side, overlap, batch_size, only_shrunk=tile == "auto")
-            opened = read_or_open_images(source, report, self.reading, whole_px=LARGE_PX)
-            answers = self._predict_tiled(opened, limits, cutting, report)
-        return self._watched(answers, watch)
+            images = read_images(source, self.reading, threads=self.reading_threads)
+            return self._in_batches(batches(images, batch_size), limits)
+        side = training_tile(self.preprocessing, self.header.training_sizes) if tile == "auto" else tile
+        cut = WholeOrTiles(
+            self._detect,
+            self.header,
+            self.preprocessing,
+            Cutting(side, overlap, batch_size, only_shrunk=tile == "auto"),
+            is_across_classes(self.model),
+            self.reading,
+            self.free_memory_bytes,
+            tiles_done,
+        )
+        images = read_images(source, self.reading, whole_px=LARGE_PX, threads=self.reading_threads)
+        return cut.answers(images, limits)
 
-    def _watched(
-        self, answers: Iterator[tuple[Instances | None, bool]], watch: ScaleWatch | None
+    def _told_and_watched(
+        self,
+        answers: Iterable[Answer | Unread],
+        report: Callable[[DataError], None] | None,
+        watch: ScaleWatch | None,
     ) -> Iterator[Instances | None]:
-        """The answers; those that were seen whole are looked at for objects that are too small."""
+        """The instances alone; images that were seen whole are looked at for objects that are too small."""
         watched = watch or self.watch_scale()
-        for instances, is_whole in answers:
-            if instances is not None and is_whole:
-                watched.add(instances)
-            yield instances
+        for answer in answers:
+            if isinstance(answer, Unread):
+                if report is None:
+                    raise answer.error
+                report(answer.error)
+                if not answer.in_part:
+                    yield None
+                continue
+            if answer.is_whole:
+                watched.add(answer.instances)
+            yield answer.instances
         worst = watched.worst
         if watch is None and worst is not None and worst.scale <= self._warned_scale / 2:
             self._warned_scale = worst.scale
             log.warning("%s", watched.in_words())
 
-    def _predict_batches(
-        self, batches: Iterable[Sequence[NamedImage | None]], limits: Mapping[str, float]
-    ) -> Iterator[tuple[Instances | None, bool]]:
+    def _in_batches(
+        self, batches: Iterable[Sequence[NamedImage | Unread]], limits: Mapping[str, float]
+    ) -> Generator[Answer | Unread]:
         for batch in batches:
-            images = [named for named in batch if named is not None]
+            images = [one for one in batch if not isinstance(one, Unread)]
             found = iter(self._detect(images) if images else [])
-            for named in batch:
-                yield None if named is None else self._instances(named, next(found), limits), True
-
-    def _instances(self, named: NamedImage, found: Detections, limits: Mapping[str, float]) -> Instances:
-        return instances_from_detections(
-            found, self.categories, limits, image=named.image, name=named.name, path=named.path
-        )
-
-    def _predict_tiled(
-        self,
-        images: Iterable[NamedImage | LargeImage | None],
-        limits: Mapping[str, float],
-        cutting: Cutting,
-        report: Callable[[DataError], None] | None,
-    ) -> Iterator[tuple[Instances | None, bool]]:
-        """Answers, and whether the model saw the image as a whole."""
-        for image in images:
-            if image is None:
-                yield None, True
-                continue
-            if isinstance(image, NamedImage) and (cutting.only_shrunk or max(image.image.shape[:2]) <= cutting.tile):
-                (found,) = self._detect([image])
-                if not (cutting.only_shrunk and self._sees_too_small(found)):
-                    yield self._instances(image, found, limits), True
-                    continue
-            try:
-                yield self._in_tiles(image, limits, cutting), False
-            except DataError as error:
-                if report is None:
-                    raise
-                report(error)
-                yield None, True
-
-    def _sees_too_small(self, found: Detections) -> bool:
-        """Whether an image that was seen as a whole is to be cut into tiles; no threshold of the user has a say."""
-        sizes = self.header.training_sizes
-        own = instances_from_detections(
-            {**found, "mask_probs": found["mask_probs"][:, :1, :1]}, self.categories, self.thresholds
-        )
-        return sizes is not None and needs_tiles(own.boxes, found["image_size_hw"], self.preprocessing, sizes)
-
-    def _in_tiles(self, image: NamedImage | LargeImage, limits: Mapping[str, float], cutting: Cutting) -> Instances:
-        """The instances of an image that is cut into tiles.
-
-        Raises:
-            DataError: it cannot be read, or does not fit into memory and cannot be read by strips.
-        """
-        open_picture, (height, width) = picture_of(image, self.reading, self.free_memory_bytes)
-
-        def detect(pixels: Sequence[NDArray[np.uint8]], windows: Sequence[Window]) -> list[Detections]:
-            places = [f"{image.name} at {x0}, {y0}" for x0, y0, _, _ in windows]
-            return self._detect([NamedImage(place, one, None) for place, one in zip(places, pixels, strict=True)])
-
-        found = detect_tiled(
-            detect, open_picture, (height, width), cutting, across_classes=is_across_classes(self.model)
-        )
-        least = np.array([limits[category.name] for category in self.categories], dtype=np.float32)
-        return Instances(
-            *found,
-            image_size_hw=(height, width),
-            categories=self.categories,
-            image=None if isinstance(image, LargeImage) else image.image,
-            name=image.name,
-            path=image.path,
-        )[found.scores >= least[found.labels - 1]]
+            for one in batch:
+                yield one if isinstance(one, Unread) else seen_whole(one, next(found), self.categories, limits)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -390,9 +365,3 @@ class Predictor:
 def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     # from_numpy would warn about arrays that may not be written to, as views of PIL images are.
     return torch.tensor(image).permute(2, 0, 1).to(device).contiguous()
-
-
-def _batches(images: Iterable[NamedImage | None], size: int) -> Iterator[list[NamedImage | None]]:
-    iterator = iter(images)
-    while batch := list(islice(iterator, size)):
-        yield batch

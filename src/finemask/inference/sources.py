@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -37,6 +37,14 @@ class NamedImage(NamedTuple):
     name: str  # with forward slashes; may hold folders, never leads upwards
     image: NDArray[np.uint8]  # uint8 [H, W, 3], RGB
     path: Path | None
+
+
+class Unread(NamedTuple):
+    """Something in a source that could not be read."""
+
+    name: str  # as of ``NamedImage``
+    error: DataError
+    in_part: bool = False  # a video, some frames of which were read
 
 
 class LargeImage(NamedTuple):
@@ -110,7 +118,7 @@ class Item:
                 raise
 
 
-ImageLike: TypeAlias = (
+_OneOrMany: TypeAlias = (
     str
     | os.PathLike[str]
     | bytes
@@ -121,8 +129,8 @@ ImageLike: TypeAlias = (
     | NDArray[Any]
     | Tensor
     | NamedImage
-    | Item
 )
+ImageLike: TypeAlias = _OneOrMany | Item
 Source: TypeAlias = ImageLike | Iterable[ImageLike]
 
 
@@ -139,58 +147,28 @@ def list_items(source: Source) -> list[Item]:
         DataError: a folder without images, a glob that matches nothing, an empty list. A single file that is
             missing is listed, and fails when it is read.
     """
-    uniquely_named = _UniqueNames()
-    items = [uniquely_named(item) for one in _elements(source) for item in _items_of(one)]
+    items = []
+    for item in items_in(source):
+        if isinstance(item, Unread):
+            raise item.error
+        items.append(item)
     if not items:
         raise DataError("the source is empty", remedy="Give an image, a folder, a glob, a video or a URL.")
     return items
 
 
-def read_images(
-    source: Source, failed: Callable[[DataError], None] | None = None, reading: ImageReading = AS_THE_FILE_SAYS
-) -> Iterator[NamedImage | None]:
-    """All images of a source, decoded; see ``read_or_open_images``."""
-    for image in read_or_open_images(source, failed, reading, whole_px=math.inf):
-        assert not isinstance(image, LargeImage)
-        yield image
-
-
-def read_or_open_images(
-    source: Source,
-    failed: Callable[[DataError], None] | None,
-    reading: ImageReading,
-    whole_px: float,
-) -> Iterator[NamedImage | LargeImage | None]:
-    """All images of a source, one after another, under the names that ``list_items`` gives them.
-
-    Args:
-        source: of any kind; a generator is asked for no more than what is read.
-        failed: told of what cannot be read, in whose place comes None (of a video, only if it has no frame at all);
-            without it, that ends the reading.
-        reading: page, range and channels of files that hold more than one 8-bit picture.
-        whole_px: files of more pixels are not decoded.
-
-    Raises:
-        DataError: something cannot be read, and ``failed`` is None.
-    """
+def items_in(source: Source) -> Iterator[Item | Unread]:
+    """As ``list_items``, one after another; of a source that is a generator, no more are asked for than are taken."""
     uniquely_named = _UniqueNames()
     for one in _elements(source):
-        items = _items_of(one)
-        while True:
-            has_some = False
-            try:
-                if (item := next(items, None)) is None:
-                    break
-                named = uniquely_named(item)
-                for image in named.read(reading) if (large := named.large(whole_px)) is None else [large]:
-                    has_some = True
-                    yield image
-            except DataError as error:
-                if failed is None:
-                    raise
-                failed(error)
-                if not has_some:
-                    yield None
+        if isinstance(one, Item):
+            yield one
+            continue
+        try:
+            for item in _items_of(one):
+                yield uniquely_named(item)
+        except DataError as error:
+            yield Unread(str(one) if isinstance(one, str | os.PathLike) else "image", error)
 
 
 def is_single(source: Source) -> bool:
@@ -216,10 +194,8 @@ def _elements(source: Source) -> Iterable[ImageLike]:
     return source if _is_several(source) else [source]  # type: ignore[list-item] # it is one, then
 
 
-def _items_of(source: ImageLike) -> Iterator[Item]:
-    if isinstance(source, Item):
-        yield source
-    elif isinstance(source, NamedImage):
+def _items_of(source: _OneOrMany) -> Iterator[Item]:
+    if isinstance(source, NamedImage):
         yield Item(source.name, source)
     elif isinstance(source, bytes | bytearray | memoryview):
         yield Item("image", bytes(source))

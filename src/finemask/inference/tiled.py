@@ -5,33 +5,24 @@ too large to be whole in one of them is found in the picture shrunk by half, by 
 into one tile: a third more tiles in all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from itertools import count, islice
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from finemask.errors import ConfigError
-from finemask.inference.exported_model import ExportedModel
-from finemask.inference.sources import LargeImage, NamedImage
+from finemask.inference.read_ahead import in_background
 from finemask.inference.tile_merging import TileFind, Window, merge_finds
-from finemask.model.suppression import ClassAgnosticNMS
-from finemask.model_header import TrainingSizes
-from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.images.tile_windows import tile_windows
-from finemask.ops.images.window_reader import ArrayReader, WindowReader, open_image
+from finemask.ops.images.window_reader import WindowReader
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import crop_to_rle, rle_to_crop
-from finemask.types import Detections, Preprocessing, Rle
+from finemask.types import Detections, Rle
 
-Tile: TypeAlias = int | Literal["auto"] | None
-
-SMALLEST_PX = 64
 _STRIP_ROWS = 256  # even: two rows make one of the shrunk picture
 _SEAM = 1 / 128  # of a tile's side: what ends so near to a seam ends at it
 _SEAM_PX = 2.0  # at least
@@ -39,6 +30,8 @@ _SEAM_PX = 2.0  # at least
 OpenPicture: TypeAlias = Callable[[], AbstractContextManager[WindowReader]]
 Detect: TypeAlias = Callable[[Sequence[NDArray[np.uint8]], Sequence[Window]], Sequence[Detections]]
 """Tiles uint8 [h, w, 3] and where they lie in the picture, px, to what is found in each."""
+TilesDone: TypeAlias = Callable[[int, int], None]
+"""Is told how many tiles of a picture are done, and how many there are."""
 
 
 class Found(NamedTuple):
@@ -69,58 +62,6 @@ class _Tile(NamedTuple):
     cut_edges: tuple[bool, bool, bool, bool]  # left, upper, right, lower: whether the picture goes on there
 
 
-def checked_tile(tile: object, overlap: object) -> None:
-    """Whether a size and an overlap of tiles can be.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    whole = isinstance(tile, int) and not isinstance(tile, bool) and tile >= SMALLEST_PX
-    if not (tile is None or tile == "auto" or whole):
-        raise ConfigError(f"tile={tile}", remedy=f"It is auto, or the side of a tile in px, {SMALLEST_PX} at least.")
-    if not isinstance(overlap, int | float) or not 0 <= overlap <= 0.9:
-        raise ConfigError(f"overlap={overlap}", remedy="It is a share of the tile, from 0 to 0.9.")
-
-
-def training_tile(preprocessing: Preprocessing, sizes: TrainingSizes | None) -> int:
-    """Side in px of the tiles in which the model sees objects as large as in training.
-
-    Raises:
-        ConfigError: the model file does not say how large its training images were.
-    """
-    if sizes is None:
-        raise ConfigError(
-            "tile=auto needs to know how large the training images were, and this model file does not say",
-            remedy="Give the side of the tiles in px: that of the training images, tile=512.",
-        )
-    return max(SMALLEST_PX, round(min(preprocessing.min_size[-1], preprocessing.max_size) / sizes.scale[1]))
-
-
-def picture_of(
-    image: NamedImage | LargeImage, reading: ImageReading, free_memory_bytes: float | None
-) -> tuple[OpenPicture, tuple[int, int]]:
-    """What opens an image for reading windows, and its height and width.
-
-    Args:
-        image: in memory, or a file.
-        reading: of files that hold more than one 8-bit picture.
-        free_memory_bytes: what the pixels of a file may take; None: unlimited.
-    """
-    if isinstance(image, LargeImage):
-        path, size_hw = image.path, image.size_hw
-        return lambda: open_image(path, size_hw, free_memory_bytes=free_memory_bytes, reading=reading), size_hw
-    pixels = image.image
-    return lambda: ArrayReader(pixels), (pixels.shape[0], pixels.shape[1])
-
-
-def is_across_classes(model: nn.Module) -> bool:
-    """Whether the suppression of a model compares detections of different classes."""
-    if isinstance(model, ExportedModel):
-        return model.is_across_classes
-    suppression = getattr(getattr(getattr(model, "model", model), "roi_heads", None), "suppression", None)
-    return isinstance(suppression, ClassAgnosticNMS) or bool(getattr(suppression, "class_agnostic", False))
-
-
 def detect_tiled(
     detect: Detect,
     open_picture: OpenPicture,
@@ -128,8 +69,9 @@ def detect_tiled(
     cutting: Cutting,
     *,
     across_classes: bool = False,
+    tiles_done: TilesDone | None = None,
 ) -> Found:
-    """Finds the instances of a picture tile by tile.
+    """Finds the instances of a picture tile by tile; the next tiles are read while the model looks at these.
 
     Args:
         detect: runs the model.
@@ -137,16 +79,21 @@ def detect_tiled(
         size_hw: of the picture, px.
         cutting: how.
         across_classes: see ``merge_finds``.
+        tiles_done: is told how far it is.
 
     Raises:
         DataError: the picture cannot be read.
     """
     finds: list[TileFind] = []
-    tiles = _tiles(open_picture, size_hw, cutting.tile, cutting.overlap)
-    shared_px = round(cutting.tile * cutting.overlap)
-    while batch := list(islice(tiles, cutting.batch_size)):
-        for one, found in zip(batch, detect([t.pixels for t in batch], [t.window for t in batch]), strict=True):
-            finds += _finds(one, found, shared_px)
+    tiles = in_background(_tiles(open_picture, size_hw, cutting.tile, cutting.overlap), ahead=2 * cutting.batch_size)
+    shared_px, number, total = round(cutting.tile * cutting.overlap), 0, _number_of_tiles(size_hw, cutting)
+    with closing(tiles):
+        while batch := list(islice(tiles, cutting.batch_size)):
+            for one, found in zip(batch, detect([t.pixels for t in batch], [t.window for t in batch]), strict=True):
+                finds += _finds(one, found, shared_px)
+            number += len(batch)
+            if tiles_done is not None:
+                tiles_done(number, total)
     merged = merge_finds(finds, across_classes=across_classes)
     return Found(
         np.array([find.box for find in merged], dtype=np.float32).reshape(-1, 4),
@@ -156,7 +103,7 @@ def detect_tiled(
     )
 
 
-def _tiles(open_picture: OpenPicture, size_hw: tuple[int, int], tile: int, overlap: float) -> Iterator[_Tile]:
+def _tiles(open_picture: OpenPicture, size_hw: tuple[int, int], tile: int, overlap: float) -> Generator[_Tile]:
     """Those of the picture as it is, row by row, then those of the shrunk ones."""
     numbers = count()
     shrunk: list[NDArray[np.uint8]] = []
@@ -175,6 +122,15 @@ def _tiles(open_picture: OpenPicture, size_hw: tuple[int, int], tile: int, overl
             window = (x0 * factor, y0 * factor, min(x1 * factor, size_hw[1]), min(y1 * factor, size_hw[0]))
             pixels = np.ascontiguousarray(picture[y0:y1, x0:x1])
             yield _Tile(next(numbers), level, pixels, window, _cut_edges(window, size_hw))
+
+
+def _number_of_tiles(size_hw: tuple[int, int], cutting: Cutting) -> int:
+    """As many as ``_tiles`` gives."""
+    number, (height, width) = len(tile_windows(*size_hw, cutting.tile, cutting.overlap)), size_hw
+    while max(height, width) > cutting.tile:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        number += len(tile_windows(height, width, cutting.tile, cutting.overlap))
+    return number
 
 
 def _cut_edges(window: Window, size_hw: tuple[int, int]) -> tuple[bool, bool, bool, bool]:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from finemask.inference.cutting import Tile
 from finemask.inference.score_limits import Threshold
-from finemask.inference.tiled import Tile
 
 
 @dataclass(frozen=True, slots=True)

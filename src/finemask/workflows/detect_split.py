@@ -1,9 +1,8 @@
 """What a model finds in a split of a dataset, and the options of detection that users may change."""
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,9 +17,10 @@ from finemask.coco.index import CocoIndex
 from finemask.config import config_dir, plain
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.evaluator import CocoEvaluator
+from finemask.inference.cutting import Tile
 from finemask.inference.predictor import Predictor
+from finemask.inference.read_ahead import map_ahead
 from finemask.inference.sources import Item
-from finemask.inference.tiled import Tile
 from finemask.inference.tta import AugmentedMaskRCNN, parse_views
 from finemask.machine.hardware import bytes_for_an_image, cores
 from finemask.model.build import build_suppression
@@ -70,10 +70,11 @@ def detect_split(
             raise ConfigError(f"{key} is {value!r}", remedy="Give a whole number of at least 1.")
     model.to(device).eval()
     chosen = range(len(index)) if positions is None else positions
-    with torch.inference_mode(), Progress("evaluating", len(chosen), "images") as progress:
-        for batch in _batches(_images(index, chosen, threads, ahead=2 * batch_size), batch_size):
-            images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for _, image in batch]
-            for (i, image), detections in zip(batch, model(images), strict=True):
+    images = map_ahead(lambda i: (i, index.read_image(i)), chosen, threads, ahead=2 * batch_size + threads)
+    with torch.inference_mode(), closing(images), Progress("evaluating", len(chosen), "images") as progress:
+        for batch in _batches(images, batch_size):
+            tensors = [torch.from_numpy(image).permute(2, 0, 1).to(device) for _, image in batch]
+            for (i, image), detections in zip(batch, model(tensors), strict=True):
                 rles = None if refine is None else refine(image, detections)
                 evaluator.add(int(index.image_ids[i]), detections, rles)
             progress.advance(len(batch))
@@ -127,24 +128,6 @@ def too_large_to_refine(where: Path | str) -> DataError:
     return DataError(
         "too large for refine=, which needs the whole picture in memory", where=where, remedy="Leave it out."
     )
-
-
-def _images(index: CocoIndex, chosen: Sequence[int], threads: int, ahead: int) -> Iterator[tuple[int, Any]]:
-    """Positions and decoded images in order; threads read a few ahead."""
-    waiting: deque[Future[Any]] = deque()
-    positions = iter(chosen)
-
-    def read(i: int) -> tuple[int, Any]:
-        return i, index.read_image(i)
-
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            waiting.extend(pool.submit(read, i) for i in islice(positions, ahead + threads))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(read, i) for i in islice(positions, 1))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _batches(items: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:

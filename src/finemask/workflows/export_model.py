@@ -13,7 +13,8 @@ from finemask.config import verb_options
 from finemask.errors import ConfigError, FinemaskError
 from finemask.export.certificate import PROBE_SIZES_HW, Agreement, Certificate, certify
 from finemask.export.formats import FORMATS, ExportFormat
-from finemask.inference.sources import list_items, read_images
+from finemask.inference.read_ahead import read_images
+from finemask.inference.sources import NamedImage, Unread, list_items
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file, load_model_file
 from finemask.ops.files import sha256_of, write_json
@@ -155,8 +156,13 @@ def _images(source: Any, reading: ImageReading) -> dict[str, Tensor]:
     chosen = [items[int(number * step)] for number in range(min(len(items), _COMPARED))]
     if not chosen:
         raise ConfigError(f"images={source} holds no images", remedy="Give a folder of images, or leave it out.")
-    found = (named for named in read_images(chosen, None, reading) if named is not None)
-    return {named.name: torch.tensor(named.image).permute(2, 0, 1).contiguous() for named in found}
+    found = {}
+    for one in read_images(chosen, reading):
+        if isinstance(one, Unread):
+            raise one.error
+        assert isinstance(one, NamedImage)
+        found[one.name] = torch.tensor(one.image).permute(2, 0, 1).contiguous()
+    return found
 
 
 def _versions(form: ExportFormat) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import RLock
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from finemask.ops.images.tiff import TiffPage, known_channels, page_of, read_pag
 EXIF_ORIENTATION = 0x0112
 _PNG_TEXT = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # that may state an orientation, as an eXIf chunk does
 _NOT_DECODED = {"EPS", "IPTC", "MPEG"}  # Pillow tells what these are, or asks another program for their pixels
+_LIFTED = RLock()  # the limit is one for all: a second thread would take None for it
 _NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that a build of Pillow may lack
 _MODES = {
     "1": "black and white",
@@ -120,13 +122,14 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Lifts Pillow's limit while the header of a file is read: whoever asks judges its size."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    """Lifts Pillow's limit while the header of a file is read: whoever asks judges its size. One thread at a time."""
+    with _LIFTED:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def kind_of(path: Path, reading: ImageReading = AS_THE_FILE_SAYS) -> tuple[str, tuple[float, float] | None]:
