@@ -225,7 +225,7 @@ def test_a_short_epoch_leaves_its_loss_in_the_metrics_and_the_log_only_our_words
     ("limit", "epochs", "reason"),
     [
         (["trainer.max_steps=6"], 3, "trainer.max_steps=6 ends the training in epoch 2."),
-        (["trainer.max_time=00:00:00:02"], 10_000, "trainer.max_time ends the training in epoch "),
+        (["trainer.max_time=00:00:00:04"], 10_000, "The budget of 4 s ends the training in epoch "),
     ],
 )
 def test_the_last_weights_are_evaluated_whatever_ends_the_run(shapes, tmp_path, limit, epochs, reason):

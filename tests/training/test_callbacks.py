@@ -8,10 +8,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from evaluation_data import empty_detections
-from pytorch_lightning.callbacks import Timer
 from torch.utils.data import DataLoader
 from trainer_cases import cpu_trainer
 
+from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.speed import Speed
 from finemask.training.callbacks.validation import CocoEvaluation, _draw
 from finemask.training.module import logs_this_step
@@ -129,10 +129,11 @@ def test_what_is_left_counts_the_steps_and_evaluations_that_will_come(every, max
 
 
 def test_a_time_limit_bounds_what_is_left_and_leaves_the_number_of_epochs_open(monkeypatch):
-    timer = Timer({"seconds": 100})
-    monkeypatch.setattr(timer, "time_remaining", lambda: 30.0)
-    trainer, speed = cpu_trainer(batches=10, epochs=1000, callbacks=[timer]), Speed()
-    assert speed.seconds_left(trainer) is None  # nothing was seen yet
+    budget = Budget(100.0, 0.0)
+    monkeypatch.setattr(budget, "seconds_left", lambda: 35.0)
+    monkeypatch.setattr(budget, "training_seconds_left", lambda: 30.0)
+    trainer, speed = cpu_trainer(batches=10, epochs=1000), Speed(budget=budget)
+    assert speed.seconds_left(trainer) == 35.0  # whatever the steps take
     assert speed.last_epoch(trainer) is None
     speed._durations.append(1.0)
     speed._validation_s = 5.0
@@ -143,9 +144,7 @@ def test_a_time_limit_bounds_what_is_left_and_leaves_the_number_of_epochs_open(m
     assert speed.last_epoch(trainer) == 2
     trainer.max_epochs = -1
     assert speed.seconds_left(trainer) == 35.0
-    speed._validated = True  # of this epoch, but not of the last weights
-    assert speed.seconds_left(trainer) == 35.0
-    monkeypatch.setattr(timer, "time_remaining", lambda: -1.0)
+    monkeypatch.setattr(budget, "seconds_left", lambda: 0.0)
     assert speed.seconds_left(trainer) == 0.0
 
 
@@ -176,11 +175,14 @@ def test_without_a_gpu_the_epoch_is_forecast_and_a_quicker_preset_named(monkeypa
 
 
 def test_a_time_limit_is_what_the_forecast_names(monkeypatch, caplog):
-    timer = Timer({"seconds": 100})
-    monkeypatch.setattr(timer, "time_remaining", lambda: 70.0)
+    budget = Budget(100.0, 0.0)
+    monkeypatch.setattr(budget, "seconds_left", lambda: 80.0)
+    monkeypatch.setattr(budget, "training_seconds_left", lambda: 70.0)
     with caplog.at_level(logging.INFO, logger="finemask"):
-        run_steps(Speed("model=light"), cpu_trainer(callbacks=[timer]), 60.0, monkeypatch)
-    assert "an epoch of 100 steps takes at least 1 h 40 min; trainer.max_time ends the training in 70 s." in caplog.text
+        run_steps(Speed("model=light", budget), cpu_trainer(), 60.0, monkeypatch)
+    assert "an epoch of 100 steps takes at least 1 h 40 min; the budget leaves 70 s to train, about 0.012 of" in (
+        caplog.text
+    )
     assert "model=light" not in caplog.text
 
 

@@ -82,7 +82,7 @@ def test_a_training_that_only_time_bounds_keeps_its_rate_after_the_warm_up(sched
     module = MaskRCNNModule(
         torch.nn.Linear(2, 2), optimizer=torch.optim.SGD, scheduler=partial(schedule, max_warmup_steps=5), lr=0.5
     )
-    module.trainer = SimpleNamespace(estimated_stepping_batches=math.inf)
+    module.trainer = SimpleNamespace(estimated_stepping_batches=math.inf, callbacks=[])
     optimizer = module.configure_optimizers()["optimizer"]
     scheduler = module.configure_optimizers()["lr_scheduler"]["scheduler"]
     for _ in range(50):

@@ -191,12 +191,20 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
         _check_option(preset, folders, verb)
         chosen.append(preset)
         cfg = _hydra_compose(name, folders, chosen)
-    if not others:
-        return cfg
-    known = dict(_flatten(cfg))
-    for override in others:
-        _check_key(override, known, known_groups, verb)
-    return _hydra_compose(name, folders, [*chosen, *others])
+    if others:
+        known = dict(_flatten(cfg))
+        for override in others:
+            _check_key(override, known, known_groups, verb)
+        cfg = _hydra_compose(name, folders, [*chosen, *others])
+    _let_budget_end(cfg, overrides)
+    return cfg
+
+
+def _let_budget_end(cfg: DictConfig, overrides: Sequence[Override]) -> None:
+    """A time budget takes the place of the number of epochs, unless somebody typed one beside it."""
+    budgets = (OmegaConf.select(cfg, "budget"), OmegaConf.select(cfg, "trainer.max_time"))
+    if any(budgets) and "trainer.max_epochs" not in {override.key_or_group for override in overrides}:
+        OmegaConf.update(cfg, "trainer.max_epochs", -1)
 
 
 def _preset(cfg: DictConfig, overrides: Sequence[Override]) -> Override | None:

@@ -8,6 +8,7 @@ The tables in ``keys`` beside this file are written in it. A kind is one or more
     text, path      letters; a number is taken as such  >0.0..      a number above 0
     pattern         a regular expression                [KIND]      a list with one element at least
     device          auto, cpu, cuda, cuda:1, mps        [KIND]*     a list that may be empty
+    time_span       20min, 1h30min, 90s, 2d
     duration        DD:HH:MM:SS                         [KIND]3     a list of three
     keys            a section with keys of its own      any         whatever the part called makes of it
     number          any number that is finite
@@ -165,6 +166,7 @@ _NAMED: dict[str, tuple[Fits, str]] = {
     "path": (_is_text, "a path"),
     "pattern": (_is_pattern, "a regular expression"),
     "device": (_matches(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?"), "auto, cpu, cuda, cuda:1 or mps"),
+    "time_span": (_matches(r"(\d{1,6}(\.\d+)?(d|h|min|s))+"), "a time, as in 20min, 1h30min or 90s"),
     "duration": (_matches(r"\d{1,6}:\d\d:\d\d:\d\d"), "DAYS:HOURS:MINUTES:SECONDS, as in 00:02:30:00"),
     "scores": (
         lambda value: isinstance(value, dict) and all(is_of_kind("0.0..1.0", score) for score in value.values()),

@@ -21,6 +21,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.transfer import set_train_mode
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
+from finemask.training.callbacks.budget import SCHEDULE_STEPS, Budget
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.optim import SchedulerFactory, Unfreezing, cosine, parameter_groups
 from finemask.types import Category, Detections, Target
@@ -143,7 +144,9 @@ class MaskRCNNModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser over the trainable parameters, schedule stepped with it."""
-        steps = min(self.trainer.estimated_stepping_batches, _ENDLESS)  # infinite where only time bounds the training
+        steps = min(self.trainer.estimated_stepping_batches, _ENDLESS)  # infinite where nothing bounds the training
+        if any(isinstance(callback, Budget) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            steps = SCHEDULE_STEPS
         optimizer, scheduler = self.build_optimizer(max(1, int(steps)))
         self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}

@@ -1,5 +1,7 @@
 """``finemask train``."""
 
+import time
+
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -14,10 +16,11 @@ from finemask.workflows.train_model import prepare, run_training
 
 def main(cfg: DictConfig) -> int:
     """Looks at the annotations and trains; ends with the paths written and the next commands to type."""
+    started = time.monotonic() - time.process_time()  # importing is a part of what a person waits for
     prepare(cfg)
     if cfg.learning_curve is not None:
         return _learning_curve(cfg)
-    finished = run_training(cfg)
+    finished = run_training(cfg, started)
     if finished is None:
         return INTERRUPTED
     if finished.metrics:  # of several processes the first has them

@@ -1,6 +1,8 @@
 """From a configuration to Lightning's objects: datamodule, optimiser, loggers, callbacks, trainer."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,18 @@ from hydra.utils import instantiate
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Timer
 
 from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError, did_you_mean
+from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint
 from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import is_terminal
+
+_SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_BEST_AGAIN = 0.3  # of a validation: how often the best weights are not the last, and are evaluated again
 
 
 def prepare_data(cfg: DictConfig) -> None:
@@ -58,12 +63,43 @@ def check_monitors(cfg: DictConfig, measured: Sequence[str]) -> None:
             )
 
 
+def build_budget(cfg: DictConfig, started: float, of_test: float) -> Budget | None:
+    """The time budget of a run, if it has one: ``budget`` or ``trainer.max_time``.
+
+    Args:
+        cfg: the composed configuration of the verb ``train``.
+        started: ``time.monotonic()`` when the run began.
+        of_test: images of the test split, in validation splits.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    max_time = plain(cfg.trainer).get("max_time")
+    if cfg.budget is not None and max_time is not None:
+        raise ConfigError(f"budget={cfg.budget} and trainer.max_time={max_time}", remedy="Give one of them.")
+    if cfg.budget is not None:
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", cfg.budget))
+    elif isinstance(max_time, Mapping):
+        seconds = timedelta(**max_time).total_seconds()
+    elif max_time is not None:
+        of_each = (_SECONDS["d"], _SECONDS["h"], _SECONDS["min"], 1)
+        seconds = sum(int(number) * unit for number, unit in zip(max_time.split(":"), of_each, strict=True))
+    else:
+        return None
+    return Budget(seconds, started, 1.0 + _BEST_AGAIN + of_test)
+
+
 def _callbacks(cfg: DictConfig) -> dict[str, DictConfig]:
     return {str(name): node for name, node in cfg.callbacks.items() if node}
 
 
-def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | None = None) -> pl.Trainer:
     """The trainer with its loggers and callbacks, in the order in which they depend on each other.
+
+    Args:
+        cfg: the composed configuration of the verb ``train``.
+        evaluation: on the validation images.
+        budget: that ends the training.
 
     Raises:
         ConfigError: a value that Lightning refuses.
@@ -72,12 +108,11 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation) -> pl.Trainer:
     callbacks = [build(node, f"callbacks.{name}") for name, node in _callbacks(cfg).items()]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node]
     quicker = None if cfg.model.name in ("light", "tiny") else "model=light"
-    speed = Speed(quicker)
+    speed = Speed(quicker, budget)
     lines = TerminalProgress if is_terminal() else EpochLines
     try:
-        # The clock first: evaluation looks whether it has asked to stop. Then evaluation: the others read what it logs.
-        clock = [Timer(plain(cfg.trainer).get("max_time"))] if cfg.trainer.get("max_time") else []
-        own = [*clock, evaluation, speed, lines(speed, cfg.monitor)]
+        # The pace, by which the budget asks to stop, for which evaluation looks, whose numbers the others read.
+        own = [speed, *([budget] if budget else []), evaluation, lines(speed, cfg.monitor)]
         trainer: pl.Trainer = build(
             cfg.trainer,
             "trainer",

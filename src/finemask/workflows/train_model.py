@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from finemask.training.save_model import trained_boxes
 from finemask.training.tables import anchors_line, classes_table, data_table, model_table, weights_table
 from finemask.workflows.build_trainer import (
     build,
+    build_budget,
     build_datamodule,
     build_optimizer,
     build_trainer,
@@ -74,9 +76,10 @@ def train(
     Raises:
         FinemaskError: something that can be mended, before anything was trained; or a training that diverged.
     """
+    started = time.monotonic()
     cfg = compose("train", [*arguments({"data.root": data_root}), *overrides], config_dir=config_dir)
     prepare(cfg)
-    return run_training(cfg)
+    return run_training(cfg, started)
 
 
 def prepare(cfg: DictConfig) -> None:
@@ -90,11 +93,12 @@ def prepare(cfg: DictConfig) -> None:
         check_data(cfg)
 
 
-def run_training(cfg: DictConfig) -> TrainedRun | None:
-    """Trains and evaluates the best weights, as configured; ``prepare`` comes checkpoint.
+def run_training(cfg: DictConfig, started: float | None = None) -> TrainedRun | None:
+    """Trains and evaluates the best weights, as configured; ``prepare`` comes before.
 
     Args:
         cfg: the composed configuration of the verb ``train``; see configs/train.yaml.
+        started: ``time.monotonic()`` from which a time budget counts; by default now.
 
     Returns:
         The results and the paths written; ``None`` when the run was interrupted, after saving.
@@ -104,11 +108,12 @@ def run_training(cfg: DictConfig) -> TrainedRun | None:
     """
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
     run_log = RunLog()
+    started = time.monotonic() if started is None else started
     try:
         run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
         cfg.run_dir = str(run.folder)
         with logging_to(run_log, is_main=is_main):
-            return _train(cfg, run, run_log)
+            return _train(cfg, run, run_log, started)
     except Exception as error:
         if any(map(is_disk_full, chain_of(error))):
             raise _full_disk(Path(cfg.run_dir)) from error
@@ -131,7 +136,7 @@ def _full_disk(run_dir: Path) -> FinemaskError:
     )
 
 
-def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> TrainedRun | None:
+def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> TrainedRun | None:
     """Everything is built before the run's folder is opened: a start that fails leaves nothing behind."""
     if run.note:
         log.info("%s", run.note)
@@ -188,7 +193,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> TrainedRun | None:
     )
     evaluation = CocoEvaluation(evaluators["val"])
     check_monitors(cfg, evaluation.logged)
-    trainer = build_trainer(cfg, evaluation)
+    budget = build_budget(cfg, started, len(splits["test"]) / len(splits["val"]) if "test" in splits else 0.0)
+    trainer = build_trainer(cfg, evaluation, budget)
     if trainer.world_size > 1 and trains_on_cpu(trainer) and has_sync_norm(model):
         raise ConfigError(
             "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
@@ -205,7 +211,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog) -> TrainedRun | None:
         while not open_run(run):  # another run took the folder: callbacks and loggers are told of the next one
             run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
             cfg.run_dir = str(run.folder)
-            trainer = build_trainer(cfg, evaluation)
+            trainer = build_trainer(cfg, evaluation, budget)
         run_log.open(run.folder / "train.log")
         log.info(
             "Run: %s%s", display_path(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else ""

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, Timer
+from pytorch_lightning.callbacks import EarlyStopping
 from rich import get_console
 from rich.progress import BarColumn, TextColumn
 
 from finemask.ops.terminal import TerminalBar
+from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.speed import Speed, format_duration
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ class EpochLines(pl.Callback):
             return
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
-            if isinstance(callback, Timer) and (callback.time_remaining() or math.inf) <= 0:
-                log.info("trainer.max_time ends the training in epoch %d.", epoch)
+            if isinstance(callback, Budget) and callback.is_spent:
+                log.info("The budget of %s ends the training in epoch %d.", format_duration(callback.seconds), epoch)
             if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
                 log.info(
                     "Early stopping ends the training after epoch %d: %s has not become better for %d evaluations.",

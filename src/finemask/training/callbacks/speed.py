@@ -7,7 +7,8 @@ from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Timer
+
+from finemask.training.callbacks.budget import Budget, Pace
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,18 @@ class Speed(pl.Callback):
 
     Args:
         quicker_preset: what to name to somebody whose machine is too slow for the model, if there is such a thing.
+        budget: of the run, which is told the pace.
     """
 
-    def __init__(self, quicker_preset: str | None = None) -> None:
+    def __init__(self, quicker_preset: str | None = None, budget: Budget | None = None) -> None:
         self._quicker_preset = quicker_preset
+        self._budget = budget
         self._last_end = 0.0
         self._step_start = 0.0
         self._durations: deque[float] = deque(maxlen=_LATEST)
         self._validation_start = 0.0
         self._validation_s: float | None = None
+        self._unseen_batches: float | None = None
         self._batches_done = 0
         self._validated = False
         self._forecast = False
@@ -61,6 +65,8 @@ class Speed(pl.Callback):
                     }
                 )
         self._last_end, self._batches_done = now, batch_idx + 1
+        if self._budget is not None and self._durations:
+            self._budget.pace = Pace(self._step_s, self._seconds_of(trainer, 0, 1))
         if len(self._durations) == _FORECAST_AFTER and not self._forecast:
             self._forecast = True
             self._say_forecast(trainer)
@@ -78,16 +84,15 @@ class Speed(pl.Callback):
     def seconds_left(self, trainer: pl.Trainer) -> float | None:
         """Until the last weights are evaluated, whichever limit ends the training; None while nobody can tell."""
         seconds = self._seconds_of(trainer, *self._to_come(trainer))
-        if (time_left := _time_left(trainer)) is not None and self._durations:
-            last = int(time_left > 0 or not self._validated)  # an evaluation when the time is up
-            seconds = min(seconds, max(0.0, time_left) + self._seconds_of(trainer, 0, last))
+        if self._budget is not None:
+            seconds = min(seconds, self._budget.seconds_left())
         return seconds if math.isfinite(seconds) else None
 
     def last_epoch(self, trainer: pl.Trainer) -> int | None:
-        """Number of the last epoch, from 1; None where the time limit comes first, or nobody can tell yet."""
+        """Number of the last epoch, from 1; None where the budget comes first, or nobody can tell yet."""
         batches, _ = self._to_come(trainer)
-        time_left = _time_left(trainer)
-        if math.isinf(batches) or (time_left is not None and self._seconds_of(trainer, batches, 0) > time_left):
+        time_left = math.inf if self._budget is None else self._budget.training_seconds_left()
+        if math.isinf(batches) or self._seconds_of(trainer, batches, 0) > time_left:
             return None
         return self._end(trainer, batches)
 
@@ -116,7 +121,9 @@ class Speed(pl.Callback):
             return math.inf
         validation_s = self._validation_s
         if validation_s is None:
-            validation_s = _UNSEEN_VALIDATION * self._step_s * _validation_batches(trainer)
+            if self._unseen_batches is None:
+                self._unseen_batches = _validation_batches(trainer)
+            validation_s = _UNSEEN_VALIDATION * self._step_s * self._unseen_batches
         return batches * self._step_s + validations * validation_s
 
     @property
@@ -124,11 +131,13 @@ class Speed(pl.Callback):
         return sum(self._durations) / len(self._durations)
 
     def _say_forecast(self, trainer: pl.Trainer) -> None:
-        whole_s, end, time_left = self.seconds_left(trainer), self.last_epoch(trainer), _time_left(trainer)
+        whole_s, end = self.seconds_left(trainer), self.last_epoch(trainer)
         if not trains_on_cpu(trainer) or whole_s is None:
             return
         if end is None:
-            rest = f"; trainer.max_time ends the training in {format_duration(max(0.0, time_left or 0.0))}"
+            training_s = 0.0 if self._budget is None else self._budget.training_seconds_left()
+            epochs = training_s / (self._step_s * trainer.num_training_batches)
+            rest = f"; the budget leaves {format_duration(training_s)} to train, about {epochs:.2g} of them"
         else:
             all_of_it = f"all {end:,} epochs" if end > 1 and trainer.current_epoch == 0 else "what is left to train"
             rest = f", and {all_of_it} with evaluation at least {format_duration(whole_s)}"
@@ -146,12 +155,6 @@ class Speed(pl.Callback):
                 "fewer regions an image.",
                 self._quicker_preset,
             )
-
-
-def _time_left(trainer: pl.Trainer) -> float | None:
-    """Until ``trainer.max_time`` ends the training."""
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback.time_remaining() for callback in callbacks if isinstance(callback, Timer)), None)
 
 
 def _validation_batches(trainer: pl.Trainer) -> float:
