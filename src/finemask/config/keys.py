@@ -75,7 +75,7 @@ annotations: null | path!
 color_by: instance | class!
 [export]
 model: path!
-format: onnx!
+format: onnx | openvino!
 output: null | path!
 images: null | path | [path]!
 trust: text | [text]*!

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finemask.export.onnx_file import write_onnx
+from finemask.export.openvino_file import write_openvino
 from finemask.export.plain_model import check_exportable
 from finemask.inference.exported_model import ExportedModel, load_exported
 from finemask.model.mask_rcnn import MaskRCNN
@@ -32,4 +33,5 @@ class ExportFormat:
 
 FORMATS = {
     "onnx": ExportFormat(".onnx", check_exportable, write_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
+    "openvino": ExportFormat(".xml", check_exportable, write_openvino, packages=("onnx", "onnxscript", "openvino")),
 }

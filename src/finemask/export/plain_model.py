@@ -204,8 +204,10 @@ class PlainRoIAlign(nn.Module):
             self._align(x[name], rois[chosen], scale)
             for name, chosen, scale in zip(self.names, rows, self.scales, strict=True)
         ]
-        # Back in order by two sorts, whose lengths are those of the boxes, which a sum of four unknown ones is not.
-        place = level_of.argsort(stable=True).argsort()
+        # Back in order by two sorts, whose lengths are those of the boxes, which a sum of four unknown ones is not; of
+        # different numbers, because not every runtime leaves equal ones in order.
+        number_of = level_of * level_of.shape[0] + torch.arange(level_of.shape[0], device=level_of.device)
+        place = number_of.argsort().argsort()
         return torch.cat(parts)[place]
 
     def _align(self, level: Tensor, rois: Tensor, scale: float) -> Tensor:

@@ -1,10 +1,11 @@
-"""Exported files as models: ONNX, run by ONNX Runtime, with the same answers as the model it was made of."""
+"""Exported files as models, with the answers of the model they were made of: ONNX in ONNX Runtime, and OpenVINO."""
 
 import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,59 @@ class OnnxModel(ExportedModel):
         return found
 
 
+class OpenVinoModel(ExportedModel):
+    """A file that ``finemask export format=openvino`` wrote, run by OpenVINO on the CPU, in float32.
+
+    Args:
+        path: of the .xml, beside which the .bin of the same name holds the weights.
+        threads: of the CPU; torch's own number by default.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        ModelFileError: a file is missing, damaged or not finemask's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError("openvino", "openvino", needed_for=f"running {path.name}") from error
+        weights = path.with_suffix(".bin")
+        if not weights.is_file():
+            raise ModelFileError(
+                f"its weights are not beside it: {weights.name} is missing",
+                where=path,
+                remedy="Both files belong together: copy both.",
+            )
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # where a CPU has bfloat16, it is the default, and scores differ
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            core = openvino.Core()
+            content = core.read_model(path)
+            own = content.get_rt_info()
+            text = str(own[HEADER_KEY].value) if HEADER_KEY in own else ""
+            header = _header(path, {HEADER_KEY: text})
+            compiled = core.compile_model(content, "CPU", settings)
+        except ModelFileError:
+            raise
+        except Exception as error:  # its errors have no common parent that it documents
+            raise unreadable(path, error) from error
+        super().__init__(header)
+        self._compiled = compiled
+        self._own_thresh = float(header.model["roi_heads"]["score_thresh"])
+        self._busy = Lock()
+
+    def run(self, image: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        """See ``ExportedModel``."""
+        thresh = self._own_thresh if self.score_thresh is None else self.score_thresh
+        with self._busy:  # what it compiled answers one thread at a time
+            found = self._compiled({"image": image, "score_thresh": np.array(thresh, dtype=np.float32)})
+        return [found[name] for name in _OUTPUTS]
+
+
 def load_exported(path: Path) -> ExportedModel:
     """The model of an exported file, by its suffix.
 
@@ -126,7 +180,7 @@ def load_exported(path: Path) -> ExportedModel:
     return _OF_SUFFIX[path.suffix.lower()](path)
 
 
-_OF_SUFFIX: dict[str, Callable[[Path], ExportedModel]] = {".onnx": OnnxModel}
+_OF_SUFFIX: dict[str, Callable[[Path], ExportedModel]] = {".onnx": OnnxModel, ".xml": OpenVinoModel}
 SUFFIXES = tuple(_OF_SUFFIX)  # of exported files
 
 

@@ -44,7 +44,7 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
     """Loads a model file; nothing else is needed.
 
     Args:
-        path: a model file, or a run: ``runs/NAME`` is the newest of that name; or a file of ``finemask export``, .onnx.
+        path: a model file; a run: ``runs/NAME`` is the newest of that name; a file of ``finemask export``: .onnx, .xml.
         device: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         trust: parts of your own that the file may name, besides finemask's: dotted names, ``mylab.nets.Backbone``, or
             packages, ``mylab.*``.

@@ -57,7 +57,7 @@ def export(
     Args:
         model: a model file or a run.
         output: the file to write.
-        format: ``onnx``.
+        format: ``onnx`` or ``openvino``.
         images: images to compare on, as for ``predict``.
         overrides: as on the command line.
 
@@ -131,7 +131,7 @@ def refuse(certificate: Certificate, path: Path) -> None:
         raise FinemaskError(
             f"the exported file does not find what the model finds, and was not written: {named}{more}",
             where=path,
-            remedy="finemask.load(FILE) runs the model file; other versions of torch or onnxruntime may export it.",
+            remedy="finemask.load(FILE) runs the model file; other versions of the packages may export it.",
         )
     if missing := [name for name, number in certificate.counted().items() if not number]:
         raise FinemaskError(
