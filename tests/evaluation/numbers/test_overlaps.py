@@ -49,6 +49,7 @@ def test_pairs_are_those_of_pycocotools_to_the_bit(seed, iou_type, at_once):
     dataset, results = tangled_dataset(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlaps, "_PAIRS_AT_ONCE", at_once)  # in one go or in pieces
+        patch.setattr(overlaps, "_TOGETHER", 2)
         found = listed(dataset, results, iou_type)
     assert {(result, object_): iou for result, object_, iou in found} == one_by_one(dataset, results, iou_type)
     for before, after in pairwise(found):

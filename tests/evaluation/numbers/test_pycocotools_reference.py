@@ -126,6 +126,23 @@ def test_an_image_fuller_than_the_bound_is_still_checked(evaluator, monkeypatch)
     assert len(truth.images) == 1
 
 
+def test_of_a_mosaic_the_left_part_is_checked(monkeypatch):
+    dataset = random_dataset(SEED, categories=2, objects=40, images=1)
+    evaluator = CocoEvaluator(ground_truth_from_dict(dataset))
+    evaluator.add_results(random_results(dataset, SEED))
+    monkeypatch.setattr(pycocotools_reference, "_MOST_ENTRIES", 0)
+    truth, results = pycocotools_reference._sample(evaluator.ground_truth, evaluator._results)
+    most = (len(truth.annotations) + len(results)) // 2
+    monkeypatch.setattr(pycocotools_reference, "_MOST_OF_AN_IMAGE", most)
+    left_truth, left_results = pycocotools_reference._sample(evaluator.ground_truth, evaluator._results)
+    assert len(left_truth.annotations) + len(left_results) == most
+    assert len(left_truth.annotations)
+    assert len(left_results)
+    kept = [entry["bbox"][0] for entry in [*left_truth.annotations, *left_results]]
+    everything = [entry["bbox"][0] for entry in [*truth.annotations, *results]]
+    assert sorted(kept) == sorted(everything)[:most]
+
+
 def test_the_command_line_exits_with_2(write, tmp_path, monkeypatch, capsys):
     dataset = random_dataset(SEED)
     truth = write("truth.json", dataset)

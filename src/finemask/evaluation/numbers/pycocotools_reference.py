@@ -131,6 +131,7 @@ _SEED = 0  # the same sample every time, so that what was found can be found aga
 _MOST_IMAGES = 16
 _MOST_CATEGORIES = 8  # the reference's time grows with them, whether they are empty or not
 _MOST_ENTRIES = 2_000  # annotations and detections
+_MOST_OF_AN_IMAGE = 600  # that has more alone: the reference compares each with each, at every IoU and size
 _TOLERANCE = 1e-9
 
 
@@ -202,6 +203,8 @@ def _sample(ground_truth: GroundTruth, results: ResultTable) -> tuple[GroundTrut
     annotations = [a for a in ground_truth.annotations if a["image_id"] in images]
     is_in = np.array([id_ in images for id_ in sorted(ground_truth.images)], dtype=bool)[results.image]
     detections = [results[number] for number in np.flatnonzero(is_in).tolist()]
+    if len(annotations) + len(detections) > _MOST_ENTRIES:
+        annotations, detections = _left_part(annotations, detections)
     # Categories with objects first, then those that only have detections, then empty ones: all are kinds to check.
     with_objects, detected = ({entry["category_id"] for entry in entries} for entries in (annotations, detections))
     shuffled = chooser.sample(ground_truth.categories, len(ground_truth.categories))
@@ -217,6 +220,17 @@ def _sample(ground_truth: GroundTruth, results: ResultTable) -> tuple[GroundTrut
         annotation_ids=[a["id"] for a in annotations],
     )
     return truth, ResultTable(truth, (result for result in detections if result["category_id"] in ids))
+
+
+def _left_part(
+    annotations: list[dict[str, Any]], detections: list[CocoResult]
+) -> tuple[list[dict[str, Any]], list[CocoResult]]:
+    """What stands leftmost in one image that has more than can be checked, objects and detections together."""
+    lefts = [entry["bbox"][0] if "bbox" in entry else rle_box_xywh(entry["segmentation"])[0] for entry in detections]
+    order = np.argsort([*(entry["bbox"][0] for entry in annotations), *lefts], kind="stable")
+    chosen, of_objects = np.sort(order[:_MOST_OF_AN_IMAGE]).tolist(), len(annotations)
+    kept = [detections[number - of_objects] for number in chosen if number >= of_objects]
+    return [annotations[number] for number in chosen if number < of_objects], kept
 
 
 def _some_images(chooser: random.Random, ground_truth: GroundTruth, results: ResultTable) -> set[int]:
