@@ -1,4 +1,3 @@
-import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +9,8 @@ import pytest
 from PIL import Image
 
 from finemask.errors import DataError
-from finemask.inference import downloads
 from finemask.inference.read_ahead import read_images
-from finemask.inference.sources import Unread, list_items
+from finemask.inference.sources import Opening, Unread, list_items
 from finemask.ops.images.image_kinds import image_suffixes
 
 
@@ -129,71 +127,27 @@ def server(folder):
         thread.join()
 
 
-def test_urls(server, monkeypatch):
+def test_urls(server, folder):
+    private = Opening(allow_private_urls=True)
     (item,) = list_items(f"{server}/b/img2.jpg?size=large")
     assert item.name == "img2.jpg"
-    (named,) = item.read()
-    assert (named.image.shape, named.path) == ((6, 8, 3), None)
-    with pytest.raises(DataError, match=r"nothing\.png: cannot be downloaded.*not found"):
-        list(list_items(f"{server}/nothing.png")[0].read())
-    with pytest.raises(DataError, match=r"^http.*notes\.md: not an image"):
-        list(list_items(f"{server}/notes.md")[0].read())
-    monkeypatch.setattr(downloads, "MAX_URL_BYTES", 20)
-    with pytest.raises(DataError, match="larger than"):
+    with pytest.raises(DataError, match="of a private network") as caught:
         list(item.read())
-
-
-def test_what_kept_a_url_from_coming_is_said(server, folder, monkeypatch):
-    def failing(url):
-        with pytest.raises(DataError) as caught:
-            list(list_items(url)[0].read())
-        assert caught.value.where == url
-        return caught.value.what
-
-    assert (
-        failing(f"{server}/nothing.png") == "cannot be downloaded: the server answered with status 404, File not found"
-    )
-    assert failing("http://127.0.0.1:9/a.png") == "cannot be downloaded: Connection refused"
-    (folder / "login.html").write_text("\n<!DOCTYPE html><title>Please log in</title>")
-    assert failing(f"{server}/login.html") == "the server sent a web page, not an image"
+    assert caught.value.where == f"{server}/b/img2.jpg?size=large"
+    (named,) = item.read(opening=private)
+    assert (named.image.shape, named.path) == ((6, 8, 3), None)
+    for threads in (0, 1):
+        (named,) = read_images(f"{server}/b/img2.jpg", opening=private, threads=threads)
+        assert named.image.shape == (6, 8, 3)
     (folder / "cut.png").write_bytes((folder / "img2.png").read_bytes()[:50])
-    assert failing(f"{server}/cut.png").startswith("the image cannot be read")
-
-    def unknown(*args):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    found = failing("http://images.invalid/a.png")
-    assert found == "cannot be downloaded: the host images.invalid is not known (DNS: Name or service not known)"
-
-
-def test_a_server_that_does_not_answer_or_stops_is_said(monkeypatch):
-    """A socket that accepts and says nothing; one that promises more than it sends."""
-
-    def asked(answer):
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            thread = threading.Thread(target=lambda: answer(listening.accept()[0]))
-            thread.start()
-            try:
-                with pytest.raises(DataError) as caught:
-                    downloads.download(f"http://127.0.0.1:{listening.getsockname()[1]}/a.png")
-            finally:
-                thread.join()
-        return caught.value.what
-
-    def cut(connection):
-        with connection:
-            connection.recv(1000)
-            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 1234\r\n\r\nabc")
-
-    def silent(connection):
-        with connection:
-            while connection.recv(1000):
-                pass
-
-    assert asked(cut) == "the connection ended after 3 of 1,234 bytes"
-    monkeypatch.setattr(downloads, "URL_TIMEOUT_S", 0.2)
-    assert asked(silent) == "cannot be downloaded: no answer within 0.2 s"
+    for name, what in (
+        ("nothing.png", "cannot be downloaded: the server answered with status 404, File not found"),
+        ("notes.md", "not an image: the server says that it is text/markdown"),
+        ("cut.png", "the image cannot be read"),
+    ):
+        with pytest.raises(DataError, match=what) as caught:
+            list(list_items(f"{server}/{name}")[0].read(opening=private))
+        assert caught.value.where == f"{server}/{name}"
 
 
 def test_videos_give_rgb_frames_with_names(tmp_path):

@@ -73,6 +73,7 @@ output: path!
 source save: path | [path]!
 annotations: null | path!
 color_by: instance | class!
+allow_private_urls: flag!
 [export]
 model: path!
 format: onnx | openvino!

@@ -28,7 +28,7 @@ from finemask.inference.instances import Instances
 from finemask.inference.read_ahead import batches, read_images
 from finemask.inference.scale import ScaleWatch
 from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
-from finemask.inference.sources import ImageLike, NamedImage, Source, Unread, is_single
+from finemask.inference.sources import AS_USUAL, ImageLike, NamedImage, Source, Unread, is_single
 from finemask.inference.tiled import Cutting, TilesDone
 from finemask.model_file import load_model_file
 from finemask.model_header import ModelHeader
@@ -92,6 +92,7 @@ class Predictor:
     Attributes:
         reading: page, range and channels of image files that hold more than one 8-bit picture: those of training.
         free_memory_bytes: what the pixels of a large image may take where it is read window by window; None: unlimited.
+        opening: how sources that are no image files are opened: ``Opening(allow_private_urls=True)``.
         reading_threads: that read files and URLs ahead of the model; 0: none, each image is read when it is its turn.
     """
 
@@ -102,6 +103,7 @@ class Predictor:
         self._warned_scale = math.inf  # of the image that was last said to be too large: once is enough for its kind
         self.reading = header.reading
         self.free_memory_bytes: float | None = None
+        self.opening = AS_USUAL
         self.reading_threads = min(4, os.cpu_count() or 1)
 
     @property
@@ -283,7 +285,7 @@ class Predictor:
             raise ConfigError(f"batch_size={batch_size}", remedy="It is at least 1.")
         checked_tile(tile, overlap)
         if tile is None:
-            images = read_images(source, self.reading, threads=self.reading_threads)
+            images = read_images(source, self.reading, self.opening, threads=self.reading_threads)
             return self._in_batches(batches(images, batch_size), limits)
         side = training_tile(self.preprocessing, self.header.training_sizes) if tile == "auto" else tile
         cut = WholeOrTiles(
@@ -296,7 +298,7 @@ class Predictor:
             self.free_memory_bytes,
             tiles_done,
         )
-        images = read_images(source, self.reading, whole_px=LARGE_PX, threads=self.reading_threads)
+        images = read_images(source, self.reading, self.opening, whole_px=LARGE_PX, threads=self.reading_threads)
         return cut.answers(images, limits)
 
     def _told_and_watched(

@@ -10,7 +10,7 @@ from threading import Condition
 from typing import Any, TypeVar
 
 from finemask.errors import DataError
-from finemask.inference.sources import Item, LargeImage, NamedImage, Source, Unread, items_in
+from finemask.inference.sources import AS_USUAL, Item, LargeImage, NamedImage, Opening, Source, Unread, items_in
 from finemask.ops.images.image_kinds import stored_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
@@ -25,6 +25,7 @@ R = TypeVar("R")
 def read_images(
     source: Source,
     reading: ImageReading = AS_THE_FILE_SAYS,
+    opening: Opening = AS_USUAL,
     *,
     whole_px: float = math.inf,
     threads: int = 0,
@@ -34,6 +35,7 @@ def read_images(
     Args:
         source: of any kind; a generator is asked for no more than what is read.
         reading: page, range and channels of files that hold more than one 8-bit picture.
+        opening: of what is no image file.
         whole_px: files of more pixels are not decoded.
         threads: that read files and URLs ahead of whoever takes the images, ``_AHEAD_PX`` pixels at most; an image that
             is larger waits for its turn. 0: nothing is read before it is asked for, which is so for generators anyway.
@@ -49,14 +51,14 @@ def read_images(
             return item, 0
         pixels = _pixels(item)
         gate.enter(ticket, pixels)
-        return next(_images_of(item, reading, whole_px)), pixels
+        return next(_images_of(item, reading, opening, whole_px)), pixels
 
     results = map_ahead(read, enumerate(items_in(source)), threads, ahead=2 * threads)
     try:
         for ticket, (result, pixels) in enumerate(results):
             gate.leave(pixels)
             if isinstance(result, Item):
-                yield from _images_of(result, reading, whole_px)
+                yield from _images_of(result, reading, opening, whole_px)
             else:
                 yield result
             gate.ask_for(ticket + 1)
@@ -164,7 +166,7 @@ def _pixels(item: Item) -> int:
 
 
 def _images_of(
-    item: Item | Unread, reading: ImageReading, whole_px: float
+    item: Item | Unread, reading: ImageReading, opening: Opening, whole_px: float
 ) -> Iterator[NamedImage | LargeImage | Unread]:
     if isinstance(item, Unread):
         yield item
@@ -172,7 +174,7 @@ def _images_of(
     has_some = False
     try:
         large = item.large(whole_px)
-        for image in item.read(reading) if large is None else [large]:
+        for image in item.read(reading, opening) if large is None else [large]:
             has_some = True
             yield image
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Pixels that are no image file: frames of videos, arrays, tensors and open files in memory."""
+"""Pixels that are no image file: addresses, frames of videos, arrays, tensors and open files in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.downloads import download
+from finemask.inference.web_fetch import fetch
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 _COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
@@ -21,10 +21,15 @@ _SHARE = 0.05  # by which a count made of duration and rate may be off, or by a 
 _GIVE_UP = 10_000  # unreadable frames in a row: the count is as damaged as the rest
 
 
-def for_decoder(content: Any) -> bytes | Image.Image | NDArray[Any]:
-    """Anything but a path as ``decode_image`` takes it: an address's or a file's content, arrays of 0..255."""
+def for_decoder(content: Any, allow_private_urls: bool) -> bytes | Image.Image | NDArray[Any]:
+    """Anything but a path as ``decode_image`` takes it: an address's or a file's content, arrays of 0..255.
+
+    Args:
+        content: of an ``Item``.
+        allow_private_urls: see ``finemask.inference.web_fetch.fetch``.
+    """
     if isinstance(content, str):
-        return download(content)
+        return fetch(content, allow_private=allow_private_urls)
     if isinstance(content, np.ndarray | Tensor):
         return _rgb_values(content)
     return content if isinstance(content, bytes | Image.Image) else _content_of(content)

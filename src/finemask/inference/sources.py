@@ -56,6 +56,20 @@ class LargeImage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How sources that are no image files are opened.
+
+    Args:
+        allow_private_urls: also fetch from addresses of this machine and of private networks.
+    """
+
+    allow_private_urls: bool = False
+
+
+AS_USUAL = Opening()
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """Something that holds one image or, if a video, several.
 
@@ -93,11 +107,12 @@ class Item:
             return None
         return LargeImage(self.name, self.content, size_hw)
 
-    def read(self, reading: ImageReading = AS_THE_FILE_SAYS) -> Iterator[NamedImage]:
+    def read(self, reading: ImageReading = AS_THE_FILE_SAYS, opening: Opening = AS_USUAL) -> Iterator[NamedImage]:
         """Its images, one after another.
 
         Args:
             reading: page, range and channels of files that hold more than one 8-bit picture.
+            opening: of what is no image file.
 
         Raises:
             DataError: it cannot be read.
@@ -112,9 +127,11 @@ class Item:
             if isinstance(content, NamedImage):
                 path, content = content.path, content.image
             try:
-                yield NamedImage(self.name, decode_image(for_decoder(content), self.size_hw, reading), path)
+                given = for_decoder(content, opening.allow_private_urls)
+                yield NamedImage(self.name, decode_image(given, self.size_hw, reading), path)
             except DataError as error:  # what the decoder calls "encoded image" has a name here
-                error.where = content if isinstance(content, str) else self.name
+                if not _is_url(error.where or ""):
+                    error.where = content if isinstance(content, str) else self.name
                 raise
 
 

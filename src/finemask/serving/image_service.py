@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from finemask.inference.downloads import download
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
 from finemask.inference.score_limits import Threshold, score_limits
 from finemask.inference.sources import NamedImage
+from finemask.inference.web_fetch import FetchLimits, fetch
 from finemask.ops.images.decode import decode_image
 from finemask.serving.model_queue import ModelQueue
 from finemask.serving.received_image import ReceivedImage, accepted_formats, check_image, plain_name
@@ -195,11 +195,9 @@ class ImageService:
         Raises:
             DataError: it cannot be had.
         """
-        limit, left_s = self.settings.max_bytes, deadline - time.monotonic()
-        loop = asyncio.get_running_loop()
-        content = await loop.run_in_executor(
-            self._downloads, lambda: download(address, max_bytes=limit, public_only=True, within_s=left_s)
-        )
+        # A name that a stranger gives is looked up by this machine alone.
+        limits = FetchLimits(self.settings.max_bytes, total_s=deadline - time.monotonic(), by_proxy=False)
+        content = await asyncio.get_running_loop().run_in_executor(self._downloads, fetch, address, limits)
         return ReceivedImage(content, plain_name(unquote(urlsplit(address).path)))
 
     def warnings_of(self, found: Found) -> list[str]:

@@ -14,7 +14,7 @@ from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.instances import Instances
 from finemask.inference.ledger import Ledger
 from finemask.inference.predictor import load
-from finemask.inference.sources import Item, list_items
+from finemask.inference.sources import Item, Opening, list_items
 from finemask.inference.writers import DRAWN, open_writers
 from finemask.machine.hardware import bytes_for_an_image
 from finemask.ops.files import read_json
@@ -98,6 +98,7 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     predictor.free_memory_bytes = bytes_for_an_image()
+    predictor.opening = Opening(options["allow_private_urls"])
     done = Predicted(len(items))
     ids = None
     if options["annotations"] is not None:

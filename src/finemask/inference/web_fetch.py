@@ -1,0 +1,300 @@
+"""Fetching what an http(s) address holds: limits of size, time and kind; addresses of private networks are refused.
+
+Whoever makes a program open an address makes it open it from where it runs: a text file of image addresses, or a
+question to a server, could name a router, a printer or the cloud's own service of passwords. So every name is looked up
+here, each address that it stands for has to be one of the public internet, and the connection goes to the very address
+that was looked at. A redirect is another address to look at.
+"""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from io import BytesIO
+from typing import BinaryIO
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from finemask.errors import DataError
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CHUNK = 2**16
+_GENERIC = ("application/octet-stream", "binary/octet-stream", "text/plain")  # what servers say that do not know better
+_PAGES = ("text/html", "application/xhtml+xml")
+_IN_PATHS = "/%:@!$&'()*+,;=~?"
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))  # that end in an IPv4 address
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_CHECK = "Check the address and the connection, or download it and give the file."
+_ALLOW = "allow_private_urls=true allows it; or download it and give the file."
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What may come from an address.
+
+    Args:
+        max_bytes: of the content.
+        timeout_s: without an answer or a further byte.
+        total_s: for all of it, redirects included.
+        max_redirects: followed, one after another.
+        kinds: what the content may be, by the first half of its type: ``image``, ``video``. A type that says nothing
+            (``application/octet-stream``, ``text/plain``, none) passes: the decoder sees what it is.
+        by_proxy: use the proxy that the environment names (``https_proxy``, ``no_proxy``). It looks up names itself;
+            without it, nobody can answer it otherwise than this machine.
+    """
+
+    max_bytes: int = 256 * 2**20
+    timeout_s: float = 30.0
+    total_s: float = 600.0
+    max_redirects: int = 5
+    kinds: tuple[str, ...] = ("image",)
+    by_proxy: bool = True
+
+
+IMAGES = FetchLimits()
+
+
+def fetch(url: str, limits: FetchLimits = IMAGES, allow_private: bool = False) -> bytes:
+    """The content of an http(s) address; see ``fetch_into``."""
+    content = BytesIO()
+    fetch_into(content, url, limits, allow_private)
+    return content.getvalue()
+
+
+def fetch_into(file: BinaryIO, url: str, limits: FetchLimits = IMAGES, allow_private: bool = False) -> None:
+    """Writes the content of an http(s) address to a file, as it comes.
+
+    Names are looked up here even where a proxy is used, so ``allow_private`` is needed if the proxy alone can do so.
+
+    Args:
+        file: opened for writing bytes; after an error it holds what had come.
+        url: begins with http:// or https://.
+        limits: of size, time and kind.
+        allow_private: also addresses of this machine and of private networks.
+
+    Raises:
+        DataError: the address is no http(s) one or is, or leads to, a private one; the host is not known or does not
+            answer in time; the server refuses; the connection ends early; what comes is too large, or of another kind.
+    """
+    end = time.monotonic() + limits.total_s
+    at = url.strip()
+    for _ in range(limits.max_redirects + 1):
+        led = "" if at == url.strip() else f"; {url} led there"
+        try:
+            with _answer(at, limits, allow_private, end) as response:
+                if response.status in _REDIRECTS and (target := response.headers.get("Location")):
+                    at = urljoin(at, target)
+                    continue
+                if response.status != HTTPStatus.OK:
+                    status = f"{response.status}, {response.reason}".removesuffix(", ")
+                    raise _NotFetchedError(f"the server answered with status {status}")
+                return _copy(response, file, limits, end)
+        except DataError as error:
+            error.where, error.what = error.where or at, error.what + led
+            raise
+        except (_NotFetchedError, http.client.HTTPException, OSError, ValueError) as error:
+            late = time.monotonic() >= end
+            what = f"it took more than {limits.total_s:g} s" if late else _in_words(error, at, limits)
+            raise DataError(f"cannot be downloaded: {what}{led}", where=at, remedy=_CHECK) from error
+    raise DataError(
+        f"cannot be downloaded: it leads from one address to the next, more than {limits.max_redirects} times",
+        where=url,
+        remedy=_CHECK,
+    )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, and not of this machine, a private network or a group.
+
+    IPv6 addresses that stand for an IPv4 address (mapped, 6to4, NAT64) are judged by that one too.
+
+    Args:
+        address: IPv4 or IPv6; a zone, ``%eth0``, may follow.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        embeds = any(ip in network for network in _EMBEDDING)
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if embeds else ip.sixtofour
+        if ip in _LOCAL_NAT64 or (inner is not None and not is_public(str(inner))):
+            return False
+    return ip.is_global and not ip.is_multicast
+
+
+class _NotFetchedError(Exception):
+    """Why nothing came, in words."""
+
+
+@contextmanager
+def _answer(url: str, limits: FetchLimits, allow_private: bool, end: float) -> Iterator[http.client.HTTPResponse]:
+    """What the server of one address answers, up to the content."""
+    parts = _parts_of(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    is_direct = not limits.by_proxy or urllib.request.proxy_bypass(host)
+    proxy = None if is_direct else urllib.request.getproxies().get(parts.scheme)
+    places = _checked_places(host, port, allow_private, proxy is not None)
+    whole = (f"[{host}]" if ":" in host else host) + ("" if parts.port is None else f":{port}")
+    path = quote(parts.path or "/", safe=_IN_PATHS) + ("?" + quote(parts.query, safe=_IN_PATHS) if parts.query else "")
+    connection = _connection(parts.scheme, host, port, proxy, min(limits.timeout_s, end - time.monotonic()))
+    # Timeouts are for each piece; a server that sends a byte every now and then is stopped by this.
+    sockets: list[socket.socket] = []  # the connection forgets its own as soon as it has the head of an answer
+    timer = threading.Timer(end - time.monotonic(), _shut, [sockets])
+    timer.daemon = True
+    try:
+        timer.start()
+        if proxy is None:
+            _connect(connection, places, sockets)
+        else:
+            connection.connect()
+            sockets.append(connection.sock)
+            path = f"http://{whole}{path}" if parts.scheme == "http" else path
+        connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+        # Some hosts refuse the user agents of libraries.
+        for name, value in (("Host", whole), ("User-Agent", "finemask"), ("Accept-Encoding", "identity")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        yield connection.getresponse()
+    finally:
+        timer.cancel()
+        connection.close()
+
+
+def _connection(scheme: str, host: str, port: int, proxy: str | None, timeout_s: float) -> http.client.HTTPConnection:
+    """To a host, or to the proxy that leads there; not connected yet."""
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    timeout_s = max(0.001, timeout_s)
+    if proxy is None:
+        return kind(host, port, timeout=timeout_s)
+    through = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    connection = kind(through.hostname or "", through.port or 80, timeout=timeout_s)
+    if scheme == "https":
+        connection.set_tunnel(host, port)
+    return connection
+
+
+def _connect(connection: http.client.HTTPConnection, places: Sequence[str], sockets: list[socket.socket]) -> None:
+    """To the first of the addresses that answers. A certificate has to be that of the name, not of the address."""
+    for place in places:
+        try:
+            connection.sock = socket.create_connection((place, connection.port), connection.timeout)
+            break
+        except OSError:
+            if place == places[-1]:
+                raise
+    if isinstance(connection, http.client.HTTPSConnection):
+        tls = ssl.create_default_context().wrap_socket(
+            connection.sock, server_hostname=connection.host, do_handshake_on_connect=False
+        )
+        connection.sock = tls
+        sockets.append(tls)
+        tls.do_handshake()
+    else:
+        sockets.append(connection.sock)
+
+
+def _shut(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def _parts_of(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        DataError: it is none of the web, or has a password in it, which would stand in logs.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host = (parts.hostname or "").encode("idna").decode()
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError as error:  # UnicodeError is one
+        raise DataError(f"this is no address ({error})", where=url, remedy="Check the address.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise DataError("only http:// and https:// are fetched", where=url, remedy="Download it and give the file.")
+    if parts.username is not None or parts.password is not None:
+        raise DataError(
+            "addresses with a user name or password in them are not fetched",
+            where=url.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}"),
+            remedy="Download it and give the file.",
+        )
+    return parts._replace(netloc=(f"[{host}]" if ":" in host else host) + port)
+
+
+def _checked_places(host: str, port: int, allow_private: bool, by_proxy: bool) -> list[str]:
+    """The addresses of a host, as numbers, all of which have been looked at.
+
+    Raises:
+        DataError: one of them is not of the public internet.
+    """
+    try:
+        found = [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except socket.gaierror as error:
+        if allow_private and by_proxy:
+            return []
+        raise _NotFetchedError(f"the host {host} is not known (DNS: {error.strerror})") from error
+    private = None if allow_private else next((place for place in found if not is_public(place)), None)
+    if private is not None:
+        same = "" if private == host else f", {private},"
+        raise DataError(f"{host}{same} is an address of this machine or of a private network", remedy=_ALLOW)
+    return found
+
+
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, limits: FetchLimits, end: float) -> None:
+    """Writes the content to a file, if it is of the right kind and size."""
+    kind = response.headers.get_content_type() if "Content-Type" in response.headers else _GENERIC[0]
+    is_page = kind in _PAGES
+    wanted = " or ".join(limits.kinds)
+    if not is_page and kind.partition("/")[0] not in limits.kinds and kind not in _GENERIC:
+        article = "an" if wanted[0] in "aeiou" else "a"
+        raise DataError(
+            f"not {article} {wanted}: the server says that it is {kind}",
+            remedy="If that is wrong, download it and give the file.",
+        )
+    if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise DataError(f"the server sent it as {coding}, which was not asked for", remedy="Download it.")
+    stated = response.headers.get("Content-Length") or ""
+    if stated.isdecimal() and int(stated) > limits.max_bytes:
+        raise _too_large(limits)
+    came = 0
+    while chunk := response.read1(_CHUNK):
+        if came == 0 and is_page:
+            is_page = chunk.lstrip()[:1] == b"<"
+            if is_page:
+                raise DataError(
+                    f"the server sent a web page, not {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}",
+                    remedy="Open the address in a browser: it may ask for a login, or be the page around the image.",
+                )
+        came += len(chunk)
+        if came > limits.max_bytes:
+            raise _too_large(limits)
+        file.write(chunk)
+    if time.monotonic() >= end:
+        raise TimeoutError
+    if stated.isdecimal() and came < int(stated):
+        raise DataError(f"the connection ended after {came:,} of {int(stated):,} bytes", remedy="Try again.")
+
+
+def _too_large(limits: FetchLimits) -> DataError:
+    size = f"{limits.max_bytes / 2**20:,.0f} MiB" if limits.max_bytes >= 2**20 else f"{limits.max_bytes:,} bytes"
+    return DataError(f"larger than {size}", remedy="Download it, then give the file.")
+
+
+def _in_words(error: Exception, url: str, limits: FetchLimits) -> str:
+    if isinstance(error, _NotFetchedError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"no answer within {limits.timeout_s:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {urlsplit(url).hostname} cannot be trusted: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
