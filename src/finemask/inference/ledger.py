@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from finemask.errors import ConfigError
 from finemask.inference.instances import Instances
-from finemask.inference.writers import output_stem
+from finemask.inference.outputs.writers import output_stem
 from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural
 

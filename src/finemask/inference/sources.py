@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.source_content import VIDEO_SUFFIXES, count_frames, for_decoder, read_frames
+from finemask.inference.content.source_content import VIDEO_SUFFIXES, count_frames, for_decoder, read_frames
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import image_suffixes, upright_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading

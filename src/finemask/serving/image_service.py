@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from finemask.inference.content.web_fetch import FetchLimits, fetch
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
 from finemask.inference.score_limits import Threshold, score_limits
 from finemask.inference.sources import NamedImage
-from finemask.inference.web_fetch import FetchLimits, fetch
 from finemask.ops.images.decode import decode_image
 from finemask.serving.model_queue import ModelQueue
 from finemask.serving.received_image import ReceivedImage, accepted_formats, check_image, plain_name

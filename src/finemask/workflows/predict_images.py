@@ -13,9 +13,9 @@ from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.instances import Instances
 from finemask.inference.ledger import Ledger
+from finemask.inference.outputs.writers import DRAWN, open_writers
 from finemask.inference.predictor import load
 from finemask.inference.sources import Item, Opening, list_items
-from finemask.inference.writers import DRAWN, open_writers
 from finemask.machine.hardware import bytes_for_an_image
 from finemask.ops.files import read_json
 from finemask.ops.images.image_reading import ImageReading

@@ -10,8 +10,8 @@ from io import BytesIO
 import pytest
 
 from finemask.errors import DataError
-from finemask.inference import web_fetch
-from finemask.inference.web_fetch import FetchLimits, fetch, fetch_into, is_public
+from finemask.inference.content import web_fetch
+from finemask.inference.content.web_fetch import FetchLimits, fetch, fetch_into, is_public
 
 PNG = b"\x89PNG pixels"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.web_fetch import fetch
+from finemask.inference.content.web_fetch import fetch
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 _COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # these say how many frames they hold
@@ -26,7 +26,7 @@ def for_decoder(content: Any, allow_private_urls: bool) -> bytes | Image.Image |
 
     Args:
         content: of an ``Item``.
-        allow_private_urls: see ``finemask.inference.web_fetch.fetch``.
+        allow_private_urls: see ``finemask.inference.content.web_fetch.fetch``.
     """
     if isinstance(content, str):
         return fetch(content, allow_private=allow_private_urls)

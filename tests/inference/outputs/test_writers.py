@@ -18,7 +18,7 @@ from scipy import ndimage
 from finemask.datatools.convert.conversion import convert
 from finemask.datatools.convert.source_files import ReadOptions
 from finemask.errors import ConfigError
-from finemask.inference.writers import open_writers, writers_by_name
+from finemask.inference.outputs.writers import open_writers, writers_by_name
 
 
 def write(name, images, output):

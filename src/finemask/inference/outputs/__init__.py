@@ -1,0 +1,1 @@
+"""What is written of found instances: pictures, masks, tables, maps, labels, videos."""
