@@ -26,15 +26,16 @@ ALLOWED: dict[str, set[str]] = {
     "ops": set(),
     "coco": {"ops"},
     "data": {"ops", "coco", "machine"},
-    "model": {"ops"},
+    "model_hub": set(),
+    "model": {"ops", "model_hub"},
     "evaluation": {"ops", "coco"},
     "model_header": {"ops"},
-    "model_file": {"ops", "config", "model", "model_header"},
+    "model_file": {"ops", "config", "model", "model_header", "model_hub"},
     "pages": {"ops"},
     "datatools": {"ops", "coco", "data", "pages"},
     "reports": {"ops", "coco", "evaluation", "datatools", "pages"},
     "inference": {"ops", "coco", "model", "model_header", "model_file"},
-    "training": {"ops", "model", "evaluation", "model_header", "model_file", "machine", "config"},
+    "training": {"ops", "model", "model_hub", "evaluation", "model_header", "model_file", "machine", "config"},
     "export": {"ops", "model", "model_header", "model_file", "inference"},
     "serving": {"ops", "model_header", "inference", "pages"},
     "machine": set(),
@@ -66,6 +67,7 @@ OPTIONAL = {
     "prometheus_client",
     "optuna",
     "faster_coco_eval",
+    "huggingface_hub",
 }
 MOST_SIBLINGS = 15
 # Imported by name here, and certain to be there because of the dependency named.

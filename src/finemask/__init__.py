@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finemask.training.save_model import save_model
     from finemask.workflows.build_maskrcnn import maskrcnn
     from finemask.workflows.evaluate_model import evaluate
+    from finemask.workflows.share_model import share
     from finemask.workflows.train_model import train
 
     __version__: str
@@ -31,6 +32,7 @@ _HOMES = {
     "load": "finemask.inference.predictor",
     "maskrcnn": "finemask.workflows.build_maskrcnn",
     "save_model": "finemask.training.save_model",
+    "share": "finemask.workflows.share_model",
     "train": "finemask.workflows.train_model",
 }
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "load",
     "maskrcnn",
     "save_model",
+    "share",
     "train",
 ]
 

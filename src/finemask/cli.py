@@ -32,6 +32,7 @@ VERBS = {
     "export": "write a model file for other runtimes, proven to find the same",
     "serve": "a model over HTTP: images in, JSON or overlays out",
     "demo": "a page on a model, in the browser",
+    "share": "a model file with its card, in a folder or on the Hugging Face Hub",
     "info": "what a model file is: classes, architecture, metrics, provenance",
     "data check": "find what is wrong with annotations and images, and repair it",
     "data suspects": "labels that a model contradicts, ranked, with pictures to tick",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
+from finemask.model_hub import download, hub_address
 from finemask.ops.files import MODEL_FILE, atomic_path, find_in_run
 
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
@@ -68,15 +69,20 @@ def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: 
 
 
 def find_model_file(path: Path | str) -> Path:
-    """Finds a model file: a file, or ``model.safetensors`` of a run or of the newest run of a name.
+    """Finds a model file: a file, or ``model.safetensors`` of a run, of the newest run of a name, or of a repository.
 
     Args:
-        path: ``FILE``, ``runs/NAME/DATE_TIME``, ``runs/NAME``, or ``runs/NAME/latest`` where no links can be made, too.
+        path: ``FILE``, ``runs/NAME/DATE_TIME``, ``runs/NAME``, or ``runs/NAME/latest`` where no links can be made, too;
+            or ``hf://OWNER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub, which is downloaded.
 
     Returns:
         ``path`` as it is where there is none: whoever opens it says so.
+
+    Raises:
+        FinemaskError: an address on the Hub that cannot be had.
     """
-    return find_in_run(path, MODEL_FILE)
+    address = hub_address(path)
+    return find_in_run(path, MODEL_FILE) if address is None else download(address, MODEL_FILE)
 
 
 def verify_model_file(path: Path | str) -> ModelHeader:

@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate of a model": ["model=model.safetensors", "data.root=shapes", "output={}"],
     "compare": ["a=results.json", "b=results.json", f"annotations={LABELS}", "output={}"],
     "predict": ["model=model.safetensors", f"source={IMAGES}", "output={}"],
+    "share": ["model=model.safetensors", "to={}"],
     "info": ["model=model.safetensors"],
     "doctor": [],
     "config": ["action=copy", "name=model/tiny", "destination={}"],

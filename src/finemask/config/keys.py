@@ -92,6 +92,12 @@ batch_wait_ms: 0.0..1000.0!
 timeout_s: >0.0..3600.0!
 log: lines | json | none!
 [demo] browser: flag!
+[share]
+model to: path!
+license: null | text!
+pictures: null | path | [path]!
+private: flag!
+trust: text | [text]*!
 [info]
 model: path!
 json: flag!

@@ -30,7 +30,7 @@ from finemask.inference.scale import ScaleWatch
 from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
 from finemask.inference.sources import AS_USUAL, ImageLike, NamedImage, Source, Unread, is_single
 from finemask.inference.tiled import Cutting, TilesDone
-from finemask.model_file import load_model_file
+from finemask.model_file import find_model_file, load_model_file
 from finemask.model_header import ModelHeader
 from finemask.ops.images.window_reader import LARGE_PX
 from finemask.types import Category, Detections, Preprocessing
@@ -44,7 +44,7 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
     """Loads a model file; nothing else is needed.
 
     Args:
-        path: a model file; a run: ``runs/NAME`` is the newest of that name; a file of ``finemask export``: .onnx, .xml.
+        path: a model file, a run (``runs/NAME``: its newest), an exported file, or ``hf://OWNER/NAME`` of the Hub.
         device: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         trust: parts of your own that the file may name, besides finemask's: dotted names, ``mylab.nets.Backbone``, or
             packages, ``mylab.*``.
@@ -53,11 +53,11 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
         ModelFileError: the file is missing, foreign or damaged.
         ConfigError: there is no such device.
     """
-    if Path(path).suffix.lower() in SUFFIXES:
-        exported = load_exported(Path(path))
+    if (file := find_model_file(path)).suffix.lower() in SUFFIXES:
+        exported = load_exported(file)
         return Predictor(exported, exported.header, choose_device("cpu" if device == "auto" else device))
     chosen = choose_device(device)
-    model, header = load_model_file(path, trust)
+    model, header = load_model_file(file, trust)
     return Predictor(model, header, chosen)
 
 

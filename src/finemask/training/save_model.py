@@ -12,6 +12,7 @@ from finemask.errors import ConfigError
 from finemask.model.resolve import Boxes
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
+from finemask.model_hub import hub_address
 from finemask.ops.anchor_fit import resized_boxes
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS
 from finemask.training.callbacks.validation import CocoEvaluation
@@ -129,7 +130,8 @@ def _licences(weights: str) -> dict[str, str]:
         "imagenet": "ImageNet-1k weights of torchvision or timm; ImageNet's terms allow research use",
         "none": "trained from random weights",
     }
-    return {"pretrained weights": notes.get(weights, f"from the file {Path(weights).name}: see its licence")}
+    source = weights if hub_address(weights) else f"the file {Path(weights).name}"
+    return {"pretrained weights": notes.get(weights, f"from {source}: see its licence")}
 
 
 def trained_boxes(index: Any) -> Boxes:

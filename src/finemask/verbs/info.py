@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-from safetensors import safe_open
 
 from finemask.config.config_files import allowed_targets
 from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import find_model_file, verify_model_file
-from finemask.model_header import ModelHeader, TrainingSizes, header_to_json
+from finemask.model_header import ModelHeader, header_to_json
 from finemask.ops.terminal import facts_table, say, table
+from finemask.workflows.model_card import architecture, count_numbers, sizes_rows
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -35,12 +34,6 @@ def main(cfg: DictConfig) -> int:
     else:
         show(Console(), path, header, size)
     return 0
-
-
-def count_numbers(path: Path) -> int:
-    """How many numbers the tensors of a file hold, read off its table alone."""
-    with safe_open(path, "pt") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (it is no dict)
 
 
 def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, int]) -> None:
@@ -96,32 +89,6 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
     found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
     found.append(("weights SHA-256", f"{header.sha256}, verified"))
     return found
-
-
-def sizes_rows(sizes: TrainingSizes) -> list[tuple[str, str]]:
-    """How large the training images and their objects were, in words."""
-    smallest, middle, largest = sizes.images_px
-    least, median, most = (f"{side:,.0f}" for side in sizes.objects_px)
-    seen_least, seen_median, seen_most = (f"{side:,.0f}" for side in sizes.objects_seen_px)
-    objects = f"nine of ten measure {least} to {most} px, median {median}"
-    return [
-        ("training images", f"longer side {smallest:,} to {largest:,} px, median {middle:,}"),
-        ("training objects", f"{objects}; as resized {seen_least} to {seen_most} px, median {seen_median}"),
-    ]
-
-
-def architecture(config: Mapping[str, Any]) -> str:
-    """The parts that a configuration names: ``tiny: mobilenet_fpn (mobilenet_v2), two_mlp, …``."""
-    parts = []
-    for key in ("backbone", "rpn", "box_head", "box_predictor", "mask_head", "mask_predictor"):
-        part = config.get(key)
-        if not isinstance(part, Mapping) or "_target_" not in part:
-            continue
-        text = str(part["_target_"]).rpartition(".")[2]
-        parts.append(f"{text} ({part['name']})" if "name" in part else text)
-    name = config.get("name")
-    listed = ", ".join(parts) or "not described"
-    return f"{name}: {listed}" if name else listed
 
 
 def own_parts_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:

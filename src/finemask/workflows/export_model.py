@@ -17,6 +17,7 @@ from finemask.inference.read_ahead import read_images
 from finemask.inference.sources import NamedImage, Unread, list_items
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file, load_model_file
+from finemask.model_hub import hub_address
 from finemask.ops.files import sha256_of, write_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
@@ -79,7 +80,8 @@ def export_model(options: Mapping[str, Any]) -> Exported:
     """
     form = FORMATS[options["format"]]
     file = find_model_file(options["model"])
-    path = file.with_suffix(form.suffix) if options["output"] is None else Path(options["output"])
+    place = file if hub_address(options["model"]) is None else Path(file.name)  # a cache is no place to write to
+    path = place.with_suffix(form.suffix) if options["output"] is None else Path(options["output"])
     if path.suffix.lower() != form.suffix:
         raise ConfigError(
             f"output={path} does not end in {form.suffix}",

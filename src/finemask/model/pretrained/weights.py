@@ -19,6 +19,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 from finemask.errors import WeightsError
 from finemask.model.box_predictor.box_branch import weight_seeds
 from finemask.model.pretrained.class_rows import Classes, ClassRows, carry_class_rows
+from finemask.model_hub import download, hub_address
 from finemask.ops.files import MODEL_FILE, find_in_run
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     Raises:
         WeightsError: no such file, or it holds something else.
     """
-    path = find_in_run(path, MODEL_FILE)
+    address = hub_address(path)
+    path = find_in_run(path, MODEL_FILE) if address is None else download(address, MODEL_FILE)
     if not path.is_file():
         raise WeightsError("no such file", where=path, remedy="model.weights is coco, imagenet, none or a file.")
     if path.suffix == ".safetensors":
