@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 import finemask
 from finemask.errors import ConfigError
+from finemask.export.model_card import write_card
 from finemask.model_file import read_header, save_model_file
-from finemask.workflows.model_card import write_card
 from finemask.workflows.share_model import share
 
 METRICS = {
