@@ -74,12 +74,12 @@ source save: path | [path]!
 annotations: null | path!
 color_by: instance | class!
 allow_private_urls: flag!
+[export share info] model: path!
+[export share] trust: text | [text]*!
 [export]
-model: path!
 format: onnx | openvino!
 output: null | path!
 images: null | path | [path]!
-trust: text | [text]*!
 [serve demo]
 host: path!
 port: 0..65535!
@@ -93,15 +93,11 @@ timeout_s: >0.0..3600.0!
 log: lines | json | none!
 [demo] browser: flag!
 [share]
-model to: path!
+to: path!
 license: null | text!
 pictures: null | path | [path]!
 private: flag!
-trust: text | [text]*!
-[info]
-model: path!
-json: flag!
-[doctor] json: flag!
+[info doctor] json: flag!
 [config]
 action: text!
 name: null | text!
