@@ -65,10 +65,10 @@ examples: 0..!
 model: path!
 image: keys!
 threshold: auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!
-batch_size: 1..!
 device: device!
 trust: text | [text]*!
 [predict]
+batch_size: 1..!
 output: path!
 source save: path | [path]!
 annotations: null | path!
@@ -87,8 +87,7 @@ token: null | text!
 token_file: null | path!
 anonymous allow_urls: flag!
 allowed_hosts cors_origins: [text]*!
-queue_size max_mb max_megapixels buffer_mb max_connections: 1..!
-batch_wait_ms: 0.0..1000.0!
+at_once queue_size max_mb max_megapixels buffer_mb max_connections: 1..!
 timeout_s: >0.0..3600.0!
 log: lines | json | none!
 [demo] browser: flag!

@@ -66,7 +66,7 @@ class Timings:
     """Milliseconds that the answer took."""
 
     queue: float = field(metadata=_means("Waited for the model."))
-    model: float = field(metadata=_means("In the model, with the images that were handed to it together."))
+    model: float = field(metadata=_means("In the model."))
     total: float = field(metadata=_means("From the head of the request to the answer."))
 
 

@@ -38,6 +38,7 @@ def build_application(predictor: Predictor, settings: ServerSettings) -> "FastAP
         from fastapi import FastAPI, Request, Response
         from fastapi.exceptions import RequestValidationError
         from starlette.exceptions import HTTPException
+        from starlette.middleware.cors import CORSMiddleware
     except ImportError as error:
         raise MissingExtraError("fastapi", "serve", needed_for="the server") from error
 
@@ -91,5 +92,12 @@ def build_application(predictor: Predictor, settings: ServerSettings) -> "FastAP
     application.add_exception_handler(FinemaskError, unanswerable)
     application.add_exception_handler(RequestValidationError, bad_parameter)
     application.add_exception_handler(HTTPException, no_route)
+    if settings.cors_origins:
+        application.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type"),
+        )
     application.add_middleware(Door, service=service)
     return application

@@ -1,7 +1,9 @@
 """What every request passes: host, origin and token are looked at, the answer is counted, timed and written down."""
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 _OPEN = ("/health", "/ready")  # for supervisors, which have no token
 _LOOPBACK = ("localhost", "ip6-localhost")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_THROWN_AWAY_BYTES, _THROWN_AWAY_S = 256 * 2**20, 5.0  # of a refused body
+_CODE_HEADER = b"x-error-code"
 _COMMON_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
@@ -91,7 +95,7 @@ class Door:
             )
 
     def _note(self, scope: Scope, visit: "_Visit") -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = scope["route"].path if "route" in scope else "other"
         metrics, seconds = self._service.metrics, time.monotonic() - visit.started
         status = visit.status or 499  # the client has gone
         metrics.requests.labels(route, known_method(scope["method"]), str(status)).inc()
@@ -128,19 +132,40 @@ class _Visit:
         self.started = time.monotonic()
         self.status: int | None = None
         self.code: str | None = None
+        self._is_received = False
 
     async def receive(self) -> Message:
         """A piece of the request."""
-        return await self._receive()
+        message = await self._receive()
+        self._is_received = not message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         """A piece of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
-            self.code = next((value.decode() for name, value in headers if name == b"x-error-code"), None)
+            self.code = next((value.decode() for name, value in headers if name == _CODE_HEADER), None)
             message = {**message, "headers": [*headers, *_COMMON_HEADERS]}
+            if self.status >= 400:
+                await self._let_it_talk()
         await self._send(message)
+
+    async def _let_it_talk(self) -> None:
+        """Takes what is left of a body, before the answer to a client that wants the connection closed behind it.
+
+        It reads nothing before it has sent everything; closed with unread bytes, it would never see the answer. Other
+        connections are kept a while, and what still comes is thrown away there.
+        """
+        headers = dict(self._scope["headers"])
+        closes = headers.get(b"connection", b"").lower() == b"close" or self._scope["http_version"] == "1.0"
+        if not closes or b"expect" in headers:
+            return
+        left = _THROWN_AWAY_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_THROWN_AWAY_S):
+                while not self._is_received and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
 
     async def refuse(self, refusal: RefusalError) -> None:
         """Answers with the reason, where nothing was answered yet."""
@@ -207,15 +232,18 @@ def is_origin_allowed(headers: dict[str, str], method: str, cors_origins: tuple[
     """Whether a request comes from no page, from a page of this server, or from one that is allowed."""
     origin = headers.get("origin")
     if origin is not None:
-        return origin in cors_origins or _place(origin) == _place(f"{urlsplit(origin).scheme}://{headers.get('host')}")
+        place = _place(origin)
+        own = place is not None and place == _place(f"{origin.partition(':')[0]}://{headers.get('host')}")
+        return own or origin in cors_origins
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return True
     return method == "GET" and headers.get("sec-fetch-mode") == "navigate"  # a link that was followed
 
 
-def _place(origin: str) -> tuple[str | None, int | None] | None:
+def _place(origin: str) -> tuple[str, int | None] | None:
+    """Host and port of an origin; None for ``null`` and what is none."""
     try:
         parts = urlsplit(origin)
-        return parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        return (parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)) if parts.hostname else None
     except ValueError:
         return None

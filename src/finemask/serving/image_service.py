@@ -18,9 +18,8 @@ from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
 from finemask.inference.score_limits import Threshold, score_limits
 from finemask.inference.sources import NamedImage
-from finemask.ops.images.decode import decode_image
 from finemask.serving.model_queue import ModelQueue
-from finemask.serving.received_image import ReceivedImage, accepted_formats, check_image, plain_name
+from finemask.serving.received_image import ReceivedImage, check_image, decode_received, plain_name
 from finemask.serving.refusals import RefusalError
 from finemask.serving.server_metrics import ServerMetrics
 from finemask.serving.server_settings import ServerSettings
@@ -39,12 +38,14 @@ class Found:
     Args:
         instances: above the threshold, with their image.
         threshold: what was asked for; the server's own where nothing was.
+        is_whole: whether the model saw the image as a whole, not in tiles.
         queue_ms: waited before the model.
         model_ms: in the model.
     """
 
     instances: Instances
     threshold: Threshold
+    is_whole: bool
     queue_ms: float
     model_ms: float
 
@@ -71,9 +72,8 @@ class ImageService:
         threads = min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._downloads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
-        self._decoded = asyncio.Semaphore(2 * settings.batch_size + threads)
-        self.metrics.watch("queue_depth", "Images that wait for the model.", lambda: self.queue.depth)
-        self.metrics.watch("images_inside", "Images received and not yet answered.", lambda: self._inside)
+        self._decoded = asyncio.Semaphore(2 * settings.at_once + threads)
+        self.metrics.watch("queue_depth", "Images received and not yet answered.", lambda: self._inside)
         self.metrics.watch("buffered_bytes", "Of bodies that are held.", lambda: self._buffered)
         self.metrics.watch("ready", "1 where images are answered.", lambda: self.is_ready)
 
@@ -169,9 +169,7 @@ class ImageService:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._in_pool(lambda: check_image(content, self.settings.max_pixels))
                 async with self._decoded:
-                    image = await self._in_pool(
-                        lambda: decode_image(content, None, self.predictor.reading, accepted_formats())
-                    )
+                    image = await self._in_pool(lambda: decode_received(content, self.predictor.reading))
                     answered = await self.queue.answer(NamedImage(name, image, None), limits, until)
         except TimeoutError:
             raise RefusalError(
@@ -183,7 +181,8 @@ class ImageService:
             ) from None
         finally:
             self._inside -= 1
-        return Found(answered.instances, chosen, answered.queue_s * 1000, answered.model_s * 1000)
+        times = answered.queue_s * 1000, answered.model_s * 1000
+        return Found(answered.instances, chosen, answered.is_whole, *times)
 
     async def fetch(self, address: str, deadline: float) -> ReceivedImage:
         """The file behind a public http(s) address.
@@ -203,7 +202,7 @@ class ImageService:
     def warnings_of(self, found: Found) -> list[str]:
         """What may be wrong with an answer: objects of a size that the model was not trained on."""
         watch = self.predictor.watch_scale()
-        if self.settings.tile is None:
+        if found.is_whole:
             watch.add(found.instances)
         said = watch.in_words()
         return [] if said is None else [said]

@@ -1,4 +1,4 @@
-"""The queue before the model: many requests wait, one thread works, several images at a time where several wait."""
+"""The queue before the model: many requests wait, one thread works, or several side by side."""
 
 import asyncio
 import logging
@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from finemask.errors import FinemaskError
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
-from finemask.inference.sources import NamedImage
+from finemask.inference.sources import NamedImage, Unread
 from finemask.serving.refusals import RefusalError
 from finemask.serving.server_metrics import ServerMetrics
 from finemask.serving.server_settings import ServerSettings
@@ -20,6 +22,23 @@ log = logging.getLogger(__name__)
 
 _FIRST_GUESS_S = 0.5  # of an image, before one was measured
 _SMOOTHING = 0.1  # weight of the newest measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the model found in an image, and how long that took.
+
+    Args:
+        instances: above the image's limits.
+        is_whole: whether the model saw the image as a whole, not in tiles.
+        queue_s: waited before the model.
+        model_s: in the model.
+    """
+
+    instances: Instances
+    is_whole: bool
+    queue_s: float
+    model_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +50,7 @@ class Waiting:
         limits: the least score of each class.
         deadline: of ``time.monotonic``, after which nobody wants the answer.
         loop: of the request.
-        answer: is given the instances.
+        answer: is given what was found.
         since: of ``time.monotonic``, when it came.
     """
 
@@ -43,69 +62,56 @@ class Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What the model found in an image, and how long that took.
-
-    Args:
-        instances: above the image's limits.
-        queue_s: waited before the model.
-        model_s: of the batch that it was in.
-    """
-
-    instances: Instances
-    queue_s: float
-    model_s: float
-
-
 class ModelQueue:
-    """Hands images to a model in one thread.
+    """Hands images to a model, first come, first served, each by itself: what is found depends on no other request.
 
     Args:
-        predictor: used by that thread alone.
-        settings: how many images go together.
-        metrics: told of every batch.
+        predictor: used by the queue's threads alone.
+        settings: how many images are in the model at a time; they share the threads of the CPU.
+        metrics: told of every image.
     """
 
     def __init__(self, predictor: Predictor, settings: ServerSettings, metrics: ServerMetrics) -> None:
         self._predictor, self._settings, self._metrics = predictor, settings, metrics
+        self._predictor.reading_threads = 0  # it is given what was read
         self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._image_s = _FIRST_GUESS_S
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._cpu_threads = max(1, torch.get_num_threads() // settings.at_once)
+        self._threads = [
+            threading.Thread(target=self._work, name="model", daemon=True) for _ in range(settings.at_once)
+        ]
 
     def start(self) -> None:
         """Begins to work."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Ends the thread when everything that waits is done; returns then."""
+        """Ends the threads when everything that waits is done; returns then."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    @property
-    def depth(self) -> int:
-        """Images that wait."""
-        return len(self._waiting)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread works."""
-        return self._thread.is_alive()
+        """Whether all threads work."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def wait_s(self, ahead: int) -> float:
         """How long so many images will take, as far as the last ones tell."""
-        return ahead * self._image_s
+        return ahead * self._image_s / len(self._threads)
 
     async def answer(self, image: NamedImage, limits: Mapping[str, float], deadline: float) -> Answered:
-        """What the model finds in an image; a request that is cancelled takes its image out of the queue.
+        """What the model finds in an image; if the request is cancelled, the image leaves the queue.
 
         Raises:
             FinemaskError: the model cannot take this image.
+            RefusalError: the queue is closed.
         """
         loop = asyncio.get_running_loop()
         waiting = Waiting(image, limits, deadline, loop, loop.create_future())
@@ -117,52 +123,43 @@ class ModelQueue:
         return await waiting.answer
 
     def _work(self) -> None:
-        while batch := self._next_batch():
+        torch.set_num_threads(self._cpu_threads)
+        while (waiting := self._next()) is not None:
             started = time.monotonic()
-            for waiting in batch:
-                found = self._found(waiting)
-                if isinstance(found, Instances):
-                    model_s = time.monotonic() - started
-                    _settle(waiting, Answered(found, started - waiting.since, model_s))
-                    self._metrics.images.inc()
-                    self._metrics.queue_seconds.observe(started - waiting.since)
-                else:
-                    _settle(waiting, found)
+            found = self._found(waiting, started - waiting.since)
             taken = time.monotonic() - started
-            self._image_s += _SMOOTHING * (taken / len(batch) - self._image_s)
-            self._metrics.batch_size.observe(len(batch))
+            _settle(waiting, found)
+            self._image_s += _SMOOTHING * (taken - self._image_s)
+            self._metrics.queue_seconds.observe(started - waiting.since)
             self._metrics.model_seconds.observe(taken)
+            del waiting, found  # else the image is kept until the next one comes
 
-    def _next_batch(self) -> list[Waiting]:
-        """At least one image that somebody still wants; none at the end."""
-        most = self._settings.batch_size
+    def _next(self) -> Waiting | None:
+        """An image that somebody still wants; None at the end."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
-                until = time.monotonic() + self._settings.batch_wait_s
-                while len(self._waiting) < most and not self._closing and (left := until - time.monotonic()) > 0:
-                    self._changed.wait(left)
-                batch: list[Waiting] = []
-                while self._waiting and len(batch) < most:
-                    waiting = self._waiting.popleft()
-                    if not waiting.answer.done() and time.monotonic() < waiting.deadline:
-                        batch.append(waiting)
-                if batch or (self._closing and not self._waiting):
-                    return batch
+                if not self._waiting:
+                    return None
+                waiting = self._waiting.popleft()
+                if not waiting.answer.done() and time.monotonic() < waiting.deadline:
+                    return waiting
 
-    def _found(self, waiting: Waiting) -> Instances | Exception:
+    def _found(self, waiting: Waiting, queue_s: float) -> Answered | Exception:
         """What was found in an image, or why nothing could be."""
-        settings = self._settings
+        settings, started = self._settings, time.monotonic()
         try:
-            [found] = self._predictor.predict(
+            [answer] = self._predictor.answers(
                 [waiting.image], waiting.limits, tile=settings.tile, overlap=settings.overlap
             )
-            return found
         except FinemaskError as error:
             return error
         except Exception as error:
             log.exception("the model failed on an image of %s", waiting.image.image.shape)
             return error
+        if isinstance(answer, Unread):
+            return answer.error
+        return Answered(answer.instances, answer.is_whole, queue_s, time.monotonic() - started)
 
 
 def _settle(waiting: Waiting, result: Answered | Exception) -> None:

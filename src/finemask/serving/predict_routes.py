@@ -1,8 +1,10 @@
 """``POST /predict``: an image in, instances or an overlay out."""
 
+import asyncio
 import io
 import json
 import time
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +13,12 @@ from finemask.inference.instances import Instances
 from finemask.inference.score_limits import Threshold
 from finemask.model_header import POINTS
 from finemask.serving.answers import ErrorAnswer, Masks, Prediction, as_json, prediction_of
-from finemask.serving.image_service import ImageService
+from finemask.serving.image_service import Found, ImageService
 from finemask.serving.received_image import ReceivedImage, address_of, image_of, read_body
 from finemask.serving.refusals import RefusalError
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter
+    from fastapi import APIRouter, Request
 
 _PNG = "image/png"
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
@@ -91,7 +93,8 @@ def predict_routes(service: ImageService) -> "APIRouter":
             body = await read_body(request, settings.max_bytes, hold, deadline)
             received = await _received(service, body, request.headers.get("content-type", ""), deadline)
             del body
-            found = await service.find(received.content, received.name or "image", chosen, deadline)
+            finding = service.find(received.content, received.name or "image", chosen, deadline)
+            found = await unless_gone(request, finding)
         instances = found.instances
         if wanted is not None:
             instances = instances[[at for at, name in enumerate(instances.class_names) if name in wanted]]
@@ -114,6 +117,27 @@ def predict_routes(service: ImageService) -> "APIRouter":
         return Response(await service.in_pool(written), media_type="application/json")
 
     return router
+
+
+async def unless_gone(request: "Request", work: Coroutine[Any, Any, Found]) -> Found:
+    """What is being found for a client, as long as it is there.
+
+    Args:
+        request: whose body was read.
+        work: given up when the client goes.
+
+    Raises:
+        RefusalError: it has gone.
+    """
+    finding, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((finding, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not finding.done():
+            raise RefusalError(499, "client-gone", "the client has gone")
+        return finding.result()
+    finally:
+        for task in (finding, gone):
+            task.cancel()
 
 
 async def _received(service: ImageService, body: bytes, content_type: str, deadline: float) -> ReceivedImage:

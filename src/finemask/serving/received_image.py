@@ -9,17 +9,24 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from finemask.errors import MissingExtraError
+from finemask.errors import DataError, MissingExtraError, UndecidedImageError
+from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import readable_formats
-from finemask.ops.images.tiff import tiff_pages
+from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.images.tiff import TiffPage, tiff_pages
 from finemask.serving.refusals import RefusalError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")  # by Pillow's names
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+_MOST_SCANS = 100  # of a progressive JPEG file, which has about ten: each takes as long as an image
+_TILE = (322, 323)  # tags of TIFF: width and height
 _RAW = "application/octet-stream"
 _MAX_NAME = 200
 
@@ -190,9 +197,12 @@ def check_image(content: bytes, max_pixels: int) -> None:
     """Looks at the head of an image file, before anything is decoded.
 
     Raises:
-        RefusalError: it is no image that can be read here, or one of too many pixels.
+        RefusalError: it is no image that can be read here, or one of too many pixels, or one made to take long.
     """
-    size = _size_of(content)
+    try:
+        size = _size_of(content)
+    except Image.DecompressionBombError:
+        raise RefusalError(413, "image-too-large", f"the image has more than {max_pixels:,} px") from None
     if size is None:
         raise RefusalError(
             415,
@@ -205,24 +215,51 @@ def check_image(content: bytes, max_pixels: int) -> None:
         raise RefusalError(
             413,
             "image-too-large",
-            f"the image has {width} × {height} px; {max_pixels:,} may be in one",
+            f"the image has {width:,} × {height:,} px; {max_pixels:,} may be in one",
             remedy="Send it smaller or in pieces, or start the server with a larger max_megapixels.",
+        )
+    if content.startswith(_JPEG) and (scans := content.count(_SCAN)) > _MOST_SCANS:
+        raise RefusalError(
+            422,
+            "unreadable-image",
+            f"the image goes over its pixels {scans} times; {_MOST_SCANS} times may be",
+            remedy="Save it again as an ordinary JPEG file.",
         )
 
 
+def decode_received(content: bytes, reading: ImageReading) -> NDArray[np.uint8]:
+    """An image that ``check_image`` let pass, uint8 [H, W, 3], RGB.
+
+    Raises:
+        RefusalError: it is damaged, or holds more than one picture of 8 bits.
+    """
+    try:
+        return decode_image(content, None, reading, accepted_formats())
+    except UndecidedImageError as error:
+        remedy = f"Send one 8-bit picture, or start the server with image.{error.choice}={error.example}."
+        raise RefusalError(422, "undecided-image", error.what, remedy=remedy) from None
+    except DataError as error:
+        remedy = "Send it again, or save it again as PNG or JPEG."
+        raise RefusalError(422, "unreadable-image", error.what, remedy=remedy) from None
+
+
 def _size_of(content: bytes) -> tuple[int, int] | None:
-    """Width and height by the head of a file; the largest of several pages; None for what is no image."""
+    """Width and height by the head of a file, of what takes most memory in it; None for what is no image."""
     try:
-        pages = tiff_pages(content)
-    except Exception:  # a damaged file may be damaged in any way
-        return None
-    if pages:
-        height, width = max((page.shape[:2] for page in pages), key=lambda shape: shape[0] * shape[1])
-        return width, height
-    try:
+        if pages := tiff_pages(content):
+            return max((_size_of_page(page) for page in pages), key=lambda size: size[0] * size[1])
         with Image.open(io.BytesIO(content), formats=accepted_formats()) as image:
             return image.size
     except Image.DecompressionBombError:
         raise
-    except Exception:  # Pillow's format plugins raise nearly anything on damaged files
+    except Exception:  # a damaged file may be damaged in any way
         return None
+
+
+def _size_of_page(page: TiffPage) -> tuple[int, int]:
+    """Width and height in pixels of up to 8 bytes; those of a tile, where that is larger than its page."""
+    height, width, channels = page.shape
+    tile_width, tile_height = (page.tags.get(tag, (0,))[0] for tag in _TILE)
+    size = max((width, height), (tile_width, tile_height), key=lambda one: one[0] * one[1])
+    value_bytes = 8 if page.dtype is None else page.dtype.itemsize
+    return size[0] * max(1, channels * value_bytes // 8), size[1]

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class ServerMetrics:
@@ -18,9 +17,7 @@ class ServerMetrics:
         requests: answered, by route, method and status.
         request_seconds: from the head of a request to the end of its answer, by route.
         refusals: by code.
-        images: answered by the model.
-        batch_size: images that were handed to the model at a time.
-        model_seconds: of one such batch.
+        model_seconds: of an image in the model.
         queue_seconds: that an image waited for the model.
     """
 
@@ -37,15 +34,8 @@ class ServerMetrics:
             buckets=_SECONDS,
         )  # fmt: skip
         self.refusals = Counter("finemask_refusals", "Requests refused, by reason.", ("code",), registry=own)
-        self.images = Counter("finemask_images", "Images that the model has answered.", registry=own)
-        self.batch_size = Histogram(
-            "finemask_batch_size",
-            "Images handed to the model at a time.",
-            registry=own,
-            buckets=_IMAGES,
-        )
         self.model_seconds = Histogram(
-            "finemask_model_seconds", "Of a batch in the model.", registry=own, buckets=_SECONDS
+            "finemask_model_seconds", "Of an image in the model.", registry=own, buckets=_SECONDS
         )
         self.queue_seconds = Histogram(
             "finemask_queue_seconds", "That an image waited for the model.", registry=own, buckets=_SECONDS

@@ -23,8 +23,7 @@ class ServerSettings:
         max_pixels: of an image.
         buffer_bytes: of all bodies that are held at a time.
         queue_size: images that may wait for the model.
-        batch_size: images that are handed to the model at a time.
-        batch_wait_s: how long the model waits for more images where there are fewer than ``batch_size``.
+        at_once: images that are in the model at a time, each by itself, sharing the threads of the CPU.
         timeout_s: in which an image is to be answered, from the first byte of its request to the answer.
     """
 
@@ -40,6 +39,5 @@ class ServerSettings:
     max_pixels: int = 50_000_000
     buffer_bytes: int = 512 * 2**20
     queue_size: int = 64
-    batch_size: int = 4
-    batch_wait_s: float = 0.002
+    at_once: int = 1
     timeout_s: float = 60.0

@@ -2,10 +2,13 @@
 
 import os
 import threading
+import warnings
 import webbrowser
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from finemask.errors import ConfigError
 from finemask.inference.predictor import load
@@ -37,6 +40,7 @@ def serve_model(options: Mapping[str, Any], tell: Callable[[str], None], *, brow
         predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
         application = build_application(predictor, settings)
         log_requests(options["log"])
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the server judges sizes by itself
         address = address_of_socket(opened)
         tell(address)
         if browser:
@@ -70,8 +74,7 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
         max_pixels=options["max_megapixels"] * 10**6,
         buffer_bytes=max(options["buffer_mb"], options["max_mb"]) * _MIB,
         queue_size=options["queue_size"],
-        batch_size=options["batch_size"],
-        batch_wait_s=options["batch_wait_ms"] / 1000,
+        at_once=options["at_once"],
         timeout_s=options["timeout_s"],
     )
 

@@ -70,11 +70,15 @@ def tiff_pages(encoded: bytes) -> list[TiffPage]:
     order, big = "<" if encoded.startswith(b"II") else ">", encoded[2:4] in (b"+\0", b"\0+")
     pages: list[TiffPage] = []
     seen: set[int] = set()
+    left = len(
+        encoded
+    )  # bytes that its directories may name: where they name the same ones again and again, it is none
     try:
         (at,) = struct.unpack_from(order + ("Q" if big else "I"), encoded, 8 if big else 4)
         while at and at not in seen and len(pages) < _MOST_PAGES:
             seen.add(at)
-            tags, at = _directory(encoded, at, order, big)
+            tags, at = _directory(encoded, at, order, big, left)
+            left -= sum(map(len, tags.values()))
             pages.append(_page(len(pages), tags, order))
     except (struct.error, ValueError) as error:
         if not pages:  # what points nowhere behind a sound page is overlooked, as libtiff does
@@ -169,8 +173,8 @@ def read_page(encoded: bytes, page: TiffPage) -> NDArray[Any]:
     return values
 
 
-def _directory(encoded: bytes, at: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The whole numbers of a directory by tag, and where the next one begins."""
+def _directory(encoded: bytes, at: int, order: str, big: bool, most: int) -> tuple[dict[int, tuple[int, ...]], int]:
+    """The whole numbers of a directory by tag, ``most`` of them, and where the next one begins."""
     head, entry = ("Q", "HHQQ") if big else ("H", "HHII")
     (count,) = struct.unpack_from(order + head, encoded, at)
     at += struct.calcsize(order + head)
@@ -184,6 +188,9 @@ def _directory(encoded: bytes, at: int, order: str, big: bool) -> tuple[dict[int
         place = start + step - inline if size <= inline else value
         if place + size > len(encoded):
             raise ValueError("the file is cut off")
+        most -= length
+        if most < 0:
+            raise ValueError("it names more numbers than the file has")
         tags[tag] = struct.unpack_from(f"{order}{length}{_FORMATS[kind]}", encoded, place)
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), encoded, at + count * step)
     return tags, int(following)
