@@ -68,6 +68,8 @@ OPTIONAL = {
     "optuna",
     "faster_coco_eval",
     "huggingface_hub",
+    "pandas",
+    "supervision",
 }
 MOST_SIBLINGS = 15
 # Imported by name here, and certain to be there because of the dependency named.

@@ -1,6 +1,8 @@
+import colorsys
 import csv
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from inference_data import CATEGORIES, make_instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from finemask.errors import MissingExtraError
 from finemask.inference.instances import instances_from_detections
+from finemask.inference.outputs.instance_table import perimeter
 from finemask.types import Detections
 
 
@@ -58,6 +62,58 @@ def test_csv_reads_back(three_instances, tmp_path):
     assert [line["class"] for line in lines] == three_instances.class_names
     assert [int(line["area_px"]) for line in lines] == three_instances.masks.sum(axis=(1, 2)).tolist()
     assert lines[0] | {"x_min_px": "3.0", "y_max_px": "14.0", "score": "0.875", "category_id": "3"} == lines[0]
+
+
+def test_the_table_says_where_how_long_and_what_colour():
+    """Hand-computed: two red pixels and a white one in a row, and an instance without pixels."""
+    masks = np.zeros((2, 6, 8), bool)
+    masks[0, 2, 3:6] = True
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[2, 3:5] = (240, 0, 0)
+    image[2, 5] = (240, 240, 240)
+    first, second = make_instances(masks, [1, 2], image=image).rows()
+    assert (first.centroid_x_px, first.centroid_y_px, first.area_px) == (4.5, 2.5, 3)
+    assert (first.mean_red, first.mean_green, first.mean_blue) == (240, 80, 80)
+    hue, saturation, value = colorsys.rgb_to_hsv(240 / 255, 80 / 255, 80 / 255)
+    assert (first.hue_degrees, first.saturation, first.value) == (360 * hue, round(saturation, 4), round(value, 4))
+    # of 3 × 1 pixels: one row, three columns and three diagonals of each kind are crossed twice each
+    assert first.perimeter_px == pytest.approx(np.pi / 8 * (2 + 6 + 6 / 2**0.5 + 6 / 2**0.5), abs=0.005)
+    assert (second.area_px, second.perimeter_px, second.centroid_x_px, second.mean_red) == (0, 0.0, None, None)
+    (unseen, _) = make_instances(masks, [1, 2]).rows()  # the picture was not kept
+    assert (unseen.area_px, unseen.hue_degrees) == (3, None)
+
+
+@pytest.mark.parametrize("radius", [12.3, 20, 40])
+def test_the_perimeter_of_a_disc_is_that_of_its_circle(radius):
+    y, x = np.mgrid[-50:51, -50:51]
+    assert perimeter(np.hypot(x, y) <= radius) == pytest.approx(2 * np.pi * radius, rel=0.03)
+    ring = (np.hypot(x, y) <= radius) & (np.hypot(x, y) > 3)
+    assert perimeter(ring) == pytest.approx(2 * np.pi * (radius + 3), rel=0.04)  # holes have an outline too
+
+
+def test_a_data_frame_has_the_columns_of_the_csv(three_instances):
+    pandas = pytest.importorskip("pandas")
+    frame = three_instances.to_dataframe()
+    read = pandas.read_csv(io.StringIO(three_instances.to_csv()))
+    assert list(frame.columns) == list(read.columns)
+    pandas.testing.assert_frame_equal(frame, read, check_dtype=False)
+
+
+def test_supervision_gets_boxes_masks_and_names(three_instances):
+    supervision = pytest.importorskip("supervision")
+    found = three_instances.to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert np.array_equal(found.xyxy, three_instances.boxes)
+    assert np.array_equal(found.mask, three_instances.masks)
+    assert found.class_id.tolist() == [0, 1, 2]
+    assert found[found.confidence > 0.8].data["class_name"].tolist() == ["red fig"]
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_dataframe", "pandas"), ("to_supervision", "supervision")])
+def test_what_is_not_installed_is_named_with_its_extra(three_instances, monkeypatch, method, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
+    with pytest.raises(MissingExtraError, match=package):
+        getattr(three_instances, method)()
 
 
 def test_labelme_and_geojson_write_what_they_return(three_instances, tmp_path):

@@ -1,10 +1,9 @@
 """The instances found in one image, and the forms they are wanted in: masks, pictures, COCO, LabelMe, GeoJSON, CSV."""
 
-import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,29 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from finemask.errors import MissingExtraError
+from finemask.inference.outputs.geojson import geojson_document
+from finemask.inference.outputs.instance_table import InstanceRow, csv_text, data_frame, instance_rows
 from finemask.ops.box_ops import touching_pairs
 from finemask.ops.colours import colours
 from finemask.ops.contours import TOLERANCE_PX, mask_to_polygons
 from finemask.ops.drawing import draw_instances
 from finemask.ops.files import write_json, write_text
+from finemask.ops.images.georeference import read_georeference
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.labelme import labelme_document, labelme_shape, outline_with_holes
 from finemask.ops.mask_ops import masks_to_rles
-from finemask.ops.rle import mask_iou, rle_area, rle_box_xywh, rle_to_crop, rle_to_mask
+from finemask.ops.rle import mask_iou, rle_box_xywh, rle_to_crop, rle_to_mask
 from finemask.types import Category, CocoResult, Detections, Rle
-
-CSV_COLUMNS = (
-    "image",
-    "instance",  # number within the image, from 1 on
-    "class",
-    "category_id",
-    "score",
-    "x_min_px",
-    "y_min_px",
-    "x_max_px",
-    "y_max_px",
-    "area_px",  # pixels of the mask
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -218,53 +208,63 @@ class Instances:
         except ValueError:  # on another drive, under Windows
             return str(self.path.absolute())
 
-    def to_geojson(self, path: Path | str | None = None) -> dict[str, Any]:
-        """A GeoJSON FeatureCollection in pixel coordinates, y downwards, as QuPath reads it. Holes are kept.
+    def to_geojson(self, path: Path | str | None = None, *, in_pixels: bool = False) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection with holes: ``finemask.inference.outputs.geojson``.
 
-        It is RFC 7946 but for its coordinates; an instance without pixels is left out.
+        Coordinates are those of the map if the file that was read has any, a GeoTIFF or a picture with a world file
+        beside it; else pixels, y downwards, as QuPath reads them. The document says which.
 
         Args:
             path: also write it there.
+            in_pixels: pixels, whatever the file has.
         """
-        features = []
-        columns = zip(self.rles, self.class_names, self.scores, self.labels, strict=True)
-        for rle, name, score, label in columns:
-            polygons = [
-                [[*ring, ring[0]] for ring in (part.tolist() for part in (polygon.outer, *polygon.holes))]
-                for polygon in mask_to_polygons(*rle_to_crop(rle))
-            ]
-            if not polygons:
-                continue
-            one = len(polygons) == 1
-            geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": polygons[0] if one else polygons}
-            properties = {
-                "objectType": "annotation",
-                "classification": {"name": name, "color": list(colours([int(label) - 1])[0])},
-                "measurements": {"score": round(float(score), 6)},
-            }
-            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-        document = {"type": "FeatureCollection", "features": features}
+        no_file = self.path is None or in_pixels
+        georeference = None if no_file else read_georeference(Path(str(self.path)), self.image_size_hw)
+        document = geojson_document(self.rles, self.class_names, self.labels, self.scores, georeference)
         if path is not None:
-            write_json(Path(path), document)
+            write_json(Path(path), document, indent=None)
         return document
 
+    def rows(self) -> Iterator[InstanceRow]:
+        """One row an instance: class, score, box, area, perimeter, centroid, mean colour."""
+        return instance_rows(self.name, self.to_coco(), self.class_names, self.boxes, self.image)
+
     def to_csv(self, path: Path | str | None = None) -> str:
-        """A table with a header, ``CSV_COLUMNS``, and one line an instance; only what needs quotes has them.
+        """A table with a header and one line an instance: the columns of ``InstanceRow``.
 
         Args:
             path: also write it there.
         """
-        buffer = io.StringIO()
-        table = csv.writer(buffer, lineterminator="\n")
-        table.writerow(CSV_COLUMNS)
-        columns = zip(self.to_coco(), self.class_names, self.boxes, strict=True)
-        for number, (result, name, box) in enumerate(columns, start=1):
-            corners = [round(float(side), 2) for side in box]
-            score, area = round(result["score"], 6), rle_area(result["segmentation"])
-            table.writerow([self.name, number, name, result["category_id"], score, *corners, area])
+        text = csv_text(self.rows())
         if path is not None:
-            write_text(Path(path), buffer.getvalue())
-        return buffer.getvalue()
+            write_text(Path(path), text)
+        return text
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame``, one row an instance: the columns of ``InstanceRow``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return data_frame(self.rows())
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``: boxes, dense masks, scores, ``class_id`` from 0 on, and ``class_name``.
+
+        Raises:
+            MissingExtraError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingExtraError("supervision", "supervision", needed_for="to_supervision()") from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.labels - 1,
+            data={"class_name": np.array(self.class_names, dtype=str)},
+        )
 
 
 def instances_from_detections(

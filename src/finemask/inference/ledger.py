@@ -18,7 +18,7 @@ from finemask.ops.files import atomic_path
 from finemask.ops.wording import plural
 
 LEDGER = ".finemask_predict.csv"
-FOLDERS = frozenset({"masks", "label_map", "crops", "labelme", "geojson"})  # of data; overlays are to be looked at
+FOLDERS = frozenset({"masks", "label_map", "crops", "labelme", "geojson", "yolo"})  # overlays are to be looked at
 _BEGUN, _FILE, _DONE = "begun", "file", "done"
 _Row: TypeAlias = tuple[str | int, ...]
 _OF_SYSTEMS = frozenset({"Thumbs.db", "desktop.ini"})
@@ -67,7 +67,8 @@ class Ledger:
                 if not path.is_file() or path.name.startswith(".") or path.name in _OF_SYSTEMS:
                     continue
                 inside, relative = path.relative_to(folder), path.relative_to(self._output).as_posix()
-                image = self._begun.get(inside.parent.as_posix()) or self._begun.get(inside.with_suffix("").as_posix())
+                below = inside.relative_to(inside.parts[0]) if name == "yolo" else inside  # of labels, or images
+                image = self._begun.get(below.parent.as_posix()) or self._begun.get(below.with_suffix("").as_posix())
                 if image is not None:
                     self._files[relative] = _state(image, path)
                 listed = self._files.get(relative)

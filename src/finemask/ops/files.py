@@ -58,6 +58,23 @@ def copy_file(source: Path, path: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def link_file(source: Path, path: Path) -> bool:
+    """Makes a hard link: a symbolic one would lead out of its folder, and break when the source moves.
+
+    Returns:
+        Whether there is one now; not on another disk, or where the file system or the owner does not allow it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.samefile(source):
+        return True
+    path.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), path)
+    except OSError:
+        return False
+    return True
+
+
 def earlier_files(report: Path, mark: str = "files") -> list[str] | None:
     """What an earlier run wrote beside its report, by the names under ``files`` there that stay in the folder.
 

@@ -2,6 +2,7 @@ import base64
 import csv
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -212,6 +213,76 @@ def test_geojson_keeps_holes_and_parts(three_instances, tmp_path):
     assert np.array_equal(rebuilt, three_instances.masks[0])
     assert document["features"][0]["properties"]["classification"]["name"] == "red fig"
     assert document["features"][0]["properties"]["measurements"] == {"score": 0.875}
+
+
+def test_geojson_says_that_it_is_in_pixels(three_instances):
+    document = three_instances.to_geojson()
+    assert document["coordinates"] == "pixels from the image's upper left corner, y downwards"
+    assert "crs" not in document
+    assert [feature["properties"]["instance"] for feature in document["features"]] == [1, 2]
+
+
+def test_geojson_of_a_map_is_in_its_coordinates(tmp_path):
+    """A field of 10 m pixels whose upper left corner is at 500,000 east, 4,600,000 north; by hand."""
+    path = tmp_path / "field.png"
+    write_image(path, 40, 50)
+    path.with_suffix(".pgw").write_text("10\n0\n0\n-10\n500005\n4599995\n")  # the middle of the first pixel
+    masks = np.zeros((1, 40, 50), bool)
+    masks[0, 5:20, 10:30] = True
+    masks[0, 8:12, 12:18] = False
+    field = make_instances(masks, [1], name="field.png", path=path)
+    (feature,) = field.to_geojson(tmp_path / "field.geojson")["features"]
+    outer, hole = feature["geometry"]["coordinates"]
+    assert sorted(map(tuple, outer[:-1])) == [
+        (500100.0, 4599800.0),
+        (500100.0, 4599950.0),
+        (500300.0, 4599800.0),
+        (500300.0, 4599950.0),
+    ]
+    assert outer[0] == outer[-1]
+
+    def area(ring):  # above 0: counterclockwise, y being north
+        return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring)) / 2
+
+    assert area(np.array(outer) - outer[0]) == 200 * 150  # m²
+    assert area(np.array(hole) - hole[0]) == -60 * 40
+    assert field.to_geojson(in_pixels=True)["coordinates"].startswith("pixels")
+    assert "does not say" in field.to_geojson()["coordinates"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_data_convert_reads_back_the_very_masks_of_a_yolo_dataset(seed):
+    rng = np.random.default_rng(seed)
+    masks = np.stack([blob(rng, 60, 70) for _ in range(3)])
+    with TemporaryDirectory() as folder:
+        photo = write_image(Path(folder) / "photos" / "x.png", 60, 70)
+        found = make_instances(masks, [3, 1, 2], name="x.png", path=photo)
+        frame = make_instances(masks[:1], [2], name="clip/clip_000007", image=np.zeros((60, 70, 3), np.uint8))
+        write("yolo", [found, frame], Path(folder) / "found")
+        assert (Path(folder) / "found" / "yolo" / "images" / "x.png").samefile(photo)
+        convert(Path(folder) / "found" / "yolo.yaml", Path(folder) / "out", format="yolo", preview=False)
+        document = json.loads((Path(folder) / "out" / "annotations" / "train.json").read_text())
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    of_image = {image["id"]: image["file_name"] for image in document["images"]}
+    read = {}
+    for entry in document["annotations"]:
+        rle = entry["segmentation"]
+        if isinstance(rle, list):
+            rle = coco_mask.merge(coco_mask.frPyObjects(rle, 60, 70))
+        read[of_image[entry["image_id"]].rpartition("/")[2], names[entry["category_id"]]] = coco_mask.decode(rle) > 0
+    assert set(names.values()) == {category.name for category in CATEGORIES}
+    wanted = {("x.png", name): mask for name, mask in zip(found.class_names, masks, strict=True)}
+    wanted["clip_000007.png", frame.class_names[0]] = masks[0]
+    assert read.keys() == wanted.keys()
+    assert all(np.array_equal(read[key], wanted[key]) for key in wanted)
+
+
+def test_a_yolo_dataset_in_the_folder_of_its_own_images_leaves_them_alone(tmp_path):
+    photo = write_image(tmp_path / "yolo" / "images" / "x.png", 60, 70)
+    before = photo.read_bytes()
+    write("yolo", [make_instances(np.ones((1, 60, 70), bool), [1], name="x.png", path=photo)], tmp_path)
+    assert photo.read_bytes() == before
 
 
 def test_an_unknown_format_names_the_nearest(tmp_path):

@@ -1,7 +1,6 @@
 """The output folder of a conversion: never over anything else; images linked or copied; all that is written listed."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,7 +10,7 @@ from PIL import Image
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.datatools.convert.source_files import CATEGORIES_FILE, MARKER
 from finemask.errors import DataError
-from finemask.ops.files import atomic_path, copy_file, earlier_files, write_json, write_text
+from finemask.ops.files import atomic_path, copy_file, earlier_files, link_file, write_json, write_text
 from finemask.types import Category
 
 
@@ -105,7 +104,7 @@ class Output:
         target = self.root / folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         self.written.append(f"{folder}/{name}")
-        if self.images == "link" and record.path is not None and _link(record.path, target):
+        if self.images == "link" and record.path is not None and link_file(record.path, target):
             self.linked += 1
             return name
         if record.path is not None:
@@ -138,13 +137,3 @@ def _shared_folders(folders: Sequence[tuple[str, ...]]) -> int:
     first, last = min(folders, default=()), max(folders, default=())
     same = [a == b for a, b in zip(first, last, strict=False)]
     return same.index(False) if False in same else len(same)
-
-
-def _link(path: Path, target: Path) -> bool:
-    """A hard link: a symbolic one would lead out of the dataset, and break when the source moves."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(path.resolve(), target)
-    except OSError:  # another disk, a file system or owner that does not allow it
-        return False
-    return True

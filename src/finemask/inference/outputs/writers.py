@@ -1,18 +1,20 @@
-"""What ``save=`` of ``predict`` may name: overlays, masks, label maps, crops, COCO results, CSV, LabelMe, GeoJSON."""
+"""What ``save=`` of ``predict`` may name: pictures, masks, COCO results, tables, LabelMe, GeoJSON, YOLO."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
-from finemask.ops.files import atomic_path, safe_file_name, sha256_of, write_json, write_text
+from finemask.ops.contours import bridge_rings, mask_to_polygons
+from finemask.ops.files import atomic_path, copy_file, link_file, safe_file_name, sha256_of, write_json, write_text
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_to_crop, rle_to_mask
-from finemask.types import CocoResult
+from finemask.types import CocoResult, Rle
 
 DRAWN = frozenset({"overlay", "crops"})
 """Those that show the picture itself."""
@@ -70,9 +72,8 @@ def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Write
         "crops": PicturePerInstance(output / "crops", _crop),
         "csv": CsvTable(output),
         "labelme": LabelMeFiles(output),
-        "geojson": FilePerImage(
-            output / "geojson", ".geojson", lambda found, path: write_json(path, found.to_geojson(), indent=None)
-        ),
+        "geojson": FilePerImage(output / "geojson", ".geojson", Instances.to_geojson),
+        "yolo": YoloDataset(output),
     }
 
 
@@ -149,6 +150,55 @@ class LabelMeFiles(FilePerImage):
         """Writes the list of classes."""
         write_text(self._list, "".join(f"{name}\n" for name in self._classes))
         return [*super().finish(), self._list]
+
+
+class YoloDataset:
+    """A YOLO dataset: ``yolo/labels/NAME.txt``, outlines as fractions, beside ``yolo/images/NAME``; and ``yolo.yaml``.
+
+    It is to be corrected and trained on, by finemask or another program, so there are no scores in it. Images are links
+    to those that were predicted where the file system can make such, else copies; frames of videos are PNG files.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._folder = output / "yolo"
+        self._list = output / "yolo.yaml"  # beside the folder, in which every file belongs to an image
+        self._names: dict[int, str] = {}
+
+    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+        """Writes the labels of one image, and its picture."""
+        self._names = {number: category.name for number, category in enumerate(instances.categories)}
+        stem, given = output_stem(instances), instances.path
+        picture = self._folder / "images" / f"{stem}{given.suffix if given else '.png'}"
+        if given is not None and not link_file(given, picture):
+            copy_file(given, picture)
+        elif given is None and instances.image is not None:
+            _save(Image.fromarray(instances.image), picture)
+        labels = self._folder / "labels" / f"{stem}.txt"
+        write_text(labels, "".join(yolo_lines(instances.rles, instances.labels - 1)))
+        return [labels, picture]
+
+    def finish(self) -> list[Path]:
+        """Writes what names the folder of images and the classes."""
+        settings = {"train": "yolo/images", "val": "yolo/images", "names": self._names}
+        write_text(self._list, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        return [self._folder, self._list]
+
+
+def yolo_lines(rles: Sequence[Rle], numbers: Iterable[int]) -> Iterator[str]:
+    """A line a mask: its class number, then its outline along the edges of pixels, in fractions of the image's size.
+
+    Parts and holes are joined by bridges of no width, which give the same pixels back. A mask without pixels has none.
+
+    Args:
+        rles: N masks.
+        numbers: N classes, from 0 on.
+    """
+    for rle, number in zip(rles, numbers, strict=True):
+        polygons = mask_to_polygons(*rle_to_crop(rle), tolerance_px=0)
+        if rings := [ring for polygon in polygons for ring in (polygon.outer, *polygon.holes)]:
+            height, width = rle["size"]
+            values = (bridge_rings(rings) / (width, height)).ravel()
+            yield f"{number} {' '.join(f'{value:.8g}' for value in values)}\n"
 
 
 class CocoResults:

@@ -6,6 +6,7 @@ as they are; libtiff, through Pillow, undoes the compressions that Python cannot
 """
 
 import io
+import mmap
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from finemask.ops.wording import plural
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of numbers in a directory: byte, short, long, long of BigTIFF
+_DOUBLE = 12
 _MOST_PAGES = 65536
 _NONE, _PACKBITS, _DEFLATE = 1, 32773, (8, 32946)
 _BY_LIBTIFF = (5, _PACKBITS, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard
@@ -40,7 +42,8 @@ class TiffPage(NamedTuple):
         extra: what the channels beyond grey or RGB are: 1 and 2 are alpha, 0 is not said.
         is_main: whether it is no smaller copy and no mask of another page.
         orientation: as in EXIF, 1 to 8.
-        tags: the numbers of its directory by tag.
+        tags: the whole numbers of its directory by tag.
+        reals: its doubles by tag.
     """
 
     number: int
@@ -51,6 +54,7 @@ class TiffPage(NamedTuple):
     is_main: bool
     orientation: int
     tags: dict[int, tuple[int, ...]]
+    reals: dict[int, tuple[float, ...]]
 
     @property
     def can_be_read(self) -> bool:
@@ -59,27 +63,25 @@ class TiffPage(NamedTuple):
         return self.dtype is not None and self.tags.get(259, (_NONE,))[0] in compressions
 
 
-def tiff_pages(encoded: bytes) -> list[TiffPage]:
-    """All pages of a file, in order; none if it is no TIFF file.
+def tiff_pages(encoded: bytes | mmap.mmap) -> list[TiffPage]:
+    """All pages of a file, in order; none if it is no TIFF file. A file that is mapped need not fit into memory.
 
     Raises:
         ValueError: the file is damaged.
     """
-    if not encoded.startswith(_STARTS):
+    if encoded[:4] not in _STARTS:
         return []
-    order, big = "<" if encoded.startswith(b"II") else ">", encoded[2:4] in (b"+\0", b"\0+")
+    order, big = "<" if encoded[:2] == b"II" else ">", encoded[2:4] in (b"+\0", b"\0+")
     pages: list[TiffPage] = []
     seen: set[int] = set()
-    left = len(
-        encoded
-    )  # bytes that its directories may name: where they name the same ones again and again, it is none
+    left = len(encoded)  # that its directories may name: where they name the same ones again and again, it is none
     try:
         (at,) = struct.unpack_from(order + ("Q" if big else "I"), encoded, 8 if big else 4)
         while at and at not in seen and len(pages) < _MOST_PAGES:
             seen.add(at)
-            tags, at = _directory(encoded, at, order, big, left)
-            left -= sum(map(len, tags.values()))
-            pages.append(_page(len(pages), tags, order))
+            tags, reals, at = _directory(encoded, at, order, big, left)
+            left -= sum(map(len, (*tags.values(), *reals.values())))
+            pages.append(_page(len(pages), tags, reals, order))
     except (struct.error, ValueError) as error:
         if not pages:  # what points nowhere behind a sound page is overlooked, as libtiff does
             raise ValueError(f"its directory is damaged: {error}") from None
@@ -173,30 +175,38 @@ def read_page(encoded: bytes, page: TiffPage) -> NDArray[Any]:
     return values
 
 
-def _directory(encoded: bytes, at: int, order: str, big: bool, most: int) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The whole numbers of a directory by tag, ``most`` of them, and where the next one begins."""
+def _directory(
+    encoded: bytes | mmap.mmap, at: int, order: str, big: bool, most: int
+) -> tuple[dict[int, tuple[int, ...]], dict[int, tuple[float, ...]], int]:
+    """The whole numbers of a directory by tag, its doubles, ``most`` of both, and where the next one begins."""
     head, entry = ("Q", "HHQQ") if big else ("H", "HHII")
     (count,) = struct.unpack_from(order + head, encoded, at)
     at += struct.calcsize(order + head)
     step, inline = struct.calcsize(order + entry), 8 if big else 4
-    tags = {}
+    tags: dict[int, tuple[int, ...]] = {}
+    reals: dict[int, tuple[float, ...]] = {}
     for start in range(at, at + count * step, step):
         tag, kind, length, value = struct.unpack_from(order + entry, encoded, start)
-        if kind not in _FORMATS:
+        letter = "d" if kind == _DOUBLE else _FORMATS.get(kind)
+        if letter is None:
             continue
-        size = struct.calcsize(order + _FORMATS[kind]) * length
+        size = struct.calcsize(order + letter) * length
         place = start + step - inline if size <= inline else value
         if place + size > len(encoded):
             raise ValueError("the file is cut off")
         most -= length
         if most < 0:
             raise ValueError("it names more numbers than the file has")
-        tags[tag] = struct.unpack_from(f"{order}{length}{_FORMATS[kind]}", encoded, place)
+        values = struct.unpack_from(f"{order}{length}{letter}", encoded, place)
+        if kind == _DOUBLE:
+            reals[tag] = values
+        else:
+            tags[tag] = values
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), encoded, at + count * step)
-    return tags, int(following)
+    return tags, reals, int(following)
 
 
-def _page(number: int, tags: dict[int, tuple[int, ...]], order: str) -> TiffPage:
+def _page(number: int, tags: dict[int, tuple[int, ...]], reals: dict[int, tuple[float, ...]], order: str) -> TiffPage:
     def first(tag: int, otherwise: int) -> int:
         return (tags.get(tag) or (otherwise,))[0]
 
@@ -214,6 +224,7 @@ def _page(number: int, tags: dict[int, tuple[int, ...]], order: str) -> TiffPage
         not first(254, 0) & 0b101,
         first(274, 1) if first(274, 1) in range(1, 9) else 1,
         tags,
+        reals,
     )
 
 
