@@ -60,6 +60,7 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
         most = math.ceil(float(self._weights.sum()) - 1e-6)  # images in an epoch; in some epochs it is one fewer
         self._batches_per_rank = math.ceil(most / (batch_size * world_size))
         self.epoch = 0
+        self._done = (-1, 0)
 
     @property
     def sampler(self) -> "AspectRatioBatchSampler":
@@ -69,6 +70,10 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
     def set_epoch(self, epoch: int) -> None:
         """Must be called before the epoch's iteration begins."""
         self.epoch = epoch
+
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Leaves out the first batches of one epoch: a resumed run has trained on them."""
+        self._done = (epoch, batches)
 
     def __len__(self) -> int:
         return self._batches_per_rank
@@ -85,7 +90,8 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
         if len(items) < number:
             items = np.resize(items, (number, 2))
         batches = np.array_split(items, number)
-        for k in sequence[self._rank :: self._world_size]:
+        done = self._done[1] if self._done[0] == epoch else 0
+        for k in sequence[self._rank :: self._world_size][done:]:
             yield [(epoch, i, r) for i, r in batches[k].tolist()]
 
 
@@ -214,8 +220,12 @@ class BatchLoader(DataLoader[Any]):
     """A ``DataLoader`` that takes apart what ``PackedBatch.pack`` packed in its workers."""
 
     def __iter__(self) -> Any:
-        """Batches ``(images, targets)``."""
-        return map(_unpacked, super().__iter__())
+        """Batches ``(images, targets)``.
+
+        Workers begin when the first is asked for: Lightning makes the iterator before a resumed run knows its epoch.
+        """
+        for batch in super().__iter__():
+            yield _unpacked(batch)
 
 
 def _unpacked(batch: Any) -> Any:

@@ -116,6 +116,7 @@ class CocoDataModule(pl.LightningDataModule):
         self.train_dataset: InstanceDataset | None = None
         self.train_weights: NDArray[np.float64] | None = None
         self._train_batches: AspectRatioBatchSampler | None = None
+        self._begun = 0, 0  # the epoch that a resumed training goes on in, and its batches that are done
 
     @property
     def categories(self) -> list[Category]:
@@ -164,6 +165,18 @@ class CocoDataModule(pl.LightningDataModule):
         if self._train_batches is not None:
             self._train_batches.set_epoch(epoch)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training is: the epoch, and how many of its batches are behind it."""
+        loop: Any = self.trainer and self.trainer.fit_loop
+        if loop is None:
+            return {}
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        return {"epoch": epochs.processed, "batches": batches.ready if epochs.started > epochs.processed else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A resumed training goes on with the batch that comes next."""
+        self._begun = state_dict["epoch"], state_dict["batches"]
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented, batches of similar shapes. After ``setup``."""
         index, weights = self._need_train(), self.train_weights
@@ -180,9 +193,7 @@ class CocoDataModule(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        if self.trainer is not None:
-            # a resumed run begins at a later epoch, and loaders prefetch before any hook is called
-            self.set_epoch(self.trainer.current_epoch)
+        self._train_batches.go_on(*self._begun)
         return self._loader(self.train_dataset, self._train_batches)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Any]:

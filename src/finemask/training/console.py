@@ -25,6 +25,7 @@ _NOISE = (
     "The number of training batches",  # the logging interval is shortened to an epoch
     r"Found \d+ module\(s\) in eval mode",  # which norms are frozen is decided at the start of each epoch
     "Checkpoint directory",  # a resumed run's is not empty
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the batch sampler knows where to go on
     "The '(train|val)_dataloader' does not have many workers",  # it counts cores; train/data_wait measures
 )
 

@@ -177,6 +177,7 @@ class MaskRCNNModule(pl.LightningModule):
         self.trainer.log_every_n_steps = max(1, min(every, steps))  # type: ignore[attr-defined]
         if self.renew_rates:
             self._renew_rates()
+        self.on_train_epoch_start()  # a run that is resumed in the midst of an epoch begins none
 
     def _renew_rates(self) -> None:
         schedule = self.lr_schedulers()

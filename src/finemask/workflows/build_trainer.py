@@ -78,7 +78,7 @@ def build_budget(cfg: DictConfig, started: float, of_test: float) -> Budget | No
     if cfg.budget is not None and max_time is not None:
         raise ConfigError(f"budget={cfg.budget} and trainer.max_time={max_time}", remedy="Give one of them.")
     if cfg.budget is not None:
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", cfg.budget))
+        seconds = seconds_of(cfg.budget)
     elif isinstance(max_time, Mapping):
         seconds = timedelta(**max_time).total_seconds()
     elif max_time is not None:
@@ -87,6 +87,11 @@ def build_budget(cfg: DictConfig, started: float, of_test: float) -> Budget | No
     else:
         return None
     return Budget(seconds, started, 1.0 + _BEST_AGAIN + of_test)
+
+
+def seconds_of(span: str) -> float:
+    """``1h30min`` in seconds."""
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", span))
 
 
 def _callbacks(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -122,7 +127,7 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
                 *own,
                 *callbacks,
                 best_checkpoint(run_dir / "checkpoints", cfg.monitor, cfg.mode),
-                LastCheckpoint(run_dir / "checkpoints"),
+                LastCheckpoint(run_dir / "checkpoints", seconds_of(cfg.checkpoint_every)),
             ],
             logger=loggers,
             default_root_dir=str(run_dir),

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +238,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
 def _until_interrupted(trainer: pl.Trainer, work: Callable[[], TrainedRun]) -> TrainedRun | None:
     """Runs the work; ``None`` if it was interrupted: the last checkpoint stands."""
     try:
-        return work()
+        with _warned_by_sigusr1():
+            return work()
     except (SIGTERMException, KeyboardInterrupt):
         return None
     except SystemExit:
@@ -251,10 +255,31 @@ def _until_interrupted(trainer: pl.Trainer, work: Callable[[], TrainedRun]) -> T
             remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size "
             "and model.max_size, or use trainer.precision=bf16-mixed.",
         ) from error
-    except RuntimeError:
+    except RuntimeError as error:
         if trainer.received_sigterm:  # whoever stopped the run stopped its workers too, and a loader found out first
             return None
+        if "DataLoader worker" in str(error):
+            raise FinemaskError(
+                f"a process that loads images was killed ({' '.join(str(error).split())})",
+                where=f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}",
+                remedy="The usual reason is that memory ran out: data.num_workers=1 takes less, 0 the least. The same "
+                "command with resume=auto goes on from the last checkpoint.",
+            ) from error
         raise
+
+
+@contextmanager
+def _warned_by_sigusr1() -> Iterator[None]:
+    """SIGUSR1, with which queues warn before a job's time is up, is SIGTERM; on SLURM Lightning queues the job anew."""
+    name = getattr(signal, "SIGUSR1", None)
+    if name is None or "SLURM_JOB_ID" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(name, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(name, before)
 
 
 def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:

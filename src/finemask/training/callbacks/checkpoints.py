@@ -1,6 +1,8 @@
 """Checkpoints from which a run can always go on."""
 
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +32,22 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` before the first step and at the end of every epoch.
+    """Writes ``last.ckpt`` before the first step, every so often within an epoch, and at its end.
 
     Before the first step, so that a run killed in its first epoch can be resumed too; every epoch, since Lightning's
-    own ``save_last`` writes only when the monitored metric rose. It must stand behind the callback that keeps the best
-    weights, whose state it saves.
+    own ``save_last`` writes only when the monitored metric rose; within an epoch, and when the process is asked to
+    terminate, since an epoch may last for hours. It must stand behind the callback that keeps the best weights, whose
+    state it saves.
 
     Args:
         folder: of the checkpoints.
+        every_s: seconds of training between two of them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every_s: float = math.inf) -> None:
         self._path = folder / LAST
+        self._every_s = every_s
+        self._saved = time.monotonic()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -64,10 +70,25 @@ class LastCheckpoint(Checkpoint):
         """Only if there is none: a resumed run has one."""
         if not self._path.is_file():
             trainer.save_checkpoint(self._path)
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Where a step is whole and the epoch goes on: what gradients are gathered of is in no checkpoint."""
+        at_a_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        validates = (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0 or trainer.should_stop
+        is_due = time.monotonic() - self._saved >= self._every_s or trainer.received_sigterm
+        if trainer.world_size > 1:
+            is_due = trainer.strategy.broadcast(is_due)
+        if is_due and at_a_step and not validates and not trainer.is_last_batch:
+            trainer.save_checkpoint(self._path)
+            self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the epoch's validation: a resumed run starts at an epoch's boundary."""
         trainer.save_checkpoint(self._path)
+        self._saved = time.monotonic()
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -44,6 +44,10 @@ class EpochLines(pl.Callback):
         self._epoch_start = time.monotonic()
         self._validated = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that is resumed in the midst of an epoch begins none."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -43,6 +43,8 @@ class Speed(pl.Callback):
         """A new epoch's first batch includes starting the workers; it is not counted."""
         self._last_end, self._batches_done, self._validated = 0.0, 0, False
 
+    on_train_start = on_train_epoch_start  # a run that is resumed in the midst of an epoch begins none
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
