@@ -73,14 +73,14 @@ class Door:
                 403,
                 "host-not-allowed",
                 f"the server is not called {host or 'nothing'}",
-                remedy="Call it by its address, or start it with allowed_hosts=[NAME].",
+                remedy="Call it by its address, or start it with 'allowed_hosts=[NAME]'.",
             )
         if not is_origin_allowed(headers, scope["method"], settings.cors_origins):
             raise RefusalError(
                 403,
                 "cross-origin",
                 f"requests from pages of {headers.get('origin', 'another site')} are refused",
-                remedy="Start the server with cors_origins=[ORIGIN] to allow them.",
+                remedy="Start the server with 'cors_origins=[ORIGIN]' to allow them.",
             )
         if settings.token is None or scope["path"] in _OPEN or scope["method"] == "OPTIONS":
             return
