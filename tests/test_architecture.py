@@ -70,6 +70,7 @@ OPTIONAL = {
     "huggingface_hub",
     "pandas",
     "supervision",
+    "cvat_sdk",
 }
 MOST_SIBLINGS = 15
 # Imported by name here, and certain to be there because of the dependency named.

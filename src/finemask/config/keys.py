@@ -85,7 +85,7 @@ images: null | path | [path]!
 host: path!
 port: 0..65535!
 token: null | text!
-token_file: null | path!
+token_file label_studio_url label_studio_files: null | path!
 anonymous allow_urls: flag!
 allowed_hosts cors_origins: [text]*!
 at_once queue_size max_mb max_megapixels buffer_mb max_connections: 1..!

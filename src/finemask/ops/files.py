@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finemask.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 _MAY_LEAVE = re.compile(r"^[/\\]|\.\.|:")
 
@@ -171,6 +174,38 @@ def parse_json(
         raise broken_json(path, error.lineno, error.colno, error.msg) from None
     except RecursionError:
         raise nested_too_deeply(path, what) from None
+
+
+def parse_xml(content: bytes, where: object, what: str) -> "Element":
+    """Parses XML that has been read.
+
+    Args:
+        content: the text, in whatever encoding it says.
+        where: it comes from, for messages.
+        what: it should be, for messages.
+
+    Raises:
+        DataError: it is no XML, or declares a document type, which could make it expand without bound or read files.
+    """
+    from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
+
+    class NoDoctype(TreeBuilder):
+        """The parser calls ``doctype`` as soon as it meets one, before any entity of it is used."""
+
+        def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+            raise ValueError(f"it declares a document type ({name})")
+
+    parser = XMLParser(target=NoDoctype())
+    try:
+        parser.feed(content)
+        root: Element = parser.close()
+    except ValueError as error:
+        raise DataError(
+            f"this XML is refused: {error}", where=where, remedy="Annotation tools write none. Take the DOCTYPE out"
+        ) from None
+    except ParseError as error:
+        raise DataError(f"broken XML ({error}); {what} was expected", where=where) from None
+    return root
 
 
 def broken_json(path: Path, line: int, column: int, why: str) -> DataError:

@@ -10,6 +10,7 @@ from finemask.errors import ConfigError, DataError, FinemaskError, MissingExtraE
 from finemask.inference.predictor import Predictor
 from finemask.serving.door import Door
 from finemask.serving.image_service import ImageService
+from finemask.serving.labelling.label_studio import label_studio_routes
 from finemask.serving.predict_routes import predict_routes
 from finemask.serving.refusals import RefusalError, error_body
 from finemask.serving.server_settings import ServerSettings
@@ -64,6 +65,7 @@ def build_application(predictor: Predictor, settings: ServerSettings) -> "FastAP
     application.state.service = service
     application.include_router(status_routes(service))
     application.include_router(predict_routes(service))
+    application.include_router(label_studio_routes(service))
 
     def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
         shown = {"x-error-code": code} | (headers or {})

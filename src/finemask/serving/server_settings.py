@@ -1,6 +1,7 @@
 """What a server is told besides its model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from finemask.inference.cutting import Tile
 from finemask.inference.score_limits import Threshold
@@ -24,6 +25,8 @@ class ServerSettings:
         buffer_bytes: of all bodies that are held at a time.
         queue_size: images that may wait for the model.
         at_once: images that are in the model at a time, each by itself, sharing the threads of the CPU.
+        label_studio_url: where Label Studio is, for images that it keeps; None: there is none.
+        label_studio_files: folder of its local files, as this machine has it; None: they come over HTTP.
         timeout_s: in which an image is to be answered, from the first byte of its request to the answer.
     """
 
@@ -41,3 +44,5 @@ class ServerSettings:
     queue_size: int = 64
     at_once: int = 1
     timeout_s: float = 60.0
+    label_studio_url: str | None = None
+    label_studio_files: Path | None = None

@@ -61,6 +61,13 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
             remedy=f"Set the environment variable {TOKEN_VARIABLE}, or give token_file=FILE; anonymous=true lets "
             "everybody in.",
         )
+    files = options["label_studio_files"]
+    if files is not None and not Path(files).is_dir():
+        raise ConfigError("there is no such folder", where=f"label_studio_files={files}", remedy="Check the path.")
+    if not str(options["label_studio_url"] or "http://").startswith(("http://", "https://")):
+        raise ConfigError(
+            f"label_studio_url={options['label_studio_url']}", remedy="It is such as http://127.0.0.1:8080."
+        )
     return ServerSettings(
         name=Path(options["model"]).name,
         threshold=options["threshold"],
@@ -76,6 +83,8 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
         queue_size=options["queue_size"],
         at_once=options["at_once"],
         timeout_s=options["timeout_s"],
+        label_studio_url=options["label_studio_url"],
+        label_studio_files=None if files is None else Path(files),
     )
 
 

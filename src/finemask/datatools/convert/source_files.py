@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
+from xml.etree.ElementTree import Element
 
 from finemask.coco.entries import number_in_text, whole
 from finemask.coco.image_names import FileNames
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.errors import DataError
-from finemask.ops.files import read_bytes, read_json
+from finemask.ops.files import parse_xml, read_bytes, read_json
 from finemask.ops.images.image_kinds import image_suffixes, stored_size
 from finemask.types import Category
 
@@ -306,37 +306,17 @@ def read_categories(source: Source) -> list[Category]:
         return []
 
 
-class _NoDoctype(TreeBuilder):
-    """The parser calls ``doctype`` as soon as it meets one, before any entity of it is used."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Refuses."""
-        raise ValueError(f"it declares a document type ({name})")
-
-
 def read_xml(path: Path, what: str) -> Element:
-    """Parses a file.
+    """Parses a file; see ``parse_xml``.
 
     Args:
         path: the file.
         what: what it should be, for messages.
 
     Raises:
-        DataError: it cannot be read, is no XML, or declares a document type, which could make it expand without
-            bound or read other files.
+        DataError: it cannot be read, is no XML, or declares a document type.
     """
-    content = read_bytes(path, what)
-    parser = XMLParser(target=_NoDoctype())
-    try:
-        parser.feed(content)
-        root: Element = parser.close()
-    except ValueError as error:
-        raise DataError(
-            f"this XML is refused: {error}", where=path, remedy="Annotation tools write none. Take the DOCTYPE out"
-        ) from None
-    except ParseError as error:
-        raise DataError(f"broken XML ({error}); {what} was expected", where=path) from None
-    return root
+    return parse_xml(read_bytes(path, what), path, what)
 
 
 def text_of(element: Element, tag: str) -> str:

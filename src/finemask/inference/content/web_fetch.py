@@ -60,14 +60,43 @@ class FetchLimits:
 IMAGES = FetchLimits()
 
 
-def fetch(url: str, limits: FetchLimits = IMAGES, allow_private: bool = False) -> bytes:
+@dataclass(frozen=True, slots=True)
+class KnownServer:
+    """A server that the user has named. It may be a private one; a redirect to another is a stranger's address again.
+
+    Args:
+        home: where it is, ``https://HOST:PORT``.
+        authorization: the header that it alone is shown.
+    """
+
+    home: str
+    authorization: str | None = None
+
+    def has(self, url: str) -> bool:
+        """Whether an address is one of that server."""
+        mine, other = urlsplit(self.home), urlsplit(url)
+        try:
+            return (mine.scheme, mine.hostname, mine.port) == (other.scheme, other.hostname, other.port)
+        except ValueError:
+            return False
+
+
+def fetch(
+    url: str, limits: FetchLimits = IMAGES, allow_private: bool = False, known: KnownServer | None = None
+) -> bytes:
     """The content of an http(s) address; see ``fetch_into``."""
     content = BytesIO()
-    fetch_into(content, url, limits, allow_private)
+    fetch_into(content, url, limits, allow_private, known)
     return content.getvalue()
 
 
-def fetch_into(file: BinaryIO, url: str, limits: FetchLimits = IMAGES, allow_private: bool = False) -> None:
+def fetch_into(
+    file: BinaryIO,
+    url: str,
+    limits: FetchLimits = IMAGES,
+    allow_private: bool = False,
+    known: KnownServer | None = None,
+) -> None:
     """Writes the content of an http(s) address to a file, as it comes.
 
     Names are looked up here even where a proxy is used, so ``allow_private`` is needed if the proxy alone can do so.
@@ -77,6 +106,7 @@ def fetch_into(file: BinaryIO, url: str, limits: FetchLimits = IMAGES, allow_pri
         url: begins with http:// or https://.
         limits: of size, time and kind.
         allow_private: also addresses of this machine and of private networks.
+        known: a server whose addresses may be private, whatever ``allow_private`` says.
 
     Raises:
         DataError: the address is no http(s) one or is, or leads to, a private one; the host is not known or does not
@@ -87,7 +117,8 @@ def fetch_into(file: BinaryIO, url: str, limits: FetchLimits = IMAGES, allow_pri
     for _ in range(limits.max_redirects + 1):
         led = "" if at == url.strip() else f"; {url} led there"
         try:
-            with _answer(at, limits, allow_private, end) as response:
+            own = known if known is not None and known.has(at) else None
+            with _answer(at, limits, allow_private or own is not None, end, own) as response:
                 if response.status in _REDIRECTS and (target := response.headers.get("Location")):
                     at = urljoin(at, target)
                     continue
@@ -133,7 +164,9 @@ class _NotFetchedError(Exception):
 
 
 @contextmanager
-def _answer(url: str, limits: FetchLimits, allow_private: bool, end: float) -> Iterator[http.client.HTTPResponse]:
+def _answer(
+    url: str, limits: FetchLimits, allow_private: bool, end: float, own: KnownServer | None = None
+) -> Iterator[http.client.HTTPResponse]:
     """What the server of one address answers, up to the content."""
     parts = _parts_of(url)
     host = parts.hostname or ""
@@ -160,6 +193,8 @@ def _answer(url: str, limits: FetchLimits, allow_private: bool, end: float) -> I
         # Some hosts refuse the user agents of libraries.
         for name, value in (("Host", whole), ("User-Agent", "finemask"), ("Accept-Encoding", "identity")):
             connection.putheader(name, value)
+        if own is not None and own.authorization is not None:
+            connection.putheader("Authorization", own.authorization)
         connection.endheaders()
         yield connection.getresponse()
     finally:
