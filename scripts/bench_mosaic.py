@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--across", type=int, default=47, help="images in a row; as many different ones are taken")
     parser.add_argument("--down", type=int, nargs="+", default=[12, 47], help="rows of each mosaic")
+    parser.add_argument("--gutter", type=int, default=0, help="px of black between the images, as their own edge has")
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--folder", type=Path, default=None, help="where to work; default: a temporary folder")
     args = parser.parse_args()
@@ -49,13 +50,14 @@ def main() -> None:
         )
         for down in args.down:
             root = folder / f"mosaic_{down}"
-            objects = write_mosaic(root, args.data_root, dataset, chosen, side, down)
+            objects = write_mosaic(root, args.data_root, dataset, chosen, side, args.gutter, down)
             tiles = [f"tile={side}", f"overlap={args.overlap}"]
             metrics, seconds, peak_gb = scored(args.model, root, folder / f"of_{down}", tiles)
             results = json.loads((folder / f"of_{down}" / "predictions.json").read_text())
-            area = args.across * down * side**2
+            pitch = side + args.gutter
+            area = args.across * down * pitch**2
             print(
-                f"mosaic {args.across * side} x {down * side} px, {objects:,} objects, {len(results):,} found: "
+                f"mosaic {args.across * pitch} x {down * pitch} px, {objects:,} objects, {len(results):,} found: "
                 f"mask AP {metrics['segm']['AP']:.4f} ({metrics['segm']['AP'] - single:+.4f}), "
                 f"{duplicates(results):,} pairs of one class with mask IoU above 0.5, "
                 f"peak {peak_gb:.2f} GB, {seconds:.0f} processor seconds, {1e6 * seconds / area:.2f} a megapixel",
@@ -90,10 +92,10 @@ def write_singles(folder: Path, root: Path, dataset: dict[str, Any], chosen: lis
 
 
 def write_mosaic(
-    folder: Path, root: Path, dataset: dict[str, Any], chosen: list[dict[str, Any]], side: int, down: int
+    folder: Path, root: Path, dataset: dict[str, Any], chosen: list[dict[str, Any]], side: int, gutter: int, down: int
 ) -> int:
     """One image and its annotation file; how many objects it has."""
-    width, height = len(chosen) * side, down * side
+    width, height = len(chosen) * (side + gutter), down * (side + gutter)
     pixels = {image["id"]: cv2.imread(str(root / "images" / image["file_name"])) for image in chosen}
     masks: dict[int, list[tuple[int, np.ndarray[Any, Any]]]] = {image["id"]: [] for image in chosen}
     for entry in dataset["annotations"]:
@@ -106,7 +108,7 @@ def write_mosaic(
     rng = np.random.default_rng(0)
     for row in range(down):
         for column, number in enumerate(rng.permutation(len(chosen))):
-            image_id, x0, y0 = chosen[number]["id"], column * side, row * side
+            image_id, x0, y0 = chosen[number]["id"], column * (side + gutter), row * (side + gutter)
             canvas[y0 : y0 + side, x0 : x0 + side] = pixels[image_id]
             for category_id, mask in masks[image_id]:
                 ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
