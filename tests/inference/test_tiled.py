@@ -131,6 +131,28 @@ def test_large_objects_are_found_once_in_the_shrunk_passes(scene):
         assert np.abs(np.subtract(one, (x0, y0, x1, y1))).max() <= near
 
 
+class SeesGhosts(ShapeModel):
+    """Finds something at the right edge of every tile, whole and a little way in, where there is nothing."""
+
+    def _detect(self, image) -> Detections:
+        found, width = super()._detect(image), image.shape[2]
+        ghost = torch.tensor([[width - 16.0, 30.0, width - 6.0, 40.0]])
+        return found | {
+            "boxes": torch.cat([found["boxes"], ghost]),
+            "labels": torch.cat([found["labels"], torch.ones(1, dtype=torch.int64)]),
+            "scores": torch.cat([found["scores"], torch.tensor([0.1])]),
+            "mask_probs": torch.ones(len(found["labels"]) + 1, 28, 28),
+        }
+
+
+def test_what_is_near_an_edge_is_judged_by_the_tile_that_shows_it_better():
+    seen = Predictor(SeesGhosts(), colour_header()).predict(
+        draw(64, 256, [(10, 10, 30, 30), (100, 10, 120, 30)]), threshold=0.0, tile=64, overlap=0.5
+    )
+    at_the_right = [(10, 10, 30, 30), (100, 10, 120, 30), (240, 30, 250, 40)]
+    assert [tuple(map(int, box)) for box in seen.boxes.tolist()] == at_the_right, "only the last tile is asked there"
+
+
 def test_an_object_at_the_border_of_the_picture_is_no_part():
     boxes = [(0, 0, 20, 20), (130, 0, 150, 25), (0, 75, 28, 90), (140, 60, 150, 90)]
     assert tiled(draw(90, 150, boxes))[0] == boxes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from finemask.inference.read_ahead import in_background
 from finemask.inference.tile_merging import TileFind, Window, merge_finds
-from finemask.ops.images.tile_windows import tile_windows
+from finemask.ops.images.tile_windows import tile_starts, tile_windows
 from finemask.ops.images.window_reader import WindowReader
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import crop_to_rle, rle_to_crop
@@ -86,11 +86,11 @@ def detect_tiled(
     """
     finds: list[TileFind] = []
     tiles = in_background(_tiles(open_picture, size_hw, cutting.tile, cutting.overlap), ahead=2 * cutting.batch_size)
-    shared_px, number, total = round(cutting.tile * cutting.overlap), 0, _number_of_tiles(size_hw, cutting)
+    number, total = 0, _number_of_tiles(size_hw, cutting)
     with closing(tiles):
         while batch := list(islice(tiles, cutting.batch_size)):
             for one, found in zip(batch, detect([t.pixels for t in batch], [t.window for t in batch]), strict=True):
-                finds += _finds(one, found, shared_px)
+                finds += _finds(one, found, size_hw, cutting)
             number += len(batch)
             if tiles_done is not None:
                 tiles_done(number, total)
@@ -156,11 +156,14 @@ def _halved(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA))
 
 
-def _finds(tile: _Tile, found: Detections, shared_px: int) -> Iterator[TileFind]:
+def _finds(tile: _Tile, found: Detections, size_hw: tuple[int, int], cutting: Cutting) -> Iterator[TileFind]:
     """What was found in a tile, in pixels of the whole picture.
 
-    Of a shrunk pass only what no finer tile need show whole, and what this one does.
+    Of a shrunk pass only what no finer tile need show whole, and what this one does. At full resolution only what no
+    other tile shows farther from its edge: whether something is there is for that one to say, as it is in a picture of
+    its own. Otherwise what two tiles show would get two chances of a false find.
     """
+    shared_px = round(cutting.tile * cutting.overlap)
     factor, (x0, y0, x1, y1) = 2**tile.level, tile.window
     frame_hw = (y1 - y0, x1 - x0)
     boxes = found["boxes"].detach().double().cpu() * factor
@@ -178,6 +181,8 @@ def _finds(tile: _Tile, found: Detections, shared_px: int) -> Iterator[TileFind]
     else:
         # What is no wider than a seam is seen by the next tile, and not at its edge.
         wanted = (through.min(dim=1).values > seam) | (shared_px <= 2 * seam)
+        elsewhere = _widest_margins(boxes.numpy() + np.array([x0, y0, x0, y0]), size_hw, cutting)
+        wanted &= margins + seam >= torch.from_numpy(elsewhere)
     rows = torch.nonzero(wanted)[:, 0]
     rles = masks_to_rles(found["mask_probs"].cpu()[rows], boxes[rows], frame_hw)
     labels, scores = found["labels"].tolist(), found["scores"].float().tolist()
@@ -198,6 +203,24 @@ def _finds(tile: _Tile, found: Detections, shared_px: int) -> Iterator[TileFind]
             is_cut=bool(is_cut[row]),
             margin=float(margins[row]),
         )
+
+
+def _widest_margins(boxes: NDArray[np.float64], size_hw: tuple[int, int], cutting: Cutting) -> NDArray[np.float64]:
+    """How far boxes are from the nearest edge of the tile that shows them best, px; below 0 where none shows one whole.
+
+    Args:
+        boxes: xyxy, px of the picture, float64 [N, 4].
+        size_hw: of the picture, px.
+        cutting: into tiles.
+    """
+    widest = []
+    for axis, length in ((0, size_hw[1]), (1, size_hw[0])):
+        starts = np.array(tile_starts(length, cutting.tile, cutting.overlap), dtype=np.float64)
+        before = np.where(starts > 0, boxes[:, axis, None] - starts, np.inf)
+        ends = starts + cutting.tile
+        after = np.where(ends < length, ends - boxes[:, axis + 2, None], np.inf)
+        widest.append(np.minimum(before, after).max(axis=1))
+    return np.asarray(np.minimum(*widest))
 
 
 def _full_size(find: TileFind, size_hw: tuple[int, int]) -> Rle:
