@@ -46,6 +46,7 @@ VERBS = {
     "doctor": "what this machine has, what is wrong with it, what it suggests",
     "config": "list, show NAME or copy NAME DEST: start from a shipped configuration",
 }
+GO_ON = {"predict": "skip_existing=true"}  # what goes on with an interrupted run, where it is not resume=auto
 BARE_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
 
 
@@ -162,8 +163,9 @@ def _again(request: Request) -> str:
 
     flags = {"--config-dir": request.config_dir, "--config-name": request.config_name}
     words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-    words += [override for override in request.overrides if not override.startswith("resume=")]
-    return join(["finemask", *request.verb.split(), *words, "resume=auto"])
+    go_on = GO_ON.get(request.verb, "resume=auto")
+    words += [override for override in request.overrides if not override.startswith(go_on.partition("=")[0] + "=")]
+    return join(["finemask", *request.verb.split(), *words, go_on])
 
 
 def module_of(verb: str) -> str:

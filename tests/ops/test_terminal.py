@@ -80,13 +80,28 @@ def test_quick_work_leaves_no_line(capsys, total):
 
 def test_a_log_gets_a_line_now_and_then(capsys, seconds):
     with Progress("measuring", 4000, "images") as shown:
-        for _ in range(40):  # 100 images and 4 s at a time: over 15 s are gone for the first time after 400 images
+        for _ in range(40):  # 100 images and 4 s at a time: over 10 s are gone for the first time after 300 images
             seconds[0] += 4
             shown.advance(100)
     assert capsys.readouterr().err.splitlines()[:2] == [
-        "measuring: 400 of 4,000 images, 144 s left",
-        "measuring: 800 of 4,000 images, 128 s left",
+        "measuring: 300 of 4,000 images, 25.0 images/s, 148 s left",
+        "measuring: 600 of 4,000 images, 25.0 images/s, 136 s left",
     ]
+
+
+def test_what_is_done_of_the_next_one_is_shown_and_not_counted(capsys, seconds, monkeypatch):
+    with Progress("predicting", 3, "images") as shown:
+        shown.advance()
+        for tile in range(1, 4):
+            seconds[0] += 6
+            shown.within(f"tile {tile} of 4")
+    assert capsys.readouterr().err.splitlines() == ["predicting: 1 of 3 images, 0.1 images/s, 24 s left; tile 2 of 4"]
+    written = io.StringIO()
+    monkeypatch.setattr(terminal, "Console", lambda **_: Console(file=written, force_terminal=True, width=100))
+    with Progress("predicting", 3, "images") as shown:
+        seconds[0] += 1
+        shown.within("tile 1 of 4")
+    assert "predicting, tile 1 of 4" in written.getvalue()
 
 
 def test_a_total_that_is_off_promises_nothing(capsys, seconds):

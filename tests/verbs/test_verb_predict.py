@@ -9,6 +9,7 @@ from finemask import cli
 from finemask.inference.predictor import Predictor
 from finemask.model_header import TrainingSizes
 from finemask.workflows import predict_images as verb
+from finemask.workflows.written.ledger import LEDGER
 
 
 @pytest.fixture
@@ -82,7 +83,14 @@ def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colou
 def test_nothing_readable_writes_nothing(photos, colours_for_a_model, capsys):
     assert cli.main(["predict", "model=m", "source=gone.png", "output=out"]) == 2
     assert "error: 1 of 1 source could not be read" in capsys.readouterr().err
-    assert list((photos.parent / "out").iterdir()) == []
+    assert sorted(path.name for path in (photos.parent / "out").iterdir()) == [LEDGER, "manifest.jsonl"]
+    (line,) = (photos.parent / "out" / "manifest.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "image": "gone.png",
+        "source": "gone.png",
+        "bytes": None,
+        "reason": "there is no such image",
+    }
 
 
 def test_thresholds_of_some_classes(photos, colours_for_a_model):
@@ -116,8 +124,8 @@ def test_settings_that_cannot_be_used(photos, tiny_model_file, words, message, c
 
 def test_what_was_found_before_an_interruption_is_kept(photos, monkeypatch, capsys):
     class Interrupted(Predictor):
-        def stream(self, *args, **options):
-            yield from list(super().stream(*args, **options))[:2]
+        def answers(self, *args, **options):
+            yield from list(super().answers(*args, **options))[:2]
             raise KeyboardInterrupt
 
     from inference_data import ColourModel

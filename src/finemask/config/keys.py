@@ -74,7 +74,7 @@ output: path!
 source save: path | [path]!
 annotations: null | path!
 color_by: instance | class!
-allow_private_urls: flag!
+skip_existing allow_private_urls: flag!
 [export share info] model: path!
 [export share] trust: text | [text]*!
 [export]

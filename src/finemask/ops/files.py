@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from finemask.errors import DataError
@@ -20,6 +21,9 @@ from finemask.errors import DataError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+_LONGEST = 50  # characters of a temporary file's name that tell what it is to become: names have 255 bytes at most
+_TEMPORARY = re.compile(r"\.(.+)-[a-z0-9_]{8}(\.[^.]*)?")  # as ``tempfile`` names them
+_ASKING = Lock()  # the umask can only be asked for by setting it
 _MAY_LEAVE = re.compile(r"^[/\\]|\.\.|:")
 
 
@@ -31,17 +35,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:_LONGEST]}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
+        with _ASKING:
+            umask = os.umask(0)
+            os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would surprise whoever shares the folder
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What ``atomic_path`` leaves in a folder when its process is killed, and the name each was to have had.
+
+    Of a long name only the beginning is known.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if found := _TEMPORARY.fullmatch(path.name):
+            yield path, found[1] + path.suffix
 
 
 def write_text(path: Path, text: str) -> None:

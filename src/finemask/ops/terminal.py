@@ -14,7 +14,7 @@ from rich.text import Text
 
 from finemask.ops.wording import fraction
 
-_LINE_EVERY_S = 15.0  # where there is no terminal; what is done sooner leaves no line
+_LINE_EVERY_S = 10.0  # where there is no terminal; what is done sooner leaves no line
 _DRAW_EVERY_S = 0.2  # where there is one: a million annotations, or a loss on a device, are not to wait for their bar
 
 
@@ -153,6 +153,14 @@ class Progress:
             yield item
         self.update(len(items), len(items), doing)
 
+    def within(self, part: str) -> None:
+        """Something is done of the one that is next, such as ``tile 3 of 20``: shown, not counted."""
+        if self._console.is_terminal:
+            if self._bar.is_due():
+                self._bar.draw(self._done, self._total, description=f"{self._doing}, {part}")
+        elif time.monotonic() - self._said > _LINE_EVERY_S:
+            self.say(f"{self._doing}: {self._done:,}{self._rest()}; {part}")
+
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
         self._said = time.monotonic()
@@ -162,7 +170,7 @@ class Progress:
         self._done = done
         if self._console.is_terminal:
             if done == self._total or self._bar.is_due():
-                self._bar.draw(done, self._total)
+                self._bar.draw(done, self._total, description=self._doing)
         elif time.monotonic() - self._said > _LINE_EVERY_S:
             self.say(f"{self._doing}: {done:,}{self._rest()}")
 
@@ -171,8 +179,9 @@ class Progress:
         unit = f" {self._unit}" if self._unit else ""
         if self._total is None or not 0 < self._done <= self._total:
             return unit
-        left = (time.monotonic() - self._start) * (self._total / self._done - 1)
-        return f" of {self._total:,}{unit}, {left:,.0f} s left"
+        taken = time.monotonic() - self._start
+        pace = f", {self._done / taken:,.1f}{unit}/s" if unit and taken > 0 else ""
+        return f" of {self._total:,}{unit}{pace}, {taken * (self._total / self._done - 1):,.0f} s left"
 
 
 class _Speed(bars.ProgressColumn):

@@ -1,12 +1,16 @@
 """``finemask predict``: images, folders, videos, URLs in; overlays, COCO JSON, masks and tables out."""
 
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from omegaconf import DictConfig
 from rich.console import Console
 
 from finemask.config import plain
-from finemask.errors import DataError
+from finemask.errors import INTERRUPTED, DataError
 from finemask.ops.images.window_reader import LARGE_PX
 from finemask.ops.terminal import say, table
 from finemask.ops.wording import percent, plural
@@ -23,7 +27,12 @@ def main(cfg: DictConfig) -> int:
         FinemaskError: settings or a model file that cannot be used; or, after everything else is done, files
             that could not be read.
     """
-    done = predict_images(plain(cfg))
+    try:
+        with _termination_as_interruption():
+            done = predict_images(plain(cfg))
+    except KeyboardInterrupt:
+        print("interrupted; what is done is written, and manifest.jsonl says what that is", file=sys.stderr)
+        return INTERRUPTED
     show(Console(), done)
     if done.warning is not None:
         say(Console(stderr=True), f"warning: {done.warning}")
@@ -37,6 +46,23 @@ def main(cfg: DictConfig) -> int:
     if done.failures:
         raise unreadable(done.failures, done.sources)
     return 0
+
+
+@contextmanager
+def _termination_as_interruption() -> Iterator[None]:
+    """SIGTERM, which queues and shutdowns send, does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def show(console: Console, done: Predicted) -> None:
@@ -55,8 +81,10 @@ def show(console: Console, done: Predicted) -> None:
             "pixels; suppression=mask_agnostic drops such",
         )
     without = f", {done.empty:,} of them without instances" if done.empty else ""
-    pace = done.seconds / done.images * 1000
-    say(console, f"{plural(done.images, 'image')}{without}; {pace:,.0f} ms an image, reading and writing included")
+    new = done.images - done.kept
+    kept = f"; {done.kept:,} of them were there" if done.kept else ""
+    pace = f"; {done.seconds / new * 1000:,.0f} ms an image, reading and writing included" if new else ""
+    say(console, f"{plural(done.images, 'image')}{without}{kept}{pace}")
     for path in done.paths:
         say(console, f"wrote {path}")
 

@@ -1,9 +1,13 @@
 """Predicting images, videos and URLs into files; with the ids of an annotation file, where one is given."""
 
+import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +15,30 @@ from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
+from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
-from finemask.inference.ledger import Ledger
-from finemask.inference.outputs.writers import DRAWN, open_writers
-from finemask.inference.predictor import load
-from finemask.inference.sources import Item, Opening, list_items
-from finemask.machine.hardware import bytes_for_an_image
-from finemask.ops.files import read_json
+from finemask.inference.outputs.writers import open_writers
+from finemask.inference.predictor import Predictor, load
+from finemask.inference.scale import ScaleWatch
+from finemask.inference.sources import Item, Opening, Unread, list_items
+from finemask.machine.hardware import bytes_for_an_image, cores
+from finemask.model_file import find_model_file
+from finemask.model_header import header_to_json
+from finemask.ops.files import read_json, sha256_of
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
+from finemask.ops.wording import plural
 from finemask.types import Category
 from finemask.workflows.detect_split import too_large_to_refine, with_options
+from finemask.workflows.written.journal import Entry
+from finemask.workflows.written.ledger import Ledger
+from finemask.workflows.written.writing import Writing, gathered_names
+
+_LINES = 20  # images of which each has a line where there is no terminal
+_MOST_THREADS = 8  # that read, and that write
+_WITHOUT_EFFECT = {  # on what is written for an image
+    *("model", "source", "output", "batch_size", "device", "trust", "skip_existing", "allow_private_urls"),
+}
 
 
 @dataclass(slots=True)
@@ -40,6 +57,8 @@ class Predicted:
         warning: that objects are of sizes which the model was not trained on; None: they are not.
         without_picture: names of the images that were too large to be held in memory, so that nothing was drawn.
         without_id: names of the images that ``annotations`` does not have.
+        kept: of the images, those that an earlier run had done.
+        changed: settings that were others in the earlier run, so that nothing of it was kept.
     """
 
     sources: int
@@ -53,6 +72,18 @@ class Predicted:
     warning: str | None = None
     without_picture: list[str] = field(default_factory=list)
     without_id: Sequence[str] = ()
+    kept: int = 0
+    changed: Sequence[str] = ()
+
+    def count(self, entry: Entry) -> None:
+        """Adds what became of an image."""
+        if not entry.reason:
+            self.images += 1
+            self.empty += not entry.instances
+            self.instances.update(entry.instances)
+            self.duplicates += entry.duplicates
+            if not entry.has_picture:
+                self.without_picture.append(entry.image)
 
 
 def predict(
@@ -99,49 +130,99 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     predictor.free_memory_bytes = bytes_for_an_image()
     predictor.opening = Opening(options["allow_private_urls"])
-    done = Predicted(len(items))
+    predictor.reading_threads = min(cores(), _MOST_THREADS)
     ids = None
     if options["annotations"] is not None:
         ids = read_annotation_ids(Path(options["annotations"]), items, predictor.categories)
-        items, done.without_id = ids.items, ids.missing
-    with Progress("predicting", sum(len(item) for item in items), "images") as progress:
+        items = ids.items
+    done = Predicted(len(items), without_id=() if ids is None else ids.missing)
+    categories = predictor.categories if ids is None else ids.categories
 
-        def failed(error: DataError) -> None:
-            done.failures.append(error)
-            progress.say(f"skipped {error}")
-            progress.advance()
+    def prepared(instances: Instances) -> Instances:
+        if options["refine"] is not None and instances.image is None:
+            raise too_large_to_refine(instances.path or instances.name)
+        refined = instances if options["refine"] is None else instances.refined()
+        return refined if ids is None else replace(refined, categories=categories)
 
-        watch = predictor.watch_scale()
-        answers = predictor.stream(
+    output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+    done.changed = ledger.open(
+        settings_of(options, predictor), gathered_names(writers.values()), go_on=options["skip_existing"]
+    )
+    with closing(ledger.journal):
+        writing = Writing(
             items,
-            options["threshold"],
-            options["batch_size"],
-            failed,
-            watch,
-            tile=options["tile"],
-            overlap=options["overlap"],
+            ledger,
+            output,
+            writers,
+            go_on=options["skip_existing"],
+            prepare=prepared,
+            threads=min(cores(), _MOST_THREADS),
         )
-        output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
-        start = time.perf_counter()
+        done.kept = writing.kept
+        watch, start = predictor.watch_scale(), time.perf_counter()
         try:
-            for instances in _as_asked(answers, options["refine"] is not None, ids, failed):
-                done.images += 1
-                done.empty += not len(instances)
-                done.instances.update(instances.class_names)
-                done.duplicates += len(instances.duplicates())
-                image_id = done.images if ids is None else ids.image_ids.get(instances.name)
-                ledger.begin(instances)
-                able = [writer for name, writer in writers.items() if instances.image is not None or name not in DRAWN]
-                if len(able) < len(writers):
-                    done.without_picture.append(instances.name)
-                ledger.replace(instances, [path for writer in able for path in writer.add(instances, image_id)])
-                progress.advance(line=f"{instances.name}: {_summary(instances)}")
+            _predict(predictor, writing, watch, done, options)
         finally:
             done.seconds = time.perf_counter() - start
-            if done.images:
-                done.paths = [path for writer in writers.values() for path in writer.finish() if path.exists()]
+            for entry in writing.entries():
+                done.count(entry)
+            paths = writing.gather(categories, None if ids is None else ids.image_ids) if done.images else []
+            done.paths = [path for path in [*paths, writing.write_manifest()] if path.exists()]
     done.warning = watch.in_words()
     return done
+
+
+def _predict(
+    predictor: Predictor, writing: Writing, watch: ScaleWatch, done: Predicted, options: Mapping[str, Any]
+) -> None:
+    """Predicts on what is to be done, and has it written."""
+    total = sum(len(item) for item in writing.to_do)
+    with Progress("predicting", total, "images") as progress:
+        if done.changed:
+            progress.say(
+                f"All images are predicted again: {', '.join(done.changed)} "
+                f"{'is' if len(done.changed) == 1 else 'are'} not as in the earlier run."
+            )
+        elif done.kept:
+            progress.say(f"{plural(done.kept, 'image')} of an earlier run {'is' if done.kept == 1 else 'are'} kept.")
+
+        def noted(entry: Entry, error: DataError | None) -> None:
+            if error is not None:
+                done.failures.append(error)
+                progress.say(f"skipped {error}")
+            progress.advance(line=_summary(entry) if error is None and total <= _LINES else "")
+
+        answers = predictor.answers(
+            writing.to_do,
+            options["threshold"],
+            options["batch_size"],
+            options["tile"],
+            options["overlap"],
+            lambda tiles, of: progress.within(f"tile {tiles:,} of {of:,}"),
+        )
+
+        def watched() -> Iterator[Instances | Unread]:
+            for answer in answers:
+                if isinstance(answer, Unread):
+                    yield answer
+                    continue
+                if answer.is_whole:
+                    watch.add(answer.instances)
+                yield answer.instances
+
+        with closing(answers):
+            writing.write_all(watched(), noted)
+
+
+def settings_of(options: Mapping[str, Any], predictor: Predictor) -> dict[str, Any]:
+    """All that decides what is written for an image: with other settings, results of an earlier run do not count."""
+    chosen = {key: value for key, value in options.items() if key not in _WITHOUT_EFFECT}
+    header = json.dumps(header_to_json(predictor.header), sort_keys=True, default=str).encode()
+    file = sha256_of(find_model_file(options["model"])) if isinstance(predictor.model, ExportedModel) else ""
+    if options["annotations"] is not None:
+        chosen["annotations"] = sha256_of(Path(options["annotations"]))
+    model = hashlib.sha256(header + file.encode()).hexdigest()
+    return chosen | {"model": model, "version of finemask": version("finemask")}
 
 
 @dataclass(frozen=True)
@@ -208,21 +289,6 @@ def read_annotation_ids(path: Path, items: Sequence[Item], categories: Sequence[
     )
 
 
-def _as_asked(
-    answers: Iterator[Instances | None],
-    refine: bool,
-    ids: AnnotationIds | None,
-    failed: Callable[[DataError], None],
-) -> Iterator[Instances]:
-    """The instances of images that could be read: with refined masks, with the file's categories."""
-    for instances in answers:
-        if instances is not None and refine and instances.image is None:
-            failed(too_large_to_refine(instances.path or instances.name))
-        elif instances is not None:
-            refined = instances.refined() if refine else instances
-            yield refined if ids is None else replace(refined, categories=ids.categories)
-
-
-def _summary(instances: Instances) -> str:
-    counts = Counter(instances.class_names)
-    return ", ".join(f"{number:,} {name}" for name, number in counts.most_common()) or "nothing found"
+def _summary(entry: Entry) -> str:
+    counts = Counter(entry.instances).most_common()
+    return f"{entry.image}: " + (", ".join(f"{count:,} {name}" for name, count in counts) or "nothing found")

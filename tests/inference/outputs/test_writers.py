@@ -19,14 +19,18 @@ from scipy import ndimage
 from finemask.datatools.convert.conversion import convert
 from finemask.datatools.convert.source_files import ReadOptions
 from finemask.errors import ConfigError
-from finemask.inference.outputs.writers import open_writers, writers_by_name
+from finemask.inference.outputs.writers import Collector, open_writers, writers_by_name
 
 
 def write(name, images, output):
     (writer,) = open_writers([name], output)
-    for image_id, instances in enumerate(images, start=1):
-        writer.add(instances, image_id)
-    paths = writer.finish()
+    if isinstance(writer, Collector):
+        parts = (json.loads(json.dumps(writer.part(instances))) for instances in images)
+        paths = writer.write(((part, image_id) for image_id, part in enumerate(parts, start=1)), CATEGORIES)
+    else:
+        for instances in images:
+            writer.add(instances)
+        paths = writer.finish(CATEGORIES)
     assert all(path.is_relative_to(output) for path in paths)
     return paths
 
@@ -65,7 +69,7 @@ def test_overlay_is_the_drawing(three_instances, tmp_path):
     written = Image.open(tmp_path / "overlay" / "sub" / "a photo.png")
     assert np.array_equal(np.asarray(written), np.asarray(three_instances.draw()))
     (by_class,) = open_writers(["overlay"], tmp_path / "c", color_by="class")
-    by_class.add(three_instances, 1)
+    by_class.add(three_instances)
     written = Image.open(tmp_path / "c" / "overlay" / "sub" / "a photo.png")
     assert np.array_equal(np.asarray(written), np.asarray(three_instances.draw(color_by="class")))
 

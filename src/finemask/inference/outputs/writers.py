@@ -1,8 +1,12 @@
 """What ``save=`` of ``predict`` may name: pictures, masks, COCO results, tables, LabelMe, GeoJSON, YOLO."""
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import numpy as np
 import yaml
@@ -11,34 +15,67 @@ from PIL import Image
 from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
 from finemask.ops.contours import bridge_rings, mask_to_polygons
-from finemask.ops.files import atomic_path, copy_file, link_file, safe_file_name, sha256_of, write_json, write_text
+from finemask.ops.files import atomic_path, copy_file, link_file, safe_file_name, sha256_of, write_text
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_to_crop, rle_to_mask
-from finemask.types import CocoResult, Rle
+from finemask.types import Category, Rle
 
 DRAWN = frozenset({"overlay", "crops"})
 """Those that show the picture itself."""
+_LONGEST_BYTES = 240  # of the name of a file without its suffix: with it, file systems take 255
 
 
+@runtime_checkable
 class Writer(Protocol):
-    """Writes the predictions of a run, image by image, to one file or one folder named after itself."""
+    """Writes the predictions of a run, image by image, to one folder named after itself."""
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
-        """Takes the instances of one more image.
+    @property
+    def gathered(self) -> Sequence[Path]:
+        """The files that ``finish`` writes, if any."""
+
+    def add(self, instances: Instances) -> list[Path]:
+        """Writes the files of one image, and returns them. Several threads may call it at a time.
 
         Args:
             instances: of the image.
-            image_id: in a COCO file; None where the annotation file that was given does not have the image.
-
-        Returns:
-            The files that were written for this image.
         """
 
-    def finish(self) -> list[Path]:
-        """Writes what is written once; returns the files and folders that hold the result."""
+    def finish(self, categories: Sequence[Category]) -> list[Path]:
+        """Writes what is written once; returns the files and folders that hold the result.
+
+        Args:
+            categories: of the model.
+        """
 
 
-def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instance") -> list[Writer]:
+@runtime_checkable
+class Collector(Protocol):
+    """Writes the predictions of all images to one file, or a few."""
+
+    @property
+    def gathered(self) -> Sequence[Path]:
+        """The files that it writes."""
+
+    def part(self, instances: Instances) -> Any:
+        """What the files are to hold of one image, as JSON values; kept on disk until all images are done.
+
+        Several threads may call it at a time.
+
+        Args:
+            instances: of the image.
+        """
+
+    def write(self, parts: Iterable[tuple[Any, int | None]], categories: Sequence[Category]) -> list[Path]:
+        """Writes the files, whole or not at all, and returns them.
+
+        Args:
+            parts: of the images, in the order of the source, each with its id in a COCO file; None where the
+                annotation file that was given does not have the image. They are taken once, and only one is held.
+            categories: of the model, with the ids of that annotation file.
+        """
+
+
+def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instance") -> list[Writer | Collector]:
     """The writers of those names, each once.
 
     Args:
@@ -57,7 +94,7 @@ def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instanc
     return [known[name] for name in chosen]
 
 
-def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Writer]:
+def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Writer | Collector]:
     """Every writer there is, on a folder that none of them touches before it has something to write."""
 
     def save_overlay(instances: Instances, path: Path) -> None:
@@ -77,12 +114,21 @@ def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Write
     }
 
 
-def output_stem(instances: Instances) -> str:
-    """The image's name without its suffix; its folders are kept, so that equal names do not meet."""
-    path = PurePosixPath(instances.name)
+def output_stem(name: str) -> str:
+    """What the files of an image are called: its name without its suffix.
+
+    Its folders are kept, so that equal names do not meet. A name that leaves no room for the suffixes of results is cut
+    short, and ends in a checksum of the whole.
+    """
+    path = PurePosixPath(name)
     parts = [part for part in path.parts if part not in ("/", "..", ".")]
-    stem = "/".join(parts) or "image"
-    return stem[: -len(path.suffix)] if path.suffix.lower() in image_suffixes() else stem
+    if parts and path.suffix.lower() in image_suffixes():
+        parts[-1] = parts[-1][: -len(path.suffix)]
+    if parts and len(os.fsencode(parts[-1])) > _LONGEST_BYTES:
+        checksum = hashlib.sha256(os.fsencode(parts[-1])).hexdigest()[:8]
+        cut = os.fsencode(parts[-1])[: _LONGEST_BYTES - 9].decode(errors="ignore")
+        parts[-1] = f"{cut}-{checksum}"
+    return "/".join(parts) or "image"
 
 
 class FilePerImage:
@@ -97,13 +143,18 @@ class FilePerImage:
     def __init__(self, folder: Path, suffix: str, write: Callable[[Instances, Path], Any]) -> None:
         self._folder, self._suffix, self._write = folder, suffix, write
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+    @property
+    def gathered(self) -> list[Path]:
+        """None."""
+        return []
+
+    def add(self, instances: Instances) -> list[Path]:
         """Writes the file of one image."""
-        path = self._folder / f"{output_stem(instances)}{self._suffix}"
+        path = self._folder / f"{output_stem(instances.name)}{self._suffix}"
         self._write(instances, path)
         return [path]
 
-    def finish(self) -> list[Path]:
+    def finish(self, categories: Sequence[Category]) -> list[Path]:
         """The folder."""
         return [self._folder]
 
@@ -119,16 +170,21 @@ class PicturePerInstance:
     def __init__(self, folder: Path, picture: Callable[[Instances, int], Image.Image | None]) -> None:
         self._folder, self._picture = folder, picture
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+    @property
+    def gathered(self) -> list[Path]:
+        """None."""
+        return []
+
+    def add(self, instances: Instances) -> list[Path]:
         """Writes the pictures of one image."""
-        folder, written = self._folder / output_stem(instances), []
+        folder, written = self._folder / output_stem(instances.name), []
         for n, name in enumerate(instances.class_names):
             if (picture := self._picture(instances, n)) is not None:
                 written.append(folder / f"{n + 1:04d}_{safe_file_name(name)}.png")
                 _save(picture, written[-1])
         return written
 
-    def finish(self) -> list[Path]:
+    def finish(self, categories: Sequence[Category]) -> list[Path]:
         """The folder."""
         return [self._folder]
 
@@ -139,17 +195,16 @@ class LabelMeFiles(FilePerImage):
     def __init__(self, output: Path) -> None:
         super().__init__(output / "labelme", ".json", Instances.to_labelme)
         self._list = output / "labels.txt"  # beside the folder: `data convert` reads all that is in it
-        self._classes: list[str] = []
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
-        """Writes the file of one image."""
-        self._classes = [category.name for category in instances.categories]
-        return super().add(instances, image_id)
+    @property
+    def gathered(self) -> list[Path]:
+        """The list of classes."""
+        return [self._list]
 
-    def finish(self) -> list[Path]:
+    def finish(self, categories: Sequence[Category]) -> list[Path]:
         """Writes the list of classes."""
-        write_text(self._list, "".join(f"{name}\n" for name in self._classes))
-        return [*super().finish(), self._list]
+        write_text(self._list, "".join(f"{category.name}\n" for category in categories))
+        return [*super().finish(categories), self._list]
 
 
 class YoloDataset:
@@ -162,12 +217,15 @@ class YoloDataset:
     def __init__(self, output: Path) -> None:
         self._folder = output / "yolo"
         self._list = output / "yolo.yaml"  # beside the folder, in which every file belongs to an image
-        self._names: dict[int, str] = {}
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
+    @property
+    def gathered(self) -> list[Path]:
+        """What names the folder of images and the classes."""
+        return [self._list]
+
+    def add(self, instances: Instances) -> list[Path]:
         """Writes the labels of one image, and its picture."""
-        self._names = {number: category.name for number, category in enumerate(instances.categories)}
-        stem, given = output_stem(instances), instances.path
+        stem, given = output_stem(instances.name), instances.path
         picture = self._folder / "images" / f"{stem}{given.suffix if given else '.png'}"
         if given is not None and not link_file(given, picture):
             copy_file(given, picture)
@@ -177,9 +235,10 @@ class YoloDataset:
         write_text(labels, "".join(yolo_lines(instances.rles, instances.labels - 1)))
         return [labels, picture]
 
-    def finish(self) -> list[Path]:
+    def finish(self, categories: Sequence[Category]) -> list[Path]:
         """Writes what names the folder of images and the classes."""
-        settings = {"train": "yolo/images", "val": "yolo/images", "names": self._names}
+        names = {number: category.name for number, category in enumerate(categories)}
+        settings = {"train": "yolo/images", "val": "yolo/images", "names": names}
         write_text(self._list, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         return [self._folder, self._list]
 
@@ -210,25 +269,37 @@ class CocoResults:
 
     def __init__(self, output: Path) -> None:
         self._results_file, self._images_file = output / "predictions.json", output / "images.json"
-        self._results: list[CocoResult] = []
-        self._images: list[dict[str, Any]] = []
-        self._categories: list[dict[str, Any]] = []
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
-        """Gathers one image; one without an id is left out."""
-        if image_id is not None:
-            height, width = instances.image_size_hw
-            self._images.append({"id": image_id, "file_name": instances.name, "height": height, "width": width})
-            self._categories = [category._asdict() for category in instances.categories]
-            self._results.extend(instances.to_coco(image_id))
-        return []
+    @property
+    def gathered(self) -> list[Path]:
+        """Both files."""
+        return [self._results_file, self._images_file]
 
-    def finish(self) -> list[Path]:
-        """Writes both files."""
-        write_json(self._results_file, self._results, indent=None)
-        # The checksum says which results these ids are of: either file may be replaced without the other.
-        checksum = {"predictions_sha256": sha256_of(self._results_file)}
-        write_json(self._images_file, {"images": self._images, "categories": self._categories} | checksum)
+    def part(self, instances: Instances) -> dict[str, Any]:
+        """The entries of one image."""
+        height, width = instances.image_size_hw
+        image = {"file_name": instances.name, "height": height, "width": width}
+        return {"image": image, "results": instances.to_coco(0)}
+
+    def write(self, parts: Iterable[tuple[Any, int | None]], categories: Sequence[Category]) -> list[Path]:
+        """Writes both files; images without an id are left out."""
+        with ExitStack() as stack:
+            images_path = stack.enter_context(atomic_path(self._images_file))
+            results_path = stack.enter_context(atomic_path(self._results_file))
+            images_file = stack.enter_context(images_path.open("w", encoding="utf-8"))
+            listed = _JsonList(images_file, '{"images": [', ",\n")
+            with results_path.open("w", encoding="utf-8") as results_file:
+                results = _JsonList(results_file, "[", ", ")
+                for part, image_id in parts:
+                    if image_id is not None:
+                        listed.add({"id": image_id} | part["image"])
+                        for result in part["results"]:
+                            results.add(result | {"image_id": image_id})
+                results.end("]\n")
+            # The checksum says which results these ids are of: either file may be replaced without the other.
+            checksum = {"predictions_sha256": sha256_of(results_path)}
+            side = {"categories": [category._asdict() for category in categories]} | checksum
+            listed.end("], " + _json(side)[1:] + "\n")
         return [self._results_file, self._images_file]
 
 
@@ -237,18 +308,40 @@ class CsvTable:
 
     def __init__(self, output: Path) -> None:
         self._file = output / "predictions.csv"
-        self._of_images: list[str] = []
 
-    def add(self, instances: Instances, image_id: int | None) -> list[Path]:
-        """Gathers the lines of one image."""
-        table = instances.to_csv()
-        self._of_images.append(table.partition("\n")[2] if self._of_images else table)  # one header for all
-        return []
-
-    def finish(self) -> list[Path]:
-        """Writes the table."""
-        write_text(self._file, "".join(self._of_images))
+    @property
+    def gathered(self) -> list[Path]:
+        """The table."""
         return [self._file]
+
+    def part(self, instances: Instances) -> str:
+        """The table of one image."""
+        return instances.to_csv()
+
+    def write(self, parts: Iterable[tuple[Any, int | None]], categories: Sequence[Category]) -> list[Path]:
+        """Writes the table."""
+        with atomic_path(self._file) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            for number, (table, _) in enumerate(parts):
+                file.write(table.partition("\n")[2] if number else table)  # one header for all
+        return [self._file]
+
+
+class _JsonList:
+    """A JSON list that is written element by element."""
+
+    def __init__(self, file: TextIO, start: str, between: str) -> None:
+        self._file, self._next, self._between = file, start, between
+
+    def add(self, element: Any) -> None:
+        self._file.write(self._next + _json(element))
+        self._next = self._between
+
+    def end(self, text: str) -> None:
+        self._file.write(text if self._next == self._between else self._next + text)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def _save(picture: Image.Image, path: Path, **options: Any) -> None:

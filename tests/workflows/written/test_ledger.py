@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from inference_data import ColourModel, colour_header, rectangles
 from PIL import Image
 
 from finemask import cli
-from finemask.inference.ledger import FOLDERS, LEDGER
 from finemask.inference.predictor import Predictor
 from finemask.workflows import predict_images as verb
+from finemask.workflows.written.ledger import FOLDERS, LEDGER
 
 TWO, ONE = rectangles(red=(5, 6, 25, 20), green=(30, 10, 50, 36)), rectangles(red=(5, 6, 25, 20))
 
@@ -32,7 +33,8 @@ def predict(*words, source="photos"):
 
 
 def files(folder) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in paths if not path.startswith(LEDGER))
 
 
 def masks(folder) -> dict[str, int]:
@@ -90,7 +92,7 @@ def test_what_predict_did_not_write_is_refused_and_kept(photos, capsys):
     assert files(out) == ["masks/.DS_Store", "masks/a/0007_mine.png"]
     (out / "masks" / "a" / "0007_mine.png").unlink()
     assert predict() == 0
-    (out / LEDGER).unlink()
+    shutil.rmtree(out / LEDGER)
     assert predict() == 2
 
 
