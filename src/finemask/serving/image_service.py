@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from finemask.errors import DataError
 from finemask.inference.content.web_fetch import FetchLimits, fetch
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
@@ -192,11 +193,15 @@ class ImageService:
             deadline: of ``time.monotonic``.
 
         Raises:
-            DataError: it cannot be had.
+            RefusalError: it cannot be had.
         """
         # A name that a stranger gives is looked up by this machine alone.
         limits = FetchLimits(self.settings.max_bytes, total_s=deadline - time.monotonic(), by_proxy=False)
-        content = await asyncio.get_running_loop().run_in_executor(self._downloads, fetch, address, limits)
+        try:
+            content = await asyncio.get_running_loop().run_in_executor(self._downloads, fetch, address, limits)
+        except DataError as error:
+            what = f"{error.where}: {error.what}"
+            raise RefusalError(422, "address-not-fetched", what, remedy="Send the image itself.") from None
         return ReceivedImage(content, plain_name(unquote(urlsplit(address).path)))
 
     def warnings_of(self, found: Found) -> list[str]:
