@@ -150,6 +150,19 @@ def test_paths_lead_nowhere(server: Serving, path: str) -> None:
     assert b"root:" not in answer.body
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"".join(form(b"a", name=str(number))[0].removesuffix(b"--limit--\r\n") for number in range(500)),
+        b"--limit\r\n" + b"a: b\r\n" * 10_000 + b"\r\n--limit--\r\n",
+    ],
+    ids=["parts", "headers"],
+)
+def test_a_form_of_very_many_pieces_is_refused_at_once(server: Serving, body: bytes) -> None:
+    answer = server.ask("POST", "/predict", body, {"Content-Type": "multipart/form-data; boundary=limit"})
+    assert (answer.status, answer.code) == (400, "bad-form")
+
+
 def test_a_name_is_never_a_path(server: Serving) -> None:
     for sent, shown in (("../../etc/passwd", "passwd"), ("C:\\temp\\a.png", "a.png"), ("..", None)):
         assert server.ask("POST", "/predict", *form(picture(), filename=sent)).json["image"]["name"] == shown

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from finemask.inference.score_limits import Threshold
 from finemask.model_header import POINTS
 from finemask.serving.answers import ErrorAnswer, Masks, Prediction, as_json, prediction_of
 from finemask.serving.image_service import Found, ImageService
-from finemask.serving.received_image import ReceivedImage, address_of, image_of, read_body
+from finemask.serving.received_image import ReceivedImage, address_of, client_gone, image_of, read_body
 from finemask.serving.refusals import RefusalError
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request
 
 _PNG = "image/png"
+_MOST_JSON_BYTES = 64 * 1024  # of a body that names an address
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODIES = {
     "image/*": _IMAGE,
@@ -90,9 +91,7 @@ def predict_routes(service: ImageService) -> "APIRouter":
         settings = service.settings
         deadline = started + settings.timeout_s
         with service.buffered() as hold:
-            body = await read_body(request, settings.max_bytes, hold, deadline)
-            received = await _received(service, body, request.headers.get("content-type", ""), deadline)
-            del body
+            received = await _received(service, request, hold, deadline)
             finding = service.find(received.content, received.name or "image", chosen, deadline)
             found = await unless_gone(request, finding)
         instances = found.instances
@@ -133,24 +132,28 @@ async def unless_gone(request: "Request", work: Coroutine[Any, Any, Found]) -> F
     try:
         await asyncio.wait((finding, gone), return_when=asyncio.FIRST_COMPLETED)
         if not finding.done():
-            raise RefusalError(499, "client-gone", "the client has gone")
+            raise client_gone()
         return finding.result()
     finally:
         for task in (finding, gone):
             task.cancel()
 
 
-async def _received(service: ImageService, body: bytes, content_type: str, deadline: float) -> ReceivedImage:
-    if content_type.partition(";")[0].strip().lower() == "application/json":
-        if not service.settings.allow_urls:
-            raise RefusalError(
-                403,
-                "addresses-not-allowed",
-                "this server fetches no images from addresses",
-                remedy="Send the image itself; or start the server with allow_urls=true.",
-            )
-        return await service.fetch(address_of(body), deadline)
-    return image_of(body, content_type)
+async def _received(
+    service: ImageService, request: "Request", hold: Callable[[int], None], deadline: float
+) -> ReceivedImage:
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        body = await read_body(request, service.settings.max_bytes, hold, deadline)
+        return await service.in_pool(lambda: image_of(body, kind))
+    if not service.settings.allow_urls:
+        raise RefusalError(
+            403,
+            "addresses-not-allowed",
+            "this server fetches no images from addresses",
+            remedy="Send the image itself; or start the server with allow_urls=true.",
+        )
+    return await service.fetch(address_of(await read_body(request, _MOST_JSON_BYTES, hold, deadline)), deadline)
 
 
 def _threshold(text: str) -> Threshold | None:
@@ -178,8 +181,8 @@ def _classes(text: str | None, service: ImageService) -> frozenset[str] | None:
             raise RefusalError(
                 422,
                 "bad-parameter",
-                f"classes names {name!r}, which this model does not know",
-                remedy=f"{did_you_mean(name, known)}It knows: {', '.join(known)}.",
+                f"classes names {name[:100]!r}, which this model does not know",
+                remedy=f"{did_you_mean(name[:100], known)}It knows: {', '.join(known)}.",
             )
     return frozenset(names)
 

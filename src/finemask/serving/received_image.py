@@ -29,6 +29,7 @@ _MOST_SCANS = 100  # of a progressive JPEG file, which has about ten: each takes
 _TILE = (322, 323)  # tags of TIFF: width and height
 _RAW = "application/octet-stream"
 _MAX_NAME = 200
+_MOST_PARTS, _MOST_HEADERS = 20, 80  # of a form: each costs time
 
 
 class ReceivedImage(NamedTuple):
@@ -48,8 +49,10 @@ async def read_body(request: "Request", max_bytes: int, hold: Callable[[int], No
         deadline: of ``time.monotonic``.
 
     Raises:
-        RefusalError: it is too large, or comes too slowly.
+        RefusalError: it is too large, or comes too slowly, or not in full.
     """
+    from starlette.requests import ClientDisconnect
+
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
         raise body_too_large(max_bytes)
@@ -66,7 +69,14 @@ async def read_body(request: "Request", max_bytes: int, hold: Callable[[int], No
             408, "too-slow", f"the request was not complete in time: {len(body):,} bytes of it came",
             remedy="Send it faster, or a smaller image.", headers={"connection": "close"},
         ) from None  # fmt: skip
+    except ClientDisconnect:
+        raise client_gone() from None
     return bytes(body)
+
+
+def client_gone() -> RefusalError:
+    """What is written down where nobody is left to be answered."""
+    return RefusalError(499, "client-gone", "the client has gone")
 
 
 def body_too_large(max_bytes: int) -> RefusalError:
@@ -74,7 +84,7 @@ def body_too_large(max_bytes: int) -> RefusalError:
     return RefusalError(
         413,
         "body-too-large",
-        f"the request is larger than {max_bytes / 2**20:g} MiB",
+        f"the request is larger than {max_bytes:,} bytes",
         remedy="Send a smaller file, or start the server with a larger max_mb.",
     )
 
@@ -142,13 +152,21 @@ def _image_of_form(body: bytes, content_type: str) -> ReceivedImage:
     name, value, content = bytearray(), bytearray(), bytearray()
     disposition = ""
 
+    parts = headers = 0
+
     def begin() -> None:
-        nonlocal disposition
+        nonlocal disposition, parts
         disposition = ""
         content.clear()
+        parts += 1
+        if parts > _MOST_PARTS:
+            raise RefusalError(400, "bad-form", f"the form has more than {_MOST_PARTS} parts")
 
     def header_end() -> None:
-        nonlocal disposition
+        nonlocal disposition, headers
+        headers += 1
+        if headers > _MOST_HEADERS:
+            raise RefusalError(400, "bad-form", f"the parts of the form have more than {_MOST_HEADERS} headers")
         if bytes(name).lower() == b"content-disposition":
             disposition = bytes(value).decode("utf-8", "replace")
         name.clear()
