@@ -77,7 +77,7 @@ def test_a_slow_body_is_refused_in_time() -> None:
 
 
 def test_a_refused_body_that_never_ends_ends_with_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_HEAD_S", 0.3)
+    monkeypatch.setattr(connections, "_REST_S", 0.3)
     with serving(max_bytes=1000) as server:
         head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 32 * 1024  # of the head of a request
 IDLE_S = 5  # that a connection without a request is kept
-_HEAD_S = 10.0  # in which a head is to be there, or the rest of a request that was refused
+_HEAD_S = 10.0  # in which a head is to be there
+_REST_S = 60.0  # for the rest of a request that was refused: many clients read nothing before they have sent everything
 _READ_S = 30.0  # in which a client is to read what it was sent
 _GRACE_S = 0.5  # that connections are kept when the server stops: who is about to ask is answered
 
@@ -97,7 +98,8 @@ def connection_class(max_connections: int, metrics: ServerMetrics) -> "type[H11P
                 _stop(self._patience)
                 self._patience = None
             elif self._patience is None:
-                self._patience = self.loop.call_later(_HEAD_S, self._give_up)
+                is_rest = self.conn.their_state is h11.SEND_BODY
+                self._patience = self.loop.call_later(_REST_S if is_rest else _HEAD_S, self._give_up)
 
         def _give_up(self) -> None:
             self._patience = None

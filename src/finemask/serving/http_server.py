@@ -125,7 +125,9 @@ def log_requests(form: Literal["lines", "json", "none"]) -> None:
     """Writes a line for each request to standard error; defects are written in any case."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(message)s"))
-    for name, level in (("finemask.serving", logging.INFO), ("uvicorn", logging.ERROR)):
+    # python_multipart writes a warning for each form that it cannot read.
+    levels = {"finemask.serving": logging.INFO, "uvicorn": logging.ERROR, "python_multipart": logging.ERROR}
+    for name, level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.ERROR if form == "none" else level)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finemask.errors import did_you_mean
 from finemask.inference.instances import Instances
-from finemask.inference.score_limits import Threshold
+from finemask.inference.score_limits import Threshold, score_limits
 from finemask.model_header import POINTS
 from finemask.serving.answers import ErrorAnswer, Masks, Prediction, as_json, prediction_of
 from finemask.serving.image_service import Found, ImageService
@@ -87,9 +87,10 @@ def predict_routes(service: ImageService) -> "APIRouter":
         as_picture = wants_picture(request.headers.get("accept", ""))
         wanted = _classes(classes, service)
         chosen = _threshold(threshold)
+        if chosen is not None:
+            score_limits(service.predictor.header, chosen)  # what cannot be is said at once, however busy the model is
         service.refuse_if_busy()
-        settings = service.settings
-        deadline = started + settings.timeout_s
+        deadline = started + service.settings.timeout_s
         with service.buffered() as hold:
             received = await _received(service, request, hold, deadline)
             finding = service.find(received.content, received.name or "image", chosen, deadline)
