@@ -53,7 +53,7 @@ def coloured(tmp_path, monkeypatch):
     def loaded(path, trust=()):
         return ColourModel(), headers[Path(path).stem]
 
-    monkeypatch.setattr("finemask.model_file.load_model_file", loaded)
+    monkeypatch.setattr("finemask.inference.exported_model.open_model", loaded)
     return tmp_path
 
 

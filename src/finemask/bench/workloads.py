@@ -18,10 +18,11 @@ from finemask.bench.timing import interleave
 from finemask.coco.index import CocoIndex
 from finemask.config import plain
 from finemask.data.dataset import InstanceDataset
-from finemask.errors import FinemaskError
+from finemask.errors import ConfigError, FinemaskError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
+from finemask.inference.exported_model import is_exported, open_model
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.resolve import resolve_model
@@ -55,7 +56,16 @@ def measure_machine(cfg: DictConfig, device: torch.device) -> dict[str, Speed]:
     Args:
         cfg: keys as in ``configs/benchmark.yaml``.
         device: that trains and predicts.
+
+    Raises:
+        ConfigError: an exported file is to be trained.
+        ModelFileError: the file cannot be opened.
     """
+    if cfg.model_file is not None and is_exported(cfg.model_file) and "train" in cfg.work:
+        raise ConfigError(
+            f"model_file={cfg.model_file} cannot be trained: it is an exported file",
+            remedy='Leave train out, "work=[predict]", or give the model file that it was made of.',
+        )
     speeds: dict[str, Speed] = {}
     with (
         tempfile.TemporaryDirectory(prefix="finemask-benchmark-") as folder,
@@ -75,14 +85,24 @@ def _measure(work: str, cfg: DictConfig, folder: Path, device: torch.device) -> 
         return measure_data(InstanceDataset(index, build(cfg.augment, "augment"), cfg.seed), cfg.rounds)
     if work == "evaluate":
         return measure_evaluation(annotations, cfg.rounds)
-    torch.manual_seed(cfg.seed)
-    model = build_model(resolve_model({**plain(cfg.model), "weights": "none"}, cfg.objects), num_classes=2)
+    model = _model(cfg)
     drawn = [scene(cfg.height, cfg.width, cfg.objects, cfg.seed + number) for number in range(cfg.batch_size)]
     images = [image for image, _ in drawn]
     if work == "predict":
+        if cfg.model_file is None:
+            _widen_scores(model)
         return measure_prediction(model, images, device, cfg.rounds)
+    assert isinstance(model, MaskRCNN)
     precision = precision_of(cfg.precision, device)
     return measure_training(model, images, [target for _, target in drawn], device, precision, cfg.rounds)
+
+
+def _model(cfg: DictConfig) -> nn.Module:
+    """The model of the file that is given, or one with random weights."""
+    if cfg.model_file is not None:
+        return open_model(cfg.model_file, plain(cfg)["trust"])[0]
+    torch.manual_seed(cfg.seed)
+    return build_model(resolve_model({**plain(cfg.model), "weights": "none"}, cfg.objects), num_classes=2)
 
 
 def measure_data(dataset: InstanceDataset, rounds: int) -> Speed:
@@ -119,10 +139,9 @@ def measure_training(
     return Speed(len(images) / seconds, what, _peak_memory(device))
 
 
-def measure_prediction(model: MaskRCNN, images: list[Tensor], device: torch.device, rounds: int) -> Speed:
-    """Detections and their masks as RLE; the model's random weights are made to find as many as it may."""
+def measure_prediction(model: nn.Module, images: list[Tensor], device: torch.device, rounds: int) -> Speed:
+    """Detections and their masks as RLE."""
     model.to(device).eval()
-    _widen_scores(model)
     images = [image.to(device) for image in images]
     found: list[int] = []
 

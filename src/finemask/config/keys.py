@@ -62,12 +62,12 @@ split: val | test!
 iou_types: auto | bbox | segm | [bbox | segm]!
 max_detections: auto | 1..!
 examples: 0..!
+[predict serve demo export share info] model: path!
+[predict serve demo export share benchmark] trust: text | [text]*!
 [predict serve demo]
-model: path!
 image: keys!
 threshold: auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!
 device: device!
-trust: text | [text]*!
 [predict]
 batch_size: 1..!
 output: path!
@@ -75,8 +75,6 @@ source save: path | [path]!
 annotations: null | path!
 color_by: instance | class!
 skip_existing allow_private_urls: flag!
-[export share info] model: path!
-[export share] trust: text | [text]*!
 [export]
 format: onnx | openvino!
 output: null | path!
@@ -108,7 +106,7 @@ images objects batch_size rounds: 1..!
 height width: 32..16384!
 device: device!
 precision: auto | 32-true | bf16-mixed | 16-mixed!
-output: null | path!
+model_file output: null | path!
 seed: 0..4294967295!
 augment model: keys!
 [data_check]

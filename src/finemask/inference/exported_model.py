@@ -3,7 +3,7 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from finemask.errors import MissingExtraError, ModelFileError
 from finemask.model.suppression import ClassAgnosticNMS
-from finemask.model_file import HEADER_KEY
+from finemask.model_file import HEADER_KEY, find_model_file, load_model_file
 from finemask.model_header import ModelHeader, header_from_json
 from finemask.types import Detections, Preprocessing
 
@@ -181,7 +181,49 @@ def load_exported(path: Path) -> ExportedModel:
 
 
 _OF_SUFFIX: dict[str, Callable[[Path], ExportedModel]] = {".onnx": OnnxModel, ".xml": OpenVinoModel}
-SUFFIXES = tuple(_OF_SUFFIX)  # of exported files
+_OF_TORCH = {  # exported files that finemask does not open
+    ".pt2": ("torch runs what such a file says", "torch.export.load(FILE) opens one that you trust"),
+    ".torchscript": ("torch runs what such a file says", "torch.jit.load(FILE) opens one that you trust"),
+    ".pth": (
+        "these are weights alone, which do not say what they find",
+        "the Python file beside them loads them in torchvision; finemask train model.weights=FILE starts from them",
+    ),
+}
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether the suffix is that of an exported file which stands for a model file."""
+    return Path(path).suffix.lower() in _OF_SUFFIX
+
+
+def exported_parts(path: Path) -> list[Path]:
+    """The files that an exported file consists of."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
+
+
+def open_model(path: Path | str, trust: str | Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
+    """The model of a model file or of an exported file, in evaluation mode on the CPU, and its header.
+
+    Args:
+        path: a model file or a run, see ``find_model_file``; or a file of ``finemask export``, .onnx or .xml.
+        trust: see ``load_model_file``.
+
+    Raises:
+        MissingExtraError: what runs an exported file is not installed.
+        ModelFileError: the file is missing, foreign or damaged, or of a format that holds code.
+    """
+    path = find_model_file(path)
+    if is_exported(path):
+        exported = load_exported(path)
+        return exported, exported.header
+    if (suffix := path.suffix.lower()) in _OF_TORCH:
+        why, remedy = _OF_TORCH[suffix]
+        raise ModelFileError(
+            f"finemask does not open it: {why}",
+            where=path,
+            remedy=f"Give the model file that it was made of, or its ONNX or OpenVINO file; {remedy}.",
+        )
+    return load_model_file(path, trust)
 
 
 def unreadable(path: Path, error: Exception) -> ModelFileError:

@@ -23,14 +23,14 @@ from finemask.inference.cutting import (
     seen_whole,
     training_tile,
 )
-from finemask.inference.exported_model import SUFFIXES, load_exported
+from finemask.inference.exported_model import is_exported, open_model
 from finemask.inference.instances import Instances
 from finemask.inference.read_ahead import batches, read_images
 from finemask.inference.scale import ScaleWatch
 from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
 from finemask.inference.sources import AS_USUAL, ImageLike, NamedImage, Source, Unread, is_single
 from finemask.inference.tiled import Cutting, TilesDone
-from finemask.model_file import find_model_file, load_model_file
+from finemask.model_file import find_model_file
 from finemask.model_header import ModelHeader
 from finemask.ops.images.window_reader import LARGE_PX
 from finemask.types import Category, Detections, Preprocessing
@@ -53,20 +53,24 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
         ModelFileError: the file is missing, foreign or damaged.
         ConfigError: there is no such device.
     """
-    if (file := find_model_file(path)).suffix.lower() in SUFFIXES:
-        exported = load_exported(file)
-        return Predictor(exported, exported.header, choose_device("cpu" if device == "auto" else device))
-    chosen = choose_device(device)
-    model, header = load_model_file(file, trust)
+    file = find_model_file(path)
+    chosen = choose_device(device, file)
+    model, header = open_model(file, trust)
     return Predictor(model, header, chosen)
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str, file: Path | str | None = None) -> torch.device:
     """The device of that name; ``auto`` is a GPU, CUDA's or Apple's (MPS), if there is one, else the CPU.
+
+    Args:
+        device: its name.
+        file: of the model; of an exported one, ``auto`` is the CPU, which its images and answers pass through.
 
     Raises:
         ConfigError: there is no such device on this machine.
     """
+    if device == "auto" and file is not None and is_exported(file):
+        device = "cpu"
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

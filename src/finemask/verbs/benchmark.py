@@ -22,14 +22,15 @@ def main(cfg: DictConfig) -> int:
     """Runs the verb: keys as in ``configs/benchmark.yaml``.
 
     Raises:
-        ConfigError: a device that is not there.
+        ConfigError: a device that is not there, or an exported file that is to be trained.
+        ModelFileError: a model file that cannot be opened.
     """
-    device = choose_device(cfg.device)
+    device = choose_device(cfg.device, cfg.model_file)
     speeds = measure_machine(cfg, device)
     show(Console(), speeds, cfg, device)
     if cfg.output is not None:
         found = {"machine": machine(), "device": str(device), "work": {k: asdict(v) for k, v in speeds.items()}}
-        write_json(Path(cfg.output), found | {"model": cfg.model.name})
+        write_json(Path(cfg.output), found | {"model": _name(cfg)})
         print(f"wrote {cfg.output}")
     return 0
 
@@ -37,7 +38,7 @@ def main(cfg: DictConfig) -> int:
 def show(console: Console, speeds: Mapping[str, Speed], cfg: DictConfig, device: torch.device) -> None:
     """Prints what was measured, and what it means for an epoch."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-    console.print(f"{cfg.model.name} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
+    console.print(f"{_name(cfg)} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
     rows = (
         (name, f"{speed.images_per_s:,.3g}", f"{speed.peak_memory_mib:,.0f} MiB", speed.what)
         for name, speed in speeds.items()
@@ -48,5 +49,9 @@ def show(console: Console, speeds: Mapping[str, Speed], cfg: DictConfig, device:
         console.print(
             f"An epoch of {_EPOCH_IMAGES:,} images takes about {minutes:,.0f} min of training.", highlight=False
         )
-        if device.type == "cpu" and cfg.model.name not in ("light", "tiny"):
+        if device.type == "cpu" and cfg.model_file is None and cfg.model.name not in ("light", "tiny"):
             console.print("Without a GPU: finemask benchmark model=light shows what a smaller model does.")
+
+
+def _name(cfg: DictConfig) -> str:
+    return str(cfg.model.name if cfg.model_file is None else cfg.model_file)

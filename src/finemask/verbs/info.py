@@ -11,6 +11,7 @@ from rich.table import Table
 
 from finemask.config.config_files import allowed_targets
 from finemask.export.model_card import architecture, count_numbers, sizes_rows
+from finemask.inference.exported_model import exported_parts, is_exported, open_model
 from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import find_model_file, verify_model_file
 from finemask.model_header import ModelHeader, header_to_json
@@ -26,8 +27,12 @@ def main(cfg: DictConfig) -> int:
         ModelFileError: the file is missing, foreign or damaged, in its tensors too.
     """
     path = find_model_file(cfg.model)
-    header = verify_model_file(path)
-    size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
+    if is_exported(path):
+        header = open_model(path)[1]
+        size = {"bytes": sum(part.stat().st_size for part in exported_parts(path))}
+    else:
+        header = verify_model_file(path)
+        size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
     if cfg.json:
         content = header_to_json(header) | {"file": {"path": str(path), **size}}
         print(json.dumps(content, indent=1, ensure_ascii=False))
@@ -56,10 +61,11 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
     preprocessing = header.preprocessing
     sides = ", ".join(str(side) for side in preprocessing.min_size)
     contrast = f"; local contrast equalised, clip limit {preprocessing.clahe:g}" if preprocessing.clahe else ""
+    count = f"{size['numbers'] / 1e6:.1f} million numbers, " if "numbers" in size else ""
     found = [
         ("architecture", architecture(header.model)),
         *own_parts_rows(header.model),
-        ("size", f"{size['numbers'] / 1e6:.1f} million numbers, {size['bytes'] / 2**20:.1f} MiB"),
+        ("size", f"{count}{size['bytes'] / 2**20:.1f} MiB"),
         (
             "input",
             f"uint8 RGB; resized to a shorter side of {sides} px, longer at most {preprocessing.max_size} px{contrast}",
@@ -87,7 +93,11 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
         found.append(("held out", f"part {header.held_out} of the training images, which it has not seen"))
     found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))
     found.extend((f"licence of {name}", note) for name, note in header.licenses.items())
-    found.append(("weights SHA-256", f"{header.sha256}, verified"))
+    found.append(
+        ("weights SHA-256", f"{header.sha256}, verified")
+        if "numbers" in size
+        else ("exported from", f"a model file with weights of SHA-256 {header.sha256}")
+    )
     return found
 
 

@@ -18,6 +18,7 @@ from finemask.config import config_dir, plain
 from finemask.errors import ConfigError, DataError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.inference.cutting import Tile
+from finemask.inference.exported_model import ExportedModel
 from finemask.inference.predictor import Predictor
 from finemask.inference.read_ahead import map_ahead
 from finemask.inference.sources import Item
@@ -170,6 +171,12 @@ def with_options(model: nn.Module, header: ModelHeader, options: Mapping[str, An
     """
     if all(options[key] is None for key in KEYS):
         return model
+    if isinstance(model, ExportedModel):
+        named = " ".join(f"{key}=" for key in KEYS if options[key] is not None)
+        raise ConfigError(
+            f"{named} cannot change an exported file, whose parts are fixed",
+            remedy="Give the model file that it was made of, model.safetensors.",
+        )
     if not isinstance(model, MaskRCNN):
         raise ConfigError(f"{', '.join(KEYS)} need a Mask R-CNN, not a {type(model).__name__}")
     config = _changed(header.model, options["suppression"], options["nms_thresh"])

@@ -100,8 +100,9 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
         raise ConfigError("model= needs data.root=", remedy="Give the folder of the dataset.")
     # Only this route needs torch's models; scoring a results file should not wait for them.
     from finemask.coco.index import CocoIndex
-    from finemask.inference.predictor import Predictor, choose_device
-    from finemask.model_file import find_model_file, load_model_file
+    from finemask.inference.exported_model import is_exported
+    from finemask.inference.predictor import load
+    from finemask.model_file import find_model_file
     from finemask.workflows.detect_split import (
         detect_split,
         detect_split_in_tiles,
@@ -113,10 +114,10 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     )
 
     annotations, images_dir = split_paths(options["data"], options["split"])
-    device = choose_device(options["device"])
     file = find_model_file(options["model"])
-    model, header = load_model_file(file, options["trust"])
-    model = with_options(model, header, options)
+    predictor = load(file, options["device"], options["trust"])
+    header = predictor.header
+    predictor.model = with_options(predictor.model, header, options).to(predictor.device).eval()
     reading = ImageReading.of(options["data"]["image"], header.reading)
     index = CocoIndex.read(annotations, images_dir, categories=header.categories, reading=reading)
     ground_truth = ground_truth_of(index.columns, str(annotations))
@@ -126,11 +127,12 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
     Path(options["output"]).mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     refine = None if options["refine"] is None else refine_by_sobel
     if options["tile"] is None:
+        model, device = predictor.model, predictor.device
         detect_split(model, index, evaluator, device, options["batch_size"], options["num_workers"], refine)
     else:
-        predictor = Predictor(model, header, device)
         how = (options["batch_size"], options["tile"], options["overlap"])
         detect_split_in_tiles(predictor, index, evaluator, *how, refine=refine is not None)
+    weights = "exported from weights of SHA-256" if is_exported(file) else "SHA-256 of the weights"
     return write_evaluation(
         Path(options["output"]),
         evaluator,
@@ -139,7 +141,7 @@ def _evaluate_model(options: Mapping[str, Any]) -> WrittenEvaluation:
             reading=reading,
             title=f"{Path(options['data']['root']).resolve().name} · {options['split']}",
             subtitle=f"{file.name} on {plural(len(index), 'image')}",
-            provenance={"Model": f"{file} (SHA-256 of the weights {header.sha256[:12]}…)"}
+            provenance={"Model": f"{file} ({weights} {header.sha256[:12]}…)"}
             | ({"Changed": changed} if (changed := options_in_words(options)) else {}),
         ),
         settings=settings_in_use(header, options),

@@ -153,8 +153,9 @@ def _of_models(options: Mapping[str, Any]) -> LabelsAndDetections:
     # Only this route needs torch's models.
     from finemask.evaluation.evaluator import CocoEvaluator
     from finemask.evaluation.ground_truth import ground_truth_of
+    from finemask.inference.exported_model import is_exported, open_model
     from finemask.inference.predictor import choose_device
-    from finemask.model_file import find_model_file, load_model_file, read_header
+    from finemask.model_file import find_model_file, read_header
     from finemask.workflows.detect_split import detect_split, split_paths
 
     paths = split_paths(options["data"], options["split"]) if is_split else _given_paths(options, "model")
@@ -164,13 +165,13 @@ def _of_models(options: Mapping[str, Any]) -> LabelsAndDetections:
         find_model_file(file)
         for file in ([options["model"]] if isinstance(options["model"], str) else options["model"])
     ]
-    headers = [read_header(file) for file in files]
+    headers = [open_model(file)[1] if is_exported(file) else read_header(file) for file in files]
     reading = headers[0].reading
     index = CocoIndex.read(annotations, images_dir, categories=headers[0].categories, reading=reading)
     judged = _images_to_judge(files, headers, index)
     collected = CocoEvaluator(ground_truth_of(index.columns, str(annotations)), index.category_ids)
     for file, positions in zip(files, judged, strict=True):
-        model, _ = load_model_file(file, options["trust"])
+        model, _ = open_model(file, options["trust"])
         detect_split(
             model, index, collected, device, options["batch_size"], options["num_workers"], positions=positions
         )
