@@ -34,7 +34,8 @@ def test_the_certificate_says_what_was_compared(exported: Path) -> None:
     assert len({tuple(image["size_hw"]) for image in parity["images"]}) >= 3
     assert parity["detections_compared"] > 100
     assert parity["worst"]["box_px"] < 0.05
-    assert sorted(path.name for path in (exported / "out").iterdir()) == ["model.onnx", "model.onnx.parity.json"]
+    names = ["model.onnx", "model.onnx.parity.json", "model_runner.py"]
+    assert sorted(path.name for path in (exported / "out").iterdir()) == names
 
 
 def test_the_runtime_alone_is_enough(exported: Path) -> None:

@@ -76,7 +76,7 @@ annotations: null | path!
 color_by: instance | class!
 skip_existing allow_private_urls: flag!
 [export]
-format: onnx | openvino!
+format: onnx | openvino | torch_export | torchscript | torchvision!
 output: null | path!
 images: null | path | [path]!
 [serve demo]

@@ -7,6 +7,9 @@ from pathlib import Path
 from finemask.export.onnx_file import write_onnx
 from finemask.export.openvino_file import write_openvino
 from finemask.export.plain_model import check_exportable
+from finemask.export.torch_export_file import TorchExportModel, write_torch_export
+from finemask.export.torchscript_file import TorchScriptModel, write_torchscript
+from finemask.export.torchvision_file import check_torchvision, open_torchvision, write_torchvision
 from finemask.inference.exported_model import ExportedModel, load_exported
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_header import ModelHeader
@@ -20,18 +23,30 @@ class ExportFormat:
         suffix: of the file that ``output=`` names.
         check: raises ``ConfigError`` before any work, where a model cannot be written in this format.
         write: writes the file; what else belongs to it, it writes into the same folder.
-        open: what it wrote, in the place of the model, to be compared with it.
+        open: what it wrote, in the place of the model, to be compared with it; it is given the header of the model
+            file, for formats that hold none.
         packages: besides torch's, those whose versions the certificate states.
+        note: what whoever asks for it should know.
     """
 
     suffix: str
     check: Callable[[MaskRCNN], None]
     write: Callable[[MaskRCNN, ModelHeader, Path], None]
-    open: Callable[[Path], ExportedModel] = load_exported
+    open: Callable[[Path, ModelHeader], ExportedModel] = lambda path, _: load_exported(path)
     packages: tuple[str, ...] = ()
+    note: str = ""
 
 
 FORMATS = {
     "onnx": ExportFormat(".onnx", check_exportable, write_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
     "openvino": ExportFormat(".xml", check_exportable, write_openvino, packages=("onnx", "onnxscript", "openvino")),
+    "torch_export": ExportFormat(".pt2", check_exportable, write_torch_export, TorchExportModel),
+    "torchscript": ExportFormat(
+        ".torchscript",
+        check_torchvision,
+        write_torchscript,
+        TorchScriptModel,
+        note="torch has deprecated TorchScript: for new programs take format=onnx or format=torch_export",
+    ),
+    "torchvision": ExportFormat(".pth", check_torchvision, write_torchvision, open_torchvision),
 }

@@ -1,5 +1,6 @@
 """ONNX: one file from a uint8 image of any size to detections in its pixels, with the model file's header in it."""
 
+import inspect
 import json
 import logging
 import warnings
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 
 from finemask.errors import FinemaskError, MissingExtraError
+from finemask.export import onnx_runner
 from finemask.export.plain_model import PlainMaskRCNN, check_exportable
 from finemask.export.preprocessing_graph import IR_VERSION, OPSET, preprocessing_graph
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_to_json
-from finemask.ops.files import atomic_path
+from finemask.ops.files import atomic_path, python_beside, write_text
 
 _EXAMPLE_HW = (96, 160)  # padded; two sides that differ, and neither is the smallest
 _LARGEST_SIDE = 2**15
@@ -38,7 +40,8 @@ after (float[detections, 4] found, float[4] back_in, float[4] limits_in) => (flo
 def write_onnx(model: MaskRCNN, header: ModelHeader, path: Path) -> None:
     """Writes a model as ONNX: see ``onnx_graph``. ``score_thresh`` need not be given: it is the model's own by default.
 
-    The metadata holds the header of the model file, as JSON, under ``finemask``.
+    The metadata holds the header of the model file, as JSON, under ``finemask``. Beside the file stands a Python
+    program, ``NAME_runner.py``, which runs it without torch and finemask.
 
     Args:
         model: in evaluation mode on the CPU.
@@ -60,6 +63,8 @@ def write_onnx(model: MaskRCNN, header: ModelHeader, path: Path) -> None:
     onnx.checker.check_model(graph)
     with atomic_path(path) as temporary:
         onnx.save_model(graph, temporary)
+    runner = inspect.getsource(onnx_runner).replace('"model.onnx"', repr(path.name))
+    write_text(python_beside(path, "runner"), runner)
 
 
 def onnx_graph(model: MaskRCNN, extra: str = "onnx") -> Any:
@@ -116,7 +121,7 @@ def _core(model: MaskRCNN) -> Any:
     thresh = torch.tensor(model.roi_heads.score_thresh)
     strides = [32 * torch.export.Dim(name, min=1, max=_LARGEST_SIDE // 32) for name in ("rows", "columns")]
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), quietly():
             traced = torch.export.export(
                 plain, (example, size_hw, thresh), dynamic_shapes=({2: strides[0], 3: strides[1]}, {}, {}), strict=False
             )
@@ -130,7 +135,7 @@ def _core(model: MaskRCNN) -> Any:
             )
     except Exception as error:  # whatever a part does when it is traced: the exporter's errors have no common parent
         raise FinemaskError(
-            f"torch's exporter cannot follow this model ({type(error).__name__}: {_first_line(error)})",
+            f"torch's exporter cannot follow this model ({type(error).__name__}: {first_line(error)})",
             remedy="Parts of your own must be made of torch's operators, without branches on values.",
         ) from error
     assert program is not None
@@ -151,7 +156,7 @@ def _stable_sort() -> Callable[..., Any]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without the exporter's own progress and its warnings about itself."""
     from contextlib import redirect_stderr, redirect_stdout
     from io import StringIO
@@ -169,5 +174,6 @@ def _quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an exporter said, or of what it said that was behind it."""
     return next(iter(str(error.__cause__ or error).strip().splitlines()), "")[:200]

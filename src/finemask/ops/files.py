@@ -70,6 +70,12 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def python_beside(path: Path, word: str) -> Path:
+    """The Python file of that kind beside another file, ``model_WORD.py`` for ``model.onnx``: one can import it."""
+    stem = re.sub(r"\W", "_", path.stem)
+    return path.with_name(f"{'_' if stem[:1].isdigit() else ''}{stem}_{word}.py")
+
+
 def copy_file(source: Path, path: Path) -> None:
     """Copies the bytes of a file, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -50,3 +50,5 @@ def show(console: Console, done: Exported) -> None:
     for path in done.beside:
         say(console, f"wrote {path}")
     say(console, f"wrote {done.parity}")
+    if done.note:
+        say(console, done.note)

@@ -36,6 +36,7 @@ class Exported:
         parity: ``PATH.parity.json``.
         certificate: the comparison.
         megabytes: of the exported file and those beside it.
+        note: what is to be known of the format.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Exported:
     parity: Path
     certificate: Certificate
     megabytes: float
+    note: str = ""
 
 
 def export(
@@ -58,7 +60,7 @@ def export(
     Args:
         model: a model file or a run.
         output: the file to write.
-        format: ``onnx`` or ``openvino``.
+        format: ``onnx``, ``openvino``, ``torch_export``, ``torchscript`` or ``torchvision``.
         images: images to compare on, as for ``predict``.
         overrides: as on the command line.
 
@@ -101,7 +103,7 @@ def export_model(options: Mapping[str, Any]) -> Exported:
             form.write(model, header, written)
             progress.advance()
         with Progress("comparing", len(images) + len(PROBE_SIZES_HW), "images") as progress:
-            certificate = certify(model, form.open(written), images, progress.advance)
+            certificate = certify(model, form.open(written, header), images, progress.advance)
         refuse(certificate, path)
         others = sorted(other for other in written.parent.iterdir() if other != written)
         size = sum(each.stat().st_size for each in (written, *others))
@@ -118,7 +120,7 @@ def export_model(options: Mapping[str, Any]) -> Exported:
         write_json(parity, content | certificate.to_json())
         beside = tuple(other.replace(path.with_name(other.name)) for other in others)
         written.replace(path)
-    return Exported(path, beside, parity, certificate, size / 2**20)
+    return Exported(path, beside, parity, certificate, size / 2**20, form.note)
 
 
 def refuse(certificate: Certificate, path: Path) -> None:
