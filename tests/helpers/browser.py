@@ -86,11 +86,20 @@ class Tab:
                 assert "error" not in answer, answer
                 return answer["result"]
 
-    def open(self, path: Path, width: int = 1280, height: int = 900) -> None:
-        """Loads a file and waits until it has loaded, pictures and all."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, *, phone: bool = False) -> None:
+        """Loads a file, or an address, and waits until it has loaded, pictures and all.
+
+        Args:
+            page: path or address.
+            width: of the window, px.
+            height: of the window, px.
+            phone: with fingers for a mouse, and two pixels of the screen to one of the window.
+        """
+        size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1}
+        self.call("Emulation.setDeviceMetricsOverride", mobile=phone, **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.requests.clear(), self.complaints.clear(), self._events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page.resolve().as_uri() if isinstance(page, Path) else page)
         while "Page.loadEventFired" not in self._events:
             self._next()
 
@@ -100,10 +109,29 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def until(self, expression: str, patience_s: float = 60.0) -> Any:
+        """What an expression comes to as soon as it is true."""
+        deadline = time.monotonic() + patience_s
+        while not (found := self.value(expression)):
+            assert time.monotonic() < deadline, f"not so within {patience_s:g} s: {expression}"
+            time.sleep(0.02)
+        return found
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Gives files to an input, as its dialog does."""
+        answer = self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        files = [str(path.resolve()) for path in paths]
+        self.call("DOM.setFileInputFiles", files=files, objectId=answer["result"]["objectId"])
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """``mouseMoved``, ``mousePressed``, ``mouseReleased`` or ``mouseWheel`` at a point of the window, px."""
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
     def press(self, key: str, text: str = "") -> None:
-        """A key down and up."""
-        codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, " ": 32, "Tab": 9}
-        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
+        """A key down and up: one with a name, or a letter."""
+        codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, " ": 32, "Tab": 9}
+        code = codes.get(key) or ord(key.upper())
+        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
@@ -154,7 +182,18 @@ def browser_tab(browser: str, profile: Path) -> Iterator[Tab]:
     """
     command_read, command_write = os.pipe()
     answer_read, answer_write = os.pipe()
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    pretended = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ]  # a camera, and leave to use it
+    options = [
+        *pretended,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", _ARRANGE, str(command_read), str(answer_write), browser, *options, "about:blank"],
         pass_fds=(command_read, answer_write),

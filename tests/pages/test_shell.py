@@ -8,7 +8,7 @@ from evaluation_data import random_dataset
 from markupsafe import Markup
 from report_data import evaluated, report
 
-from finemask.pages.shell import page
+from finemask.pages.shell import Links, kit_files, page
 
 STYLE = files("finemask.pages").joinpath("style.css").read_text(encoding="utf-8")
 
@@ -75,3 +75,12 @@ def test_text_can_be_read_in_both_themes(theme, ink, paper):
     colours = variables(STYLE)[0] | variables(STYLE)[theme]
     light, dark = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_page_of_a_server_has_nothing_in_it_that_its_policy_forbids():
+    """All it asks for is a file of the kit, or one that was named; the same style as in a page on its own."""
+    html = page("t", Markup("<p></p>"), links=Links("kit/", styles=["own.css"], modules=["own.js"]))
+    asked = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert {name.removeprefix("kit/") for name in asked} == kit_files().keys() | {"own.css", "own.js"}
+    assert not re.search(r"<style|<script>|https?:", html)
+    assert kit_files()["kit.css"] in page("t", Markup("<p></p>"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,6 +12,20 @@ from markupsafe import Markup
 from finemask.errors import DataError
 from finemask.ops.colours import verdict_css
 from finemask.ops.wording import fraction, plural
+
+
+class Links(NamedTuple):
+    """Where a page finds its style and scripts if they are not in it.
+
+    Args:
+        folder: address of the folder with ``kit_files`` and the files below, with a slash behind it.
+        styles: names of style sheets besides the kit's.
+        modules: names of JavaScript modules.
+    """
+
+    folder: str
+    styles: Sequence[str]
+    modules: Sequence[str]
 
 
 def page(
@@ -21,6 +36,7 @@ def page(
     lead: str = "",
     sections: Sequence[tuple[str, str]] = (),
     footer: Mapping[str, str] | None = None,
+    links: Links | None = None,
 ) -> str:
     """Renders a document.
 
@@ -32,6 +48,8 @@ def page(
         lead: a line under the title; escaped.
         sections: ids in the body and their names, for the links on top.
         footer: names and values at the foot of the page, besides the version; escaped.
+        links: of a page that a server gives, whose style and scripts are files beside it, so that its policy may
+            forbid any other. Without them everything is in the document.
 
     Returns:
         The document, one string.
@@ -52,11 +70,20 @@ def page(
             sections=sections,
             footer={**(footer or {}), "Made with": f"finemask {version('finemask')}"},
             version=version("finemask"),
-            style=Markup(verdict_css()) + _own("style.css"),
+            style=Markup(kit_files()["kit.css"]),
             theme_script=_own("theme.js"),
             page_script=_own("page.js"),
+            linked=links and links.folder,
+            styles=links.styles if links else (),
+            modules=links.modules if links else (),
         )
     )
+
+
+def kit_files() -> dict[str, str]:
+    """What a page with ``links`` asks for of the kit: name to content."""
+    own = {name: str(_own(name)) for name in ("theme.js", "page.js", "icon.svg")}
+    return own | {"kit.css": verdict_css() + str(_own("style.css"))}
 
 
 def refuse_foreign_page(path: Path, eyebrow: str) -> None:

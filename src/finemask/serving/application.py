@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finemask.errors import ConfigError, DataError, FinemaskError, MissingExtraError
 from finemask.inference.predictor import Predictor
+from finemask.serving.demo_page import page_routes
 from finemask.serving.door import Door
 from finemask.serving.image_service import ImageService
 from finemask.serving.labelling.label_studio import label_studio_routes
@@ -66,6 +67,7 @@ def build_application(predictor: Predictor, settings: ServerSettings) -> "FastAP
     application.include_router(status_routes(service))
     application.include_router(predict_routes(service))
     application.include_router(label_studio_routes(service))
+    application.include_router(page_routes(service))
 
     def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
         shown = {"x-error-code": code} | (headers or {})

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finemask.errors import DataError
 from finemask.inference.content.web_fetch import FetchLimits, fetch
@@ -165,13 +166,28 @@ class ImageService:
         chosen = self.settings.threshold if threshold is None else threshold
         limits = score_limits(self.predictor.header, chosen)
         until = time.monotonic() + self.settings.timeout_s if deadline is None else deadline
+        async with self.pixels(content, until) as image:
+            answered = await self.queue.answer(NamedImage(name, image, None), limits, until)
+        times = answered.queue_s * 1000, answered.model_s * 1000
+        return Found(answered.instances, chosen, answered.is_whole, *times)
+
+    @asynccontextmanager
+    async def pixels(self, content: bytes, until: float) -> AsyncIterator[NDArray[np.uint8]]:
+        """The pixels [H, W, 3] of an encoded image, for a block that ends in time; few are held at a time.
+
+        Args:
+            content: the bytes of its file.
+            until: of ``time.monotonic``.
+
+        Raises:
+            RefusalError: it is no image, or too large, or cannot be read, or there is no time for it.
+        """
         self._inside += 1
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._in_pool(lambda: check_image(content, self.settings.max_pixels))
                 async with self._decoded:
-                    image = await self._in_pool(lambda: decode_received(content, self.predictor.reading))
-                    answered = await self.queue.answer(NamedImage(name, image, None), limits, until)
+                    yield await self._in_pool(lambda: decode_received(content, self.predictor.reading))
         except TimeoutError:
             raise RefusalError(
                 503,
@@ -182,8 +198,6 @@ class ImageService:
             ) from None
         finally:
             self._inside -= 1
-        times = answered.queue_s * 1000, answered.model_s * 1000
-        return Found(answered.instances, chosen, answered.is_whole, *times)
 
     async def fetch(self, address: str, deadline: float) -> ReceivedImage:
         """The file behind a public http(s) address.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from finemask.errors import did_you_mean
-from finemask.inference.instances import Instances
 from finemask.inference.score_limits import Threshold, score_limits
 from finemask.model_header import POINTS
 from finemask.serving.answers import ErrorAnswer, Masks, Prediction, as_json, prediction_of
@@ -99,7 +100,7 @@ def predict_routes(service: ImageService) -> "APIRouter":
         if wanted is not None:
             instances = instances[[at for at, name in enumerate(instances.class_names) if name in wanted]]
         if as_picture:
-            return Response(await service.in_pool(lambda: _overlay(instances)), media_type=_PNG)
+            return Response(await service.in_pool(lambda: png_of(instances.draw())), media_type=_PNG)
         shown = replace(found, instances=instances)
         form: Masks = masks  # type: ignore[assignment] # the pattern lets no other through
 
@@ -220,7 +221,8 @@ def _quality(accept: str, kind: str) -> float:
     return quality
 
 
-def _overlay(instances: Instances) -> bytes:
+def png_of(picture: Image.Image) -> bytes:
+    """The file of a picture, in a third of the time of the smallest."""
     written = io.BytesIO()
-    instances.draw().save(written, "PNG", compress_level=1)
+    picture.save(written, "PNG", compress_level=1)
     return written.getvalue()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from finemask.errors import ConfigError
 from finemask.inference.predictor import load
+from finemask.ops.files import MODEL_FILE, find_in_run, is_run_folder
 from finemask.ops.images.image_reading import ImageReading
 from finemask.serving.application import build_application
 from finemask.serving.http_server import address_of_socket, is_loopback, log_requests, open_socket, run_server
@@ -69,7 +70,7 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
             f"label_studio_url={options['label_studio_url']}", remedy="It is such as http://127.0.0.1:8080."
         )
     return ServerSettings(
-        name=Path(options["model"]).name,
+        name=model_name(options["model"]),
         threshold=options["threshold"],
         tile=options["tile"],
         overlap=options["overlap"],
@@ -86,6 +87,12 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
         label_studio_url=options["label_studio_url"],
         label_studio_files=None if files is None else Path(files),
     )
+
+
+def model_name(path: Path | str) -> str:
+    """What a model is called: as its run, since the files of runs have one name; else as its file."""
+    file = find_in_run(path, MODEL_FILE).resolve()
+    return file.parents[1].name if is_run_folder(file.parent) else file.name
 
 
 def read_token(options: Mapping[str, Any]) -> str | None:
