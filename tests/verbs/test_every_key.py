@@ -217,5 +217,5 @@ def _steps(cfg: DictConfig) -> None:
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay or 0.0,
     )
-    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10, "callbacks": []})()
     module.configure_optimizers()
