@@ -68,6 +68,7 @@ OPTIONAL = {
     "optuna",
     "faster_coco_eval",
     "huggingface_hub",
+    "av",
     "pandas",
     "supervision",
     "cvat_sdk",

@@ -159,7 +159,7 @@ def test_videos_give_rgb_frames_with_names(tmp_path):
         writer.write(frame)
     writer.release()
     (item,) = list_items(path)
-    assert (item.is_video, len(item)) == (True, 3)
+    assert (item.is_video, item.count()) == (True, 3)
     frames = list(item.read())
     assert [frame.name for frame in frames] == [f"clip.v2/clip.v2_00000{n}" for n in (1, 2, 3)]
     assert frames[0].image.shape == (48, 64, 3)

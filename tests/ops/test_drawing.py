@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 from pycocotools import mask as coco_mask
 
 from finemask.ops.colours import ONE_OF_TWO, VERDICTS, colours, relative_luminance, text_colour, verdict_css
-from finemask.ops.drawing import draw_instances, draw_labels, font_size, outline, upscale_factor
+from finemask.ops.drawing import draw_instances, draw_labels, font_size, outline, upscale_factor, with_legend
 
 
 def encode(mask):
@@ -233,3 +233,39 @@ def test_the_most_crowded_real_picture_keeps_its_pixels_visible(shared_dir):
         covered |= coco_mask.decode({**rle, "counts": rle["counts"].encode()}).astype(bool)
     if upscale_factor(height, width) == 1:
         assert np.array_equal(drawn[~covered], image[~covered])  # no label at all: nothing beside the boxes
+
+
+def test_a_label_goes_where_it_hides_nothing_of_others_and_none_goes_where_it_would():
+    """A large box whose upper edge touches a small one: the label goes elsewhere; hemmed in on all sides, nowhere."""
+    own, above = [100, 100, 200, 200], [100, 60, 200, 100]
+    boxes = np.array([own, above])
+    first, _ = draw_labels(Image.new("RGB", (640, 480)), boxes, ["fig 0.97", ""], colours(range(2)))
+    assert first is not None
+    assert not overlap(first, above)
+    alone = draw_labels(Image.new("RGB", (640, 480)), boxes[:1], ["fig 0.97"], colours(range(1)))
+    assert overlap(alone[0], above)  # which is where it goes without the other
+    small = np.array([[x, y, x + 24, y + 24] for y in range(0, 480, 24) for x in range(0, 480, 24)])
+    captions = ["fig 0.97" if number == 200 else "" for number in range(len(small))]
+    assert draw_labels(Image.new("RGB", (480, 480)), small, captions, colours(range(len(small))))[200] is None
+
+
+def test_a_label_on_what_lies_behind_everything_hides_little_of_it():
+    """A wall with a window in it: the label of the window may stand on the wall."""
+    wall, window = [0, 0, 640, 480], [300, 200, 380, 280]
+    plates = draw_labels(Image.new("RGB", (640, 480)), np.array([wall, window]), ["wall", "window"], colours(range(2)))
+    assert None not in plates
+    assert not overlap(plates[0], window)
+
+
+def test_a_legend_is_a_strip_below_that_names_the_colours():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8))
+    one = with_legend(picture, [((250, 0, 0), "red fig"), ((0, 0, 250), "blue")])
+    assert one.width == 400
+    assert np.array_equal(np.asarray(one)[:300], np.asarray(picture))
+    strip = np.asarray(one)[300:]
+    for colour in ((250, 0, 0), (0, 0, 250), (16, 16, 16), (255, 255, 255)):
+        assert (strip == colour).all(-1).any()
+    many = with_legend(picture, [((0, 200, 0), f"a long name of class number {number}") for number in range(9)])
+    assert many.height - 300 > 3 * (one.height - 300)  # as many rows as it needs
+    assert with_legend(picture, []) is picture
+    assert with_legend(picture, [((0, 200, 0), "x" * 500)]).width == 400

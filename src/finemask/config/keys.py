@@ -55,8 +55,7 @@ max_detections: auto | 1..!
 threshold: auto | model | 0.0..1.0!
 operating_iou: >0.0..1.0!
 backend: fast | pycocotools!
-[compare]
-a b output: path!
+[compare] a b output: path!
 annotations images: null | path!
 split: val | test!
 iou_types: auto | bbox | segm | [bbox | segm]!
@@ -74,9 +73,11 @@ output: path!
 source save: path | [path]!
 annotations: null | path!
 color_by: instance | class!
+stride: 1..!
+fps: null | >0.0..!
+max_frames: null | 1..!
 skip_existing allow_private_urls: flag!
-[export]
-format: onnx | openvino | torch_export | torchscript | torchvision!
+[export] format: onnx | openvino | torch_export | torchscript | torchvision!
 output: null | path!
 images: null | path | [path]!
 [serve demo]
@@ -96,12 +97,10 @@ license: null | text!
 pictures: null | path | [path]!
 private: flag!
 [info doctor] json: flag!
-[config]
-action: text!
+[config] action: text!
 name: null | text!
 destination config_dir: null | path!
-[benchmark]
-work: [data | train | predict | evaluate]!
+[benchmark] work: [data | train | predict | evaluate]!
 images objects batch_size rounds: 1..!
 height width: 32..16384!
 device: device!
@@ -257,15 +256,13 @@ profiler: null | simple | advanced | pytorch | keys
 lr: >0.0..1000.0!
 weight_decay: null | 0.0..1000.0!
 foreach fused: null | flag
-[SGD()]
-momentum: 0.0..1.0
+[SGD()] momentum: 0.0..1.0
 nesterov: flag
 [cosine() multistep()]
 warmup: 0.0..1.0
 max_warmup_steps: 0..
 [cosine()] final: 0.0..1.0
-[multistep()]
-milestones: [>0.0..1.0]*
+[multistep()] milestones: [>0.0..1.0]*
 gamma: >0.0..1000.0
 [LearningRateMonitor()] logging_interval: null | step | epoch
 [ValidationPictures()]
@@ -351,19 +348,16 @@ width: 1..14
 [DiceBCEMaskLoss()]
 bce_weight dice_weight: 0.0..1000000.0
 smooth: >0.0..1000000.0
-[EdgeMaskLoss()]
-bce_weight edge_weight emphasis: 0.0..1000000.0
+[EdgeMaskLoss()] bce_weight edge_weight emphasis: 0.0..1000000.0
 exponent: 1.0..16.0
 [RandomSampler() OHEMSampler()]
 batch_size_per_image: 1..1000000
 positive_fraction: 0.0..1.0
 [NMS() ClassAgnosticNMS()] iou_thresh: 0.0..1.0
-[MaskNMS()]
-iou_thresh box_iou_thresh: 0.0..1.0
+[MaskNMS()] iou_thresh box_iou_thresh: 0.0..1.0
 candidates: 1.0..1000.0
 class_agnostic: flag
-[SoftNMS()]
-method: linear | gaussian
+[SoftNMS()] method: linear | gaussian
 iou_thresh min_score: 0.0..1.0
 sigma: >0.0..1000.0
 [AlbumentationsAugmentation() TorchAugmentation()] transforms: [keys]*

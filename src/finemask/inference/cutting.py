@@ -45,7 +45,7 @@ def seen_whole(
         limits: the least score of each category, by name.
     """
     instances = instances_from_detections(
-        found, categories, limits, image=image.image, name=image.name, path=image.path
+        found, categories, limits, image=image.image, name=image.name, path=image.path, frame=image.frame
     )
     return Answer(instances, True)
 
@@ -194,4 +194,5 @@ class WholeOrTiles:
             image=None if isinstance(image, LargeImage) else image.image,
             name=image.name,
             path=image.path,
+            frame=None if isinstance(image, LargeImage) else image.frame,
         )[found.scores >= least[found.labels - 1]]

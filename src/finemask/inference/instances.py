@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from finemask.errors import MissingExtraError
+from finemask.inference.content.video_frames import Frame
 from finemask.inference.outputs.geojson import geojson_document
-from finemask.inference.outputs.instance_table import InstanceRow, csv_text, data_frame, instance_rows
+from finemask.inference.outputs.instance_table import CSV_COLUMNS, InstanceRow, csv_text, data_frame, instance_rows
 from finemask.ops.box_ops import touching_pairs
 from finemask.ops.colours import colours
 from finemask.ops.contours import TOLERANCE_PX, mask_to_polygons
-from finemask.ops.drawing import draw_instances
+from finemask.ops.drawing import draw_instances, with_legend
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.georeference import read_georeference
 from finemask.ops.images.image_kinds import image_suffixes
@@ -42,6 +43,8 @@ class Instances:
         image: uint8 [H, W, 3] RGB, for ``draw``; may be absent.
         name: what the image is called: its path below the folder that was asked for, a URL's last part.
         path: the file it was read from, if it was one.
+        frame: its place in a video, if it is of one.
+        track_ids: int64 [N], from 1 on: the same for the same thing in all frames of a video, where it was followed.
     """
 
     boxes: NDArray[np.float32]
@@ -53,6 +56,8 @@ class Instances:
     image: NDArray[np.uint8] | None = None
     name: str = "image"
     path: Path | None = None
+    frame: Frame | None = None
+    track_ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -72,6 +77,7 @@ class Instances:
             labels=self.labels[numbers],
             scores=self.scores[numbers],
             rles=[self.rles[number] for number in numbers],
+            track_ids=None if self.track_ids is None else self.track_ids[numbers],
         )
 
     @property
@@ -127,11 +133,12 @@ class Instances:
         return replace(self, rles=[refine_mask(picture, rle) for rle in self.rles])
 
     def draw(self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance") -> Image.Image:
-        """Masks, boxes, names and scores over the image.
+        """Masks, boxes, names and scores over the image; a legend below it where colours are those of classes.
 
         Args:
             image: what to draw on, RGB of ``image_size_hw``; the image that was predicted on by default.
-            color_by: ``"instance"`` or ``"class"``.
+            color_by: ``"instance"``, or ``"class"``: labels are then scores alone, and a strip below the picture names
+                the classes found.
 
         Returns:
             An RGB picture; small images come back enlarged (``finemask.ops.drawing.upscale_factor``).
@@ -143,8 +150,18 @@ class Instances:
         if color_by not in ("instance", "class"):
             raise ValueError(f"color_by is 'instance' or 'class', not {color_by!r}")
         captions = [f"{name} {score:.2f}" for name, score in zip(self.class_names, self.scores, strict=True)]
-        palette = None if color_by == "instance" else colours(int(label) - 1 for label in self.labels)
-        return draw_instances(picture, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
+        palette = None
+        if color_by == "class":  # a legend names it: labels are the shorter, and hide the less
+            captions = [f"{score:.2f}" for score in self.scores]
+            palette = colours(int(label) - 1 for label in self.labels)
+        if self.track_ids is not None:
+            captions = [f"{number} {caption}" for number, caption in zip(self.track_ids, captions, strict=True)]
+            palette = colours(int(number) - 1 for number in self.track_ids) if palette is None else palette
+        drawn = draw_instances(picture, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
+        if color_by == "instance":
+            return drawn
+        found = sorted(set(self.labels.tolist()))
+        return with_legend(drawn, [(*colours([label - 1]), self.categories[label - 1].name) for label in found])
 
     def _picture(self, image: NDArray[np.uint8] | Image.Image | None, method: str) -> NDArray[np.uint8]:
         picture = self.image if image is None else np.asarray(image)
@@ -235,7 +252,7 @@ class Instances:
         Args:
             path: also write it there.
         """
-        text = csv_text(self.rows())
+        text = csv_text(CSV_COLUMNS, self.rows())
         if path is not None:
             write_text(Path(path), text)
         return text
@@ -275,6 +292,7 @@ def instances_from_detections(
     image: NDArray[np.uint8] | None = None,
     name: str = "image",
     path: Path | None = None,
+    frame: Frame | None = None,
 ) -> Instances:
     """What a model found, above its threshold, with masks as RLE; masks below it are never pasted.
 
@@ -285,6 +303,7 @@ def instances_from_detections(
         image: see ``Instances``.
         name: see ``Instances``.
         path: see ``Instances``.
+        frame: see ``Instances``.
     """
     labels, scores = detections["labels"].cpu(), detections["scores"].float().cpu()
     least = np.array([limits[category.name] for category in categories], dtype=np.float32)
@@ -301,6 +320,7 @@ def instances_from_detections(
         image=image,
         name=name,
         path=path,
+        frame=frame,
     )
 
 

@@ -11,9 +11,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
 from urllib.parse import unquote, urlsplit
 
@@ -23,12 +25,24 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
-from finemask.inference.content.source_content import VIDEO_SUFFIXES, count_frames, for_decoder, read_frames
+from finemask.inference.content.source_content import for_decoder
+from finemask.inference.content.video_frames import (
+    ALL_FRAMES,
+    VIDEO_SUFFIXES,
+    Camera,
+    Frame,
+    FrameChoice,
+    count_frames,
+    read_frames,
+)
+from finemask.inference.content.web_fetch import FetchLimits, fetch_into
 from finemask.ops.images.decode import decode_image
 from finemask.ops.images.image_kinds import image_suffixes, upright_size
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 
 log = logging.getLogger(__name__)
+
+_VIDEOS = FetchLimits(2 * 2**30, total_s=3600.0, kinds=("video",))
 
 
 class NamedImage(NamedTuple):
@@ -37,6 +51,7 @@ class NamedImage(NamedTuple):
     name: str  # with forward slashes; may hold folders, never leads upwards
     image: NDArray[np.uint8]  # uint8 [H, W, 3], RGB
     path: Path | None
+    frame: Frame | None = None  # of a video
 
 
 class Unread(NamedTuple):
@@ -61,9 +76,11 @@ class Opening:
 
     Args:
         allow_private_urls: also fetch from addresses of this machine and of private networks.
+        frames: which frames of videos and cameras are taken.
     """
 
     allow_private_urls: bool = False
+    frames: FrameChoice = ALL_FRAMES
 
 
 AS_USUAL = Opening()
@@ -80,13 +97,16 @@ class Item:
     """
 
     name: str
-    content: "Path | str | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | NamedImage"
+    content: "Path | str | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | NamedImage | Camera"
     size_hw: tuple[int, int] | None = None
 
     @property
     def is_video(self) -> bool:
         """Whether it holds several images."""
-        return isinstance(self.content, Path) and self.content.suffix.lower() in VIDEO_SUFFIXES
+        if isinstance(self.content, str):
+            return _is_video_url(self.content)
+        is_file = isinstance(self.content, Path) and self.content.suffix.lower() in VIDEO_SUFFIXES
+        return is_file or isinstance(self.content, Camera)
 
     @property
     def frames(self) -> str:
@@ -94,9 +114,11 @@ class Item:
         folder = PurePosixPath(self.name).with_suffix("")
         return f"{folder}/{folder.name}_"
 
-    def __len__(self) -> int:
-        """Images in it, as far as is known beforehand."""
-        return count_frames(Path(str(self.content))) if self.is_video else 1
+    def count(self, opening: Opening = AS_USUAL) -> int:
+        """Images in it, as far as is known beforehand; a camera or a video behind a URL counts as one."""
+        if self.is_video and isinstance(self.content, Path):
+            return count_frames(self.content, opening.frames)
+        return 1
 
     def large(self, whole_px: float) -> LargeImage | None:
         """Its file, where that is an image of more than ``whole_px`` pixels; None for all else, damaged files too."""
@@ -118,8 +140,9 @@ class Item:
             DataError: it cannot be read.
         """
         if self.is_video:
-            for number, frame in read_frames(Path(str(self.content))):
-                yield NamedImage(f"{self.frames}{number:06d}", frame, None)
+            with _video_of(self.content, opening) as video:
+                for frame, image in read_frames(video, self.name, opening.frames):
+                    yield NamedImage(f"{self.frames}{frame.number:06d}", image, None, frame)
         elif isinstance(self.content, Path):
             yield NamedImage(self.name, decode_image(self.content, self.size_hw, reading), self.content)
         else:
@@ -193,8 +216,10 @@ def is_single(source: Source) -> bool:
     if not isinstance(source, str | os.PathLike):
         return not _is_several(source)
     if _is_url(str(source)):
-        return True
+        return not _is_video_url(str(source))
     path = Path(source).expanduser()
+    if _camera(path) is not None:
+        return False
     is_listing = path.suffix.lower() == ".txt" or path.suffix.lower() in VIDEO_SUFFIXES
     return not is_listing and (path.is_file() or not (path.is_dir() or glob.has_magic(str(path))))
 
@@ -247,8 +272,37 @@ def _items_of_path(path: Path) -> Iterator[Item]:
         yield from _images_below(start, found, "nothing matches")
     elif path.suffix.lower() == ".txt":
         yield from _listed_in_text(path)
+    elif (camera := _camera(path)) is not None:
+        yield Item(f"camera_{camera.number}", camera)
     else:
         yield Item(path.name, path)
+
+
+def _camera(path: Path) -> Camera | None:
+    """The camera that a number of one or two digits stands for, where there is no such file."""
+    text = str(path)
+    return Camera(int(text)) if text.isdecimal() and len(text) <= 2 and not path.exists() else None
+
+
+def _is_video_url(url: str) -> bool:
+    return PurePosixPath(unquote(urlsplit(url).path)).suffix.lower() in VIDEO_SUFFIXES
+
+
+@contextmanager
+def _video_of(content: Any, opening: Opening) -> Iterator[Path | Camera]:
+    """A video as OpenCV opens it; one behind a URL is fetched into a temporary file."""
+    if not isinstance(content, str):
+        yield content
+        return
+    suffix = PurePosixPath(unquote(urlsplit(content).path)).suffix
+    with NamedTemporaryFile(suffix=suffix) as file:
+        fetch_into(file, content, _VIDEOS, opening.allow_private_urls)
+        file.flush()
+        try:
+            yield Path(file.name)
+        except DataError as error:
+            error.where = content
+            raise
 
 
 def _images_below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterator[Item]:

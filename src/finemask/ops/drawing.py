@@ -2,10 +2,11 @@
 
 Drawing works inside each mask's box: its cost follows the area of the instances, not picture × instances.
 
-Labels stay inside the picture and off one another, and there are none at all where they would bury it. A label whose
-plate is much larger than its instance's box is left out. If the remaining plates would take more than ``MAX_COVER`` of
-the picture, scores are dropped from the captions; if that is not enough, all labels are left out and colours speak
-alone.
+Labels stay inside the picture, off one another and off other instances: one goes where it hides least of what is near,
+and is left out where it would hide ``MOST_HIDDEN`` of another's box. There are none at all where they would bury the
+picture. A label whose plate is much larger than its instance's box is left out. If the remaining plates would take more
+than ``MAX_COVER`` of the picture, scores are dropped from the captions; if that is not enough, all labels are left out
+and colours speak alone.
 """
 
 import re
@@ -30,6 +31,8 @@ UPSCALED_TO_PX = 768
 MAX_UPSCALE = 8
 MAX_COVER = 0.20  # of the picture
 MAX_PLATE_TO_BOX = 2.0  # area of a plate to that of its box
+MOST_HIDDEN = 0.25  # of the box of another instance
+MOST_HIDDEN_OF_OWN = 0.4
 MIN_FONT_PX, MAX_FONT_PX = 11, 72
 LEAST_CAPTIONED_PX = 20  # an object in an example picture that is smaller is shown, and not written upon
 _SCORE = re.compile(r"\s+[01]?\.\d+%?$|\s+\d+%$")
@@ -197,8 +200,8 @@ def draw_labels(
     draw = ImageDraw.Draw(picture)
     taken = np.zeros((0, 4), dtype=np.int64)
     drawn: list[tuple[int, int, int, int] | None] = []
-    for plate, box, colour in zip(plates, boxes, palette, strict=True):
-        spot = None if plate is None else _free_spot(plate, box, taken, picture.size)
+    for number, (plate, colour) in enumerate(zip(plates, palette, strict=True)):
+        spot = None if plate is None else _free_spot(plate, boxes, number, taken, picture.size)
         drawn.append(spot)
         if plate is None or spot is None:
             continue
@@ -220,10 +223,7 @@ def _measure(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, pad: int, max_w
 
     @cache
     def plate_of(caption: str) -> _Plate:
-        text = " ".join(caption.split())
-        while text and width(text) > max_width:
-            text = text.removesuffix("...")[:-1].rstrip()
-            text = f"{text}..." if text else ""
+        text = _shortened(" ".join(caption.split()), lambda text: width(text) <= max_width)
         return _Plate(text, width(text), height)
 
     return plate_of
@@ -245,22 +245,42 @@ def _choose_plates(
 
 
 def _free_spot(
-    plate: _Plate, box: NDArray[np.int64], taken: NDArray[np.int64], size: tuple[int, int]
+    plate: _Plate, boxes: NDArray[np.int64], number: int, taken: NDArray[np.int64], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
+    """The place at the box of that number where a plate hides least of the others; the first of equals, None if none.
+
+    Shares are compared in steps of a tenth: a place that is liked better may hide a little more.
+    """
     width, height = size
-    for x, y in _places(plate, box):
-        if not 0 <= y <= height - plate.h:
-            continue
-        x0 = min(max(x, 0), width - plate.w)
-        x1, y1 = x0 + plate.w, y + plate.h
-        hits = (taken[:, 0] < x1) & (taken[:, 2] > x0) & (taken[:, 1] < y1) & (taken[:, 3] > y)
-        if not hits.any():
-            return x0, y, x1, y1
-    return None
+    spots = np.array(
+        [(min(max(x, 0), width - plate.w), y) for x, y in _places(plate, boxes[number]) if 0 <= y <= height - plate.h],
+        dtype=np.int64,
+    ).reshape(-1, 2)
+    spots = np.concatenate([spots, spots + np.array([plate.w, plate.h])], axis=1)
+    spots = spots[(_common(spots, taken) == 0).all(axis=1)]
+    if not len(spots):
+        return None
+    sides = boxes[:, 2:] - boxes[:, :2]
+    hidden = _common(spots, boxes) / (sides[:, 0] * sides[:, 1])
+    own = hidden[:, number].copy()
+    hidden[:, number] = 0
+    worst = hidden.max(axis=1)
+    allowed = np.flatnonzero((worst <= MOST_HIDDEN) & (own <= MOST_HIDDEN_OF_OWN))
+    if not len(allowed):
+        return None
+    x0, y0, x1, y1 = spots[allowed[np.argmin(np.floor(10 * worst[allowed]))]].tolist()
+    return x0, y0, x1, y1
+
+
+def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Px² that boxes [A, 4] and [B, 4] have in common, [A, B]."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2))
 
 
 def _places(plate: _Plate, box: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Upper left corners in order of liking: above the box, in its upper edge, below, then into it."""
+    """Upper left corners in order of liking: above the box, in its upper edge, below, then into it, then beside it."""
     x0, y0, x1, y1 = (int(side) for side in box)
     columns = (x0, x1 - plate.w, (x0 + x1 - plate.w) // 2)
     for x in columns:
@@ -268,3 +288,45 @@ def _places(plate: _Plate, box: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
             yield x, y
     for y in range(y0 + plate.h, y1 - 2 * plate.h + 1, plate.h):
         yield x0, y
+    for x in (x1, x0 - plate.w):
+        for y in (y0, (y0 + y1 - plate.h) // 2, y1 - plate.h):
+            yield x, y
+
+
+def with_legend(picture: Image.Image, entries: Sequence[tuple[Colour, str]]) -> Image.Image:
+    """The picture with a strip below it that says what its colours are; its own pixels stay as they are.
+
+    Args:
+        picture: RGB.
+        entries: colours and their names, in order; as many rows as they need. None: the picture itself.
+    """
+    if not entries:
+        return picture
+    size = font_size(picture.height, picture.width)
+    font = ImageFont.load_default(size)
+    pad = max(2, size // 3)
+    row_h, x, y = size + 2 * pad, pad, 0
+    places = []
+    for colour, name in entries:
+        text = _shortened(" ".join(name.split()), lambda text: font.getlength(text) <= picture.width - size - 4 * pad)
+        wide = size + 2 * pad + int(np.ceil(font.getlength(text))) + pad
+        if x > pad and x + wide > picture.width:
+            x, y = pad, y + row_h
+        places.append((x, y, colour, text))
+        x += wide
+    shown = Image.new("RGB", (picture.width, picture.height + y + row_h), "white")
+    shown.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(shown)
+    for x, y, colour, text in places:
+        top = picture.height + y + pad
+        draw.rectangle((x, top, x + size - 1, top + size - 1), fill=colour)
+        draw.text((x + size + pad, top + size / 2), text, font=font, fill=(16, 16, 16), anchor="lm")
+    return shown
+
+
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """A text, cut at its end until it fits, with dots where something is missing."""
+    while text and not fits(text):
+        text = text.removesuffix("...")[:-1].rstrip()
+        text = f"{text}..." if text else ""
+    return text

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -15,8 +15,12 @@ from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import images_and_categories
+from finemask.inference.content.video_frames import FrameChoice
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
+from finemask.inference.outputs.shrunk_picture import shrunk
+from finemask.inference.outputs.tracks import Tracker
+from finemask.inference.outputs.video_file import VideoFiles
 from finemask.inference.outputs.writers import open_writers
 from finemask.inference.predictor import Predictor, load
 from finemask.inference.scale import ScaleWatch
@@ -55,7 +59,8 @@ class Predicted:
         paths: of the files written.
         seconds: taken, reading and writing included.
         warning: that objects are of sizes which the model was not trained on; None: they are not.
-        without_picture: names of the images that were too large to be held in memory, so that nothing was drawn.
+        without_picture: names of the images that were too large to be held in memory: overlays show them shrunk, and
+            there are no crops.
         without_id: names of the images that ``annotations`` does not have.
         kept: of the images, those that an earlier run had done.
         changed: settings that were others in the earlier run, so that nothing of it was kept.
@@ -121,6 +126,8 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     save = [options["save"]] if isinstance(options["save"], str) else options["save"]
     output = Path(options["output"])
     writers = dict(zip(dict.fromkeys(save), open_writers(save, output, color_by=options["color_by"]), strict=True))
+    video = writers.pop("video", None)  # takes its frames in order, so no threads write it
+    assert isinstance(video, VideoFiles | None)
     items = list_items(options["source"])
     ledger = Ledger(output, save)
     names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
@@ -129,7 +136,8 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     predictor.reading = ImageReading.of(options["image"], predictor.reading)
     predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
     predictor.free_memory_bytes = bytes_for_an_image()
-    predictor.opening = Opening(options["allow_private_urls"])
+    chosen = FrameChoice(options["stride"], options["fps"], options["max_frames"])
+    predictor.opening = Opening(options["allow_private_urls"], chosen)
     predictor.reading_threads = min(cores(), _MOST_THREADS)
     ids = None
     if options["annotations"] is not None:
@@ -157,26 +165,34 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
             go_on=options["skip_existing"],
             prepare=prepared,
             threads=min(cores(), _MOST_THREADS),
+            shrink=lambda found: shrunk(found, predictor.reading, predictor.free_memory_bytes),
         )
         done.kept = writing.kept
         watch, start = predictor.watch_scale(), time.perf_counter()
         try:
-            _predict(predictor, writing, watch, done, options)
+            shown = None if video is None else lambda frame: video.add(prepared(frame))
+            _predict(predictor, writing, watch, done, options, shown)
         finally:
             done.seconds = time.perf_counter() - start
             for entry in writing.entries():
                 done.count(entry)
             paths = writing.gather(categories, None if ids is None else ids.image_ids) if done.images else []
+            paths += [] if video is None else video.finish(categories)
             done.paths = [path for path in [*paths, writing.write_manifest()] if path.exists()]
     done.warning = watch.in_words()
     return done
 
 
 def _predict(
-    predictor: Predictor, writing: Writing, watch: ScaleWatch, done: Predicted, options: Mapping[str, Any]
+    predictor: Predictor,
+    writing: Writing,
+    watch: ScaleWatch,
+    done: Predicted,
+    options: Mapping[str, Any],
+    shown: Callable[[Instances], Any] | None,
 ) -> None:
-    """Predicts on what is to be done, and has it written."""
-    total = sum(len(item) for item in writing.to_do)
+    """Predicts on what is to be done, and has it written; ``shown`` takes each image in order before it is."""
+    total = sum(item.count(predictor.opening) for item in writing.to_do)
     with Progress("predicting", total, "images") as progress:
         if done.changed:
             progress.say(
@@ -202,13 +218,17 @@ def _predict(
         )
 
         def watched() -> Iterator[Instances | Unread]:
+            tracker = Tracker()
             for answer in answers:
                 if isinstance(answer, Unread):
                     yield answer
                     continue
                 if answer.is_whole:
                     watch.add(answer.instances)
-                yield answer.instances
+                followed = tracker.follow(answer.instances)
+                if shown is not None and followed.image is not None:
+                    shown(followed)
+                yield followed
 
         with closing(answers):
             writing.write_all(watched(), noted)

@@ -131,7 +131,7 @@ def _preview(file: Path, pictures: Any, trust: Any) -> Image.Image:
 
     items = list_items(pictures)[:_SHOWN]
     cells = []
-    for instances in load(file, "cpu", trust).stream([item.content for item in items], batch_size=1):
+    for instances in load(file, "cpu", trust).stream(items, batch_size=1):
         picture = instances.draw()
         picture.thumbnail((_CELL_PX, _CELL_PX))
         cells.append(Cell(picture, repr(instances).partition(": ")[2].rstrip(")") or "nothing found", ""))

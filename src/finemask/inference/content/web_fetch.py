@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
-from typing import BinaryIO
+from typing import IO
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from finemask.errors import DataError
@@ -91,7 +91,7 @@ def fetch(
 
 
 def fetch_into(
-    file: BinaryIO,
+    file: IO[bytes],
     url: str,
     limits: FetchLimits = IMAGES,
     allow_private: bool = False,
@@ -283,7 +283,7 @@ def _checked_places(host: str, port: int, allow_private: bool, by_proxy: bool) -
     return found
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, limits: FetchLimits, end: float) -> None:
+def _copy(response: http.client.HTTPResponse, file: IO[bytes], limits: FetchLimits, end: float) -> None:
     """Writes the content to a file, if it is of the right kind and size."""
     kind = response.headers.get_content_type() if "Content-Type" in response.headers else _GENERIC[0]
     is_page = kind in _PAGES

@@ -119,11 +119,11 @@ def _colour_columns(colour: Sequence[float] | None) -> list[Any]:
     return [*(round(channel, 2) for channel in colour), round(360 * hue, 1), round(saturation, 4), round(value, 4)]
 
 
-def csv_text(rows: Iterable[InstanceRow]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table with a header; only what needs quotes has them, and what is not known is empty."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(CSV_COLUMNS)
+    table.writerow(columns)
     table.writerows(rows)
     return buffer.getvalue()
 

@@ -14,13 +14,15 @@ from PIL import Image
 
 from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
+from finemask.inference.outputs.tracks import TrackTable
+from finemask.inference.outputs.video_file import VideoFiles
 from finemask.ops.contours import bridge_rings, mask_to_polygons
 from finemask.ops.files import atomic_path, copy_file, link_file, safe_file_name, sha256_of, write_text
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.rle import rle_to_crop, rle_to_mask
 from finemask.types import Category, Rle
 
-DRAWN = frozenset({"overlay", "crops"})
+DRAWN = frozenset({"overlay", "crops", "video"})
 """Those that show the picture itself."""
 _LONGEST_BYTES = 240  # of the name of a file without its suffix: with it, file systems take 255
 
@@ -102,6 +104,8 @@ def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Write
         _save(instances.draw(color_by=color_by), path, compress_level=1)
 
     return {
+        "video": VideoFiles(output / "video", output_stem, lambda found: found.draw(color_by=color_by)),
+        "tracks": TrackTable(output),
         "overlay": FilePerImage(output / "overlay", ".png", save_overlay),
         "coco": CocoResults(output),
         "masks": PicturePerInstance(output / "masks", _mask),

@@ -63,6 +63,7 @@ class Writing:
         go_on: whether what the ledger says to be done is left as it is.
         prepare: what becomes of instances before they are written, such as finer masks; called by the threads.
         threads: that write.
+        shrink: what an overlay shows of an image whose pixels are not held.
 
     Attributes:
         to_do: the items that are not done yet.
@@ -79,7 +80,9 @@ class Writing:
         go_on: bool,
         prepare: Callable[[Instances], Instances],
         threads: int,
+        shrink: Callable[[Instances], Instances],
     ) -> None:
+        self._shrink = shrink
         self._items, self._ledger, self._output = items, ledger, output
         self._writers = {name: writer for name, writer in writers.items() if isinstance(writer, Writer)}
         self._collectors = {name: writer for name, writer in writers.items() if isinstance(writer, Collector)}
@@ -185,8 +188,12 @@ class Writing:
     def _write(self, item: Item, found: Instances) -> tuple[Entry, dict[str, Any]]:
         """In a thread: the files of one image, and what files of all images are to hold of it."""
         instances = self._prepare(found)
-        able = [writer for name, writer in self._writers.items() if instances.image is not None or name not in DRAWN]
-        paths = [path for writer in able for path in writer.add(instances)]
+        paths = []
+        for name, writer in self._writers.items():
+            if instances.image is not None or name not in DRAWN:
+                paths += writer.add(instances)
+            elif name == "overlay":
+                paths += writer.add(self._shrink(instances))
         source, state = source_of(item)
         entry = Entry(
             image=instances.name,
