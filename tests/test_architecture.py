@@ -59,6 +59,7 @@ OPTIONAL = {
     "onnxruntime",
     "onnxscript",
     "openvino",
+    "nncf",
     "fastapi",
     "uvicorn",
     "starlette",

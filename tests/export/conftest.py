@@ -1,8 +1,12 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from model_cases import model_config
 
 from finemask.cli import main
+from finemask.data.shapes import draw_shapes
 from finemask.export import certificate
 from finemask.model.build import build_model
 from finemask.model.mask_rcnn import MaskRCNN
@@ -40,3 +44,19 @@ def exported(tmp_path_factory):
 @pytest.fixture
 def _one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "PROBE_SIZES_HW", certificate.PROBE_SIZES_HW[4:5])
+
+
+@pytest.fixture
+def shapes(exported: Path, tmp_path: Path) -> Path:
+    """A dataset of the categories of the model: three images to train, one to validate."""
+    draw_shapes(tmp_path / "shapes", images=4, size=64, seed=1)
+    for name in ("train", "val"):
+        path = tmp_path / "shapes" / "annotations" / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["categories"] = content["categories"][: len(CATEGORIES)]
+        for category, ours in zip(content["categories"], CATEGORIES, strict=True):
+            category["name"] = ours.name
+        ids = {category["id"] for category in content["categories"]}
+        content["annotations"] = [one for one in content["annotations"] if one["category_id"] in ids]
+        path.write_text(json.dumps(content))
+    return tmp_path / "shapes"

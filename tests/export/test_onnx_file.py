@@ -1,7 +1,9 @@
 """The exported file against the model; what is refused."""
 
+import errno
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from finemask.inference.exported_model import load_exported
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import header_to_json
 from finemask.types import Preprocessing
-from finemask.workflows.export_model import export, refuse
+from finemask.workflows import export_model as export_workflow
+from finemask.workflows.evaluate_model import evaluate
+from finemask.workflows.export_model import export, refuse, refuse_ap
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -83,7 +87,7 @@ def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypat
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=lambda _, __, path: path.write_bytes(ready)))
     model, header = load_model_file(exported / "model.safetensors")
     with torch.no_grad():
-        model.roi_heads.mask_predictor.mask_fcn_logits.bias += 1.0
+        model.roi_heads.mask_predictor.mask_fcn_logits.bias[1] += 1.0  # one weight of a hundred thousand
     save_model_file(tmp_path / "model.safetensors", model.state_dict(), header)
     assert main(["export", f"model={tmp_path}/model.safetensors"]) == 2
     assert "of a mask's pixels differ" in capsys.readouterr().err
@@ -150,3 +154,44 @@ def test_from_python_with_a_second_file(exported: Path, tmp_path: Path, monkeypa
     assert parity["beside"] == {"model.bin": hashlib.sha256(b"weights").hexdigest()}
     names = ["model.bin", "model.onnx", "model.onnx.parity.json"]
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == names
+
+
+@pytest.mark.usefixtures("_one_probe")
+def test_the_ap_of_both_is_stated(exported: Path, shapes: Path, tmp_path: Path, monkeypatch) -> None:
+    ready = (exported / "out" / "model.onnx").read_bytes()
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=lambda _, __, path: path.write_bytes(ready)))
+    done = export(exported / "model.safetensors", tmp_path / "model.onnx", data_root=shapes)
+    assert evaluate(exported / "model.safetensors", shapes, output=tmp_path / "evaluation")["segm"]["AP"] == (
+        pytest.approx(done.certificate.average_precision["model"]["segm_AP"])
+    )
+    parity = json.loads(done.parity.read_text())
+    assert parity["average_precision"]["exported"] == pytest.approx(parity["average_precision"]["model"])
+    assert parity["split"]["images"] == 1
+    assert {image["image"] for image in parity["images"]} > {"drawn 64x64"}  # and the one of the split
+
+
+def test_an_ap_that_differs_is_refused() -> None:
+    found = {"model": {"segm_AP": 0.5, "bbox_AP": 0.6}, "exported": {"segm_AP": 0.5, "bbox_AP": 0.597}}
+    certified = certificate.Certificate(average_precision=found)
+    assert certified.to_json()["agrees"] is False
+    with pytest.raises(FinemaskError, match=r"not as good as the model on val.*bbox_AP 0.600 becomes 0.597"):
+        refuse_ap(certified, "val", Path("model.onnx"))
+
+
+@pytest.mark.usefixtures("_one_probe")
+def test_nothing_is_left_where_the_disk_is_full(exported: Path, tmp_path: Path, monkeypatch) -> None:
+    ready = (exported / "out" / "model.onnx").read_bytes()
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=lambda _, __, path: path.write_bytes(ready)))
+    for name in ("model.onnx", "model.onnx.parity.json"):
+        (tmp_path / name).write_text("earlier")
+
+    def disk_full(path, value) -> None:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(export_workflow, "write_json", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        export(exported / "model.safetensors", tmp_path / "model.onnx")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("model.onnx", "model.onnx.parity.json"), "earlier"
+    )

@@ -2,16 +2,22 @@
 
 import json
 import os
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import finemask
 from finemask.cli import main
+from finemask.config import verb_options
 from finemask.errors import ModelFileError
 from finemask.export import openvino_file
 from finemask.model_header import header_to_json
+from finemask.verbs.export import show
+from finemask.workflows import export_model as export_workflow
+from finemask.workflows.export_model import export_model
 
 onnx = pytest.importorskip("onnx")
 openvino = pytest.importorskip("openvino")
@@ -117,3 +123,28 @@ def test_files_that_are_not_ours(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelFileError, match=message):
             finemask.load(tmp_path / f"{name}.xml")
+
+
+LOWER = [f"precision={name}" for name in ("fp16", "int8")]
+
+
+@pytest.mark.usefixtures("graph", "_one_probe")
+@pytest.mark.parametrize("precision", LOWER)
+def test_lower_precisions_say_what_they_cost(
+    exported: Path, shapes: Path, tmp_path: Path, precision, monkeypatch
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(export_workflow, "LEAST_FOUND_ALIKE", 0.0)  # random weights: their ties fall either way
+    words = [f"model={exported}/model.safetensors", f"output={tmp_path}/model.xml", f"data.root={shapes}"]
+    done = export_model(verb_options("export", {}, [*words, "format=openvino", precision]))
+    console = Console(file=StringIO(), width=80)
+    show(console, done)
+    name = precision.partition("=")[2]
+    assert f"\n{name}: " in console.file.getvalue()
+    full = exported / "my files" / "model.bin"
+    assert done.path.with_suffix(".bin").stat().st_size < 0.6 * full.stat().st_size
+    parity = json.loads(done.parity.read_text())
+    assert parity["rounding"]["calibrated_on"] == (0 if name == "fp16" else 3)
+    assert set(parity["average_precision"]) == {"model", "exported"}
+    image = np.random.default_rng(7).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    assert len(finemask.load(done.path).predict(image, threshold=0.0)) > 10

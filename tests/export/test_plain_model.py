@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from model_cases import model_config
 
 from finemask.errors import ConfigError
 from finemask.export.certificate import compare
-from finemask.export.plain_model import PlainMaskRCNN, check_exportable
-from finemask.types import Detections
+from finemask.export.plain_model import PlainMaskRCNN, check_exportable, check_header
+from finemask.model_header import ModelHeader
+from finemask.types import Category, Detections
 
 HEADS = [
     (),
@@ -59,6 +61,16 @@ def test_what_cannot_be_exported_is_named(model_with, override, named) -> None:
     with pytest.raises(ConfigError, match="cannot be exported") as caught:
         check_exportable(model_with(override))
     assert named in str(caught.value)
+    config = model_config("tiny", override)
+    header = ModelHeader(config, (Category(1, "a"),), model_with(override).preprocessing)
+    with pytest.raises(ConfigError, match="cannot be exported") as from_header:  # before any weight is read
+        check_header(header)
+    assert str(from_header.value) == str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", HEADS)
+def test_the_header_refuses_nothing_else(model_with, overrides) -> None:
+    check_header(ModelHeader(model_config("tiny", *overrides), (Category(1, "a"),), model_with().preprocessing))
 
 
 def answer(boxes, scores, labels=None, masks=None) -> Detections:

@@ -35,16 +35,17 @@ tta: null | flip | 32..8192 | [flip | 32..8192]!
 tile: null | auto | 64..65535!
 overlap: 0.0..0.9!
 [evaluate predict] refine: null | sobel!
-[evaluate data_suspects]
+[evaluate data_suspects export]
 data: keys!
 split: train | val | test!
+[evaluate data_suspects]
 predictions annotations images: null | path!
 output: path!
 device: device!
 trust: text | [text]*!
 batch_size: 1..!
 num_workers: auto | 1..1024!
-[evaluate.data data_suspects.data]
+[evaluate.data data_suspects.data export.data]
 root train val test: null | path!
 images: path!
 image: keys
@@ -78,6 +79,7 @@ fps: null | >0.0..!
 max_frames: null | 1..!
 skip_existing allow_private_urls: flag!
 [export] format: onnx | openvino | torch_export | torchscript | torchvision!
+precision: fp32 | fp16 | int8!
 output: null | path!
 images: null | path | [path]!
 [serve demo]

@@ -19,6 +19,7 @@ from finemask.types import Detections
 BOX_PX = 0.5  # largest difference of an edge, px of the image
 SCORE = 1e-3  # largest difference of a score
 MASK_SHARE = 0.01  # largest share of a mask's pixels that differ; one pixel is always allowed
+AP = 1e-3  # largest difference of an AP on a split
 PROBE_SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616))  # both ways, odd, up and down
 _BISECTIONS = 24
 
@@ -64,11 +65,18 @@ class Certificate:
         agreements: one a comparison.
         latency_ms: median time of an image in the model and in the exported file, run in turn.
         threads: of the CPU, of both.
+        average_precision: ``segm_AP`` and ``bbox_AP`` of ``model`` and of ``exported``; empty if there was no split.
     """
 
     agreements: list[Agreement] = field(default_factory=list)
     latency_ms: dict[str, float] = field(default_factory=dict)
     threads: int = 1
+    average_precision: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+    def ap_difference(self) -> float:
+        """The largest of any AP; 0 without a split."""
+        model, exported = (self.average_precision.get(name, {}) for name in ("model", "exported"))
+        return max((abs((model[key] or 0.0) - (exported[key] or 0.0)) for key in model), default=0.0)
 
     @property
     def faults(self) -> list[Agreement]:
@@ -88,13 +96,14 @@ class Certificate:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "agrees": not self.faults,
-            "tolerances": {"box_px": BOX_PX, "score": SCORE, "mask_share": MASK_SHARE},
+            "agrees": not self.faults and self.ap_difference() <= AP,
+            "tolerances": {"box_px": BOX_PX, "score": SCORE, "mask_share": MASK_SHARE, "AP": AP},
             "worst": self.worst(),
             "comparisons": len(self.agreements),
             "detections_compared": sum(one.matched for one in self.agreements),
             "at_the_cut": sum(one.at_the_cut for one in self.agreements),
             "found": self.counted(),
+            "average_precision": self.average_precision or None,
             "latency_ms": self.latency_ms,
             "threads": self.threads,
             "images": [asdict(one) for one in self.agreements],
@@ -130,9 +139,9 @@ def certify(
             answers.append(compare(wanted, found, name, thresh, model.roi_heads.detections_per_img))
         certificate.agreements += answers
         each()
-        times["model"].append(_ms(model, image))
-        times["exported"].append(_ms(exported, image))
-    certificate.latency_ms = {name: round(median(values), 2) for name, values in times.items()}
+        for named, of in (("model", model), ("exported", exported)):
+            times[named].append(milliseconds(of, image))
+    certificate.latency_ms = {named: round(median(values), 2) for named, values in times.items()}
     return certificate
 
 
@@ -161,7 +170,9 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
         thresh: what scores no more was left out.
         limit: of detections in an image.
     """
-    pairs, only_wanted, only_found = _matched(wanted, found)
+    far = (wanted["boxes"][:, None] - found["boxes"][None]).abs().amax(dim=2)
+    far = far + (wanted["scores"][:, None] - found["scores"][None]).abs()
+    pairs, only_wanted, only_found = matched(far, wanted["labels"], found["labels"], 2 * BOX_PX + 2 * SCORE)
     rows, columns = (torch.tensor([pair[side] for pair in pairs], dtype=torch.int64) for side in (0, 1))
     a, b = _chosen(wanted, rows), _chosen(found, columns)
     pixels, share = _mask_differences(a, b)
@@ -197,16 +208,23 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
     )
 
 
-def _matched(wanted: Detections, found: Detections) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Pairs of one class, nearest box and score first come; and what is left on either side."""
-    far = (wanted["boxes"][:, None] - found["boxes"][None]).abs().amax(dim=2)
-    far = far + (wanted["scores"][:, None] - found["scores"][None]).abs()
-    far = far.masked_fill(wanted["labels"][:, None] != found["labels"][None], torch.inf)
-    pairs, free = [], set(range(len(found["labels"])))
+def matched(
+    far: Tensor, labels: Tensor, other_labels: Tensor, limit: float
+) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+    """Pairs of one class, the nearest free one for each row in turn; and what is left on either side.
+
+    Args:
+        far: how far each row is from each column, [N, M].
+        labels: of the rows, [N].
+        other_labels: of the columns, [M].
+        limit: what is farther is no pair.
+    """
+    far = far.masked_fill(labels[:, None] != other_labels[None], torch.inf)
+    pairs, free = [], set(range(len(other_labels)))
     left = []
     for row, of_row in enumerate(far):
         nearest = min(free, key=lambda column: float(of_row[column]), default=None)
-        if nearest is None or float(of_row[nearest]) > 2 * BOX_PX + 2 * SCORE:
+        if nearest is None or float(of_row[nearest]) > limit:
             left.append(row)
             continue
         free.discard(nearest)
@@ -287,7 +305,8 @@ def _answer(model: MaskRCNN, image: Tensor, thresh: float) -> Detections:
     return answer
 
 
-def _ms(model: torch.nn.Module, image: Tensor) -> float:
+def milliseconds(model: torch.nn.Module, image: Tensor) -> float:
+    """How long a model takes for an image uint8 [3, H, W]."""
     start = time.perf_counter()
     with torch.inference_mode():
         model([image])

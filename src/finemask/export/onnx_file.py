@@ -53,7 +53,11 @@ def write_onnx(model: MaskRCNN, header: ModelHeader, path: Path) -> None:
         ConfigError: a part of the model cannot be exported.
         FinemaskError: the exporter gave up.
     """
-    graph = onnx_graph(model)
+    save_onnx(onnx_graph(model), model, header, path)
+
+
+def save_onnx(graph: Any, model: MaskRCNN, header: ModelHeader, path: Path) -> None:
+    """Writes what ``onnx_graph`` made of the model, to which threshold and header are added; see ``write_onnx``."""
     import onnx
 
     own = np.array(model.roi_heads.score_thresh, dtype=np.float32)
@@ -157,7 +161,7 @@ def _stable_sort() -> Callable[..., Any]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the exporter's own progress and its warnings about itself."""
+    """Without the progress that exporters show, and their warnings about themselves."""
     from contextlib import redirect_stderr, redirect_stdout
     from io import StringIO
 

@@ -1,15 +1,23 @@
 """OpenVINO: an .xml with the graph and the model file's header, and beside it a .bin with the weights."""
 
 import json
+import logging
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from finemask.errors import FinemaskError, MissingExtraError
-from finemask.export.onnx_file import onnx_graph
+from finemask.export.onnx_file import onnx_graph, quietly
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_to_json
+
+_NOT_ROUNDED = ("Add", "Subtract", "Multiply", "Divide", "Interpolate", "ROIAlign", "Concat", "Softmax", "Sigmoid")
 
 
 def write_openvino(model: MaskRCNN, header: ModelHeader, path: Path) -> None:
@@ -29,16 +37,72 @@ def write_openvino(model: MaskRCNN, header: ModelHeader, path: Path) -> None:
         FinemaskError: the exporter gave up.
     """
     try:
-        import openvino
+        import openvino  # noqa: F401 (before the minute that the graph takes)
     except ImportError as error:
         raise MissingExtraError("openvino", "openvino", needed_for="format=openvino") from error
-    graph = onnx_graph(model, "openvino")
+    save_openvino(onnx_graph(model, "openvino"), header, path)
+
+
+def save_openvino(graph: Any, header: ModelHeader, path: Path) -> None:
+    """Writes what ``onnx_graph`` made of a model, with its header; see ``write_openvino``.
+
+    Raises:
+        FinemaskError: OpenVINO cannot read it.
+    """
+    import openvino
+    from openvino.passes import ConstantFolding, Manager
+
     try:
         content = openvino.Core().read_model(graph.SerializeToString())
+        manager = Manager()
+        manager.register_pass(ConstantFolding())  # weights that are reshaped in the graph; INT8 needs to see them
+        manager.run_passes(content)
     except Exception as error:  # its errors have no common parent that it documents
         raise FinemaskError(f"OpenVINO cannot read this model as ONNX ({error})") from error
     content.set_rt_info(json.dumps(header_to_json(header), allow_nan=False), HEADER_KEY)
     save(content, path)
+
+
+def lower_openvino(source: Path, path: Path, precision: str, thresh: float, images: Sequence[Tensor]) -> None:
+    """Writes a file of ``write_openvino`` once more, with numbers of fewer bits.
+
+    Args:
+        source: the .xml.
+        path: of the .xml to write.
+        precision: ``fp16``: weights of 16 bits, computed with in float32; ``int8``: convolutions and matrix products of
+            8 bits, whose ranges are those that the images show.
+        thresh: what scores no more is left out, while ranges are looked for.
+        images: uint8 [3, H, W], for ``int8``.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+    """
+    import openvino
+
+    content = openvino.Core().read_model(source)
+    if precision == "fp16":
+        save(content, path, half_weights=True)
+        return
+    os.environ.setdefault("NNCF_CI", "1")  # it would tell its makers that it was used
+    try:
+        import nncf
+    except ImportError as error:
+        raise MissingExtraError("nncf", "openvino", needed_for="precision=int8") from error
+
+    def given(image: Tensor) -> dict[str, Any]:
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        return {"image": pixels, "score_thresh": np.array(thresh, dtype=np.float32)}
+
+    nncf.set_log_level(logging.ERROR)
+    with quietly():
+        rounded = nncf.quantize(
+            content,
+            nncf.Dataset(list(images), given),
+            subset_size=len(images),
+            # Pixels, boxes and scores are computed with in float32: they are cheap, and 8 bits are too few for them.
+            ignored_scope=nncf.IgnoredScope(types=list(_NOT_ROUNDED), validate=False),
+        )
+    save(rounded, path)
 
 
 def save(content: Any, path: Path, *, half_weights: bool = False) -> None:

@@ -17,18 +17,50 @@ from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
 
 from finemask.errors import ConfigError
 from finemask.model.box_predictor.box_branch import BoxBranch, box_branch_of
-from finemask.model.box_predictor.cascade import CascadeBoxPredictor
+from finemask.model.box_predictor.cascade import CascadeBoxPredictor, IterativeBoxPredictor
 from finemask.model.box_predictor.multi_expert import AspectExperts, LearnedExperts
 from finemask.model.mask_predictor.mask_branch import MaskBranch, MaskRois, mask_branch_of
 from finemask.model.mask_predictor.mask_scoring import MaskIoUMaskPredictor
+from finemask.model.mask_predictor.point_rend import PointRendMaskPredictor
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.rpn import RowsRegionProposalNetwork
-from finemask.model.suppression import NMS, BoxesOnly, ClassAgnosticNMS, settle_masks
+from finemask.model.suppression import NMS, BoxesOnly, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_masks
+from finemask.model_header import ModelHeader
 from finemask.ops.box_ops import candidates_of
 
 _PROBE_PX = 256  # side of the image that strides are measured with
 _BOX_BRANCHES = (BoxBranch, CascadeBoxPredictor, AspectExperts, LearnedExperts)
 _MASK_BRANCHES = (MaskIoUMaskPredictor,)
+_ONE_BY_ONE = "it goes from one detection to the next"
+_BOX_BY_BOX = "it decides box by box"
+_MASK_BY_MASK = "it chooses points mask by mask"
+_NO_CLAHE = "contrast equalisation is not made of an exporter's operators"
+_REFUSED: tuple[tuple[str, type, str], ...] = (  # of finemask's own parts
+    ("suppression", SoftNMS, _ONE_BY_ONE),
+    ("suppression", MaskNMS, _ONE_BY_ONE),
+    ("box_predictor", IterativeBoxPredictor, _BOX_BY_BOX),
+    ("mask_predictor", PointRendMaskPredictor, _MASK_BY_MASK),
+)
+
+
+def check_header(header: ModelHeader) -> None:
+    """Says what cannot be exported as far as the header of a model file tells, before its weights are read.
+
+    Args:
+        header: of the model file.
+
+    Raises:
+        ConfigError: see ``check_exportable``.
+    """
+    targets = {key: str(header.model.get(key, {}).get("_target_", "")) for key, *_ in _REFUSED}
+    faults = [
+        (f"model.{key}", kind.__name__, why)
+        for key, kind, why in _REFUSED
+        if targets[key] == f"{kind.__module__}.{kind.__qualname__}"
+    ]
+    if header.preprocessing.clahe:
+        faults.append(("model.clahe", "CLAHE", _NO_CLAHE))
+    _refuse(faults)
 
 
 def check_exportable(model: MaskRCNN) -> None:
@@ -41,21 +73,30 @@ def check_exportable(model: MaskRCNN) -> None:
         ConfigError: a part branches on what it finds, so that no exporter can follow it.
     """
     heads = model.roi_heads
-    faults: list[tuple[str, object, str]] = []
+    faults: list[tuple[str, str, str]] = []
+
+    def refuse(key: str, part: object, why: str) -> None:
+        faults.append((key, type(part).__name__, why))
+
     if not isinstance(model.rpn, RowsRegionProposalNetwork) or type(model.rpn.anchor_generator) is not AnchorGenerator:
-        faults.append(("model.rpn", model.rpn, "only finemask's own proposals can be exported"))
+        refuse("model.rpn", model.rpn, "only finemask's own proposals can be exported")
     if not all(isinstance(pool, MultiScaleRoIAlign) for pool in (heads.box_roi_pool, heads.mask_roi_pool)):
-        faults.append(("model.roi_heads", heads.box_roi_pool, "only torchvision's RoIAlign can be exported"))
+        refuse("model.roi_heads", heads.box_roi_pool, "only torchvision's RoIAlign can be exported")
     if type(heads.suppression) not in (NMS, ClassAgnosticNMS):
-        faults.append(("model.suppression", heads.suppression, "it goes from one detection to the next"))
+        refuse("model.suppression", heads.suppression, _ONE_BY_ONE)
     if type(box_branch_of(heads.box_predictor)) not in _BOX_BRANCHES:
-        faults.append(("model.box_predictor", heads.box_predictor, "it decides box by box"))
+        refuse("model.box_predictor", heads.box_predictor, _BOX_BY_BOX)
     if isinstance(heads.mask_predictor, MaskBranch) and type(heads.mask_predictor) not in _MASK_BRANCHES:
-        faults.append(("model.mask_predictor", heads.mask_predictor, "it chooses points mask by mask"))
+        refuse("model.mask_predictor", heads.mask_predictor, _MASK_BY_MASK)
     if model.preprocessing.clahe:
-        faults.append(("model.clahe", model.transform, "contrast equalisation is not made of an exporter's operators"))
+        faults.append(("model.clahe", "CLAHE", _NO_CLAHE))
+    _refuse(faults)
+
+
+def _refuse(faults: Sequence[tuple[str, str, str]]) -> None:
+    """Raises where there are any: key, name of the part, why."""
     if faults:
-        named = "; ".join(f"{type(part).__name__} ({key}): {why}" for key, part, why in faults)
+        named = "; ".join(f"{part} ({key}): {why}" for key, part, why in faults)
         raise ConfigError(
             f"this model cannot be exported: {named}",
             remedy="The model file itself runs with finemask.load(FILE); or train one without that part.",
@@ -133,29 +174,34 @@ class PlainProposals(nn.Module):
         """Padded image [1, 3, H, W], its maps and its size int64 [2] to proposals [P, 4], best first."""
         rpn = self.rpn
         limits = size_hw.flip(0).repeat(2).to(batch.dtype)
-        kept_boxes, kept_scores = [], []
+        best = min(rpn.pre_nms_top_n(), _ANCHORS_AT_MOST)
+        of_levels: list[tuple[Tensor, Tensor, Tensor]] = []
         for level, cells in zip(features.values(), rpn.anchor_generator.cell_anchors, strict=True):
             objectness, deltas = rpn.head([level])
             anchors = anchors_of(level, cells.to(level), batch.shape[-2:])
-            best = min(rpn.pre_nms_top_n(), _ANCHORS_AT_MOST)
             # So many more that never count: a small map has fewer anchors than are asked for.
-            logits = torch.cat([objectness[0], objectness.new_full((best,), -math.inf)])
-            logits, chosen = logits.topk(best)
-            is_real = torch.isfinite(logits)
-            chosen = torch.where(is_real, chosen, torch.zeros_like(chosen))
-            boxes = rpn.box_coder.decode_single(deltas[0][chosen], anchors[chosen]).reshape(-1, 4)
-            boxes = boxes.clamp(min=0).minimum(limits)
-            scores = logits.sigmoid()
-            large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(dim=1)
-            usable = torch.where(is_real & large & (scores >= rpn.score_thresh))[0]
-            boxes, scores = boxes[usable], scores[usable]
-            kept = nms(boxes, scores, rpn.nms_thresh)
-            kept_boxes.append(boxes[kept])
-            kept_scores.append(scores[kept])
-        boxes, scores = torch.cat(kept_boxes), torch.cat(kept_scores)
-        return boxes[scores.argsort(descending=True, stable=True)[: rpn.post_nms_top_n()]]
+            logits, chosen = torch.cat([objectness[0], objectness.new_full((best,), _NEVER)]).topk(best)
+            chosen = chosen.minimum(torch.full_like(chosen, anchors.shape[0] - 1))
+            of_levels.append((logits, deltas[0][chosen], anchors[chosen]))
+        logits, codes, anchors = (torch.cat(parts) for parts in zip(*of_levels, strict=True))
+        boxes = rpn.box_coder.decode_single(codes, anchors).clamp(min=0).minimum(limits)
+        scores = logits.sigmoid()
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(dim=1)
+        usable = large & (logits > _NEVER) & (scores >= rpn.score_thresh)
+        # What is not usable comes last in its level, where it suppresses nothing, and is dropped afterwards.
+        ranks = torch.where(usable, scores, torch.full_like(scores, -1.0))
+        kept = torch.cat(
+            [
+                nms(boxes[first : first + best], ranks[first : first + best], rpn.nms_thresh) + first
+                for first in range(0, best * len(of_levels), best)
+            ]
+        )
+        ranked, order = ranks[kept].sort(descending=True, stable=True)
+        proposals: Tensor = boxes[kept[order[torch.where(ranked >= 0)[0]][: rpn.post_nms_top_n()]]]
+        return proposals
 
 
+_NEVER = -1e30  # the objectness of what is no anchor; finite, as some runtimes know no other numbers
 _ANCHORS_AT_MOST = 2**14
 
 

@@ -40,7 +40,20 @@ def show(console: Console, done: Exported) -> None:
     )
     if cut := sum(one.at_the_cut for one in certificate.agreements):
         say(console, f"{plural(cut, 'detection')} in one only, with the very score below which nothing is reported")
-    times = certificate.latency_ms
+    if done.rounding is not None:
+        rounding = done.rounding
+        say(
+            console,
+            f"{rounding.precision}: {percent(rounding.found_alike)} of the detections above score "
+            f"{rounding.threshold:.2f} are found by both, on {plural(rounding.images, 'image')}; half of their scores "
+            f"differ by {rounding.score:.3f} or more, of their edges by {rounding.box_px:.1f} px",
+        )
+    if certificate.average_precision:
+        model, exported = (certificate.average_precision[name] for name in ("model", "exported"))
+        console.print(
+            table(("on the split", "model", "exported file"), [(key, model[key], exported[key]) for key in model])
+        )
+    times = certificate.latency_ms if done.rounding is None else done.rounding.latency_ms
     say(
         console,
         f"an image takes {times['exported']:,.0f} ms, in the model {times['model']:,.0f} ms (median, "
