@@ -39,7 +39,7 @@ def _fake_build(monkeypatch):
         return Small(num_classes, config["width"])
 
     fake = types.ModuleType("finemask.model.build")
-    fake.build_model = build_model
+    fake.build_model = fake.build_unfilled_model = build_model
     monkeypatch.setattr(
         "finemask.config.config_files.shipped_targets", lambda group: frozenset({"finemask.tests.Small"})
     )

@@ -6,6 +6,7 @@ A table of verbs, one late import, one call; and the place where errors become o
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch then asks Linux for huge pages under large tensors: 5 to 10 % of a training step on a CPU.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU cannot do, the processor does
+    if argv is None:  # the process is ours
+        gc.disable()  # until all is imported: to look through it for garbage again and again takes a tenth of the time
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -134,7 +137,11 @@ def _run(words: list[str]) -> int:
         return 0
     _refuse_missing_root(cfg)
     try:
-        code: int = import_module(module_of(request.verb)).main(cfg)
+        verb = import_module(module_of(request.verb))
+        if not gc.isenabled():
+            gc.freeze()  # what is imported stays
+            gc.enable()
+        code: int = verb.main(cfg)
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -10,18 +10,18 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
 from finemask.model_hub import download, hub_address
 from finemask.ops.files import MODEL_FILE, atomic_path, find_in_run
+
+if TYPE_CHECKING:  # a header is read without torch
+    from torch import Tensor, nn
 
 HEADER_KEY, CHECKSUM_KEY = "finemask", "finemask_checksum"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -31,7 +31,7 @@ _A_MODEL_FILE = (
 _DAMAGED = "Copy or download it again, or save the model anew."
 
 
-def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: ModelHeader) -> ModelHeader:
+def save_model_file(path: Path | str, state_dict: Mapping[str, "Tensor"], header: ModelHeader) -> ModelHeader:
     """Writes a model file, whole or not at all.
 
     Args:
@@ -45,6 +45,9 @@ def save_model_file(path: Path | str, state_dict: Mapping[str, Tensor], header: 
     Raises:
         ModelFileError: the state_dict holds something that is not a tensor.
     """
+    from safetensors.torch import save
+    from torch import Tensor
+
     for name, value in state_dict.items():
         if not isinstance(value, Tensor):
             raise ModelFileError(
@@ -115,7 +118,7 @@ def read_header(path: Path | str) -> ModelHeader:
     return _open(find_model_file(path))[0]
 
 
-def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> tuple[nn.Module, ModelHeader]:
+def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> "tuple[nn.Module, ModelHeader]":
     """Builds the model a file describes and gives it the file's weights.
 
     Losses and the sampler are not needed to predict: where their code is not there, or not trusted, the model has a
@@ -132,8 +135,11 @@ def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> tupl
         ModelFileError: the file is missing, foreign, damaged, names a builder that is not allowed, or its
             weights do not fit the architecture it describes.
     """
+    import torch
+    from safetensors.torch import load_file
+
     from finemask.config.config_files import allowed_targets
-    from finemask.model.build import build_model
+    from finemask.model.build import build_model, build_unfilled_model
 
     path = find_model_file(path)
     header = verify_model_file(path)
@@ -142,9 +148,10 @@ def load_model_file(path: Path | str, trust: str | Collection[str] = ()) -> tupl
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFileError(f"the tensors cannot be read ({_line(error)})", where=path, remedy=_DAMAGED) from error
     try:
-        # Initial values are drawn and overwritten; the caller's random state stays as it was.
+        # The caller's random state stays as it was. What somebody else's parts draw may be more than their weights.
+        build = build_model if trust else build_unfilled_model
         with torch.random.fork_rng(devices=[]):
-            model = build_model(header.model, num_classes=len(header.categories) + 1, allowed=allowed_targets(trust))
+            model = build(header.model, num_classes=len(header.categories) + 1, allowed=allowed_targets(trust))
         model.load_state_dict(weights, strict=True)
     except FinemaskError as error:
         raise ModelFileError(error.what, where=path, remedy=error.remedy) from error
@@ -238,7 +245,7 @@ def _checksum(header_text: str, table: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{header_text}\n{canonical}".encode()).hexdigest()
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _plain(tensor: "Tensor") -> "Tensor":
     # A copy each: safetensors refuses tensors that share memory, as tied or sliced weights do.
     return tensor.detach().to("cpu", copy=True).contiguous()
 

@@ -1,6 +1,7 @@
 """Assembling models from configurations."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from finemask.config import config_dir
 from finemask.config.config_files import allowed_targets, shipped_targets
 from finemask.errors import ConfigError
-from finemask.model.build import build_model
+from finemask.model.build import build_model, build_unfilled_model
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, set_train_mode
 from finemask.model.resolve import resolve_model
 
@@ -341,3 +342,19 @@ def test_a_compiled_backbone_gives_the_same_and_keeps_its_names():
     assert list(model.state_dict()) == names
     for key in ("boxes", "scores", "mask_probs"):
         assert torch.allclose(before[key], after[key], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "light", "resnet18_fpn"])
+def test_a_model_whose_weights_follow_draws_none(name):
+    config = model_config(name)
+    torch.manual_seed(3)
+    drawn = build_model(config, num_classes=3)
+    before = torch.random.get_rng_state()
+    unfilled = build_unfilled_model(config, num_classes=3, allowed=allowed_targets())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    unfilled.load_state_dict(drawn.state_dict())
+    mine, theirs = (dict(itertools.chain(m.named_parameters(), m.named_buffers())) for m in (unfilled, drawn))
+    assert mine.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert torch.equal(mine[key], value), key
+        assert (mine[key].stride(), mine[key].requires_grad) == (value.stride(), value.requires_grad), key

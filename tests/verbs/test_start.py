@@ -1,11 +1,13 @@
-"""What starts fast: a verb that computes nothing with torch does not wait for it."""
+"""What starts fast: a verb does not wait for what it does not need."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from finemask.data.shapes import draw_shapes
 
@@ -13,9 +15,15 @@ CODE = """
 import sys
 from finemask.cli import main
 code = main(sys.argv[1:])
-print("heavy:", *sorted({"torch", "torchvision", "pytorch_lightning", "albumentations"} & set(sys.modules)))
+print("heavy:", *sorted(set({heavy}) & set(sys.modules)))
 sys.exit(code)
 """
+WITH_TORCH = ("torch", "torchvision", "pytorch_lightning", "albumentations")
+NOT_TO_PREDICT = (
+    "torch._dynamo", "torch._inductor", "torch.utils.tensorboard", "sympy", "scipy", "pandas", "matplotlib",
+    "pytorch_lightning", "torchmetrics", "albumentations", "jinja2", "pycocotools.coco", "timm", "onnx",
+    "finemask.data", "finemask.evaluation", "finemask.training", "finemask.reports", "finemask.serving",
+)  # fmt: skip
 FILE = "annotations={root}/annotations/train.json"
 VERBS = [
     ("check", FILE, "images={root}/images", "report={out}/report.json"),
@@ -45,9 +53,23 @@ def test_a_results_file_is_evaluated_without_torch(root: Path, tmp_path: Path) -
     assert heavy_imports("evaluate", *files, f"output={tmp_path}/report") == ""
 
 
-def heavy_imports(*argv: str) -> str:
+def test_a_model_file_is_described_without_torch(tiny_model_file: Path) -> None:
+    assert heavy_imports("info", str(tiny_model_file)) == ""
+
+
+def test_images_are_predicted_without_what_only_training_and_evaluation_need(
+    tiny_model_file: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    words = (f"model={tiny_model_file}", f"source={tmp_path}/a.png", f"output={tmp_path}/found", "device=cpu")
+    assert heavy_imports("predict", *words, heavy=NOT_TO_PREDICT) == ""
+    assert (tmp_path / "found/predictions.json").is_file()
+
+
+def heavy_imports(*argv: str, heavy: tuple[str, ...] = WITH_TORCH) -> str:
     """What a command imported of the large packages."""
-    done = subprocess.run([sys.executable, "-c", CODE, *argv], capture_output=True, text=True, check=False)
+    code = CODE.replace("{heavy}", repr(heavy))
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("heavy:")

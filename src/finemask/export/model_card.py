@@ -66,7 +66,7 @@ def architecture(config: Mapping[str, Any]) -> str:
 
 def count_numbers(path: Path) -> int:
     """How many numbers the tensors of a file hold, read off its table alone."""
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "numpy") as file:
         return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (it is no dict)
 
 

@@ -1,14 +1,13 @@
 """From a configuration to a model, part by part; the only place that turns ``_target_`` into code for models."""
 
 import copy
-import shlex
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -21,14 +20,9 @@ from finemask.model.mask_predictor.mask_branch import POOLED_MASK
 from finemask.model.mask_rcnn import ImageTransform, MaskRCNN, preprocessing_from
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.model.rpn import RowsRegionProposalNetwork, RowsRPNHead
+from finemask.named_parts import TRAINING_PARTS, refuse_foreign
 from finemask.ops.wording import plural
 from finemask.types import Suppression
-
-# What only training asks; a model without it predicts the same.
-TRAINING_PARTS = ("class_loss", "box_loss", "mask_loss", "sampler")
-
-# Packages that nobody should trust as a whole: they hold ways to run anything, torch.hub.load and os.system.
-_NEVER_WHOLE = {"torch", "torchvision", "timm", "numpy"} | sys.stdlib_module_names
 
 
 def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str] | None = None) -> MaskRCNN:
@@ -55,13 +49,13 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
         if allowed is None:
             return part(key)
         try:
-            _refuse_foreign({key: config[key]}, allowed)
+            refuse_foreign({key: config[key]}, allowed)
             return part(key)
         except ConfigError as error:
             return NotLoaded(error)
 
     if allowed is not None:
-        _refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
+        refuse_foreign({key: node for key, node in config.items() if key not in TRAINING_PARTS}, allowed)
     try:
         backbone = _backbone(part("backbone"))
         channels = backbone.out_channels
@@ -127,6 +121,34 @@ def build_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collect
     use_cpu_kernels(model)
     model.config = copy.deepcopy(dict(config))
     return model
+
+
+def build_unfilled_model(config: Mapping[str, Any], num_classes: int, *, allowed: Collection[str]) -> MaskRCNN:
+    """As ``build_model``, for weights that are loaded next: no initial values are drawn, which takes longer than that.
+
+    Args:
+        config: as of ``build_model``.
+        num_classes: K + 1.
+        allowed: as of ``build_model``.
+
+    Raises:
+        ConfigError: as of ``build_model``.
+    """
+    with _NothingDrawn():
+        return build_model(config, num_classes, allowed=allowed)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves tensors that were to be filled with random numbers as they are."""
+
+    _draws = frozenset({Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answers for the functions above; calls any other."""
+        kwargs = kwargs or {}
+        if func in self._draws:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class NotLoaded(nn.Module):
@@ -196,55 +218,6 @@ def _shipped_rpn(options: Mapping[str, Any], channels: int, anchors: AnchorGener
         for name in ("pre_nms_top_n", "post_nms_top_n")
     }
     return RowsRegionProposalNetwork(anchors, head, **kept, **options)
-
-
-def foreign_parts(config: Mapping[str, Any], allowed: Collection[str]) -> dict[str, str]:
-    """What a ``model`` configuration names that is not allowed: the dotted names, and the key that each stands under.
-
-    Args:
-        config: the group ``model``, or some of its keys.
-        allowed: dotted names, and packages, ``mylab.*``.
-    """
-    packages = tuple(name.removesuffix("*") for name in allowed if name.endswith(".*"))
-    return {
-        target: key
-        for key, node in config.items()
-        for target in _targets(node)
-        if target not in allowed and not target.startswith(packages)
-    }
-
-
-def trust_keys(foreign: Collection[str]) -> tuple[str, str]:
-    """What to type to allow these dotted names: one by one, and by package."""
-    tops = {name: name.partition(".")[0] for name in foreign}
-    packages = dict.fromkeys(name if top in _NEVER_WHOLE else f"{top}.*" for name, top in tops.items())
-    by_name, by_package = (shlex.quote(f"trust=[{','.join(names)}]") for names in (foreign, packages))
-    return by_name, by_package
-
-
-def _refuse_foreign(config: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Raises if a configuration names code that is not allowed; all of it in one message."""
-    foreign = foreign_parts(config, allowed)
-    if not foreign:
-        return
-    listed = ", ".join(f"{target} (model.{key})" for target, key in foreign.items())
-    by_name, by_package = trust_keys(foreign)
-    whole = "" if by_package == by_name else f"; or by package: {by_package}"
-    raise ConfigError(
-        f"{listed} {'is not one of' if len(foreign) == 1 else 'are not'} finemask's own parts",
-        remedy=f"If you know and trust that code, allow it by name: {by_name}{whole}.",
-    )
-
-
-def _targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a configuration, at whatever depth."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for inner in node:
-            yield from _targets(inner)
 
 
 def _instantiate(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Any:

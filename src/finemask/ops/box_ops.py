@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+
+from finemask.lean_torchvision import torchvision
 
 _MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
 _PAIRS_AT_A_TIME = 2**20  # looked at together
@@ -64,8 +65,8 @@ def candidates_of(
     """
     rois, classes = torch.where(scores[:, 1:] > score_thresh)
     labels = classes + 1
-    chosen = clip_boxes_to_image(boxes[rois, labels], image_hw)
-    kept = remove_small_boxes(chosen, min_size=_MIN_SIDE_PX)
+    chosen = torchvision.ops.clip_boxes_to_image(boxes[rois, labels], image_hw)
+    kept = torchvision.ops.remove_small_boxes(chosen, min_size=_MIN_SIDE_PX)
     return ScoredBoxes(chosen[kept], scores[rois, labels][kept], labels[kept])
 
 

@@ -5,8 +5,6 @@ import math
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from finemask.ops.rle import crop_to_rle, rle_to_crop
 from finemask.types import Rle
@@ -94,6 +92,9 @@ def flood(
     Returns:
         bool [h, w]: True where the lowest way to what is inside is no higher than that to what is outside.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
     unknown = seeds == 0
     node = np.where(seeds == _INSIDE + 1, _INSIDE, _OUTSIDE)
     node[unknown] = np.arange(2, 2 + int(unknown.sum()))

@@ -12,9 +12,9 @@ from rich.table import Table
 from finemask.config.config_files import allowed_targets
 from finemask.export.model_card import architecture, count_numbers, sizes_rows
 from finemask.inference.exported_model import exported_parts, is_exported, open_model
-from finemask.model.build import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.model_file import find_model_file, verify_model_file
 from finemask.model_header import ModelHeader, header_to_json
+from finemask.named_parts import TRAINING_PARTS, foreign_parts, trust_keys
 from finemask.ops.terminal import facts_table, say, table
 
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")

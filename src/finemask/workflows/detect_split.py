@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
 
-from finemask.coco.index import CocoIndex
 from finemask.config import config_dir, plain
 from finemask.errors import ConfigError, DataError
-from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.inference.cutting import Tile
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.predictor import Predictor
@@ -33,6 +31,10 @@ from finemask.ops.sobel_refine import refine_mask
 from finemask.ops.terminal import Progress
 from finemask.types import Detections, Rle
 
+if TYPE_CHECKING:  # predicting does without them
+    from finemask.coco.index import CocoIndex
+    from finemask.evaluation.evaluator import CocoEvaluator
+
 _MAX_THREADS = 8
 
 Refine: TypeAlias = Callable[[NDArray[np.uint8], Detections], Sequence[Rle]]
@@ -41,8 +43,8 @@ Refine: TypeAlias = Callable[[NDArray[np.uint8], Detections], Sequence[Rle]]
 
 def detect_split(
     model: nn.Module,
-    index: CocoIndex,
-    evaluator: CocoEvaluator,
+    index: "CocoIndex",
+    evaluator: "CocoEvaluator",
     device: torch.device,
     batch_size: int,
     num_workers: int | Literal["auto"],
@@ -83,8 +85,8 @@ def detect_split(
 
 def detect_split_in_tiles(
     predictor: Predictor,
-    index: CocoIndex,
-    evaluator: CocoEvaluator,
+    index: "CocoIndex",
+    evaluator: "CocoEvaluator",
     batch_size: int,
     tile: Tile,
     overlap: float,

@@ -14,7 +14,6 @@ from typing import Any
 from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
-from finemask.evaluation.ground_truth import images_and_categories
 from finemask.inference.content.video_frames import FrameChoice
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
@@ -277,6 +276,8 @@ def read_annotation_ids(path: Path, items: Sequence[Item], categories: Sequence[
         DataError: the file cannot be used, has none of the images or not all of the classes, or it is not clear which
             of its images one is.
     """
+    from finemask.evaluation.ground_truth import images_and_categories
+
     images, listed = images_and_categories(read_json(path, "a COCO annotation file"), str(path))
     ids_by_name = {category.name: category.id for category in listed}
     if lacking := [category.name for category in categories if category.name not in ids_by_name]:

@@ -7,28 +7,42 @@ one thread; its CUDA kernels are parallel and are used as they are.
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import _filter_input, _setup_scales
 
 
-def csr_tensor(matrix: "csr_array[Any, Any]") -> Tensor:
-    """The same matrix as a sparse CSR tensor, without a copy where torch and scipy count alike."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr),
-            torch.from_numpy(matrix.indices),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            check_invariants=False,
-        )
+class SparseMatrix(NamedTuple):
+    """A sparse matrix, row by row (CSR): what scipy calls a ``csr_array``, and predicting does without scipy."""
+
+    values: NDArray[np.float32]
+    columns: NDArray[np.int32]  # of each value; int32 is what MKL counts with
+    starts: NDArray[np.int32]  # of each row among the values, and the end of the last
+    shape: tuple[int, int]
+
+    def tensor(self) -> Tensor:
+        """The same as a sparse CSR tensor, without a copy."""
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                torch.from_numpy(self.starts),
+                torch.from_numpy(self.columns),
+                torch.from_numpy(self.values),
+                size=self.shape,
+                check_invariants=False,
+            )
+
+    def transposed(self) -> "SparseMatrix":
+        """Its transpose, in a time linear in its entries, where torch would sort them."""
+        from scipy.sparse import csr_array  # only training asks; the import takes as long as a prediction
+
+        of_scipy: Any = csr_array((self.values, self.columns, self.starts), shape=self.shape).T.tocsr()
+        return SparseMatrix(of_scipy.data, of_scipy.indices, of_scipy.indptr, self.shape[::-1])
 
 
 class PyramidRoIAlign(MultiScaleRoIAlign):
@@ -71,16 +85,15 @@ class _SparseProduct(torch.autograd.Function):
     """``matrix @ rows`` for a constant matrix, in float32 under autocast too: torch has no other sparse product."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, matrix: "csr_array[Any, Any]") -> Tensor:
+    def forward(ctx: Any, rows: Tensor, matrix: SparseMatrix) -> Tensor:
         ctx.matrix = matrix
         with torch.autocast("cpu", enabled=False):
-            return csr_tensor(matrix) @ rows
+            return matrix.tensor() @ rows
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        transposed = ctx.matrix.T.tocsr()  # linear in its entries, where torch would sort them
         with torch.autocast("cpu", enabled=False):
-            return csr_tensor(transposed) @ gradients[0].contiguous(), None
+            return ctx.matrix.transposed().tensor() @ gradients[0].contiguous(), None
 
 
 def _pooling_matrix(
@@ -90,7 +103,7 @@ def _pooling_matrix(
     scales: list[float],
     side: int,
     sampling_ratio: int,
-) -> "csr_array[Any, Any]":
+) -> SparseMatrix:
     """The matrix [R · P · P, pixels of all levels and images]; a row holds (2 · sampling ratio)² weights."""
     images = np.repeat(np.arange(len(boxes)), [len(of_image) for of_image in boxes])
     heights = np.array([level.shape[2] for level in levels])
@@ -109,7 +122,7 @@ def _pooling_matrix(
     taps = y.shape[-1] * x.shape[-1]
     indptr = np.arange(0, weights.size + 1, taps, dtype=np.int32)
     shape = (len(corners) * side * side, int(first_row[-1]))
-    return csr_array((weights.reshape(-1), columns.reshape(-1), indptr), shape=shape)
+    return SparseMatrix(weights.reshape(-1), columns.reshape(-1), indptr, shape)
 
 
 def _taps(

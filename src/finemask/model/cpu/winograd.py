@@ -11,16 +11,15 @@ In float32 a result differs from the exact one by some 1e-5 of the largest, or 2
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from finemask.model.cpu.roi_align import csr_tensor
+from finemask.model.cpu.roi_align import SparseMatrix
 
 TILE = 4  # results along one side of a tile
 _SIDE = TILE + 2  # pixels it reads
@@ -46,13 +45,27 @@ _OUT = np.array(
 _TILES_A_THREAD, _MOST_TILES = 64, 256  # at a time: with 256 channels, a tile takes 37 kB before the products and after
 
 
-class TileMaps(NamedTuple):
-    """The transforms of a piece of P pixels read, Q results written and T tiles, as sparse CSR matrices."""
+class TileMaps:
+    """The transforms of a piece of P pixels read, Q results written and T tiles, as sparse CSR matrices.
 
-    into_tiles: Tensor  # [36 · T, P]
-    out_of_tiles: Tensor  # [Q, 36 · T]
-    into_tiles_t: Tensor  # [P, 36 · T]
-    out_of_tiles_t: Tensor  # [36 · T, Q]
+    Attributes:
+        into_tiles: [36 · T, P].
+        out_of_tiles: [Q, 36 · T].
+    """
+
+    def __init__(self, into_tiles: SparseMatrix, out_of_tiles: SparseMatrix) -> None:
+        self._into_tiles, self._out_of_tiles = into_tiles, out_of_tiles
+        self.into_tiles, self.out_of_tiles = into_tiles.tensor(), out_of_tiles.tensor()
+
+    @cached_property
+    def into_tiles_t(self) -> Tensor:
+        """[P, 36 · T]."""
+        return self._into_tiles.transposed().tensor()
+
+    @cached_property
+    def out_of_tiles_t(self) -> Tensor:
+        """[36 · T, Q]."""
+        return self._out_of_tiles.transposed().tensor()
 
 
 class Piece(NamedTuple):
@@ -95,10 +108,9 @@ def _maps(images: int, height: int, width: int, *, above: bool, below: bool) -> 
     down, across = _along(height, above, below), _along(width, False, False)
     shape = (_SIDE, _SIDE, images, tiles_along(height), tiles_along(width))
     pixels, results = (images, height + above + below, width), (images, height, width)
-    into_tiles = _crossed(down.reads, across.reads, images, shape, pixels)
-    out_of_tiles = csr_array(_crossed(down.writes, across.writes, images, shape, results).T)
-    matrices = (into_tiles, out_of_tiles, csr_array(into_tiles.T), csr_array(out_of_tiles.T))
-    return TileMaps(*map(csr_tensor, matrices))
+    into_tiles = _csr(*_crossed(down.reads, across.reads, images, shape, pixels))
+    values, rows, columns, size = _crossed(down.writes, across.writes, images, shape, results)
+    return TileMaps(into_tiles, _csr(values, columns, rows, size[::-1]))
 
 
 class _Entries(NamedTuple):
@@ -132,7 +144,7 @@ def _entries(matrix: NDArray[np.float64], places: NDArray[np.int64], length: int
 
 def _crossed(
     down: _Entries, across: _Entries, images: int, shape: tuple[int, ...], place_shape: tuple[int, ...]
-) -> "csr_array[Any, Any]":
+) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp], tuple[int, int]]:
     """The transform along both axes for each image, [36 · tiles, places]; its rows are those of the products."""
     image = np.arange(images)[:, None, None]
     rows = np.ravel_multi_index(
@@ -140,8 +152,17 @@ def _crossed(
     )
     columns = np.ravel_multi_index(np.broadcast_arrays(image, down.places[:, None], across.places), place_shape)
     values = np.broadcast_to((down.values[:, None] * across.values).astype(np.float32), rows.shape)
-    places = (rows.ravel().astype(np.int32), columns.ravel().astype(np.int32))  # what MKL counts with
-    return csr_array((values.ravel(), places), shape=(int(np.prod(shape)), int(np.prod(place_shape))))
+    return values.ravel(), rows.ravel(), columns.ravel(), (int(np.prod(shape)), int(np.prod(place_shape)))
+
+
+def _csr(
+    values: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, int]
+) -> SparseMatrix:
+    """Entries in any order, each place once: row by row, from left to right."""
+    order = np.argsort(rows * shape[1] + columns, kind="stable")  # most of it is in order
+    starts = np.zeros(shape[0] + 1, dtype=np.int32)
+    np.cumsum(np.bincount(rows, minlength=shape[0]), out=starts[1:])
+    return SparseMatrix(values[order], columns[order].astype(np.int32), starts, shape)
 
 
 _WEIGHT = np.array(
