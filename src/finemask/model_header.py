@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from finemask.errors import ConfigError
+from finemask.ops.images.image_look import FEATURES, LooksOfASet
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.types import Category, Preprocessing
 
@@ -51,6 +52,8 @@ class ModelHeader:
         data_fingerprint: of the training annotations.
         training_sizes: of the training images and objects; None where there were no objects, and in files written
             before finemask noted them.
+        training_looks: what the training images look like; None where there were too few, and in files written before
+            finemask noted it.
         held_out: the part of the training images it was not trained on, such as ``1/2``; empty: none.
         versions: package name to version, of where the model was made.
         licenses: what the weights and data were derived from, as plain notes: name to note.
@@ -66,6 +69,7 @@ class ModelHeader:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
     training_sizes: TrainingSizes | None = None
+    training_looks: LooksOfASet | None = None
     held_out: str = ""
     versions: Mapping[str, str] = field(default_factory=lambda: {name: version(name) for name in _PACKAGES})
     licenses: Mapping[str, str] = field(default_factory=dict)
@@ -99,11 +103,12 @@ class ModelHeader:
 def header_to_json(header: ModelHeader) -> dict[str, Any]:
     """Plain JSON values; ``header_from_json`` gives an equal header back."""
     plain = {of.name: getattr(header, of.name) for of in fields(header) if of.name != "reading"}
-    sizes = header.training_sizes
+    sizes, looks = header.training_sizes, header.training_looks
     return plain | {
         "categories": [category._asdict() for category in header.categories],
         "preprocessing": _listed(header.preprocessing) | {"image": header.reading.to_json()},
         "training_sizes": None if sizes is None else _listed(sizes),
+        "training_looks": None if looks is None else _listed(looks),
     }
 
 
@@ -139,6 +144,7 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
         metrics=_mapping(content["metrics"], "metrics"),
         data_fingerprint=str(content["data_fingerprint"]),
         training_sizes=_training_sizes(content.get("training_sizes")),
+        training_looks=_training_looks(content.get("training_looks")),
         held_out=str(content.get("held_out", "")),
         versions={str(key): str(value) for key, value in content["versions"].items()},
         licenses={str(key): str(value) for key, value in content["licenses"].items()},
@@ -146,7 +152,7 @@ def header_from_json(content: Mapping[str, Any]) -> ModelHeader:
     )
 
 
-def _listed(holder: Preprocessing | TrainingSizes) -> dict[str, Any]:
+def _listed(holder: Preprocessing | TrainingSizes | LooksOfASet) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(holder).items()}
 
 
@@ -159,6 +165,19 @@ def _training_sizes(content: Any) -> TrainingSizes | None:
             raise ValueError(f"{name} must be three ascending sizes, not {three}")
     least, median, most = map(round, values.pop("images_px"))
     return TrainingSizes((least, median, most), **values)
+
+
+def _training_looks(content: Any) -> LooksOfASet | None:
+    if content is None:
+        return None
+    values = _mapping(content, "training_looks")
+    spread, *looks = (tuple(map(float, row)) for row in (values["spread"], *values["looks"]))
+    limit = float(values["limit"])
+    if not looks or any(len(row) != len(FEATURES) or not all(map(math.isfinite, row)) for row in (spread, *looks)):
+        raise ValueError(f"training_looks must hold rows of {len(FEATURES)} numbers")
+    if min(spread) <= 0 or not 0 < limit < math.inf:
+        raise ValueError("spread and limit of training_looks must be above 0")
+    return LooksOfASet(spread, tuple(looks), limit)
 
 
 def _reading(value: Any) -> ImageReading:

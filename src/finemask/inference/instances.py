@@ -45,6 +45,7 @@ class Instances:
         path: the file it was read from, if it was one.
         frame: its place in a video, if it is of one.
         track_ids: int64 [N], from 1 on: the same for the same thing in all frames of a video, where it was followed.
+        drift: how unlike the training images it is, above 1 it is; None: not known.
     """
 
     boxes: NDArray[np.float32]
@@ -58,6 +59,7 @@ class Instances:
     path: Path | None = None
     frame: Frame | None = None
     track_ids: NDArray[np.int64] | None = None
+    drift: float | None = None
 
     def __len__(self) -> int:
         return len(self.rles)

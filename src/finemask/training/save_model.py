@@ -1,6 +1,7 @@
 """The model file of a trained module: weights, thresholds, and what the training images were like."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, DataError
 from finemask.model.resolve import Boxes
 from finemask.model_file import save_model_file
 from finemask.model_header import POINTS, ModelHeader, TrainingSizes
 from finemask.model_hub import hub_address
 from finemask.ops.anchor_fit import resized_boxes
+from finemask.ops.images.image_look import MOST, LooksOfASet, look_of
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
@@ -57,6 +59,7 @@ def save_model(module: MaskRCNNModule, path: Path | str, metrics: Mapping[str, A
         metrics={key: value for key, value in measured.items() if key != "source"},  # paths of this machine
         data_fingerprint=index.fingerprint if index is not None else "",
         training_sizes=training_sizes(index, model.preprocessing) if index is not None else None,
+        training_looks=training_looks(index) if index is not None else None,
         held_out=getattr(data, "held_out", None) or "",
         licenses=_licences(str(model.config["weights"])),
     )
@@ -113,6 +116,21 @@ def training_sizes(index: Any, preprocessing: Preprocessing) -> TrainingSizes | 
         objects_px=_three(np.percentile(_sides(boxes), _MOST)),
         objects_seen_px=_three(np.percentile(_sides(seen), _MOST)),
     )
+
+
+def training_looks(index: Any) -> LooksOfASet | None:
+    """What the images look like: at most a hundred of them, evenly spread; None where too few can be read.
+
+    It takes a second for 640 × 640 px, and ten for 12 megapixels.
+
+    Args:
+        index: a ``CocoIndex`` of the training split.
+    """
+    looks = []
+    for i in np.unique(np.linspace(0, len(index) - 1, MOST).round().astype(int)).tolist() if len(index) else []:
+        with suppress(DataError):  # whoever trains has been told of images that cannot be read
+            looks.append(look_of(index.read_image(i)))
+    return LooksOfASet.of(looks)
 
 
 def _sides(boxes: NDArray[Any]) -> Any:

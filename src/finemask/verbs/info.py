@@ -89,6 +89,8 @@ def rows(header: ModelHeader, size: Mapping[str, int]) -> list[tuple[str, str]]:
     found.append(("training data", header.data_fingerprint or "not recorded"))
     if header.training_sizes is not None:
         found.extend(sizes_rows(header.training_sizes))
+    if header.training_looks is not None:
+        found.append(("training looks", f"of {len(header.training_looks.looks)} images, to notice images unlike them"))
     if header.held_out:
         found.append(("held out", f"part {header.held_out} of the training images, which it has not seen"))
     found.append(("made with", ", ".join(f"{name} {version}" for name, version in header.versions.items())))

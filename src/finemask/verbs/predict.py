@@ -34,8 +34,9 @@ def main(cfg: DictConfig) -> int:
         print("interrupted; what is done is written, and manifest.jsonl says what that is", file=sys.stderr)
         return INTERRUPTED
     show(Console(), done)
-    if done.warning is not None:
-        say(Console(stderr=True), f"warning: {done.warning}")
+    for warning in (done.warning, done.unlike):
+        if warning is not None:
+            say(Console(stderr=True), f"warning: {warning}")
     if done.without_id:
         first = ", ".join(done.without_id[:_NAMED]) + (", …" if len(done.without_id) > _NAMED else "")
         many = f"{len(done.without_id):,} of the images ({first})"

@@ -15,6 +15,7 @@ from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
 from finemask.inference.content.video_frames import FrameChoice
+from finemask.inference.drift import DriftWatch
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
 from finemask.inference.outputs.shrunk_picture import shrunk
@@ -58,6 +59,7 @@ class Predicted:
         paths: of the files written.
         seconds: taken, reading and writing included.
         warning: that objects are of sizes which the model was not trained on; None: they are not.
+        unlike: that images do not look like the training images; None: they do, or it is not known.
         without_picture: names of the images that were too large to be held in memory: overlays show them shrunk, and
             there are no crops.
         without_id: names of the images that ``annotations`` does not have.
@@ -74,6 +76,7 @@ class Predicted:
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
     warning: str | None = None
+    unlike: str | None = None
     without_picture: list[str] = field(default_factory=list)
     without_id: Sequence[str] = ()
     kept: int = 0
@@ -167,10 +170,11 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
             shrink=lambda found: shrunk(found, predictor.reading, predictor.free_memory_bytes),
         )
         done.kept = writing.kept
-        watch, start = predictor.watch_scale(), time.perf_counter()
+        watch, drift_watch = predictor.watch_scale(), DriftWatch(predictor.header)
+        start = time.perf_counter()
         try:
             shown = None if video is None else lambda frame: video.add(prepared(frame))
-            _predict(predictor, writing, watch, done, options, shown)
+            _predict(predictor, writing, watch, drift_watch, done, options, shown)
         finally:
             done.seconds = time.perf_counter() - start
             for entry in writing.entries():
@@ -178,7 +182,7 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
             paths = writing.gather(categories, None if ids is None else ids.image_ids) if done.images else []
             paths += [] if video is None else video.finish(categories)
             done.paths = [path for path in [*paths, writing.write_manifest()] if path.exists()]
-    done.warning = watch.in_words()
+    done.warning, done.unlike = watch.in_words(), drift_watch.in_words()
     return done
 
 
@@ -186,6 +190,7 @@ def _predict(
     predictor: Predictor,
     writing: Writing,
     watch: ScaleWatch,
+    drift_watch: DriftWatch,
     done: Predicted,
     options: Mapping[str, Any],
     shown: Callable[[Instances], Any] | None,
@@ -224,7 +229,14 @@ def _predict(
                     continue
                 if answer.is_whole:
                     watch.add(answer.instances)
-                followed = tracker.follow(answer.instances)
+                found = answer.instances
+                if (drift := drift_watch.add(found.name, found.image)) is not None:
+                    found = replace(found, drift=drift.value)
+                    if drift.value > 1 and total <= _LINES:
+                        progress.say(
+                            f"{found.name} is unlike the training images, drift {drift.value:.1f}: {drift.words}"
+                        )
+                followed = tracker.follow(found)
                 if shown is not None and followed.image is not None:
                     shown(followed)
                 yield followed

@@ -282,7 +282,9 @@ class CocoResults:
     def part(self, instances: Instances) -> dict[str, Any]:
         """The entries of one image."""
         height, width = instances.image_size_hw
-        image = {"file_name": instances.name, "height": height, "width": width}
+        image: dict[str, Any] = {"file_name": instances.name, "height": height, "width": width}
+        if instances.drift is not None:
+            image["drift"] = round(instances.drift, 3)
         return {"image": image, "results": instances.to_coco(0)}
 
     def write(self, parts: Iterable[tuple[Any, int | None]], categories: Sequence[Category]) -> list[Path]:
