@@ -11,7 +11,6 @@ from rich.table import Table
 
 from finemask.config.config_files import allowed_targets
 from finemask.export.model_card import architecture, count_numbers, sizes_rows
-from finemask.inference.exported_model import exported_parts, is_exported, open_model
 from finemask.model_file import find_model_file, verify_model_file
 from finemask.model_header import ModelHeader, header_to_json
 from finemask.named_parts import TRAINING_PARTS, foreign_parts, trust_keys
@@ -27,18 +26,22 @@ def main(cfg: DictConfig) -> int:
         ModelFileError: the file is missing, foreign or damaged, in its tensors too.
     """
     path = find_model_file(cfg.model)
-    if is_exported(path):
-        header = open_model(path)[1]
-        size = {"bytes": sum(part.stat().st_size for part in exported_parts(path))}
-    else:
-        header = verify_model_file(path)
-        size = {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
+    header, size = _described(path)
     if cfg.json:
         content = header_to_json(header) | {"file": {"path": str(path), **size}}
         print(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         show(Console(), path, header, size)
     return 0
+
+
+def _described(path: Path) -> tuple[ModelHeader, dict[str, int]]:
+    if path.suffix.lower() != ".safetensors":  # what a model file is called; without torch, it is described at once
+        from finemask.inference.exported_model import exported_parts, is_exported, open_model
+
+        if is_exported(path):
+            return open_model(path)[1], {"bytes": sum(part.stat().st_size for part in exported_parts(path))}
+    return verify_model_file(path), {"bytes": path.stat().st_size, "numbers": count_numbers(path)}
 
 
 def show(console: Console, path: Path, header: ModelHeader, size: Mapping[str, int]) -> None:
