@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 _LONGEST = 50  # characters of a temporary file's name that tell what it is to become: names have 255 bytes at most
 _TEMPORARY = re.compile(r"\.(.+)-[a-z0-9_]{8}(\.[^.]*)?")  # as ``tempfile`` names them
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _ASKING = Lock()  # the umask can only be asked for by setting it
 _MAY_LEAVE = re.compile(r"^[/\\]|\.\.|:")
 
@@ -47,6 +55,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_plain_file(path: Path) -> None:
+    """Whether a path leads to a file: to open a pipe waits for somebody to write to it, and a device may never end.
+
+    Raises:
+        DataError: it leads to something else.
+        OSError: it leads nowhere.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        is_folder = stat.S_ISDIR(mode)
+        what = next((name for test, name in _NO_FILES if test(mode)), "something else")
+        remedy = "Give the images in it." if is_folder else "Save the image as a file."
+        raise DataError(f"this is {what}, not a file", where=path, remedy=remedy)
 
 
 def temporaries_in(folder: Path) -> Iterator[tuple[Path, str]]:

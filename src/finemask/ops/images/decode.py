@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finemask.errors import DataError, UndecidedImageError
+from finemask.ops.files import check_plain_file
 from finemask.ops.images.image_kinds import (
     EXIF_ORIENTATION,
     holds_16_bits,
@@ -53,6 +54,7 @@ from finemask.ops.wording import plural
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
 _REMEDY = "Open the file in a viewer; save it again as 8-bit PNG or JPEG, or take it out of the dataset"
+_LARGE_FILE_BYTES = 2**30
 _GREY, _COLOURS = (0,), (0, 1, 2)
 
 
@@ -91,7 +93,7 @@ def decode_image(
     try:
         if isinstance(source, Image.Image):
             return _rgb_of_image(source, size_hw, name, reading)
-        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+        encoded = source if isinstance(source, bytes) else _content_of(Path(source))
         if not reading.page and (photograph := _rgb_of_plain_jpeg(encoded)) is not None:
             _check_size(name, size_hw, photograph.shape[:2], photograph.shape[:2])
             return photograph if reading.channels is None else _picture(photograph, reading, name, _COLOURS)
@@ -108,8 +110,10 @@ def decode_image(
                 orientation = _orientation(image, wide.shape[:2], size_hw, name)
                 return _picture(_turned(wide, orientation), reading, name, _GREY if wide.shape[2] == 1 else _COLOURS)
             return _rgb_of_image(image, size_hw, name, reading)
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError:
+        raise DataError("the image does not fit into memory", where=name, remedy="Tile it first") from None
     except FileNotFoundError:
         raise DataError("there is no such image", where=name, remedy="Check the path") from None
     except Image.DecompressionBombError as error:
@@ -120,6 +124,21 @@ def decode_image(
         raise DataError(what, where=name, remedy=_REMEDY) from None
     except Exception as error:  # Pillow's format plugins raise nearly anything on damaged files
         raise DataError(f"the image cannot be read ({error})", where=name, remedy=_REMEDY) from error
+
+
+def _content_of(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: it is a pipe, a device, a folder; or a file too large to be read whole, and no image.
+    """
+    check_plain_file(path)
+    if path.stat().st_size > _LARGE_FILE_BYTES:
+        with path.open("rb") as file:
+            is_tiff = file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        if not is_tiff:
+            Image.open(path).close()  # reads no more than the header, and raises where there is none
+    return path.read_bytes()
 
 
 def _name_of(source: ImageSource) -> str:

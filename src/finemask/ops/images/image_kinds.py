@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from finemask.ops.files import check_plain_file
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
 from finemask.ops.images.tiff import TiffPage, known_channels, page_of, read_page, tiff_pages
 
@@ -73,6 +74,7 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
     Raises:
         Exception: of any kind, where the file is damaged or no image: Pillow's format plugins raise nearly anything.
     """
+    check_plain_file(path)
     try:
         with Image.open(path) as image:
             return (image.height, image.width), exif_orientation(image, path)

@@ -171,7 +171,8 @@ class Writing:
         path = self._output / MANIFEST
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for entry in self.entries():
-                file.write(json.dumps(_manifest_line(entry), ensure_ascii=False) + "\n")
+                line = _manifest_line(entry)
+                file.write(json.dumps(line, ensure_ascii=not _is_text(line["source"])) + "\n")
         return path
 
     def _is_over(self) -> bool:
@@ -225,6 +226,9 @@ class Writing:
         except DataError as error:
             self._fail(step.item, error)
             return
+        except UnicodeEncodeError:
+            self._fail(step.item, DataError("its results cannot be written: its path is not text"))
+            return
         except OSError as error:
             if error.errno not in _OF_THE_NAME:
                 raise
@@ -249,6 +253,15 @@ def forgetting(error: DataError) -> DataError:
     """The error without the frames that it came through: these hold files and pictures."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
+
+
+def _is_text(path: str) -> bool:
+    """Whether the bytes of a path are UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_of(item: Item, name: str) -> bool:
