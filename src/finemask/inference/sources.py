@@ -4,14 +4,13 @@ A source is first listed, which is quick and tells how much there is, and then r
 listed need not be readable; reading raises then, so that the caller can report one file and go on.
 """
 
-import fnmatch
 import glob
 import logging
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -26,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
+from finemask.inference.content.folder_walk import matching, walk
 from finemask.inference.content.source_content import for_decoder
 from finemask.inference.content.video_frames import (
     ALL_FRAMES,
@@ -265,48 +265,16 @@ def _items_of(source: _OneOrMany) -> Iterator[Item]:
 
 def _items_of_path(path: Path) -> Iterator[Item]:
     if path.is_dir():
-        yield from _images_below(path, _walk(path), "the folder holds no images")
+        yield from _images_below(path, walk(path), "the folder holds no images")
     elif not path.exists() and glob.has_magic(str(path)):
         start = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-        yield from _images_below(start, _matching(path), "nothing matches")
+        yield from _images_below(start, matching(path), "nothing matches")
     elif path.suffix.lower() == ".txt":
         yield from _listed_in_text(path)
     elif (camera := _camera(path)) is not None:
         yield Item(f"camera_{camera.number}", camera)
     else:
         yield Item(_printable(path.name), path)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All that is below a folder and is none itself; links to folders are not followed, for they may lead back."""
-    for place, inner, names in os.walk(folder, onerror=_say_unlisted):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (Path(place, name) for name in names)
-
-
-def _say_unlisted(error: OSError) -> None:
-    log.warning("Left out, for it cannot be listed: %s (%s)", error.filename, error.strerror)
-
-
-def _matching(pattern: Path) -> Iterator[Path]:
-    """What a pattern matches. ``**`` is any folders, but no links to folders: ``glob`` would go round and round."""
-    parts = pattern.parts
-    if "**" not in parts:
-        # Path.glob would refuse patterns such as "**.jpg".
-        yield from (Path(name) for name in glob.glob(str(pattern)))  # noqa: PTH207
-        return
-    first = parts.index("**")
-    above = str(Path(*parts[:first])) if first else "."
-    for start in glob.glob(above) if glob.has_magic(above) else [above]:  # noqa: PTH207
-        yield from (path for path in _walk(Path(start)) if _fits(path.relative_to(start).parts, parts[first:]))
-
-
-def _fits(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    if not (parts and patterns):
-        return not parts and set(patterns) <= {"**"}
-    if patterns[0] == "**":
-        return _fits(parts, patterns[1:]) or _fits(parts[1:], patterns)
-    return fnmatch.fnmatch(parts[0], patterns[0]) and _fits(parts[1:], patterns[1:])
 
 
 def _camera(path: Path) -> Camera | None:
