@@ -83,7 +83,7 @@ def clock(monkeypatch):
     return found
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     whole_s=st.floats(120, 7200),
     step_s=st.floats(0.05, 1.0),

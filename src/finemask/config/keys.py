@@ -21,8 +21,8 @@ max_detections: auto | 1..!
 threshold: auto | 0.0..1.0!
 backend: fast | pycocotools!
 learning_curve: null | [>0.0..1.0]!
-budget: null | time_span!
-checkpoint_every: time_span!
+budget: null | time_span
+checkpoint_every: time_span
 compile: null | default | reduce-overhead | max-autotune!
 run_dir: null | path!
 data augment model transfer optimizer scheduler trainer callbacks logger: keys!

@@ -84,10 +84,13 @@ def lower_openvino(source: Path, path: Path, precision: str, thresh: float, imag
         save(content, path, half_weights=True)
         return
     os.environ.setdefault("NNCF_CI", "1")  # it would tell its makers that it was used
+    logger_class = logging.getLoggerClass()
     try:
         import nncf
     except ImportError as error:
         raise MissingExtraError("nncf", "openvino", needed_for="precision=int8") from error
+    finally:
+        logging.setLoggerClass(logger_class)  # it puts its own in the place of everybody's, which drops warnings
 
     def given(image: Tensor) -> dict[str, Any]:
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())

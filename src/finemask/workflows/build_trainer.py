@@ -24,6 +24,7 @@ from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import is_terminal
 
 _SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_CHECKPOINT_EVERY = "10min"  # where a run of before is resumed, which has no such key
 _BEST_AGAIN = 0.3  # of a validation: how often the best weights are not the last, and are evaluated again
 
 
@@ -75,10 +76,11 @@ def build_budget(cfg: DictConfig, started: float, of_test: float) -> Budget | No
         ConfigError: both are given.
     """
     max_time = plain(cfg.trainer).get("max_time")
-    if cfg.budget is not None and max_time is not None:
-        raise ConfigError(f"budget={cfg.budget} and trainer.max_time={max_time}", remedy="Give one of them.")
-    if cfg.budget is not None:
-        seconds = seconds_of(cfg.budget)
+    budget = cfg.get("budget")  # runs of before have no such key
+    if budget is not None and max_time is not None:
+        raise ConfigError(f"budget={budget} and trainer.max_time={max_time}", remedy="Give one of them.")
+    if budget is not None:
+        seconds = seconds_of(budget)
     elif isinstance(max_time, Mapping):
         seconds = timedelta(**max_time).total_seconds()
     elif max_time is not None:
@@ -127,7 +129,7 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
                 *own,
                 *callbacks,
                 best_checkpoint(run_dir / "checkpoints", cfg.monitor, cfg.mode),
-                LastCheckpoint(run_dir / "checkpoints", seconds_of(cfg.checkpoint_every)),
+                LastCheckpoint(run_dir / "checkpoints", seconds_of(cfg.get("checkpoint_every") or _CHECKPOINT_EVERY)),
             ],
             logger=loggers,
             default_root_dir=str(run_dir),

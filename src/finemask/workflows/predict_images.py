@@ -15,6 +15,7 @@ from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
 from finemask.inference.content.video_frames import FrameChoice
+from finemask.inference.cutting import checked_tile
 from finemask.inference.drift import DriftWatch
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
@@ -24,6 +25,7 @@ from finemask.inference.outputs.video_file import VideoFiles
 from finemask.inference.outputs.writers import open_writers
 from finemask.inference.predictor import Predictor, load
 from finemask.inference.scale import ScaleWatch
+from finemask.inference.score_limits import score_limits
 from finemask.inference.sources import Item, Opening, Unread, list_items
 from finemask.machine.hardware import bytes_for_an_image, cores
 from finemask.model_file import find_model_file
@@ -154,6 +156,8 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
         refined = instances if options["refine"] is None else instances.refined()
         return refined if ids is None else replace(refined, categories=categories)
 
+    score_limits(predictor.header, options["threshold"])  # what cannot be is refused before anything is written
+    checked_tile(options["tile"], options["overlap"])
     output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
     done.changed = ledger.open(
         settings_of(options, predictor), gathered_names(writers.values()), go_on=options["skip_existing"]
