@@ -83,7 +83,7 @@ def show(console: Console, done: Predicted) -> None:
         )
     without = f", {done.empty:,} of them without instances" if done.empty else ""
     new = done.images - done.kept
-    kept = f"; {done.kept:,} of them were there" if done.kept else ""
+    kept = f"; {done.kept:,} of an earlier run" if done.kept else ""
     pace = f"; {done.seconds / new * 1000:,.0f} ms an image, reading and writing included" if new else ""
     say(console, f"{plural(done.images, 'image')}{without}{kept}{pace}")
     for path in done.paths:
