@@ -232,7 +232,7 @@ def test_trust_is_the_share_of_detections_that_are_right(slope, offset, seed):
     evidence = rng.normal(0, 2, (20_000, 2))
     truth = expit(slope * evidence[:, 0] - 0.5 * evidence[:, 1] + offset)
     believed = fit_trust(evidence, rng.random(len(truth)) < truth)
-    assert np.abs(believed - truth).max() < 0.06
+    assert np.abs(believed - truth).max() < 0.08
 
 
 def test_trust_of_nothing_and_of_the_always_right():
