@@ -34,6 +34,7 @@ from finemask.errors import DataError, UndecidedImageError
 from finemask.ops.files import check_plain_file
 from finemask.ops.images.image_kinds import (
     EXIF_ORIENTATION,
+    begins_as_tiff,
     holds_16_bits,
     readable_formats,
     size_of_plain_jpeg,
@@ -133,11 +134,8 @@ def _content_of(path: Path) -> bytes:
         DataError: it is a pipe, a device, a folder; or a file too large to be read whole, and no image.
     """
     check_plain_file(path)
-    if path.stat().st_size > _LARGE_FILE_BYTES:
-        with path.open("rb") as file:
-            is_tiff = file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-        if not is_tiff:
-            Image.open(path).close()  # reads no more than the header, and raises where there is none
+    if path.stat().st_size > _LARGE_FILE_BYTES and not begins_as_tiff(path):
+        Image.open(path).close()  # reads no more than the header, and raises where there is none
     return path.read_bytes()
 
 

@@ -79,10 +79,17 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
         with Image.open(path) as image:
             return (image.height, image.width), exif_orientation(image, path)
     except UnidentifiedImageError:
-        pages = tiff_pages(path.read_bytes())  # of which Pillow knows some only
+        # TIFF, of which Pillow knows some kinds only; anything else is not read, for it may be of any size.
+        pages = tiff_pages(path.read_bytes()) if begins_as_tiff(path) else []
         if not pages:
             raise
         return pages[0].shape[:2], pages[0].orientation
+
+
+def begins_as_tiff(path: Path) -> bool:
+    """Whether a file's first bytes are those of TIFF or BigTIFF."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def exif_orientation(image: Image.Image, path: Path) -> int:
