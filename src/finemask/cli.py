@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         return explain(error)
+    finally:
+        if "triton" in sys.modules:  # which complains at exit of whatever it has made that is not freed
+            gc.unfreeze()
     return code
 
 

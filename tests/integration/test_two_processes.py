@@ -28,6 +28,7 @@ def test_two_processes_train_one_run(tmp_path):
         command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "leaked" not in done.stderr
     folders = [path for path in (tmp_path / "runs" / "pair").iterdir() if not path.is_symlink()]
     assert len(folders) == 1
     metrics = json.loads((folders[0] / "metrics.json").read_text())
