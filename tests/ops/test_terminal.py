@@ -23,8 +23,8 @@ def test_words_stand_left_and_numbers_right():
 
 
 def test_columns_of_words_are_named():
-    lines = printed(table(("id", "class"), [("3", "cat"), ("1200", "dog")], words=("class",)))
-    assert lines == ["    id   class", "     3   cat", "  1200   dog"]
+    lines = printed(table(("id", "[b]"), [("3", "cat"), ("1200", "dog")], words=("[b]",)))
+    assert lines == ["    id   [b]", "     3   cat", "  1200   dog"]
     assert printed(table(("a", "b"), [("xx", "yy")], words=())) == ["   a    b", "  xx   yy"]
 
 
@@ -41,8 +41,8 @@ def test_title_and_styled_cell():
 
 
 def test_facts():
-    assert printed(facts_table([("size", "3 [px]"), ("name", "x" * 50)]), width=20) == [
-        "size  3 [px]",
+    assert printed(facts_table([("[b]a", "3 [px]"), ("name", "x" * 50)]), width=20) == [
+        "[b]a  3 [px]",
         *(["name  xxxxxxxxxxxx"] + ["      xxxxxxxxxxxx"] * 3 + ["      xx"]),
     ]
 

@@ -29,9 +29,9 @@ def table(
     """A table of words, which stand on the left, and of numbers, which stand on the right.
 
     Args:
-        headings: of the columns.
-        rows: cells of each: a whole number is shown as ``1,489``, another as ``0.412``, ``None`` as a dash; text stands
-            as it is, brackets are no markup; ``rich``'s own ``Text`` keeps its style.
+        headings: of the columns; they and text in cells stand as they are, brackets are no markup.
+        rows: cells of each: a whole number is shown as ``1,489``, another as ``0.412``, ``None`` as a dash; ``rich``'s
+            own ``Text`` keeps its style.
         words: headings of the columns of words; by default that of the first.
         overflow: of a word wider than its column: ``"ellipsis"`` cuts it short, ``"fold"`` goes on in the next line.
         style: as ``rich.table.Table`` takes it: ``title``, ``box``.
@@ -39,9 +39,9 @@ def table(
     made = Table(**{"box": box.SIMPLE_HEAD, "title_justify": "left", **style})
     for heading in headings:
         if heading in (headings[:1] if words is None else words):
-            made.add_column(heading, overflow=overflow)
+            made.add_column(Text(heading), overflow=overflow)
         else:
-            made.add_column(heading, justify="right")
+            made.add_column(Text(heading), justify="right")
     for row in rows:
         made.add_row(*map(_cell, row))
     return made
@@ -53,7 +53,7 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in facts:
-        made.add_row(name, Text(value))
+        made.add_row(Text(name), Text(value))
     return made
 
 

@@ -13,7 +13,7 @@ from finemask.bench.workloads import Speed, measure_machine
 from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
 from finemask.ops.files import write_json
-from finemask.ops.terminal import table
+from finemask.ops.terminal import say, table
 
 _EPOCH_IMAGES = 1000
 
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> int:
 def show(console: Console, speeds: Mapping[str, Speed], cfg: DictConfig, device: torch.device) -> None:
     """Prints what was measured, and what it means for an epoch."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-    console.print(f"{_name(cfg)} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
+    say(console, f"{_name(cfg)} on {where}; images of {cfg.width} × {cfg.height} px, {cfg.objects} objects each")
     rows = (
         (name, f"{speed.images_per_s:,.3g}", f"{speed.peak_memory_mib:,.0f} MiB", speed.what)
         for name, speed in speeds.items()

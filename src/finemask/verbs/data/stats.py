@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> int:
 
 def show(console: Console, summary: dict[str, Any], advice: Sequence[Advice], command: str) -> None:
     """Prints what it means for training, and the numbers that matter most."""
-    console.print(f"What it means for training (model={summary['training']['model']})", style="bold", highlight=False)
+    say(console, f"What it means for training (model={summary['training']['model']})", "bold")
     if advice:
         console.print(advice_table(advice), highlight=False)
         console.print("With everything that is worth changing:", highlight=False)
