@@ -1,0 +1,145 @@
+"""Trains recipes side by side in the same minutes, each on a core of its own, and scores them all alike.
+
+    python scripts/compare_recipes.py DATASET DATASET … --minutes 5 15 --seeds 3 --output DIR --cores 0 1 \
+        --recipe plan --recipe fixed plan=none --recipe rival RIVAL.py --weights FEATURES.pth
+
+A recipe is a name and what is typed after ``finemask train model=light data.root=DATASET budget=…``; a word that ends
+in .py is another program instead, called as ``RIVAL.py DATASET MINUTES --weights FEATURES.pth --out DIR``, which writes
+predictions.json. What is scored is a split that no recipe looked at (test.json, if there is one, else val.json), by
+finemask's evaluation, after the minutes. Finished runs are kept in --output, so the command can be given again.
+"""
+
+import argparse
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from finemask.bench.timing import machine
+from finemask.ops.files import write_json
+
+RECORD = "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training: a recipe on a dataset for some minutes with a seed, in a folder of its own."""
+
+    dataset: Path
+    minutes: float
+    recipe: str
+    words: tuple[str, ...]
+    seed: int
+    folder: Path
+
+    @property
+    def split(self) -> str:
+        """Annotations that nothing was chosen by: of the test images where there are such."""
+        return "test" if (self.dataset / "annotations" / "test.json").is_file() else "val"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", type=Path, nargs="+", help="folders with images/ and annotations/")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cores", type=int, nargs="+", default=[0], help="a run on each at a time, with one thread")
+    parser.add_argument("--recipe", nargs="+", action="append", required=True, metavar=("NAME", "WORD"))
+    parser.add_argument("--weights", help="of the backbone, for the rival")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare_recipes"))
+    a = parser.parse_args()
+    jobs = [
+        Job(dataset, minutes, name, tuple(words), seed, a.output / dataset.name / f"{minutes:g}min_{name}_{seed}")
+        for dataset in a.datasets
+        for minutes in a.minutes
+        for seed in range(a.seeds)
+        for name, *words in a.recipe
+    ]
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in a.cores:
+        cores.put(core)
+
+    def work(job: Job) -> bool:
+        core = cores.get()
+        try:
+            return run(job, core, a.weights)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(len(a.cores)) as pool:
+        finished = list(pool.map(work, jobs))
+    results = [json.loads((job.folder / RECORD).read_text()) for job, ok in zip(jobs, finished, strict=True) if ok]
+    write_json(a.output / "recipes.json", {"machine": machine(), "results": results})
+    print("\n".join(table(results, [name for name, *_ in a.recipe])))
+    return 0 if all(finished) else 1
+
+
+def run(job: Job, core: int, weights: str | None) -> bool:
+    """Trains and scores, unless that was done before; False when it failed, which its log.txt explains."""
+    if (job.folder / RECORD).is_file():
+        return True
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if job.words and job.words[0].endswith(".py"):
+        train = [*job.words, str(job.dataset), f"{job.minutes:g}", "--threads", "1", "--out", str(job.folder)]
+        train += ["--val", f"{job.split}.json", "--seed", str(job.seed), *(["--weights", weights] if weights else [])]
+        scored = f"predictions={job.folder / 'predictions.json'}"
+    else:
+        train = ["-m", "finemask", "train", "model=light", f"data.root={job.dataset}", f"budget={60 * job.minutes:g}s"]
+        train += ["data.num_workers=0", "name=run", f"output={job.folder}", f"seed={job.seed}", *job.words]
+        scored = f"model={job.folder / 'run'}"
+    annotations = job.dataset / "annotations" / f"{job.split}.json"
+    where = [f"annotations={annotations}"]
+    if scored.startswith("model="):
+        where = [f"data.root={job.dataset}", f"split={job.split}", f"data.{job.split}=annotations/{job.split}.json"]
+    score = ["-m", "finemask", "evaluate", scored, *where, f"output={job.folder / 'scored'}"]
+    with (job.folder / "log.txt").open("w") as log:
+        for command in (train, score):
+            words = ["taskset", "-c", str(core), sys.executable, *command]
+            print(" ".join(words), file=log, flush=True)
+            if subprocess.run(words, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode:
+                print(f"failed: {job.folder / 'log.txt'}", file=sys.stderr, flush=True)
+                return False
+    metrics = json.loads((job.folder / "scored" / "metrics.json").read_text())
+    about = {"dataset": job.dataset.name, "minutes": job.minutes, "recipe": job.recipe, "words": job.words}
+    record = {"seed": job.seed, "split": job.split, "images": metrics["images"], "segm": metrics["segm"]}
+    write_json(
+        job.folder / RECORD, {**about, **record, "bbox": metrics["bbox"], "interval": metrics["confidence_interval"]}
+    )
+    print(f"{job.folder}: mask AP {metrics['segm']['AP']:.3f}", flush=True)
+    return True
+
+
+def table(results: Sequence[Mapping], names: Sequence[str]) -> list[str]:
+    """Mask AP by dataset and minutes, means over seeds with their range; below, means over the datasets."""
+    cells = sorted({(each["dataset"], each["minutes"]) for each in results})
+    lines = [f"| dataset | minutes | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    of_minutes: dict[float, list[list[float]]] = {}
+    for dataset, minutes in cells:
+        row = []
+        for name in names:
+            found = [
+                each["segm"]["AP"]
+                for each in results
+                if (each["dataset"], each["minutes"], each["recipe"]) == (dataset, minutes, name)
+            ]
+            row.append(found)
+        if all(row):
+            of_minutes.setdefault(minutes, []).append([statistics.mean(found) for found in row])
+        shown = [
+            f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})" if found else "–" for found in row
+        ]
+        lines.append(f"| {dataset} | {minutes:g} | {' | '.join(shown)} |")
+    for minutes, means in of_minutes.items():
+        over = [statistics.mean(column) for column in zip(*means, strict=True)]
+        lines.append(f"| all {len(means)} | {minutes:g} | {' | '.join(f'{mean:.3f}' for mean in over)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
