@@ -1,6 +1,7 @@
 """Trainings that are killed at random moments, and whether they end as if nothing had happened.
 
 python scripts/chaos_training.py --times 20
+python scripts/chaos_training.py --times 5 --processes 2
 
 Each is a run of ``finemask train`` on drawn shapes that gets SIGKILL, SIGTERM, SIGINT or SIGUSR1, or whose worker is
 killed, at a random moment after its first line; then the same command with ``resume=auto``. Compared are all weights
@@ -36,6 +37,7 @@ OPTIONS = (
     "trainer.check_val_every_n_epoch=2",
     "data.batch_size=4",
     "data.num_workers=1",
+    "trainer.accelerator=cpu",
     "checkpoint_every=1s",
     "name=chaos",
 )
@@ -45,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--images", type=int, default=120)
+    parser.add_argument("--processes", type=int, default=1, help="that train together; the signal goes to the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="where to work; default: a temporary folder")
     args = parser.parse_args()
@@ -54,7 +57,8 @@ def main() -> None:
         folder = Path(name)
         data = draw_shapes(folder / "data", images=args.images, size=64, seed=1)
         began = time.monotonic()
-        run = start(data, folder / "undisturbed")
+        together = f"trainer.devices={args.processes}"
+        run = start(data, folder / "undisturbed", together)
         until_it_trains(run)
         trains = time.monotonic()
         output, _ = run.communicate()
@@ -65,16 +69,16 @@ def main() -> None:
         print(f"undisturbed: {trains - began:.0f} s to the first line, {length:.0f} s from there", flush=True)
         for number in range(args.times):
             kind, moment = KINDS[number % len(KINDS)], chance.uniform(0.0, 0.95) * length
-            words = disturbed(data, folder / str(number), kind, moment, expected)
+            words = disturbed(data, folder / str(number), kind, moment, expected, together)
             failed += words != "the same"
             print(f"{number + 1:2}/{args.times}  {kind:<15} after {moment:4.1f} s: {words}", flush=True)
     print(f"{args.times - failed} of {args.times} ended with the weights of the undisturbed run")
     raise SystemExit(1 if failed else 0)
 
 
-def disturbed(data: Path, output: Path, kind: str, moment: float, expected: dict[str, Any]) -> str:
+def disturbed(data: Path, output: Path, kind: str, moment: float, expected: dict[str, Any], together: str) -> str:
     """``the same``, or what went wrong."""
-    run = start(data, output)
+    run = start(data, output, together)
     until_it_trains(run)
     time.sleep(moment)
     if kind == WORKER:
@@ -89,7 +93,7 @@ def disturbed(data: Path, output: Path, kind: str, moment: float, expected: dict
         checkpoint(output)
     except Exception as error:  # whatever a damaged file does to torch
         return f"its last checkpoint cannot be read: {error}"
-    resumed = start(data, output, "resume=auto")
+    resumed = start(data, output, together, "resume=auto")
     text, _ = resumed.communicate()
     if resumed.returncode:
         return f"could not be resumed:\n{text}"
@@ -110,7 +114,7 @@ def until_it_trains(run: "subprocess.Popen[str]") -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Loader workers: processes begun by that one. On Linux."""
+    """Loader workers, and the other processes that train: all that were begun by that one. On Linux."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
 

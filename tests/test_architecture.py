@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving": {"ops", "model_header", "inference", "pages"},
     "machine": set(),
     "config": set(),
-    "command_line": {"ops", "config"},
+    "command_line": {"ops", "config", "machine"},
 }
 ALLOWED["workflows"] = set(ALLOWED) - {"command_line"}
 ALLOWED["bench"] = ALLOWED["workflows"] | {"workflows"}

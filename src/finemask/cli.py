@@ -19,6 +19,7 @@ from finemask.command_line.failures import explain, own_modules
 from finemask.config import plain, search_path
 from finemask.config.synonyms import MISSING_VERBS, TASKS, VERB_SYNONYMS, translate
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError, did_you_mean
+from finemask.machine.processes import is_first_process, launched
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if is_first_process():
+            print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain once more when it flushes at exit.
@@ -149,8 +151,10 @@ def _run(words: list[str]) -> int:
         raise
     except Exception as error:
         return explain(error, own_modules(OmegaConf.to_container(cfg, resolve=False)))
-    if code == INTERRUPTED:
-        print(f"To go on, type: {_again(request)}")
+    if code == INTERRUPTED and is_first_process():
+        together = launched()
+        start = "To go on, type" if together is None else f"To go on, let {together.by} start"
+        print(f"{start}: {_again(request)}")
     return code
 
 

@@ -102,6 +102,23 @@ def test_every_image_once_over_all_ranks(aspect_ratios, batch_size, world_size, 
         assert set(seen) == set(range(len(aspect_ratios)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(ratios, st.integers(1, 5), st.integers(2, 4), st.integers(0, 3))
+def test_all_ranks_together_have_the_batches_of_a_single_process(aspect_ratios, batch_size, world_size, epoch):
+    aspect_ratios = aspect_ratios * world_size  # with fewer images than ranks some come again
+
+    def batches(size, **process):
+        sampler = AspectRatioBatchSampler(aspect_ratios, size, seed=3, **process)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    alone = batches(batch_size * world_size)
+    shards = [batches(batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    together = [[item for batch in step for item in batch] for step in zip(*shards, strict=True)]
+    if len(aspect_ratios) >= len(alone) * world_size:
+        assert together == alone
+
+
 def test_batches_hold_one_shape_but_for_the_seams():
     aspect_ratios = np.array([0.5, 1.0, 2.0]).repeat(20)[np.random.default_rng(0).permutation(60)]
     sampler = AspectRatioBatchSampler(aspect_ratios, 4)
@@ -199,5 +216,6 @@ def test_shards_hold_each_image_exactly_once(num_images, batch_size, world_size)
     for shard in shards:
         batches = list(shard)
         assert len(batches) == len(shard)
-        assert all(1 <= len(batch) <= batch_size for batch in batches)
+        assert all(1 <= len(batch) <= batch_size for batch in batches) or batches == [[]]
+        assert bool(batches) == bool(num_images), "each rank has something to take part in"
     assert list(ShardBatchSampler(5, 2)) == [[0, 1], [2, 3], [4]]

@@ -1,39 +1,122 @@
-"""A run on two processes: one folder, every image evaluated once, no process left waiting."""
+"""A run on two processes, whoever starts them: one folder, every line and every image once, no process left waiting."""
 
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from run_cases import SMALL_RUN
 
 from finemask.data.shapes import draw_shapes
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-def test_two_processes_train_one_run(tmp_path):
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
     # An odd number of validation images, so that the processes' shares differ; some images hold no object.
-    root = draw_shapes(tmp_path / "data", images=25, size=64, seed=1)
-    annotations = json.loads((root / "annotations" / "train.json").read_text())
+    root = draw_shapes(tmp_path_factory.mktemp("two") / "data", images=25, size=64, seed=1)
+    path = root / "annotations" / "train.json"
+    annotations = json.loads(path.read_text())
     keep = {image["id"] for image in annotations["images"][:10]}
     annotations["annotations"] = [a for a in annotations["annotations"] if a["image_id"] in keep]
-    (root / "annotations" / "train.json").write_text(json.dumps(annotations))
-    command = [
-        sys.executable, "-m", "finemask", "train", *SMALL_RUN, f"data.root={root}", "name=pair", "data.batch_size=1",
-        "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=1",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "leaked" not in done.stderr
-    folders = [path for path in (tmp_path / "runs" / "pair").iterdir() if not path.is_symlink()]
-    assert len(folders) == 1
-    metrics = json.loads((folders[0] / "metrics.json").read_text())
-    results = json.loads((folders[0] / "predictions.json").read_text())
+    path.write_text(json.dumps(annotations))
+    return root
+
+
+def words(data, *more):
+    return ["train", *SMALL_RUN, f"data.root={data}", "name=pair", "data.batch_size=1", *more]
+
+
+def start(launcher, cwd, command):
+    """The processes of a training, and what they print, all of it together."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    how = {"cwd": cwd, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    finemask = [sys.executable, "-m", "finemask", *command]
+    if launcher == "lightning":
+        return [subprocess.Popen([*finemask, "trainer.devices=2"], env=environment, **how)]
+    if launcher == "torchrun":
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        return [subprocess.Popen([*torchrun, "-m", "finemask", *command], env=environment, **how)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {
+        "SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "finemask", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NNODES": "1", "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    return [
+        subprocess.Popen(finemask, env={**environment, **job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}, **how)
+        for rank in "01"
+    ]
+
+
+def ended(processes, timeout=900):
+    """Exit codes, and all that was said."""
+    said = [process.communicate(timeout=timeout)[0] for process in processes]
+    return [process.returncode for process in processes], "".join(said)
+
+
+def only_run(folder):
+    runs = [path for path in (folder / "runs" / "pair").iterdir() if not path.is_symlink()]
+    assert len(runs) == 1
+    assert (folder / "runs" / "pair" / "latest").resolve() == runs[0].resolve()
+    return runs[0]
+
+
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun", "srun"])
+def test_two_processes_train_one_run(data, tmp_path, launcher):
+    codes, said = ended(start(launcher, tmp_path, words(data, "trainer.max_epochs=1")))
+    assert set(codes) == {0}, said
+    run = only_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    results = json.loads((run / "predictions.json").read_text())
     assert metrics["images"] == 5
     assert metrics["detections"] == len(results)
     assert len({json.dumps(result, sort_keys=True) for result in results}) == len(results), "an image came twice"
-    assert not list(Path(folders[0]).rglob("*.lock"))
+    assert (run / "model.safetensors").is_file()
+    assert not list(Path(run).rglob("*.lock"))
+    for line in ("Data: ", "Model: tiny", "Run: ", "epoch 1/1", "Best weights", "Written:"):
+        assert len(re.findall(f"^{line}", said, re.MULTILINE)) == 1, f"{line}\n{said}"
+    assert "GLOBAL_RANK" not in said
+    assert "leaked" not in said
+    assert "Warning" not in said
+
+
+def test_what_stops_all_is_said_once(data, tmp_path):
+    codes, said = ended(start("torchrun", tmp_path, words(data, "optimizer.lr=high")))
+    assert codes != [0]
+    assert len(re.findall("^error: ", said, re.MULTILINE)) == 1, said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_terminated_and_resumed_it_ends_with_the_same_weights(data, tmp_path, launcher):
+    more = ("trainer.max_epochs=3", "checkpoint_every=10min", "resume=auto")
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    codes, said = ended(start(launcher, undisturbed, words(data, *more)))
+    assert set(codes) == {0}, said
+
+    processes = start(launcher, tmp_path, words(data, *more))
+    until = time.monotonic() + 900
+    while not list(tmp_path.glob("runs/pair/*/metrics.csv")) and time.monotonic() < until:
+        time.sleep(0.2)
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes != [0], "it was over before it was asked to end"
+    assert "Interrupted." in said
+    codes, said = ended(start(launcher, tmp_path, words(data, *more)))
+    assert set(codes) == {0}, said
+    last = [torch.load(only_run(folder) / "checkpoints" / "last.ckpt") for folder in (undisturbed, tmp_path)]
+    assert last[0]["global_step"] == last[1]["global_step"]
+    for name, tensor in last[0]["state_dict"].items():
+        assert torch.equal(last[1]["state_dict"][name], tensor), name

@@ -1,7 +1,6 @@
 """Where a run lives, what it goes on from, and what it says of its origin."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -61,12 +60,18 @@ def test_runs_of_the_same_second_do_not_share_a_folder(tmp_path):
         assert choose_run(tmp_path, "a", None).folder not in folders
 
 
-def test_processes_of_one_run_share_its_folder(tmp_path):
-    first = choose_run(tmp_path, "a", None)
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_processes_of_one_run_share_its_folder_and_its_checkpoint(tmp_path, monkeypatch, resume):
+    before = start(tmp_path)
+    with_checkpoint(before.folder)
+    first = choose_run(tmp_path, "a", resume)
     open_run(first)
-    second = choose_run(tmp_path, "a", None)  # a child process inherits the environment
-    assert first.folder == second.folder
-    assert os.environ["FINEMASK_RUN_DIR"] == str(first.folder)
+    with_checkpoint(start_elsewhere := tmp_path / "a" / "3000-01-01_00-00-00")  # by another run, in between
+    (start_elsewhere / "environment.json").write_text("{}")
+    monkeypatch.setenv("LOCAL_RANK", "1")  # a process that Lightning starts inherits the rest of the environment
+    second = choose_run(tmp_path, "a", resume)
+    assert (second.folder, second.checkpoint) == (first.folder, first.checkpoint)
+    assert first.goes_on == second.goes_on == (resume == "auto")
 
 
 def test_resume_auto_takes_the_newest_run_of_that_name_or_starts_one_and_says_which(tmp_path):

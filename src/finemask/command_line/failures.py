@@ -5,14 +5,17 @@ import re
 import shutil
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Collection
 from pathlib import Path
 
 from finemask.errors import FinemaskError, chain_of, is_disk_full
+from finemask.machine.processes import is_first_process
 
 _PATH_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 # A data-loading worker hands its exception over as text; the message proper is what follows the class name.
+_ALONE_S = 10.0
 _FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 _LIBRARIES = {"finemask", "torch", "torchvision", "pytorch_lightning", "albumentations", "timm", "builtins"}
 _FROM_WORKER = re.compile(r"^finemask\.errors\.\w+: (?P<message>.+)", re.DOTALL | re.MULTILINE)
@@ -31,6 +34,8 @@ def explain(error: BaseException, own: Collection[str] = ()) -> int:
         The exit code: 2 when the user can mend it, 1 otherwise.
     """
     message = _in_own_code(error, own) or user_message(error)
+    if not is_first_process():
+        _wait_for_the_first()
     if message is None or os.environ.get("FINEMASK_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     if message is None:
@@ -41,6 +46,18 @@ def explain(error: BaseException, own: Collection[str] = ()) -> int:
         return 1
     print_error(message)
     return 2
+
+
+def _wait_for_the_first() -> None:
+    """What stops one process of a training mostly stops all: the first says it, and whoever started them ends the rest.
+
+    What only this one knows is said when the others are still there after a while.
+    """
+    parent, until = os.getppid(), time.monotonic() + _ALONE_S
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        if os.getppid() != parent:  # it has failed too
+            os._exit(2)
 
 
 def own_modules(cfg: object) -> set[str]:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from finemask.config import compose, expand_sweeps, search_path
 from finemask.errors import ConfigError
+from finemask.machine.processes import launched
 from finemask.ops.terminal import table
 
 
@@ -46,6 +47,11 @@ def run_all(
     Raises:
         ConfigError: a combination that can never work, or a launcher or sweeper of Hydra's.
     """
+    if (together := launched()) is not None:
+        raise ConfigError(
+            f"--multirun starts its runs itself, and {together.by} has started {together.processes} processes",
+            remedy=f"Give {together.by} one run at a time.",
+        )
     for override in overrides:
         if override.lstrip("+").startswith(("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")):
             raise ConfigError(

@@ -24,6 +24,7 @@ backend: fast | pycocotools!
 learning_curve: null | [>0.0..1.0]!
 budget: null | time_span
 checkpoint_every: time_span
+recompute_backbone: flag
 compile: null | default | reduce-overhead | max-autotune!
 run_dir: null | path!
 data augment model transfer optimizer scheduler trainer callbacks logger: keys!

@@ -63,6 +63,7 @@ _TRAIN = _OUTPUT | _by_word(
         "trainer.log_every_n_steps={}": "print_freq",
         "trainer.limit_train_batches={}": "fraction",
         "trainer.accelerator=gpu trainer.devices={}": "gpus",
+        "recompute_backbone={}": "gradient_checkpointing use_checkpoint with_cp",
         _DEVICE: "device devices model.device",
         (
             ("(?i)true|1", "trainer.precision=auto"),

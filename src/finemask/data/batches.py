@@ -31,6 +31,9 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
     batches of about the same size: sizes differ by at most one, and the number is the same in every epoch. (Only
     with fewer images than ranks does an image come more often.)
 
+    The batches of all ranks at one step are together the batch that a single process with ``batch_size * world_size``
+    has at that step: on how many processes a training runs changes nothing about what it sees, and when.
+
     Items are triples ``(epoch, index, repetition)``, which is how the epoch reaches worker processes that persist.
     The repetition counts from 0 how often the image came before in the epoch.
 
@@ -82,17 +85,18 @@ class AspectRatioBatchSampler(Sampler[list[tuple[int, int, int]]]):
         epoch = self.epoch
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, epoch]))
         order = rng.permutation(len(self._bins))
-        number = self._batches_per_rank * self._world_size
-        sequence = rng.permutation(number)
+        steps, world_size = self._batches_per_rank, self._world_size
+        sequence = rng.permutation(steps)
         order, repetition = _repeat(order, self._weights[order], rng)
         by_shape = np.argsort(self._bins[order], kind="stable")  # shuffled within a shape
         items = np.stack([order, repetition], axis=1)[by_shape]
-        if len(items) < number:
-            items = np.resize(items, (number, 2))
-        batches = np.array_split(items, number)
+        if len(items) < steps * world_size:
+            items = np.resize(items, (steps * world_size, 2))
+        batches = np.array_split(items, steps)
         done = self._done[1] if self._done[0] == epoch else 0
-        for k in sequence[self._rank :: self._world_size][done:]:
-            yield [(epoch, i, r) for i, r in batches[k].tolist()]
+        for k in sequence[done:]:
+            of_rank = np.array_split(batches[k], world_size)[self._rank]
+            yield [(epoch, i, r) for i, r in of_rank.tolist()]
 
 
 def _repeat(
@@ -116,7 +120,8 @@ def _repeat(
 class ShardBatchSampler(Sampler[list[int]]):
     """Evaluation batches in the order of the file: each image exactly once over all ranks, nothing padded.
 
-    Ranks may get different numbers of batches; whoever gathers results must not rely on equal numbers.
+    Ranks may get different numbers of batches; whoever gathers results must not rely on equal numbers. A rank for
+    which no image is left gets one batch without any: what every rank has to take part in comes behind the batches.
 
     Args:
         num_images: in the whole split.
@@ -128,12 +133,13 @@ class ShardBatchSampler(Sampler[list[int]]):
     def __init__(self, num_images: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self._indices = range(rank, num_images, world_size)
         self._batch_size = batch_size
+        self._least = min(num_images, 1)  # batches
 
     def __len__(self) -> int:
-        return math.ceil(len(self._indices) / self._batch_size)
+        return max(self._least, math.ceil(len(self._indices) / self._batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, len(self._indices), self._batch_size):
+        for start in range(0, max(self._least, len(self._indices)), self._batch_size):
             yield list(self._indices[start : start + self._batch_size])
 
 

@@ -207,6 +207,16 @@ class MaskRCNN(nn.Module):
         _, roi_losses = self.roi_heads(features, proposals, batch.image_sizes, resized)
         return {**roi_losses, **rpn_losses}
 
+    def rows_of(self, loss: str) -> int:
+        """Of how many anchors, RoIs or masks a loss of the last batch is the mean; 1 where a part does not say.
+
+        Args:
+            loss: its name.
+        """
+        if loss in ("loss_objectness", "loss_rpn_box_reg"):
+            return int(getattr(self.rpn, "rows", 1))
+        return self.roi_heads.mask_rows if loss.startswith("loss_mask") else self.roi_heads.rows
+
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """Detections of each image, in that image's own pixels; the model must be in evaluation mode.
 

@@ -38,7 +38,13 @@ class CriterionRoIHeads(RoIHeads):
         nms_thresh: IoU above which the weaker of two detections of a class is dropped, without a ``suppression``.
         detections_per_img: at most so many are kept.
         suppression: see ``finemask.types.Suppression``; torchvision's, within each class, by default.
+
+    Attributes:
+        rows: sampled RoIs that the last losses of boxes are the means of.
+        mask_rows: positive ones among them, likewise of masks.
     """
+
+    rows = mask_rows = 0
 
     def __init__(
         self,
@@ -131,6 +137,7 @@ class CriterionRoIHeads(RoIHeads):
             boxes=[sample.boxes for sample in positives],
         )
         labels = torch.cat([sample.labels for sample in positives])
+        self.rows, self.mask_rows = sum(len(sample.labels) for sample in samples), len(labels)
         rois = self._mask_rois(features, list(truth.boxes), labels, image_shapes)
         return box_losses | mask_branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
 

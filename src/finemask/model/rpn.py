@@ -122,9 +122,13 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
     Boxes are decoded for the best anchors only, regression targets encoded for the sampled positives only, gradients
     computed where an anchor was sampled only (elsewhere they are zero), and anchors kept as long as batches have the
     same shape.
+
+    Attributes:
+        rows: sampled anchors that the last losses are the means of.
     """
 
     head: RowsRPNHead
+    rows = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -199,6 +203,7 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
             backgrounds.append(background + first)
         positive = torch.cat(positives)
         sampled = torch.cat([positive, *backgrounds])
+        self.rows = len(sampled)
         per_location = self.head.cls_logits.out_channels
         objectness, deltas = self.head.at(levels, sampled // per_location)
         rows, shapes = torch.arange(len(sampled), device=sampled.device), sampled % per_location

@@ -19,6 +19,7 @@ from finemask.ops.wording import names, percent, plural
 
 _LOG_WIDTH = 110
 _NAMED_CLASSES = 8
+_SPEAKERS = ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
 # Warnings that tell a user nothing: beginnings of their texts, as regular expressions.
 _NOISE = (
     r"`isinstance\(treespec, LeafSpec\)`",  # how Lightning calls torch
@@ -60,13 +61,10 @@ def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
         is_main: only the first process of a run speaks and writes.
     """
     if not is_main:
-        with warnings.catch_warnings():
-            _ignore_noise()
+        with _silence():
             yield
         return
-    ours, *theirs = loggers = [
-        logging.getLogger(name) for name in ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
-    ]
+    ours, *theirs = loggers = [logging.getLogger(name) for name in _SPEAKERS]
     terminal = _terminal_handler()
     before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
     for logger in loggers:
@@ -89,6 +87,25 @@ def logging_to(run_log: RunLog, *, is_main: bool) -> Iterator[None]:
                 logger.level, logger.propagate, logger.handlers = level, propagate, handlers
             with suppress(OSError):  # a full disk
                 run_log.stream.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What all processes have to say the first one says."""
+    console = get_console()
+    loggers = [logging.getLogger(name) for name in _SPEAKERS]
+    before = [(logger, logger.propagate, logger.handlers[:]) for logger in loggers]
+    was_quiet, console.quiet = console.quiet, True
+    for logger in loggers:
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        console.quiet = was_quiet
+        for logger, propagate, handlers in before:
+            logger.propagate, logger.handlers = propagate, handlers
 
 
 def _ignore_noise() -> None:

@@ -21,19 +21,20 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.transfer import set_train_mode
 from finemask.model.pretrained.weights import read_torch_file
 from finemask.ops.wording import plural
+from finemask.training.batch_parts import Batch, PartwiseModule
 from finemask.training.callbacks.budget import SCHEDULE_STEPS, Budget
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.optim import SchedulerFactory, Unfreezing, cosine, parameter_groups
+from finemask.training.shared_losses import nothing_to_learn, shared_losses, told_by_all
 from finemask.types import Category, Detections, Target
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[list[Tensor], list[Target]]
 _MAX_NON_FINITE_STEPS = 10  # in a row: a training that cannot recover
 _ENDLESS = 2**31  # steps: a schedule over so many holds the rate after the warm-up
 
 
-class MaskRCNNModule(pl.LightningModule):
+class MaskRCNNModule(PartwiseModule):
     """Trains a Mask R-CNN that was built and loaded elsewhere; evaluates it by COCO's rules on the datamodule's splits.
 
     Args:
@@ -84,6 +85,7 @@ class MaskRCNNModule(pl.LightningModule):
         self.renew_rates = False
         self._own_groups: list[dict[str, Any]] = []
         self._non_finite_steps = 0
+        self._learns: bool | None = None  # whether any batch since the last step had a loss that is finite
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override] # Lightning's takes the arguments that ours does not need
@@ -200,21 +202,37 @@ class MaskRCNNModule(pl.LightningModule):
         """What is frozen by the schedule is not moved."""
         if self._unfreezing is not None:
             self._unfreezing.drop_gradients()
+        if self._learns is False:  # the zeros of several processes; the optimiser passes over what has no gradient
+            for parameter in self.model.parameters():
+                parameter.grad = None
+        self._learns = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The sum of the losses; ``None``, which skips the step, if it is not finite."""
+    def losses_of(self, batch: Batch, batch_idx: int) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """The sum of the losses; ``None``, which skips the step, if it is not finite; and all of them by name.
+
+        On several processes the sum is what ``shared_losses`` makes of them, and all of them skip a step.
+        """
         self._seed_step(batch_idx)
         images, targets = batch
         losses: dict[str, Tensor] = self.model(images, targets)
-        total = torch.stack(list(losses.values())).sum()
+        if (processes := self.trainer.world_size) > 1:
+            rows = {name: self.model.rows_of(name) for name in losses}
+            total, of_all = shared_losses(losses, rows, processes)
+        else:
+            total, of_all = torch.stack(list(losses.values())).sum(), losses
         if not torch.isfinite(total):
             self._note_skipped(losses, targets)
-            return None
-        self._non_finite_steps = 0
+            if processes == 1:
+                return None, {}
+            self._learns = bool(self._learns)
+            return nothing_to_learn(self.model), {}
+        self._non_finite_steps, self._learns = 0, True
+        return total, {"loss": total, **of_all}
+
+    def log_losses(self, losses: dict[str, Tensor], images: int) -> None:
+        """As ``train/loss``, the sum, and its parts, at the steps that are logged."""
         if logs_this_step(self.trainer):
-            logged = {"train/loss": total, **{f"train/{name}": value for name, value in losses.items()}}
-            self.log_dict({name: value.detach() for name, value in logged.items()}, batch_size=len(images))
-        return total
+            self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=images)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Detections of the batch; the evaluation callback takes them from here.
@@ -222,6 +240,8 @@ class MaskRCNNModule(pl.LightningModule):
         They are those of prediction to the bit, whatever the training's precision and ``compile=`` are: metrics and
         thresholds of a model file are about the model that people load.
         """
+        if not batch[0]:  # of several processes one may have no image left
+            return []
         with torch.autocast(self.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
             detections: list[Detections] = self.model(batch[0])
         return detections
@@ -240,6 +260,10 @@ class MaskRCNNModule(pl.LightningModule):
         self._non_finite_steps += 1
         bad = [name for name, value in losses.items() if not torch.isfinite(value)]
         images = [target["image_id"] for target in targets]
+        if (processes := self.trainer.world_size) > 1:
+            told = [found for found in told_by_all((bad, images), processes) if found[0]]
+            bad = list(dict.fromkeys(name for names, _ in told for name in names))
+            images = [image for _, of_process in told for image in of_process]
         log.warning("step %d skipped: %s not finite on images %s", self.global_step, ", ".join(bad), images)
         if self._non_finite_steps >= _MAX_NON_FINITE_STEPS:
             raise FinemaskError(
@@ -251,6 +275,7 @@ class MaskRCNNModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing but plain values and tensors may be in there: it is loaded with ``weights_only=True``."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["finemask_version"] = 1
         checkpoint["model_config"] = self.model.config
         if self.categories:

@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.machine.hardware import package_versions
+from finemask.machine.processes import is_first_process
 from finemask.ops.files import LATEST, find_in_run, is_run_folder, newest_run, runs_of, write_json, write_text
 from finemask.training.callbacks.checkpoints import LAST
 
 log = logging.getLogger(__name__)
 
-_SHARED_BY_RANKS = "FINEMASK_RUN_DIR"  # processes of one run must not choose a folder each
+# What the first process has chosen, for those that Lightning starts with the same words on the command line.
+_FOLDER, _CHECKPOINT = "FINEMASK_RUN_DIR", "FINEMASK_RUN_CHECKPOINT"
 _LAST, _ORIGIN = f"checkpoints/{LAST}", "environment.json"
 _RESUME = "It is auto (the newest run of this name), a run's folder, or a checkpoint."
 _PLACEHOLDER = "@run_dir@"
@@ -51,6 +53,8 @@ class Run:
 def choose_run(output: Path, name: str, resume: object) -> Run:
     """The run's folder, which is not made yet, and the checkpoint that it goes on from, if any.
 
+    Processes that this one starts choose the same, until ``close_run``.
+
     Args:
         output: folder of all runs.
         name: of this run; may hold slashes.
@@ -60,6 +64,18 @@ def choose_run(output: Path, name: str, resume: object) -> Run:
     Raises:
         ConfigError: there is nothing to resume at the path given, or the name leads out of ``output``.
     """
+    if _FOLDER in os.environ and not is_first_process():
+        checkpoint = os.environ.get(_CHECKPOINT)
+        return Run(Path(os.environ[_FOLDER]), None if checkpoint is None else Path(checkpoint))
+    run = _choose(output, name, resume)
+    close_run()
+    os.environ[_FOLDER] = str(run.folder)
+    if run.checkpoint is not None:
+        os.environ[_CHECKPOINT] = str(run.checkpoint)
+    return run
+
+
+def _choose(output: Path, name: str, resume: object) -> Run:
     of_name = output / _inside(name)
     if resume is None:
         return Run(_new_folder(of_name))
@@ -102,7 +118,8 @@ def open_run(run: Run) -> bool:
 
 def close_run() -> None:
     """A second run of the same process gets its own folder."""
-    os.environ.pop(_SHARED_BY_RANKS, None)
+    os.environ.pop(_FOLDER, None)
+    os.environ.pop(_CHECKPOINT, None)
 
 
 def write_origin(run_dir: Path, cfg: DictConfig, data: Mapping[str, str]) -> None:
@@ -154,14 +171,10 @@ def _inside(name: str) -> Path:
 
 
 def _new_folder(of_name: Path) -> Path:
-    """A folder that is not there yet; the same for all processes of a run."""
-    if _SHARED_BY_RANKS in os.environ:
-        return Path(os.environ[_SHARED_BY_RANKS])
+    """A folder that is not there yet."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = (stamp if number == 0 else f"{stamp}_{number}" for number in count())
-    folder = next(path for name in names if not (path := (of_name / name).absolute()).exists())
-    os.environ[_SHARED_BY_RANKS] = str(folder)
-    return folder
+    return next(path for name in names if not (path := (of_name / name).absolute()).exists())
 
 
 def _point_latest(run_dir: Path) -> None:

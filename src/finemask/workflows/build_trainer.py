@@ -20,8 +20,10 @@ from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint
 from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
 from finemask.training.callbacks.speed import Speed
+from finemask.training.callbacks.stopping import StopRequest
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.console import is_terminal
+from finemask.workflows.running.several_processes import cluster
 
 _SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 _CHECKPOINT_EVERY = "10min"  # where a run of before is resumed, which has no such key
@@ -119,7 +121,8 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
     lines = TerminalProgress if is_terminal() else EpochLines
     try:
         # The pace, by which the budget asks to stop, for which evaluation looks, whose numbers the others read.
-        own = [speed, *([budget] if budget else []), evaluation, lines(speed, cfg.monitor)]
+        own = [StopRequest(), speed, *([budget] if budget else []), evaluation, lines(speed, cfg.monitor)]
+        plugins = {} if "plugins" in cfg.trainer else {"plugins": cluster()}
         trainer: pl.Trainer = build(
             cfg.trainer,
             "trainer",
@@ -138,6 +141,7 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            **plugins,
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(str(error), where="trainer") from error

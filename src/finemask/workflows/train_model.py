@@ -1,27 +1,22 @@
 """Fine-tuning, top to bottom: data, model, weights, trainer, fit, evaluation of the best weights."""
 
 import logging
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from finemask.config import arguments, compose, plain
 from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_of
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
+from finemask.machine.processes import is_first_process
 from finemask.model.backbones.norms import has_sync_norm
+from finemask.model.backbones.recomputation import recompute_backbone
 from finemask.model.build import build_model
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.pretrained.weights import load_weights
@@ -47,7 +42,8 @@ from finemask.workflows.build_trainer import (
 )
 from finemask.workflows.data.check_before_training import check_data
 from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
-from finemask.workflows.resume_run import (
+from finemask.workflows.running.interruptions import until_interrupted
+from finemask.workflows.running.resume_run import (
     check_resumable,
     class_order,
     read_resume_checkpoint,
@@ -55,6 +51,7 @@ from finemask.workflows.resume_run import (
     restore_fitted_anchors,
     resume_settings,
 )
+from finemask.workflows.running.several_processes import agreed_run, first_alone, join_processes
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +85,17 @@ def train(
 def prepare(cfg: DictConfig) -> None:
     """What comes before a training: draws the data where an experiment brings its own, and looks at the annotations.
 
+    Of several processes the first does that, and the others wait for it.
+
     Raises:
         DataError: the annotations have errors; its remedy is the command that repairs them.
+        ConfigError: more processes than were asked for.
     """
+    join_processes(cfg)
+    first_alone(lambda: _prepare(cfg))
+
+
+def _prepare(cfg: DictConfig) -> None:
     prepare_data(cfg)
     if cfg.data.check:
         check_data(cfg)
@@ -109,13 +114,12 @@ def run_training(cfg: DictConfig, started: float | None = None) -> TrainedRun | 
     Raises:
         FinemaskError: something the user can mend, before anything was trained, or a training that diverged.
     """
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
     run_log = RunLog()
     started = time.monotonic() if started is None else started
     try:
-        run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
+        run = agreed_run(choose_run(Path(cfg.output), str(cfg.name), cfg.resume))
         cfg.run_dir = str(run.folder)
-        with logging_to(run_log, is_main=is_main):
+        with logging_to(run_log, is_main=is_first_process()):
             return _train(cfg, run, run_log, started)
     except Exception as error:
         if any(map(is_disk_full, chain_of(error))):
@@ -169,6 +173,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
     model = build_model(model_config, num_classes=len(class_names) + 1)
     transfer = Transfer(**plain(cfg.transfer))
     apply_transfer(model, transfer)
+    if cfg.get("recompute_backbone"):
+        recompute_backbone(model)
     begins = first_epochs(transfer, cfg.trainer.max_epochs if (cfg.trainer.max_epochs or -1) > 0 else None)
     show_table(model_table(model, model_config, begins))
     if line := anchors_line(composed, model_config, boxes):
@@ -210,15 +216,17 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
         model.use_channels_last()
     if cfg.compile is not None:
         model.compile_backbone(mode=cfg.compile)
+    chosen, run = run, _opened(cfg, run)
+    if run != chosen:  # another run took the folder: callbacks and loggers are told of the next one
+        trainer = build_trainer(cfg, evaluation, budget)
     if trainer.is_global_zero:
-        while not open_run(run):  # another run took the folder: callbacks and loggers are told of the next one
-            run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
-            cfg.run_dir = str(run.folder)
-            trainer = build_trainer(cfg, evaluation, budget)
         run_log.open(run.folder / "train.log")
         log.info(
             "Run: %s%s", display_path(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else ""
         )
+        if trainer.world_size > 1:
+            images, batches = cfg.data.batch_size, trainer.world_size * trainer.accumulate_grad_batches
+            log.info("%d processes of %d images: a step learns from %d.", trainer.world_size, images, images * batches)
         write_origin(run.folder, cfg, fingerprints)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain(cfg))
@@ -229,57 +237,19 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
         trainer.fit(module, datamodule=datamodule, ckpt_path=run.checkpoint, weights_only=True)
         return evaluate_best_weights(trainer, module, datamodule, evaluation, evaluators, model_config, run.folder)
 
-    finished = _until_interrupted(trainer, work)
+    finished = until_interrupted(trainer, work)
     if finished is None:
         log.info("Interrupted. With resume=auto it goes on from its last checkpoint.")
     return finished
 
 
-def _until_interrupted(trainer: pl.Trainer, work: Callable[[], TrainedRun]) -> TrainedRun | None:
-    """Runs the work; ``None`` if it was interrupted: the last checkpoint stands."""
-    try:
-        with _warned_by_sigusr1():
-            return work()
-    except (SIGTERMException, KeyboardInterrupt):
-        return None
-    except SystemExit:
-        if trainer.interrupted:
-            return None
-        raise
-    except MisconfigurationException as error:
-        raise ConfigError(str(error), where="trainer") from error
-    except torch.OutOfMemoryError as error:
-        raise FinemaskError(
-            f"the GPU's memory is full ({str(error).splitlines()[0]})",
-            where=f"epoch {trainer.current_epoch}, step {trainer.global_step}",
-            remedy="Lower data.batch_size (and raise trainer.accumulate_grad_batches by as much), or model.min_size "
-            "and model.max_size, or use trainer.precision=bf16-mixed.",
-        ) from error
-    except RuntimeError as error:
-        if trainer.received_sigterm:  # whoever stopped the run stopped its workers too, and a loader found out first
-            return None
-        if "DataLoader worker" in str(error):
-            raise FinemaskError(
-                f"a process that loads images was killed ({' '.join(str(error).split())})",
-                where=f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}",
-                remedy="The usual reason is that memory ran out: data.num_workers=1 takes less, 0 the least. The same "
-                "command with resume=auto goes on from the last checkpoint.",
-            ) from error
-        raise
-
-
-@contextmanager
-def _warned_by_sigusr1() -> Iterator[None]:
-    """SIGUSR1, with which queues warn before a job's time is up, is SIGTERM; on SLURM Lightning queues the job anew."""
-    name = getattr(signal, "SIGUSR1", None)
-    if name is None or "SLURM_JOB_ID" in os.environ or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(name, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(name, before)
+def _opened(cfg: DictConfig, run: Run) -> Run:
+    """The run whose folder is there now, for all processes; another than was chosen if somebody else took that."""
+    while is_first_process() and not open_run(run):
+        run = choose_run(Path(cfg.output), str(cfg.name), cfg.resume)
+    run = agreed_run(run)
+    cfg.run_dir = str(run.folder)
+    return run
 
 
 def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:

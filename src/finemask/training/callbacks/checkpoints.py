@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from finemask.ops.files import atomic_path
+from finemask.training.callbacks.stopping import agreed, asked_to_stop
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -48,6 +50,7 @@ class LastCheckpoint(Checkpoint):
         self._path = folder / LAST
         self._every_s = every_s
         self._saved = time.monotonic()
+        self._stops = False
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -78,17 +81,24 @@ class LastCheckpoint(Checkpoint):
         """Where a step is whole and the epoch goes on: what gradients are gathered of is in no checkpoint."""
         at_a_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         validates = (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0 or trainer.should_stop
-        is_due = time.monotonic() - self._saved >= self._every_s or trainer.received_sigterm
-        if trainer.world_size > 1:
-            is_due = trainer.strategy.broadcast(is_due)
-        if is_due and at_a_step and not validates and not trainer.is_last_batch:
+        is_late = time.monotonic() - self._saved >= self._every_s
+        is_late, self._stops = agreed(trainer, is_late, asked_to_stop(trainer))
+        if (is_late or self._stops) and at_a_step and not validates and not trainer.is_last_batch:
             trainer.save_checkpoint(self._path)
             self._saved = time.monotonic()
+        if validates or not trainer.is_last_batch:
+            self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the epoch's validation: a resumed run starts at an epoch's boundary."""
         trainer.save_checkpoint(self._path)
         self._saved = time.monotonic()
+        self._stop(trainer)
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        """One process is stopped by Lightning, a moment later."""
+        if self._stops and trainer.world_size > 1:
+            raise SIGTERMException
 
 
 class BestCheckpoint(ModelCheckpoint):

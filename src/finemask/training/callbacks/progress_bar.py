@@ -54,7 +54,7 @@ class EpochLines(pl.Callback):
         """Adds to the means; the loss stays on its device."""
         self._images += len(batch[0]) * trainer.world_size
         self._trained_s = time.monotonic() - self._epoch_start
-        if outputs:  # a skipped step has none
+        if outputs and "skipped" not in outputs:  # a skipped step has none, or no loss in it
             # Lightning hands over the share of a step that is gathered from several batches
             self._loss_sum += outputs["loss"].detach() * trainer.accumulate_grad_batches
             self._losses += 1

@@ -92,19 +92,32 @@ class CocoEvaluation(pl.Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers from all processes; computes and logs.
+        """The first process gathers what all have found, computes, and tells the others what to log.
 
         What cannot be computed is logged as NaN, never left out: callbacks that watch a metric must find it.
         """
         if trainer.sanity_checking:
             return
+        self.step = trainer.global_step
         if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, self.evaluator.results)
+            pl_module.log_dict(self._measured_together(trainer))
+        else:
+            pl_module.log_dict(self._measured())
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _measured_together(self, trainer: pl.Trainer) -> dict[str, float]:
+        first = trainer.is_global_zero
+        gathered: list[Any] | None = [None] * trainer.world_size if first else None
+        torch.distributed.gather_object(self.evaluator.results, gathered)
+        if gathered is not None:
             self.evaluator.reset()
             for results in gathered:
                 self.evaluator.add_results(results)
-        self.step = trainer.global_step
+        measured: dict[str, float] = trainer.strategy.broadcast(self._measured() if first else {})
+        return measured
+
+    def _measured(self) -> dict[str, float]:
         metrics = self.evaluator.compute()
         logged = {}
         for iou_type in self.evaluator.iou_types:
@@ -114,9 +127,7 @@ class CocoEvaluation(pl.Callback):
         for name in _OF_THE_POINT:
             value = metrics["operating_point"][name]
             logged[f"{self._split}/{name}"] = float("nan") if value is None else value
-        pl_module.log_dict(logged)
-
-    on_test_epoch_end = on_validation_epoch_end
+        return logged
 
     def _begin(self, trainer: pl.Trainer, split: str) -> None:
         self._split = split

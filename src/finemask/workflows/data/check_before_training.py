@@ -1,6 +1,5 @@
 """What ``finemask train`` looks at before it starts: the fast part of ``finemask data check``."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,6 +16,7 @@ from finemask.datatools.check.problems import CheckSettings, Problem, Severity
 from finemask.datatools.check.report import print_problems
 from finemask.datatools.check.run_rules import RULES, check_before_training
 from finemask.errors import DataError
+from finemask.machine.processes import is_first_process
 from finemask.ops.terminal import say, table
 from finemask.ops.wording import plural
 
@@ -32,7 +32,7 @@ def check_data(cfg: DictConfig) -> None:
     Raises:
         DataError: there are errors; its remedy is the command that repairs them.
     """
-    if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
+    if not is_first_process():
         return
     data = plain(cfg.data)
     root = Path(data["root"])

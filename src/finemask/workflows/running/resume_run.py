@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # What does not change what is trained, or says where things are: of the data, their fingerprints count.
 _NO_MATTER = (
     "name", "output", "resume", "run_dir", "prepare", "learning_curve", "callbacks", "logger", "experiment", "debug",
-    "compile", "backend", "checkpoint_every", "augment", "model.weights", "model.class_transfer",
+    "compile", "recompute_backbone", "backend", "checkpoint_every", "augment", "model.weights", "model.class_transfer",
     "optimizer.foreach", "optimizer.fused",
     "data.root", "data.train", "data.val", "data.test", "data.images", "data.num_workers", "data.pin_memory",
     "data.cache", "data.check", "data.eval_batch_size", "data.seed", "data.allow_missing_categories",

@@ -1,0 +1,1 @@
+"""How a training runs on a machine: its processes, its memory, what interrupts it, and how it goes on."""
