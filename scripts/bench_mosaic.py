@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from finemask.evaluation.numbers.overlaps import _neighbours
+from finemask.ops.box_ops import touching_pairs
 from finemask.ops.rle import crop_to_rle
 
 
@@ -34,9 +35,9 @@ def main() -> None:
     parser.add_argument("--down", type=int, nargs="+", default=[12, 47], help="rows of each mosaic")
     parser.add_argument("--gutter", type=int, default=0, help="px of black between the images, as their own edge has")
     parser.add_argument("--overlap", type=float, default=0.2)
-    parser.add_argument("--folder", type=Path, default=None, help="where to work; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, default=None, help="where to work, and what stays; default: neither")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+    with tempfile.TemporaryDirectory() if args.folder is None else nullcontext(args.folder) as name:
         folder = Path(name)
         dataset, chosen, side = choose(args.data_root, args.split, args.across)
         write_singles(folder / "singles", args.data_root, dataset, chosen)
@@ -175,11 +176,14 @@ def duplicates(results: list[dict[str, Any]]) -> int:
     for result in results:
         groups.setdefault((result["image_id"], result["category_id"]), []).append(result["segmentation"])
     for rles in groups.values():
-        boxes = coco_mask.toBbox(rles)
-        for some, near in _neighbours(boxes, boxes):
-            ious = coco_mask.iou([rles[n] for n in some], [rles[n] for n in near], [0] * len(near))
-            found += int((ious > 0.5).sum()) - len(some)  # each is near itself
-    return found // 2
+        boxes = coco_mask.toBbox(rles).astype(np.int64)
+        boxes[:, 2:] += boxes[:, :2]
+        some, others = touching_pairs(boxes).T
+        areas = coco_mask.area(rles).astype(np.float64)
+        for one, other in zip(some.tolist(), others.tolist(), strict=True):
+            if min(areas[one], areas[other]) > max(areas[one], areas[other]) / 2:  # or they cannot be
+                found += bool(coco_mask.iou([rles[one]], [rles[other]], [0])[0, 0] > 0.5)
+    return found
 
 
 if __name__ == "__main__":

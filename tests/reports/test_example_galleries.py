@@ -2,6 +2,7 @@
 
 import base64
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_from_dict
 from finemask.evaluation.numbers.pycocotools_reference import coco_object, quiet_pycocotools
 from finemask.ops.colours import VERDICTS
+from finemask.ops.images.shrinking import shrink_factor
+from finemask.ops.images.window_reader import ArrayReader, PillowReader
 from finemask.ops.rle import mask_to_rle, rle_to_mask
 from finemask.pages.instance_pictures import (
     CROP_BYTES,
@@ -239,7 +242,7 @@ def test_a_close_up_shows_its_object_framed_and_large():
     mask[300:332, 400:432] = True
     annotation = {"category_id": 1, "iscrowd": 0, "bbox": [400, 300, 32, 32], "segmentation": mask_to_rle(mask)}
     truth, prediction = (
-        decoded(picture_of(image, drawn, {1: "nut"}, around=[400, 300, 32, 32]))
+        decoded(picture_of(ArrayReader(image), drawn, {1: "nut"}, around=[400, 300, 32, 32]))
         for drawn in ([ColouredInstance(annotation, VERDICTS["missed"])], [])
     )
     side = truth.shape[0]
@@ -305,6 +308,44 @@ def test_small_objects_carry_no_caption():
     names = {1: "nut", 2: "fig"}
     for side, is_written in ((19, False), (20, True)):
         drawn = ColouredInstance(nut(100, 50, side, (400, 600)), VERDICTS["found"])
-        picture = np.asarray(draw_window(np.zeros((400, 600, 3), np.uint8), [drawn], names, Window(0, 0, 600, 400)))
+        black = ArrayReader(np.zeros((400, 600, 3), np.uint8))
+        picture = np.asarray(draw_window(black, [drawn], names, Window(0, 0, 600, 400)))
         above = picture[30:49, 90:160]  # where the plate of its name stands
         assert bool(above.any()) is is_written
+
+
+def test_a_large_image_is_drawn_as_the_image_shrunk_beforehand_and_never_read_whole(tmp_path, monkeypatch):
+    small = np.random.default_rng(0).integers(90, 160, (200, 300, 3), np.uint8)
+    large = small.repeat(3, axis=0).repeat(3, axis=1)
+    Image.fromarray(large).save(tmp_path / "a.png")
+    names, places = {1: "nut", 2: "fig"}, ((10, 20, 80), (200, 100, 50))
+    drawn = [
+        [ColouredInstance(nut(n * x, n * y, n * side, (n * 200, n * 300)), VERDICTS["found"]) for x, y, side in places]
+        for n in (1, 3)
+    ]
+    expected = draw_window(ArrayReader(small), drawn[0], names, Window(0, 0, 300, 200), [10, 20, 80, 80])
+    monkeypatch.setattr("finemask.pages.instance_pictures.shrink_factor", partial(shrink_factor, most_px=300))
+    monkeypatch.setattr("finemask.ops.images.shrinking._STRIP_BYTES", 3 * 900 * 30)
+    reader, windows = PillowReader(tmp_path / "a.png", (600, 900)), []
+    read = reader.read
+    monkeypatch.setattr(reader, "read", lambda window: windows.append(window) or read(window))
+    found = draw_window(reader, drawn[1], names, Window(0, 0, 900, 600), [30, 60, 240, 240])
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+    assert windows == [(0, y, 900, y + 30) for y in range(0, 600, 30)]
+
+
+def test_galleries_of_a_large_image_do_not_decode_it(tmp_path, monkeypatch):
+    Image.new("RGB", (400, 120), (128, 128, 128)).save(tmp_path / "a.png")
+    dataset = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 120, "width": 400}],
+        "categories": [{"id": 1, "name": "nut"}],
+        "annotations": [nut(20, 30, 20), nut(320, 60, 20)],
+    }
+    evaluator = evaluated(dataset, [nut(20, 30, 20, score=0.9)])
+    curves = evaluator.evaluate().curves
+    verdicts = judge(evaluator.ground_truth, evaluator.results, curves.matches, curves.iou_type, 0.5)
+    planned = (evaluator.ground_truth, evaluator.results, verdicts, 0.5, tmp_path)
+    before, _ = build_galleries(*planned)
+    monkeypatch.setattr("finemask.reports.example_galleries.shrink_factor", partial(shrink_factor, most_px=200))
+    monkeypatch.setattr("finemask.ops.images.decode.decode_image", None)
+    assert build_galleries(*planned) == (before, [])

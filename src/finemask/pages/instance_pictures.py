@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 
 from finemask.ops.colours import Colour
 from finemask.ops.drawing import FAINT_OPACITY, draw_instances, is_captioned, upscale_factor
+from finemask.ops.images.shrinking import read_shrunk, shrink_factor, shrunk_mask
+from finemask.ops.images.window_reader import WindowReader
 from finemask.ops.rle import crop_to_rle, rle_box_xywh, rle_to_crop
 from finemask.types import Rle
 
@@ -38,7 +40,7 @@ class ColouredInstance(NamedTuple):
 
 
 def picture_of(
-    image: NDArray[np.uint8],
+    image: WindowReader,
     instances: Sequence[ColouredInstance],
     names: Mapping[int, str],
     around: Sequence[float] | None = None,
@@ -49,14 +51,17 @@ def picture_of(
     """Annotations or results on an image, or on what surrounds a place in it, as a ``data:`` address.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
+        image: open.
         instances: of the image; crowd regions are not drawn.
         names: of the categories, by id; one name is not written on the picture.
         around: a box, xywh px, to show large; by default the whole image is shown.
         context: side of what is shown, in sides of the box.
         framed: whether the box gets a frame.
+
+    Raises:
+        DataError: the image is damaged.
     """
-    window = Window(0, 0, *image.shape[1::-1]) if around is None else window_around(around, image.shape, context)
+    window = Window(0, 0, *image.size_hw[::-1]) if around is None else window_around(around, image.size_hw, context)
     return data_uri(draw_window(image, instances, names, window, around if framed else None), whole=around is None)
 
 
@@ -76,37 +81,41 @@ def window_around(box: Sequence[float], shape: Sequence[int], context: float = C
 
 
 def draw_window(
-    image: NDArray[np.uint8],
+    image: WindowReader,
     instances: Sequence[ColouredInstance],
     names: Mapping[int, str],
     window: Window,
     framed: Sequence[float] | None = None,
 ) -> Image.Image:
-    """Draws annotations or results on a part of an image.
+    """Draws annotations or results on a part of an image; on a large one shrunk, so that no more of it is held.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
+        image: open.
         instances: crowd regions, and what lies outside the window, are not drawn.
         names: of the categories, by id; one name is not written on the picture.
         window: the part.
         framed: a box, xywh px, that is framed.
+
+    Raises:
+        DataError: the image is damaged.
     """
+    factor = shrink_factor(window.y1 - window.y0, window.x1 - window.x0)
     inside = [drawn for drawn in instances if not drawn.entry.get("iscrowd") and _touches(drawn.entry, window)]
     shown = [drawn.entry for drawn in inside]
-    boxes = [_box_xyxy(instance) - [window.x0, window.y0, window.x0, window.y0] for instance in shown]
-    crop = image[window.y0 : window.y1, window.x0 : window.x1]
+    boxes = [(_box_xyxy(instance) - [window.x0, window.y0, window.x0, window.y0]) / factor for instance in shown]
+    crop = read_shrunk(image, window, factor)
     picture = draw_instances(
         crop,
-        rles=[_rle_in_window(instance, window) for instance in shown],
+        rles=[_rle_in_window(instance, window, factor) for instance in shown],
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        captions=[_caption(instance, names) for instance in shown],
+        captions=[_caption(instance, names, factor) for instance in shown],
         palette=[drawn.colour for drawn in inside],
         fill_opacity=FAINT_OPACITY,
     )
     if framed is not None:
         x, y, w, h = framed
         corners = np.array([x - window.x0, y - window.y0, x + w - window.x0, y + h - window.y0])
-        _frame(picture, corners * upscale_factor(*crop.shape[:2]))
+        _frame(picture, corners * upscale_factor(*crop.shape[:2]) / factor)
     return picture
 
 
@@ -132,20 +141,22 @@ def _touches(instance: Mapping[str, Any], window: Window) -> bool:
     return bool(x0 < window.x1 and x1 > window.x0 and y0 < window.y1 and y1 > window.y0)
 
 
-def _rle_in_window(instance: Mapping[str, Any], window: Window) -> Rle:
-    """The part of a mask inside a window; of an instance without one, an empty mask."""
+def _rle_in_window(instance: Mapping[str, Any], window: Window, factor: int = 1) -> Rle:
+    """The part of a mask inside a window, shrunk; of an instance without one, an empty mask."""
     height, width = window.y1 - window.y0, window.x1 - window.x0
     crop, x, y = np.zeros((0, 0), dtype=np.bool_), window.x0, window.y0
     if "segmentation" in instance:
         crop, x, y = rle_to_crop(instance["segmentation"])
     inside = crop[max(window.y0 - y, 0) : max(window.y1 - y, 0), max(window.x0 - x, 0) : max(window.x1 - x, 0)]
     if not inside.size:
-        return crop_to_rle(np.zeros((0, 0), dtype=np.bool_), 0, 0, height, width)
-    return crop_to_rle(inside, max(x - window.x0, 0), max(y - window.y0, 0), height, width)
+        return shrunk_mask(crop_to_rle(np.zeros((0, 0), dtype=np.bool_), 0, 0, height, width), factor)
+    rle = crop_to_rle(inside, max(x - window.x0, 0), max(y - window.y0, 0), height, width)
+    return rle if factor == 1 else shrunk_mask(rle, factor)
 
 
-def _caption(instance: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    if not is_captioned(*box_xywh(instance)[2:]):
+def _caption(instance: Mapping[str, Any], names: Mapping[int, str], factor: int) -> str:
+    width, height = box_xywh(instance)[2:]
+    if not is_captioned(width / factor, height / factor):
         return ""
     name = names[instance["category_id"]] if len(names) > 1 else ""
     score = f"{instance['score']:.2f}" if "score" in instance else ""

@@ -26,7 +26,7 @@ from finemask.ops.wording import plural
 from finemask.pages.charts import whisker
 from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.pages.shell import page, templates
-from finemask.reports.example_galleries import read_example
+from finemask.reports.example_galleries import open_example
 from finemask.reports.verdicts import Verdicts, judge
 
 EYEBROW = "finemask compare"
@@ -144,19 +144,19 @@ def draw_changes(
     drawn, unread = [], []
     for change in changes:
         file_name = truth.images[change.image_id].file_name
-        try:
-            image = read_example(truth, change.image_id, images_dir)
-        except (FinemaskError, OSError, ValueError):
-            unread.append(file_name)
-            continue
         labelled = {n: e for n, e in enumerate(truth.annotations) if e["image_id"] == change.image_id}
         both = [found for _, found in sides]
         panels = {"as labelled": [ColouredInstance(e, _agreement(n, *both)) for n, e in labelled.items()]}
         for which, (table, found) in enumerate(sides):
             missed = [ColouredInstance(labelled[n], VERDICTS["missed"]) for n in found.missed if n in labelled]
             panels[_counts(change, which)] = missed + _detections(table, found, change.image_id)
-        views = [(side, picture_of(image, instances, names)) for side, instances in panels.items()]
-        drawn.append(ChangedImage(file_name, views))
+        try:
+            with open_example(truth, change.image_id, images_dir) as image:
+                views = [(side, picture_of(image, instances, names)) for side, instances in panels.items()]
+        except (FinemaskError, OSError, ValueError):
+            unread.append(file_name)
+        else:
+            drawn.append(ChangedImage(file_name, views))
     return drawn, unread
 
 

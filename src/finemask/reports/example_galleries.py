@@ -1,5 +1,6 @@
 """Galleries of the evaluation report: whole images, and single mistakes shown large."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -7,13 +8,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from finemask.errors import FinemaskError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.ops.colours import Colour
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
+from finemask.ops.images.shrinking import shrink_factor
+from finemask.ops.images.window_reader import ArrayReader, WindowReader, open_image
 from finemask.pages.instance_pictures import ColouredInstance, picture_of
 from finemask.reports.example_choice import PlannedExample, image_outcomes, plan_mistakes, plan_whole_images
 from finemask.reports.verdicts import Verdicts
@@ -73,17 +73,14 @@ def build_galleries(
     ids = {image_id for image_id, _ in places}
     truths = _by_image(ground_truth.annotations, verdicts.object_colour, ids)
     predictions = _by_image(results, verdicts.detection_colour, ids, threshold)
-    for image_id, keys in groupby(sorted(places, key=itemgetter(0)), key=itemgetter(0)):
+    sides = (("as labelled", truths), ("as predicted", predictions))
+    for image_id, keys in groupby(sorted(places, key=_by_row), key=itemgetter(0)):
         try:
-            image = read_example(ground_truth, image_id, images_dir, reading)
+            with open_example(ground_truth, image_id, images_dir, reading) as image:
+                for key in keys:
+                    drawn[key] = [(name, picture_of(image, side[image_id], names, key[1])) for name, side in sides]
         except (FinemaskError, OSError, ValueError):
             unread.append(ground_truth.images[image_id].file_name)
-            continue
-        for key in keys:
-            drawn[key] = [
-                (side, picture_of(image, instances[image_id], names, key[1]))
-                for side, instances in (("as labelled", truths), ("as predicted", predictions))
-            ]
     galleries = []
     for title, note, entries in plans:
         shown = [
@@ -101,10 +98,16 @@ def _key(example: PlannedExample) -> tuple[int, tuple[float, ...] | None]:
     return example.image_id, None if example.around is None else tuple(example.around)
 
 
-def read_example(
+def _by_row(key: tuple[int, tuple[float, ...] | None]) -> tuple[int, float]:
+    """Images one after the other, and each from its top to its bottom; the whole of it is the first thing."""
+    image_id, around = key
+    return image_id, -math.inf if around is None else around[1]
+
+
+def open_example(
     ground_truth: GroundTruth, image_id: int, images_dir: Path, reading: ImageReading = AS_THE_FILE_SAYS
-) -> NDArray[np.uint8]:
-    """An image of the ground truth, uint8 [H, W, 3], RGB.
+) -> WindowReader:
+    """An image of the ground truth: decoded, or of a large one the file, which is read in windows.
 
     Raises:
         FinemaskError, OSError, ValueError: it cannot be read.
@@ -112,8 +115,11 @@ def read_example(
     from finemask.ops.images.decode import decode_image
 
     image = ground_truth.images[image_id]
+    path = images_dir / image.file_name
     size_hw = (image.height, image.width) if image.height and image.width else None
-    return decode_image(images_dir / image.file_name, size_hw, reading)
+    if size_hw is not None and shrink_factor(*size_hw) > 1:
+        return open_image(path, size_hw, reading=reading)
+    return ArrayReader(decode_image(path, size_hw, reading))
 
 
 def _by_image(

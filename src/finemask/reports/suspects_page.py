@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from finemask.coco.index import CocoIndex
 from finemask.datatools.suspects.label_faults import RULES, Suspect
 from finemask.ops.colours import VERDICTS
+from finemask.ops.images.window_reader import ArrayReader, WindowReader
 from finemask.ops.rle import rle_box_xywh
 from finemask.ops.wording import plural
 from finemask.pages.instance_pictures import ColouredInstance, picture_of
@@ -85,12 +85,12 @@ def draw_suspects(index: CocoIndex, suspects: Sequence[Suspect]) -> list[list[tu
     Raises:
         DataError: the image cannot be read.
     """
-    pixels = index.read_image(suspects[0].image.position)
+    pixels = ArrayReader(index.read_image(suspects[0].image.position))
     names = {number: category.name for number, category in enumerate(index.categories, start=1)}
     return [_views(pixels, suspect, names) for suspect in suspects]
 
 
-def _views(pixels: NDArray[np.uint8], suspect: Suspect, names: Mapping[int, str]) -> list[tuple[str, str]]:
+def _views(pixels: WindowReader, suspect: Suspect, names: Mapping[int, str]) -> list[tuple[str, str]]:
     image = suspect.image
     boxes = np.array([rle_box_xywh(rle) for rle in (suspect.rle, *(image.label_rles[n] for n in suspect.labels))])
     low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)

@@ -44,10 +44,12 @@ _TRANSPOSED = {
 
 
 class WindowReader(ABC):
-    """An open image. Windows must be asked for row by row: ``y0`` never decreases."""
+    """An open image. Asked for row by row, windows take the least: going back up may decode it again from its top."""
 
     is_rotated = False
     """Whether an EXIF orientation has to be applied."""
+    size_hw: tuple[int, int]
+    """Height and width, px."""
 
     @abstractmethod
     def read(self, window: Window) -> NDArray[np.uint8]:
@@ -123,8 +125,7 @@ class PillowReader(WindowReader):
     """
 
     def __init__(self, path: Path, size_hw: tuple[int, int]) -> None:
-        self._path = path
-        self._height, self._width = size_hw
+        self._path, self.size_hw = path, size_hw
         with _readable(path), any_size():
             self._image = Image.open(path)
         with _readable(path):
@@ -140,7 +141,7 @@ class PillowReader(WindowReader):
     def read(self, window: Window) -> NDArray[np.uint8]:
         """RGB, uint8 [h, w, 3]; any window, in any order."""
         with _readable(self._path):
-            piece = self._image.crop(_raw_window(window, self._orientation, self._height, self._width))
+            piece = self._image.crop(_raw_window(window, self._orientation, *self.size_hw))
             piece.info = {}  # or its orientation would be applied once more
             if self._orientation in _TRANSPOSED:
                 piece = piece.transpose(_TRANSPOSED[self._orientation])
@@ -166,7 +167,7 @@ class WholeReader(WindowReader):
     """
 
     def __init__(self, path: Path, size_hw: tuple[int, int], reading: ImageReading) -> None:
-        self._path, self._size_hw, self._reading = path, size_hw, reading
+        self._path, self.size_hw, self._reading = path, size_hw, reading
         self._pixels: NDArray[np.uint8] | None = None
         with _readable(path), any_size():
             raw_hw, orientation = stored_size(path)
@@ -176,7 +177,7 @@ class WholeReader(WindowReader):
         """RGB, uint8 [h, w, 3]; any window, in any order."""
         if self._pixels is None:
             with _readable(self._path), any_size():
-                self._pixels = decode_image(self._path, self._size_hw, self._reading)
+                self._pixels = decode_image(self._path, self.size_hw, self._reading)
         x0, y0, x1, y1 = window
         return np.ascontiguousarray(self._pixels[y0:y1, x0:x1])
 
@@ -193,7 +194,7 @@ class ArrayReader(WindowReader):
     """
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels = pixels
+        self._pixels, self.size_hw = pixels, pixels.shape[:2]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """RGB, uint8 [h, w, 3]; any window, in any order."""
@@ -214,8 +215,12 @@ class VipsReader(WindowReader):
     """
 
     def __init__(self, path: Path, image: Any, reading: ImageReading) -> None:
-        self._path, self._image, self._reading = path, image, reading
-        self._region = import_module("pyvips").Region.new(image)
+        self._path, self._reading, self.size_hw = path, reading, (image.height, image.width)
+        self._start(image)
+
+    def _start(self, image: Any) -> None:
+        """From the top."""
+        self._image, self._region = image, import_module("pyvips").Region.new(image)
         self._rows = np.empty((0, image.width, 3), dtype=np.uint8)
         self._top = self._bottom = 0
 
@@ -229,7 +234,7 @@ class VipsReader(WindowReader):
         """
         pyvips = import_module("pyvips")
         try:
-            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+            image = _sequential(path)
         except pyvips.Error:
             return None
         colour = image.interpretation in ("srgb", "rgb", "rgb16") and image.bands in (3, 4)
@@ -252,11 +257,10 @@ class VipsReader(WindowReader):
 
         Raises:
             DataError: the file is damaged.
-            ValueError: the window begins above the last one.
         """
         x0, y0, x1, y1 = window
         if y0 < self._top:
-            raise ValueError(f"row {y0} was asked for after row {self._top}")
+            self._start(_sequential(self._path))
         if y0 > self._top or y1 > self._bottom:
             kept = self._rows[y0 - self._top : self._bottom - self._top]
             rows = np.empty((y1 - y0, *self._rows.shape[1:]), dtype=np.uint8)
@@ -294,11 +298,15 @@ def _is_plain(path: Path, reading: ImageReading) -> bool:
         return True
 
 
+def _sequential(path: Path) -> Any:
+    return import_module("pyvips").Image.new_from_file(str(path), access="sequential", fail_on="error")
+
+
 def _greatest(path: Path, bands: int) -> int:
     """The greatest value of a file, alpha apart."""
     pyvips = import_module("pyvips")
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        image = _sequential(path)
         return int((image.extract_band(0, n=3) if bands > 2 else image.extract_band(0)).max())
     except pyvips.Error as error:
         raise DataError(f"the image cannot be read ({error})", where=path, remedy=_REMEDY) from None
