@@ -22,6 +22,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from finemask.bench.scenes import scene
 from finemask.bench.timing import Comparison, interleave, show, write
+from finemask.model.cpu import keep_for_prediction
 from finemask.ops.mask_ops import masks_to_rles
 
 THRESHOLD = 0.5
@@ -57,7 +58,7 @@ def measure_image(size: int, rounds: int) -> Comparison:
     """Times the way from a picture to COCO results."""
     ours = build_ours(size, 1)
     theirs = build_torchvisions(size, 1, ours).eval()
-    ours.eval()
+    keep_for_prediction(ours.eval())
     image, _ = scene(size, size * 4 // 3, 8, seed=0)
     height_width = (size, size * 4 // 3)
 

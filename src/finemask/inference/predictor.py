@@ -30,6 +30,7 @@ from finemask.inference.scale import ScaleWatch
 from finemask.inference.score_limits import Threshold, own_thresholds, score_limits
 from finemask.inference.sources import AS_USUAL, ImageLike, NamedImage, Source, Unread, is_single
 from finemask.inference.tiled import Cutting, TilesDone
+from finemask.model.cpu import keep_for_prediction
 from finemask.model_file import find_model_file
 from finemask.model_header import ModelHeader
 from finemask.ops.images.window_reader import LARGE_PX
@@ -56,6 +57,7 @@ def load(path: Path | str, device: str = "auto", trust: str | Collection[str] = 
     file = find_model_file(path)
     chosen = choose_device(device, file)
     model, header = open_model(file, trust)
+    keep_for_prediction(model)
     return Predictor(model, header, chosen)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from finemask.config import compose, plain
 from finemask.model.build import build_model
-from finemask.model.cpu import use_cpu_kernels, winograd
+from finemask.model.cpu import keep_for_prediction, use_cpu_kernels, winograd
 from finemask.model.cpu.winograd import WinogradConv2d, winograd_conv2d, winograd_pays
 from finemask.model.resolve import resolve_model
 
@@ -47,6 +47,38 @@ def test_the_same_features_and_gradients():
         answer.square().sum().backward()
     for one, other in zip(*(net.parameters() for net in nets), strict=True):
         assert (one.grad - other.grad).norm() < 1e-4 * one.grad.norm()
+
+
+def test_kept_weights_give_the_same_bits_and_are_made_anew_when_they_change(monkeypatch):
+    nets, x = [small_net(), small_net()], torch.randn(1, 3, 45, 50)
+    for net in nets:
+        use_cpu_kernels(net)
+    keep_for_prediction(nets[1])
+    made, make = [], winograd._mixing
+    monkeypatch.setattr(winograd, "_mixing", lambda weight: made.append(weight) or make(weight))
+    with torch.no_grad():
+        for factor in (1.0, 2.0):
+            for net in nets:
+                net[1][0].weight.mul_(factor)
+            expected = nets[0](x)
+            made.clear()
+            for mode in (torch.no_grad, torch.inference_mode):
+                with mode():
+                    assert torch.equal(nets[1](x), expected)
+            assert len(made) == 1  # of the one that is wide enough, once
+    made.clear()
+    nets[1](x).sum().backward()
+    assert len(made) > 0
+    assert nets[1][1][0].weight.grad is not None
+    with torch.no_grad():
+        nets[1].load_state_dict(small_net().state_dict())
+        assert torch.equal(nets[1](x), small_net_with_kernels()(x))
+
+
+def small_net_with_kernels() -> nn.Sequential:
+    net = small_net()
+    use_cpu_kernels(net)
+    return net
 
 
 def test_double_precision_is_left_alone():

@@ -10,6 +10,13 @@ from finemask.model.cpu.roi_align import PyramidRoIAlign
 from finemask.model.cpu.winograd import WinogradConv2d, winograd_fits
 
 
+def keep_for_prediction(model: nn.Module) -> None:
+    """Lets a model that is not trained on keep what follows from its weights alone, instead of making it each time."""
+    for module in model.modules():
+        if isinstance(module, WinogradConv2d):
+            module.keeps_mixing = True
+
+
 def use_cpu_kernels(module: nn.Module) -> None:
     """Replaces whatever in a module is quicker another way on a CPU; elsewhere the replacements are torchvision's.
 

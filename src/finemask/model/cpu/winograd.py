@@ -212,21 +212,11 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        out_channels = len(weight)
-        rows, mixing = x.permute(0, 2, 3, 1).reshape(-1, channels), _mixing(weight)
+        batch, _, height, width = x.shape
+        rows = _rows(x)
         ctx.save_for_backward(rows, weight)  # not the transformed weights, which are four times as large
         ctx.shape = (batch, height, width)
-        pieces = list(pieces_of(batch, height, width))
-        before, after = _buffers(pieces, channels, out_channels)
-        convolved = torch.empty(batch, out_channels, height, width, memory_format=torch.channels_last)
-        results = convolved.permute(0, 2, 3, 1).view(-1, out_channels)
-        for piece in pieces:
-            tiles = _transformed(piece.maps.into_tiles, rows[piece.reads], before)
-            products = torch.bmm(tiles, mixing, out=after[: POINTS * tiles.shape[1]].view(POINTS, -1, out_channels))
-            products[ONES] += bias
-            torch.mm(piece.maps.out_of_tiles, products.flatten(0, 1), out=results[piece.writes])
-        return convolved
+        return _convolved(rows, ctx.shape, _mixing(weight), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -260,6 +250,27 @@ class _Winograd(torch.autograd.Function):
         return of_x, of_weight, of_bias
 
 
+def _rows(x: Tensor) -> Tensor:
+    """Maps [B, C, H, W] as rows [B · H · W, C]."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _convolved(rows: Tensor, shape: tuple[int, int, int], mixing: Tensor, bias: Tensor) -> Tensor:
+    """The convolution of maps [B, H, W] of rows [B · H · W, C] by transformed weights: [B, O, H, W]."""
+    batch, height, width = shape
+    out_channels = mixing.shape[2]
+    pieces = list(pieces_of(batch, height, width))
+    before, after = _buffers(pieces, rows.shape[1], out_channels)
+    convolved = torch.empty(batch, out_channels, height, width, memory_format=torch.channels_last)
+    results = convolved.permute(0, 2, 3, 1).view(-1, out_channels)
+    for piece in pieces:
+        tiles = _transformed(piece.maps.into_tiles, rows[piece.reads], before)
+        products = torch.bmm(tiles, mixing, out=after[: POINTS * tiles.shape[1]].view(POINTS, -1, out_channels))
+        products[ONES] += bias
+        torch.mm(piece.maps.out_of_tiles, products.flatten(0, 1), out=results[piece.writes])
+    return convolved
+
+
 def _kernel() -> Tensor:
     """The transform of weights along both axes, [36, 9]."""
     return torch.from_numpy(np.kron(_WEIGHT, _WEIGHT).astype(np.float32))
@@ -284,14 +295,33 @@ def _transformed(matrix: Tensor, rows: Tensor, buffer: Tensor) -> Tensor:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3 × 3 convolution with a border of one zero: the same parameters and values, quicker on a CPU."""
+    """A 3 × 3 convolution with a border of one zero: the same parameters and values, quicker on a CPU.
+
+    Attributes:
+        keeps_mixing: whether it keeps its transformed weights, four times the size of its own, as long as these are as
+            they were: for a model that predicts. Where gradients are wanted they are made anew all the same.
+    """
+
+    keeps_mixing = False
+    _kept: tuple[object, Tensor] = (None, torch.empty(0))
 
     def forward(self, input: Tensor) -> Tensor:
         """Features [B, C, H, W] to [B, O, H, W]."""
         in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if not in_a_graph and winograd_pays(input, self.weight):
+        if in_a_graph or not winograd_pays(input, self.weight):
+            return super().forward(input)
+        if torch.is_grad_enabled() or not self.keeps_mixing or self.weight.is_inference():  # such has no version
             return winograd_conv2d(input, self.weight, self.bias)
-        return super().forward(input)
+        batch, _, height, width = input.shape
+        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+        return _convolved(_rows(input), (batch, height, width), self._mixing(), bias)
+
+    def _mixing(self) -> Tensor:
+        """The transformed weights."""
+        state = self.weight.data_ptr(), self.weight._version
+        if self._kept[0] != state:
+            self._kept = state, _mixing(self.weight)
+        return self._kept[1]
 
 
 def winograd_fits(convolution: nn.Conv2d) -> bool:
