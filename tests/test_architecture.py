@@ -75,11 +75,14 @@ OPTIONAL = {
     "pandas",
     "supervision",
     "cvat_sdk",
+    "pyarrow",
+    "ray",
 }
 MOST_SIBLINGS = 15
 # Imported by name here, and certain to be there because of the dependency named.
 BROUGHT_ALONG = {
     "markupsafe": "jinja2",
+    "fsspec": "torch",
     "lightning_fabric": "pytorch-lightning",
 }
 IMPORT_NAMES = {"pillow": "PIL", "hydra-core": "hydra", "opencv-python-headless": "cv2", "pyyaml": "yaml"}

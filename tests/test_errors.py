@@ -1,8 +1,11 @@
 """What an error tells a person."""
 
+import pickle
+
 import pytest
 
-from finemask.errors import did_you_mean, nearest
+from finemask import errors
+from finemask.errors import DataError, FinemaskError, MissingExtraError, UndecidedImageError, did_you_mean, nearest
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,18 @@ def test_nearest(word: str, meant: str | None) -> None:
 def test_a_guess_stands_before_the_rest_of_a_remedy() -> None:
     assert did_you_mean("modle", ["model", "data"], "{}=light") == "Did you mean model=light? "
     assert did_you_mean("qqqq", ["model", "data"]) == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("what", where="where", remedy="Do it."),
+        UndecidedImageError("what", choice="page", example="1", where="a.tif", otherwise=", or 2"),
+        MissingExtraError("ray", "ray", needed_for="engine=ray"),
+        *(getattr(errors, name)("what") for name in ("FinemaskError", "ConfigError", "WeightsError", "ModelFileError")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_another_process_is_the_same(error: FinemaskError) -> None:
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent), sent.args, vars(sent)) == (type(error), str(error), error.args, vars(error))

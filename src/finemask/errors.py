@@ -5,6 +5,7 @@ import errno
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 INTERRUPTED = 130  # exit code, as of a shell: stopped by a person, after saving
 
@@ -27,6 +28,16 @@ class FinemaskError(Exception):
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
         return text if self.remedy is None else f"{text.rstrip('.')}. {self.remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sent, (type(self), self.args, self.__dict__)
+
+
+def _sent(kind: type[FinemaskError], args: tuple[Any, ...], values: dict[str, Any]) -> FinemaskError:
+    """An error that another process raised; its kind may be made of other words than it holds."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(values)
+    return error
 
 
 class ConfigError(FinemaskError):

@@ -1,5 +1,7 @@
+import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 from inference_data import colour_header, rectangles
@@ -83,7 +85,7 @@ def test_unreadable_files_are_reported_skipped_and_end_with_exit_2(photos, colou
 def test_nothing_readable_writes_nothing(photos, colours_for_a_model, capsys):
     assert cli.main(["predict", "model=m", "source=gone.png", "output=out"]) == 2
     assert "error: 1 of 1 source could not be read" in capsys.readouterr().err
-    assert sorted(path.name for path in (photos.parent / "out").iterdir()) == [LEDGER, "manifest.jsonl"]
+    assert sorted(path.name for path in (photos.parent / "out").iterdir()) == [LEDGER, "failed.csv", "manifest.jsonl"]
     (line,) = (photos.parent / "out" / "manifest.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "image": "gone.png",
@@ -107,6 +109,8 @@ def test_thresholds_of_some_classes(photos, colours_for_a_model):
         (["threshold={red: 0.5}"], "Did you mean red fig?"),
         (["save=[overlay,maskz]"], "Did you mean masks?"),
         (["save=[]"], "save cannot be []"),
+        (["save=side_by_side"], "save=side_by_side needs annotations="),
+        (["pixel_size=3"], "pixel_size=3. It is a length above 0"),
         (["threshold=2"], "threshold cannot be 2"),
         (["batch_size=0"], "batch_size cannot be 0"),
         (["color_by=score"], "color_by cannot be 'score'"),
@@ -148,3 +152,48 @@ def test_a_real_model_file_from_the_command_line(photos, tiny_model_file):
     files = list((photos.parent / "out" / "masks" / "c").iterdir())
     assert files
     assert np.asarray(Image.open(files[0])).shape == (40, 60)
+
+
+def test_labels_beside_predictions_and_a_scale_bar(photos, colours_for_a_model, tmp_path):
+    labels = {
+        "images": [{"id": 7, "file_name": "b/a.png", "height": 40, "width": 60}],
+        "categories": [{"id": n, "name": category.name} for n, category in enumerate(colours_for_a_model.categories)],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 2, 8, 7], "iscrowd": 0, "area": 56}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    words = ["predict", "model=m", "source=photos", "output=out", "annotations=labels.json"]
+    assert cli.main([*words, "save=[overlay,side_by_side]", "pixel_size=2um"]) == 0
+    sizes = {}
+    for path in (tmp_path / "out").rglob("*.png"):
+        with Image.open(path) as picture:
+            sizes[path.relative_to(tmp_path / "out").as_posix()] = picture.size
+    assert len(sizes) == 6  # an image without labels is shown without
+    assert cli.main([*words, "save=overlay", "output=plain", "pixel_size=null"]) == 0
+    with Image.open(tmp_path / "plain" / "overlay" / "b" / "a.png") as plain:
+        assert sizes["overlay/b/a.png"][0] == plain.width
+        assert sizes["overlay/b/a.png"][1] > plain.height
+        assert sizes["side_by_side/b/a.png"][0] > 2 * plain.width
+
+
+def test_a_video_through_the_verb(photos, colours_for_a_model, tmp_path, capsys):
+    """Ten frames, every second one taken: an overlay each, a video, and a thing that keeps its number."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
+    for number in range(10):
+        frame = rectangles(120, 160, red=(10 + 4 * number, 20, 60 + 4 * number, 80))
+        writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+    writer.release()
+    words = ["predict", "model=m", "source=clip.avi", "output=out", "save=[video,tracks,overlay,csv]", "stride=2"]
+    assert cli.main(words) == 0
+    out = tmp_path / "out"
+    stems = [f"clip_{number:06d}" for number in (1, 3, 5, 7, 9)]
+    assert sorted(path.stem for path in (out / "overlay" / "clip").iterdir()) == stems
+    (video,) = (out / "video").iterdir()
+    capture = cv2.VideoCapture(str(video))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    assert len(frames) == 5
+    table = list(csv.DictReader((out / "tracks.csv").read_text().splitlines()))
+    assert [row["track"] for row in table] == ["1"] * 5
+    assert [int(row["frame"]) for row in table] == [1, 3, 5, 7, 9]
+    assert "wrote out/video" in capsys.readouterr().out

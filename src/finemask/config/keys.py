@@ -72,9 +72,12 @@ threshold: auto | best_f1 | precision_90 | recall_90 | 0.0..1.0 | scores!
 device: device!
 [predict]
 batch_size: 1..!
+engine: local | ray!
+ray: keys!
 output: path!
 source save: path | [path]!
 annotations: null | path!
+pixel_size: null | auto | text!
 color_by: instance | class!
 stride: 1..!
 fps: null | >0.0..!
@@ -182,6 +185,12 @@ seed: 0..4294967295!
 page: null | 0..!
 range: null | auto | full | image | [number]2!
 channels: null | 0.. | [0..]1 | [0..]3!
+[.ray]
+address: null | text!
+workers: auto | 1..!
+cpus: >0.0..!
+gpus: 0.0..!
+chunk: 1..!
 [.preset]
 name: text
 batch_size: 1..

@@ -48,14 +48,18 @@ class DriftWatch:
     def add(self, name: str, image: NDArray[np.uint8] | None) -> Drift | None:
         """Looks at an image [H, W, 3]; None where there is nothing to say: see ``drift_of``."""
         found = None if image is None else drift_of(image, self._header)
+        self.note(name, found)
+        return found
+
+    def note(self, name: str, found: Drift | None) -> None:
+        """Counts an image that was looked at, here or elsewhere."""
         if found is None:
-            return None
+            return
         self.seen += 1
         if found.value > 1:
             self.unlike += 1
             if self._worst is None or found.value > self._worst[1].value:
                 self._worst = name, found
-        return found
 
     def in_words(self) -> str | None:
         """How many images are unlike the training images, and by what the worst is; None if few are: one in twenty."""

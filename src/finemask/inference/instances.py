@@ -23,6 +23,7 @@ from finemask.ops.drawing import draw_instances, with_legend
 from finemask.ops.files import write_json, write_text
 from finemask.ops.images.georeference import read_georeference
 from finemask.ops.images.image_kinds import image_suffixes
+from finemask.ops.images.scale_bar import with_scale_bar
 from finemask.ops.labelme import labelme_document, labelme_shape, outline_with_holes
 from finemask.ops.mask_ops import masks_to_rles
 from finemask.ops.rle import mask_iou, rle_box_xywh, rle_to_crop, rle_to_mask
@@ -46,6 +47,7 @@ class Instances:
         frame: its place in a video, if it is of one.
         track_ids: int64 [N], from 1 on: the same for the same thing in all frames of a video, where it was followed.
         drift: how unlike the training images it is, above 1 it is; None: not known.
+        pixel_m: side of a pixel of the image, m, for a scale bar; None: not known.
     """
 
     boxes: NDArray[np.float32]
@@ -60,6 +62,7 @@ class Instances:
     frame: Frame | None = None
     track_ids: NDArray[np.int64] | None = None
     drift: float | None = None
+    pixel_m: float | None = None
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -135,7 +138,9 @@ class Instances:
         return replace(self, rles=[refine_mask(picture, rle) for rle in self.rles])
 
     def draw(self, image: NDArray[np.uint8] | Image.Image | None = None, *, color_by: str = "instance") -> Image.Image:
-        """Masks, boxes, names and scores over the image; a legend below it where colours are those of classes.
+        """Masks, boxes, names and scores over the image.
+
+        Below it there are a scale bar where ``pixel_m`` is known, and a legend where colours are those of classes.
 
         Args:
             image: what to draw on, RGB of ``image_size_hw``; the image that was predicted on by default.
@@ -160,6 +165,8 @@ class Instances:
             captions = [f"{number} {caption}" for number, caption in zip(self.track_ids, captions, strict=True)]
             palette = colours(int(number) - 1 for number in self.track_ids) if palette is None else palette
         drawn = draw_instances(picture, rles=self.rles, boxes_xyxy=self.boxes, captions=captions, palette=palette)
+        if self.pixel_m is not None:
+            drawn = with_scale_bar(drawn, self.pixel_m * picture.shape[1] / drawn.width)
         if color_by == "instance":
             return drawn
         found = sorted(set(self.labels.tolist()))

@@ -55,7 +55,15 @@ class ScaleWatch:
 
     def add(self, instances: Instances) -> None:
         """Looks at an image and what was found in it."""
-        if self._sizes is None or (shrunk := find_shrunk(instances, self._preprocessing, self._sizes)) is None:
+        self.note(self.look(instances))
+
+    def look(self, instances: Instances) -> Shrunk | None:
+        """The image, if the model saw it too small."""
+        return None if self._sizes is None else find_shrunk(instances, self._preprocessing, self._sizes)
+
+    def note(self, shrunk: Shrunk | None) -> None:
+        """Counts an image that was looked at, here or elsewhere."""
+        if shrunk is None:
             return
         self.count += 1
         if self.worst is None or shrunk.scale < self.worst.scale:

@@ -1,4 +1,4 @@
-"""Sources of images: files, folders, globs, lists in text files, videos, URLs, arrays.
+"""Sources of images: files, folders, globs, lists in text and Parquet files, videos, URLs, arrays.
 
 A source is first listed, which is quick and tells how much there is, and then read piece by piece. What is
 listed need not be readable; reading raises then, so that the caller can report one file and go on.
@@ -8,7 +8,6 @@ import glob
 import logging
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,9 @@ from torch import Tensor
 
 from finemask.errors import DataError
 from finemask.inference.content.folder_walk import matching, walk
+from finemask.inference.content.item_names import UniqueNames, natural, printable
+from finemask.inference.content.path_lists import LIST_SUFFIXES, entries_of
+from finemask.inference.content.remote_files import is_remote, list_remote
 from finemask.inference.content.source_content import for_decoder
 from finemask.inference.content.video_frames import (
     ALL_FRAMES,
@@ -154,7 +156,7 @@ class Item:
                 given = for_decoder(content, opening.allow_private_urls)
                 yield NamedImage(self.name, decode_image(given, self.size_hw, reading), path)
             except DataError as error:  # what the decoder calls "encoded image" has a name here
-                if not _is_url(error.where or ""):
+                if not _is_url(error.where or "") and not is_remote(error.where or ""):
                     error.where = content if isinstance(content, str) else self.name
                 raise
 
@@ -181,8 +183,8 @@ def list_items(source: Source) -> list[Item]:
     Folders are searched through, naturally sorted (``img2`` before ``img10``); hidden files are left out, and so are
     those whose suffix is not that of an image that can be read, or a video: these are counted in the log.
     Names keep the folders below the one asked for, so that equal file names in two folders stay apart. A text
-    file holds one path or URL a line (``#`` starts a comment); relative paths are looked up from where you
-    stand, then from beside the text file.
+    file holds one path or URL a line (``#`` starts a comment), a Parquet file has a column ``path``; relative paths
+    are looked up from where you stand, then from beside the list.
 
     Raises:
         DataError: a folder without images, a glob that matches nothing, an empty list. A single file that is
@@ -200,14 +202,14 @@ def list_items(source: Source) -> list[Item]:
 
 def items_in(source: Source) -> Iterator[Item | Unread]:
     """As ``list_items``, one after another; of a source that is a generator, no more are asked for than are taken."""
-    uniquely_named = _UniqueNames()
+    unique = UniqueNames()
     for one in _elements(source):
         if isinstance(one, Item):
             yield one
             continue
         try:
             for item in _items_of(one):
-                yield uniquely_named(item)
+                yield replace(item, name=unique(item.name))
         except DataError as error:
             yield Unread(str(one) if isinstance(one, str | os.PathLike) else "image", error)
 
@@ -218,10 +220,12 @@ def is_single(source: Source) -> bool:
         return not _is_several(source)
     if _is_url(str(source)):
         return not _is_video_url(str(source))
+    if is_remote(str(source)):
+        return PurePosixPath(str(source)).suffix.lower() in image_suffixes() and not glob.has_magic(str(source))
     path = Path(source).expanduser()
     if _camera(path) is not None:
         return False
-    is_listing = path.suffix.lower() == ".txt" or path.suffix.lower() in VIDEO_SUFFIXES
+    is_listing = path.suffix.lower() in LIST_SUFFIXES | VIDEO_SUFFIXES
     return not is_listing and (path.is_file() or not (path.is_dir() or glob.has_magic(str(path))))
 
 
@@ -248,6 +252,8 @@ def _items_of(source: _OneOrMany) -> Iterator[Item]:
         yield Item(Path(getattr(source, "filename", "") or "image").name, source)
     elif isinstance(source, str) and _is_url(source):
         yield Item(PurePosixPath(unquote(urlsplit(source).path)).name or "image", source)
+    elif isinstance(source, str) and is_remote(source):
+        yield from (Item(printable(name), address) for name, address in list_remote(source))
     elif isinstance(source, str) and not source.strip():
         raise DataError("a path in the source is empty", remedy="Is it a variable of the shell that is not set?")
     elif isinstance(source, str | os.PathLike):
@@ -269,12 +275,12 @@ def _items_of_path(path: Path) -> Iterator[Item]:
     elif not path.exists() and glob.has_magic(str(path)):
         start = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         yield from _images_below(start, matching(path), "nothing matches")
-    elif path.suffix.lower() == ".txt":
-        yield from _listed_in_text(path)
+    elif path.suffix.lower() in LIST_SUFFIXES:
+        yield from _listed(path)
     elif (camera := _camera(path)) is not None:
         yield Item(f"camera_{camera.number}", camera)
     else:
-        yield Item(_printable(path.name), path)
+        yield Item(printable(path.name), path)
 
 
 def _camera(path: Path) -> Camera | None:
@@ -323,8 +329,8 @@ def _images_below(folder: Path, found: Iterator[Path], otherwise: str) -> Iterat
         )
     if others:
         log.warning("Files in %s that are no images or videos, by their suffix, are left out: %s", folder, skipped)
-    for inside, path in sorted(paths, key=lambda pair: _natural(pair[0])):
-        yield Item(_printable(inside.as_posix()), path)
+    for inside, path in sorted(paths, key=lambda pair: natural(pair[0])):
+        yield Item(printable(inside.as_posix()), path)
 
 
 def _is_folder(path: Path) -> bool:
@@ -334,23 +340,9 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _printable(name: str) -> str:
-    """A file's name as text: bytes that are no UTF-8 become question marks in a diamond."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _listed_in_text(path: Path) -> Iterator[Item]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, remedy="Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"not a list of paths ({error})", where=path) from error
-    for line in lines:
-        entry = line.strip()
-        if not entry or entry.startswith("#"):
-            continue
-        if _is_url(entry):
+def _listed(path: Path) -> Iterator[Item]:
+    for entry in entries_of(path):
+        if _is_url(entry) or is_remote(entry):
             yield from _items_of(entry)
             continue
         beside = path.parent / entry
@@ -359,30 +351,5 @@ def _listed_in_text(path: Path) -> Iterator[Item]:
         yield Item(Path(entry).as_posix() if plain else target.name, target)
 
 
-class _UniqueNames:
-    """Names that stay apart even without their suffix and on file systems that do not tell cases apart."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._numbers: dict[str, int] = {}
-
-    def __call__(self, item: Item) -> Item:
-        """The item under its own name."""
-        name = PurePosixPath(item.name)
-        stem = name.with_suffix("").as_posix()
-        number, candidate = self._numbers.get(stem.lower(), 1), stem
-        while candidate.lower() in self._taken:
-            number += 1
-            candidate = f"{stem}_{name.suffix[1:]}" if number == 2 and name.suffix else f"{stem}_{number}"
-        self._taken.add(candidate.lower())
-        self._numbers[stem.lower()] = number if number > 2 else 1  # the second is called by its suffix
-        return replace(item, name=candidate + name.suffix)
-
-
 def _is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.as_posix().lower())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

@@ -43,7 +43,8 @@ def main(cfg: DictConfig) -> int:
         print(f"not in {cfg.annotations}, so left out of predictions.json: {many}")
     if done.without_picture:
         first = ", ".join(done.without_picture[:_NAMED]) + (", …" if len(done.without_picture) > _NAMED else "")
-        print(f"over {LARGE_PX // 10**6} megapixels, read in pieces, so shrunk in overlays, without crops: {first}")
+        gone = "crops and side_by_side"
+        print(f"over {LARGE_PX // 10**6} megapixels, read in pieces, so shrunk in overlays, not in {gone}: {first}")
     if done.failures:
         raise unreadable(done.failures, done.sources)
     return 0

@@ -4,46 +4,44 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finemask.coco.image_names import match_file_names
 from finemask.config import verb_options
 from finemask.errors import DataError
-from finemask.inference.content.video_frames import FrameChoice
 from finemask.inference.cutting import checked_tile
-from finemask.inference.drift import DriftWatch
+from finemask.inference.drift import Drift, DriftWatch
 from finemask.inference.exported_model import ExportedModel
 from finemask.inference.instances import Instances
-from finemask.inference.outputs.shrunk_picture import shrunk
 from finemask.inference.outputs.tracks import Tracker
 from finemask.inference.outputs.video_file import VideoFiles
 from finemask.inference.outputs.writers import open_writers
 from finemask.inference.predictor import Predictor, load
 from finemask.inference.scale import ScaleWatch
 from finemask.inference.score_limits import score_limits
-from finemask.inference.sources import Item, Opening, Unread, list_items
-from finemask.machine.hardware import bytes_for_an_image, cores
+from finemask.inference.sources import Unread, list_items
+from finemask.machine.hardware import cores
 from finemask.model_file import find_model_file
 from finemask.model_header import header_to_json
-from finemask.ops.files import read_json, sha256_of
-from finemask.ops.images.image_reading import ImageReading
+from finemask.ops.files import sha256_of
 from finemask.ops.terminal import Progress
 from finemask.ops.wording import plural
-from finemask.types import Category
-from finemask.workflows.detect_split import too_large_to_refine, with_options
+from finemask.workflows.written.annotation_ids import FileLabels, read_annotation_ids
 from finemask.workflows.written.journal import Entry
 from finemask.workflows.written.ledger import Ledger
-from finemask.workflows.written.writing import Writing, gathered_names
+from finemask.workflows.written.one_image import ImageWriting, set_up
+from finemask.workflows.written.ray_workers import RayWorkers, Seen
+from finemask.workflows.written.writing import Writing, Written, gathered_names
 
 _LINES = 20  # images of which each has a line where there is no terminal
 _MOST_THREADS = 8  # that read, and that write
 _WITHOUT_EFFECT = {  # on what is written for an image
     *("model", "source", "output", "batch_size", "device", "trust", "skip_existing", "allow_private_urls"),
+    *("engine", "ray"),
 }
 
 
@@ -129,63 +127,52 @@ def predict_images(options: Mapping[str, Any]) -> Predicted:
     """
     save = [options["save"]] if isinstance(options["save"], str) else options["save"]
     output = Path(options["output"])
-    writers = dict(zip(dict.fromkeys(save), open_writers(save, output, color_by=options["color_by"]), strict=True))
+    labels = None if options["annotations"] is None else FileLabels(Path(options["annotations"]))
+    opened = open_writers(save, output, color_by=options["color_by"], labels=labels)
+    writers = dict(zip(dict.fromkeys(save), opened, strict=True))
     video = writers.pop("video", None)  # takes its frames in order, so no threads write it
     assert isinstance(video, VideoFiles | None)
     items = list_items(options["source"])
     ledger = Ledger(output, save)
     names, videos = {item.name for item in items}, tuple(item.frames for item in items if item.is_video)
     ledger.check(lambda image: image in names or image.startswith(videos))
-    predictor = load(options["model"], options["device"], options["trust"])
-    predictor.reading = ImageReading.of(options["image"], predictor.reading)
-    predictor.model = with_options(predictor.model, predictor.header, options).to(predictor.device).eval()
-    predictor.free_memory_bytes = bytes_for_an_image()
-    chosen = FrameChoice(options["stride"], options["fps"], options["max_frames"])
-    predictor.opening = Opening(options["allow_private_urls"], chosen)
-    predictor.reading_threads = min(cores(), _MOST_THREADS)
+    by_ray = options["engine"] == "ray"
+    predictor = load(options["model"], "cpu" if by_ray else options["device"], options["trust"])
+    set_up(predictor, options, threads=min(cores(), _MOST_THREADS))
     ids = None
     if options["annotations"] is not None:
         ids = read_annotation_ids(Path(options["annotations"]), items, predictor.categories)
         items = ids.items
+        assert labels is not None
+        labels.image_ids = ids.image_ids
     done = Predicted(len(items), without_id=() if ids is None else ids.missing)
     categories = predictor.categories if ids is None else ids.categories
-
-    def prepared(instances: Instances) -> Instances:
-        if options["refine"] is not None and instances.image is None:
-            raise too_large_to_refine(instances.path or instances.name)
-        refined = instances if options["refine"] is None else instances.refined()
-        return refined if ids is None else replace(refined, categories=categories)
-
+    write = ImageWriting.of(output, writers, predictor, options, None if ids is None else categories)
     score_limits(predictor.header, options["threshold"])  # what cannot be is refused before anything is written
     checked_tile(options["tile"], options["overlap"])
-    output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
-    done.changed = ledger.open(
-        settings_of(options, predictor), gathered_names(writers.values()), go_on=options["skip_existing"]
-    )
-    with closing(ledger.journal):
-        writing = Writing(
-            items,
-            ledger,
-            output,
-            writers,
-            go_on=options["skip_existing"],
-            prepare=prepared,
-            threads=min(cores(), _MOST_THREADS),
-            shrink=lambda found: shrunk(found, predictor.reading, predictor.free_memory_bytes),
+    with ExitStack() as stack:
+        workers = RayWorkers(items, options, ids) if by_ray else None
+        if workers is not None:
+            stack.callback(workers.close)
+        output.mkdir(parents=True, exist_ok=True)  # a bad path shows now, not after the work
+        done.changed = ledger.open(
+            settings_of(options, predictor), gathered_names(writers.values()), go_on=options["skip_existing"]
         )
+        stack.enter_context(closing(ledger.journal))
+        writing = Writing(items, ledger, write, go_on=options["skip_existing"], threads=min(cores(), _MOST_THREADS))
         done.kept = writing.kept
         watch, drift_watch = predictor.watch_scale(), DriftWatch(predictor.header)
         start = time.perf_counter()
         try:
-            shown = None if video is None else lambda frame: video.add(prepared(frame))
-            _predict(predictor, writing, watch, drift_watch, done, options, shown)
+            shown = None if video is None else lambda frame: video.add(write.prepare(frame))
+            _predict(predictor, writing, watch, drift_watch, done, options, shown, workers)
         finally:
             done.seconds = time.perf_counter() - start
             for entry in writing.entries():
                 done.count(entry)
             paths = writing.gather(categories, None if ids is None else ids.image_ids) if done.images else []
             paths += [] if video is None else video.finish(categories)
-            done.paths = [path for path in [*paths, writing.write_manifest()] if path.exists()]
+            done.paths = [path for path in [*paths, *writing.write_manifest()] if path.exists()]
     done.warning, done.unlike = watch.in_words(), drift_watch.in_words()
     return done
 
@@ -198,8 +185,12 @@ def _predict(
     done: Predicted,
     options: Mapping[str, Any],
     shown: Callable[[Instances], Any] | None,
+    workers: RayWorkers | None,
 ) -> None:
-    """Predicts on what is to be done, and has it written; ``shown`` takes each image in order before it is."""
+    """Predicts on what is to be done, and has it written; ``shown`` takes each image in order before it is.
+
+    Workers, where there are any, do both elsewhere.
+    """
     total = sum(item.count(predictor.opening) for item in writing.to_do)
     with Progress("predicting", total, "images") as progress:
         if done.changed:
@@ -216,6 +207,25 @@ def _predict(
                 progress.say(f"skipped {error}")
             progress.advance(line=_summary(entry) if error is None and total <= _LINES else "")
 
+        def warn(name: str, drift: Drift) -> None:
+            if drift.value > 1 and total <= _LINES:
+                progress.say(f"{name} is unlike the training images, drift {drift.value:.1f}: {drift.words}")
+
+        def by_workers(answers: Iterable[Seen | Unread]) -> Iterator[Written | Unread]:
+            for answer in answers:
+                if isinstance(answer, Unread):
+                    yield answer
+                    continue
+                watch.note(answer.shrunk)
+                drift_watch.note(answer.written.name, answer.drift)
+                if answer.drift is not None:
+                    warn(answer.written.name, answer.drift)
+                yield answer.written
+
+        if workers is not None:
+            with closing(workers.answers(writing.to_do, writing.begin)) as seen:
+                writing.write_all(by_workers(seen), noted)
+            return
         answers = predictor.answers(
             writing.to_do,
             options["threshold"],
@@ -236,10 +246,7 @@ def _predict(
                 found = answer.instances
                 if (drift := drift_watch.add(found.name, found.image)) is not None:
                     found = replace(found, drift=drift.value)
-                    if drift.value > 1 and total <= _LINES:
-                        progress.say(
-                            f"{found.name} is unlike the training images, drift {drift.value:.1f}: {drift.words}"
-                        )
+                    warn(found.name, drift)
                 followed = tracker.follow(found)
                 if shown is not None and followed.image is not None:
                     shown(followed)
@@ -258,72 +265,6 @@ def settings_of(options: Mapping[str, Any], predictor: Predictor) -> dict[str, A
         chosen["annotations"] = sha256_of(Path(options["annotations"]))
     model = hashlib.sha256(header + file.encode()).hexdigest()
     return chosen | {"model": model, "version of finemask": version("finemask")}
-
-
-@dataclass(frozen=True)
-class AnnotationIds:
-    """Image and category ids of a COCO annotation file.
-
-    Args:
-        items: the source's, each with the size that the file states for it.
-        image_ids: by name of the item; without those that the file does not have.
-        categories: the model's, with the file's ids.
-    """
-
-    items: list[Item]
-    image_ids: dict[str, int]
-    categories: list[Category]
-
-    @property
-    def missing(self) -> list[str]:
-        """Names of the items that the file does not have."""
-        return [item.name for item in self.items if item.name not in self.image_ids]
-
-
-def read_annotation_ids(path: Path, items: Sequence[Item], categories: Sequence[Category]) -> AnnotationIds:
-    """Finds images by file name and classes by name.
-
-    Args:
-        path: a COCO annotation file; it needs no annotations.
-        items: of the source.
-        categories: of the model.
-
-    Raises:
-        DataError: the file cannot be used, has none of the images or not all of the classes, or it is not clear which
-            of its images one is.
-    """
-    from finemask.evaluation.ground_truth import images_and_categories
-
-    images, listed = images_and_categories(read_json(path, "a COCO annotation file"), str(path))
-    ids_by_name = {category.name: category.id for category in listed}
-    if lacking := [category.name for category in categories if category.name not in ids_by_name]:
-        raise DataError(
-            f"it lacks {', '.join(map(repr, lacking))}, which the model finds; it has "
-            f"{', '.join(map(repr, ids_by_name))}",
-            where=path,
-            remedy="Classes are matched by name. Without annotations= results carry the ids of the model's own.",
-        )
-    known = list(images)
-    names = [str(item.content) if isinstance(item.content, Path) else item.name for item in items]
-    try:
-        found = match_file_names(names, [images[id_].file_name for id_ in known])
-    except DataError as error:
-        raise DataError(error.what, where=path, remedy="Give one of them as source=, by its folder") from None
-    of_items = [None if at is None else known[at] for at in found]
-    if all(id_ is None for id_ in of_items):
-        raise DataError(
-            f"it has none of the images, such as {names[0]}; its file names are such as {images[known[0]].file_name}",
-            where=path,
-            remedy="Images are found by file name: give the annotations of these images.",
-        )
-    return AnnotationIds(
-        items=[
-            item if id_ is None or not all(images[id_][1:3]) else replace(item, size_hw=images[id_][1:3])
-            for item, id_ in zip(items, of_items, strict=True)
-        ],
-        image_ids={item.name: id_ for item, id_ in zip(items, of_items, strict=True) if id_ is not None},
-        categories=[category._replace(id=ids_by_name[category.name]) for category in categories],
-    )
 
 
 def _summary(entry: Entry) -> str:

@@ -23,7 +23,7 @@ from finemask.inference.outputs.writers import Collector, open_writers, writers_
 
 
 def write(name, images, output):
-    (writer,) = open_writers([name], output)
+    (writer,) = open_writers([name], output, labels=lambda image: ())
     if isinstance(writer, Collector):
         parts = (json.loads(json.dumps(writer.part(instances))) for instances in images)
         paths = writer.write(((part, image_id) for image_id, part in enumerate(parts, start=1)), CATEGORIES)
@@ -48,7 +48,7 @@ def test_every_writer_takes_anything_and_leaves_no_temporary_file(name, three_in
     assert bool(paths) == (name != "video")  # none of them is a frame of one
     assert all(path.exists() for path in paths)
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
-    assert open_writers([name, name], tmp_path)[1:] == []
+    assert open_writers([name, name], tmp_path, labels=lambda image: ())[1:] == []
 
 
 def test_equal_names_in_two_folders_stay_apart_and_none_leads_out(tmp_path):

@@ -81,3 +81,20 @@ def test_what_says_nothing_or_nonsense(tmp_path, caplog):
     assert read_georeference(geotiff(tmp_path / "n.tif", {SCALE: (2.0, 2.0, 0.0)}), (30, 40)) is None  # no tiepoint
     (tmp_path / "e.tif").touch()
     assert read_georeference(tmp_path / "e.tif", (30, 40)) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "pixel_m"),
+    [
+        ([(3072, 32633), (3076, 9001)], 0.5),
+        ([(3072, 2225), (3076, 9003)], 0.5 * 1200 / 3937),
+        ([(3072, 32767), (3076, 9002)], 0.5 * 0.3048),
+        ([(3072, 32633)], None),  # it does not say
+        ([(3072, 32633), (3076, 9036)], None),  # kilometres, which we do not know
+        ([(2048, 4326), (3076, 9001)], None),  # degrees
+    ],
+)
+def test_the_side_of_a_pixel_in_metres(tmp_path, keys, pixel_m):
+    doubles = {SCALE: (0.5, 0.5, 0.0), TIEPOINTS: (0.0,) * 6}
+    found = read_georeference(geotiff(tmp_path / "a.tif", doubles, keys), (30, 40))
+    assert found.pixel_m == (None if pixel_m is None else pytest.approx(pixel_m))

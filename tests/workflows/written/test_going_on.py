@@ -374,7 +374,7 @@ def test_500_images_killed_five_times(photos, tmp_path):
         path = photos / f"{number % 7}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rectangles(60, 80, red=(1, 1, 10 + number % 40, 20), green=(51, 20, 70, 50))).save(path)
-    assert start("whole").wait(timeout=600) == 0
+    assert start("whole").wait(timeout=3600) == 0
     done = 0
     for images in (3, 100, 101, 250, 400):
         process = start("out", "skip_existing=true", slow=0.01)
@@ -383,5 +383,5 @@ def test_500_images_killed_five_times(photos, tmp_path):
         process.communicate()
         done = images
     assert done == 400
-    assert start("out", "skip_existing=true").wait(timeout=600) == 0
+    assert start("out", "skip_existing=true").wait(timeout=3600) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from finemask.errors import DataError
+from finemask.inference.content.remote_files import is_remote, read_remote
 from finemask.inference.content.web_fetch import fetch
 
 
@@ -19,7 +20,7 @@ def for_decoder(content: Any, allow_private_urls: bool) -> bytes | Image.Image |
         allow_private_urls: see ``finemask.inference.content.web_fetch.fetch``.
     """
     if isinstance(content, str):
-        return fetch(content, allow_private=allow_private_urls)
+        return read_remote(content) if is_remote(content) else fetch(content, allow_private=allow_private_urls)
     if isinstance(content, np.ndarray | Tensor):
         return _rgb_values(content)
     return content if isinstance(content, bytes | Image.Image) else _content_of(content)

@@ -40,4 +40,5 @@ def shrunk(
         rles=[shrunk_mask(rle, factor) for rle in instances.rles],
         image_size_hw=picture.shape[:2],
         image=picture,
+        pixel_m=None if instances.pixel_m is None else instances.pixel_m * factor,
     )

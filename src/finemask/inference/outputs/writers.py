@@ -1,30 +1,28 @@
 """What ``save=`` of ``predict`` may name: pictures, masks, COCO results, tables, LabelMe, GeoJSON, YOLO."""
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from finemask.errors import ConfigError, did_you_mean
 from finemask.inference.instances import Instances
+from finemask.inference.outputs.file_names import output_stem
+from finemask.inference.outputs.row_shards import RowShards
+from finemask.inference.outputs.side_by_side import LabelsOf, side_by_side
 from finemask.inference.outputs.tracks import TrackTable
 from finemask.inference.outputs.video_file import VideoFiles
-from finemask.ops.contours import bridge_rings, mask_to_polygons
-from finemask.ops.files import atomic_path, copy_file, link_file, safe_file_name, sha256_of, write_text
-from finemask.ops.images.image_kinds import image_suffixes
+from finemask.inference.outputs.yolo_dataset import YoloDataset
+from finemask.ops.files import atomic_path, safe_file_name, sha256_of, write_text
 from finemask.ops.rle import rle_to_crop, rle_to_mask
-from finemask.types import Category, Rle
+from finemask.types import Category
 
-DRAWN = frozenset({"overlay", "crops", "video"})
+DRAWN = frozenset({"overlay", "side_by_side", "crops", "video"})
 """Those that show the picture itself."""
-_LONGEST_BYTES = 240  # of the name of a file without its suffix: with it, file systems take 255
 
 
 @runtime_checkable
@@ -77,36 +75,54 @@ class Collector(Protocol):
         """
 
 
-def open_writers(names: Iterable[str], output: Path, *, color_by: str = "instance") -> list[Writer | Collector]:
+def open_writers(
+    names: Iterable[str], output: Path, *, color_by: str = "instance", labels: LabelsOf | None = None
+) -> list[Writer | Collector]:
     """The writers of those names, each once.
 
     Args:
         names: keys of ``writers_by_name``.
         output: folder to write to; made when first needed.
         color_by: colours of the overlays, by ``instance`` or ``class``.
+        labels: of an annotation file.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or one that needs labels.
+        MissingExtraError: one needs a package that is not installed.
     """
-    known = writers_by_name(output, color_by)
+    known = writers_by_name(output, color_by, labels)
     for name in (chosen := dict.fromkeys(names)):
         if name not in known:
             hint = did_you_mean(str(name), known)
             raise ConfigError(f"save={name} is not known", remedy=f"{hint}There are: {', '.join(known)}.")
-    return [known[name] for name in chosen]
+    if "side_by_side" in chosen and labels is None:
+        remedy = "Give the COCO file in which these images are labelled."
+        raise ConfigError("save=side_by_side needs annotations=", remedy=remedy)
+    writers = [known[name] for name in chosen]
+    for writer in writers:
+        if isinstance(writer, RowShards):
+            writer.open_file()
+    return writers
 
 
-def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Writer | Collector]:
+def writers_by_name(
+    output: Path, color_by: str = "instance", labels: LabelsOf | None = None
+) -> dict[str, Writer | Collector]:
     """Every writer there is, on a folder that none of them touches before it has something to write."""
 
     def save_overlay(instances: Instances, path: Path) -> None:
         # compress_level=1: a third of the time of the default, a tenth larger
         _save(instances.draw(color_by=color_by), path, compress_level=1)
 
+    def save_both(instances: Instances, path: Path) -> None:
+        labelled = () if labels is None else labels(instances.name)
+        _save(side_by_side(instances, labelled), path, compress_level=1)
+
     return {
         "video": VideoFiles(output / "video", output_stem, lambda found: found.draw(color_by=color_by)),
         "tracks": TrackTable(output),
         "overlay": FilePerImage(output / "overlay", ".png", save_overlay),
+        "side_by_side": FilePerImage(output / "side_by_side", ".png", save_both),
         "coco": CocoResults(output),
         "masks": PicturePerInstance(output / "masks", _mask),
         "label_map": FilePerImage(output / "label_map", ".png", lambda found, path: _save(_label_map(found), path)),
@@ -115,24 +131,9 @@ def writers_by_name(output: Path, color_by: str = "instance") -> dict[str, Write
         "labelme": LabelMeFiles(output),
         "geojson": FilePerImage(output / "geojson", ".geojson", Instances.to_geojson),
         "yolo": YoloDataset(output),
+        "parquet": RowShards(output, "parquet"),
+        "jsonl": RowShards(output, "jsonl"),
     }
-
-
-def output_stem(name: str) -> str:
-    """What the files of an image are called: its name without its suffix.
-
-    Its folders are kept, so that equal names do not meet. A name that leaves no room for the suffixes of results is cut
-    short, and ends in a checksum of the whole.
-    """
-    path = PurePosixPath(name)
-    parts = [part for part in path.parts if part not in ("/", "..", ".")]
-    if parts and path.suffix.lower() in image_suffixes():
-        parts[-1] = parts[-1][: -len(path.suffix)]
-    if parts and len(os.fsencode(parts[-1])) > _LONGEST_BYTES:
-        checksum = hashlib.sha256(os.fsencode(parts[-1])).hexdigest()[:8]
-        cut = os.fsencode(parts[-1])[: _LONGEST_BYTES - 9].decode(errors="ignore")
-        parts[-1] = f"{cut}-{checksum}"
-    return "/".join(parts) or "image"
 
 
 class FilePerImage:
@@ -209,59 +210,6 @@ class LabelMeFiles(FilePerImage):
         """Writes the list of classes."""
         write_text(self._list, "".join(f"{category.name}\n" for category in categories))
         return [*super().finish(categories), self._list]
-
-
-class YoloDataset:
-    """A YOLO dataset: ``yolo/labels/NAME.txt``, outlines as fractions, beside ``yolo/images/NAME``; and ``yolo.yaml``.
-
-    It is to be corrected and trained on, by finemask or another program, so there are no scores in it. Images are links
-    to those that were predicted where the file system can make such, else copies; frames of videos are PNG files.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self._folder = output / "yolo"
-        self._list = output / "yolo.yaml"  # beside the folder, in which every file belongs to an image
-
-    @property
-    def gathered(self) -> list[Path]:
-        """What names the folder of images and the classes."""
-        return [self._list]
-
-    def add(self, instances: Instances) -> list[Path]:
-        """Writes the labels of one image, and its picture."""
-        stem, given = output_stem(instances.name), instances.path
-        picture = self._folder / "images" / f"{stem}{given.suffix if given else '.png'}"
-        if given is not None and not link_file(given, picture):
-            copy_file(given, picture)
-        elif given is None and instances.image is not None:
-            _save(Image.fromarray(instances.image), picture)
-        labels = self._folder / "labels" / f"{stem}.txt"
-        write_text(labels, "".join(yolo_lines(instances.rles, instances.labels - 1)))
-        return [labels, picture]
-
-    def finish(self, categories: Sequence[Category]) -> list[Path]:
-        """Writes what names the folder of images and the classes."""
-        names = {number: category.name for number, category in enumerate(categories)}
-        settings = {"train": "yolo/images", "val": "yolo/images", "names": names}
-        write_text(self._list, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        return [self._folder, self._list]
-
-
-def yolo_lines(rles: Sequence[Rle], numbers: Iterable[int]) -> Iterator[str]:
-    """A line a mask: its class number, then its outline along the edges of pixels, in fractions of the image's size.
-
-    Parts and holes are joined by bridges of no width, which give the same pixels back. A mask without pixels has none.
-
-    Args:
-        rles: N masks.
-        numbers: N classes, from 0 on.
-    """
-    for rle, number in zip(rles, numbers, strict=True):
-        polygons = mask_to_polygons(*rle_to_crop(rle), tolerance_px=0)
-        if rings := [ring for polygon in polygons for ring in (polygon.outer, *polygon.holes)]:
-            height, width = rle["size"]
-            values = (bridge_rings(rings) / (width, height)).ravel()
-            yield f"{number} {' '.join(f'{value:.8g}' for value in values)}\n"
 
 
 class CocoResults:

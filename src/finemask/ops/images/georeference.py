@@ -13,7 +13,8 @@ from finemask.ops.images.tiff import TiffPage, tiff_pages
 log = logging.getLogger(__name__)
 
 _SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
-_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
+_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED, _LINEAR_UNIT = 1025, 2048, 3072, 3076
+_METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}  # by EPSG number: metre, foot, US survey foot
 _PIXEL_IS_POINT = 2
 _OWN_CODE = 32767  # "user-defined": no EPSG number
 
@@ -26,10 +27,17 @@ class Georeference:
         matrix: a, b, c, d, e, f: world x = a · x + b · y + c and world y = d · x + e · y + f, where x and y are in px
             from the picture's upper left corner, so that the middle of its first pixel is at (0.5, 0.5).
         epsg: number of the coordinate reference system; None where the file does not say.
+        unit_m: unit of the world's coordinates, m; None where the file does not say, or where it is an angle.
     """
 
     matrix: tuple[float, float, float, float, float, float]
     epsg: int | None = None
+    unit_m: float | None = None
+
+    @property
+    def pixel_m(self) -> float | None:
+        """Side of a square as large as a pixel, m; None where the unit is not known."""
+        return None if self.unit_m is None else self.pixel_size * self.unit_m
 
     @property
     def pixel_size(self) -> float:
@@ -75,7 +83,8 @@ def _of_tiff(path: Path, size_hw: tuple[int, int]) -> Georeference | None:
     if keys.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # they are of the middle of a pixel, not of its corner
         c, f = c - (a + b) / 2, f - (d + e) / 2
     code = keys.get(_PROJECTED) or keys.get(_GEOGRAPHIC)
-    return Georeference((a, b, c, d, e, f), code if code and code != _OWN_CODE else None)
+    unit_m = _METRES.get(keys.get(_LINEAR_UNIT, 0)) if keys.get(_PROJECTED) else None
+    return Georeference((a, b, c, d, e, f), code if code and code != _OWN_CODE else None, unit_m)
 
 
 def _matrix(page: TiffPage) -> tuple[float, float, float, float, float, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finemask.errors import ConfigError
-from finemask.inference.outputs.writers import output_stem
+from finemask.inference.outputs.file_names import output_stem
 from finemask.inference.sources import Item
 from finemask.ops.files import temporaries_in
 from finemask.ops.wording import plural

@@ -1,27 +1,35 @@
 """Writing what is found while the model goes on: threads write, the ledger is kept in the order of the source."""
 
-import errno
+import csv
 import json
 from array import array
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from finemask.errors import DataError
 from finemask.inference.instances import Instances
-from finemask.inference.outputs.writers import DRAWN, Collector, Writer, output_stem
+from finemask.inference.outputs.writers import Collector, Writer
 from finemask.inference.sources import Item, Unread
 from finemask.ops.files import atomic_path
 from finemask.types import Category
 from finemask.workflows.written.journal import Entry
-from finemask.workflows.written.ledger import Ledger, source_of, states_of
+from finemask.workflows.written.ledger import Ledger, source_of
+from finemask.workflows.written.one_image import ImageWriting, Parts, unwritten
 
 MANIFEST = "manifest.jsonl"
+FAILED = "failed.csv"
 _AHEAD_PX = 64_000_000  # of pictures that wait to be written: 192 MB
-_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # another image may well be written
+
+
+class Written(NamedTuple):
+    """An image of which a worker elsewhere has written the files, or why it could not."""
+
+    name: str
+    result: tuple[Entry, Parts] | Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class _Job:
 
     item: Item
     pixels: int
-    future: Future[tuple[Entry, dict[str, Any]]]
+    future: Future[tuple[Entry, Parts]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,9 @@ class Writing:
     Args:
         items: of the source.
         ledger: opened.
-        output: folder of the run.
-        writers: what it writes, by name.
+        write: what is found in an image; called by the threads.
         go_on: whether what the ledger says to be done is left as it is.
-        prepare: what becomes of instances before they are written, such as finer masks; called by the threads.
         threads: that write.
-        shrink: what an overlay shows of an image whose pixels are not held.
 
     Attributes:
         to_do: the items that are not done yet.
@@ -74,19 +79,12 @@ class Writing:
         self,
         items: Sequence[Item],
         ledger: Ledger,
-        output: Path,
-        writers: Mapping[str, Writer | Collector],
+        write: ImageWriting,
         *,
         go_on: bool,
-        prepare: Callable[[Instances], Instances],
         threads: int,
-        shrink: Callable[[Instances], Instances],
     ) -> None:
-        self._shrink = shrink
-        self._items, self._ledger, self._output = items, ledger, output
-        self._writers = {name: writer for name, writer in writers.items() if isinstance(writer, Writer)}
-        self._collectors = {name: writer for name, writer in writers.items() if isinstance(writer, Collector)}
-        self._prepare, self._threads = prepare, threads
+        self._items, self._ledger, self._write, self._threads = items, ledger, write, threads
         self._pool = ThreadPoolExecutor(threads)
         self._noted: Noted = lambda entry, error: None
         self._at = 0  # of the item whose answers come
@@ -95,13 +93,13 @@ class Writing:
         self._frames: array[int] = array("q")  # of the video that is being noted
         self._is_broken = False  # whether something of that video could not be read or written
         self._offsets: array[int] = array("q")  # of the images in the order of the source
-        needed = bool(self._collectors)
+        needed = bool(write.collectors)
         done = (ledger.done(item, with_parts=needed) for item in items) if go_on else iter(())
         self._kept = {number: offsets for number, offsets in enumerate(done) if offsets is not None}
         self.to_do = [item for number, item in enumerate(items) if number not in self._kept]
         self.kept = sum(map(len, self._kept.values()))
 
-    def write_all(self, answers: Iterable[Instances | Unread], noted: Noted) -> None:
+    def write_all(self, answers: Iterable[Instances | Written | Unread], noted: Noted) -> None:
         """Takes the answers to the items that are to be done, in their order; all else is kept.
 
         However it ends, the answers that have come are written and noted.
@@ -121,12 +119,18 @@ class Writing:
         finally:
             self._finish(is_whole)
 
-    def _add(self, answer: Instances | Unread) -> None:
+    def begin(self, item: Item) -> None:
+        """Says that a worker elsewhere is about to write the files of an image."""
+        self._ledger.begin(item.name)
+
+    def _add(self, answer: Instances | Written | Unread) -> None:
         while not _is_of(self._items[self._at], answer.name):
             self._leave(is_whole=True)
         item = self._items[self._at]
         if isinstance(answer, Unread):
             self._steps.append(_Failure(item, answer.error))
+        elif isinstance(answer, Written):
+            self._steps.append(_Job(item, 0, _over(answer.result)))
         else:
             self._ledger.begin(answer.name)
             pixels = answer.image_size_hw[0] * answer.image_size_hw[1] if answer.image is not None else 0
@@ -157,8 +161,8 @@ class Writing:
             categories: of the instances.
             image_ids: by name of the image; None numbers them from 1 on.
         """
-        paths = [path for writer in self._writers.values() for path in writer.finish(categories)]
-        for name, collector in self._collectors.items():
+        paths = [path for writer in self._write.of_an_image.values() for path in writer.finish(categories)]
+        for name, collector in self._write.collectors.items():
             parts = enumerate(self._ledger.journal.parts(self._offsets, name), start=1)
             numbered = (
                 (part, number if image_ids is None else image_ids.get(entry.image)) for number, (entry, part) in parts
@@ -166,14 +170,30 @@ class Writing:
             paths += collector.write(numbered, categories)
         return paths
 
-    def write_manifest(self) -> Path:
-        """Writes a line for each image: which file became what, and why nothing did."""
-        path = self._output / MANIFEST
+    def write_manifest(self) -> list[Path]:
+        """Writes a line for each image: which file became what, and why nothing did; and a table of the latter.
+
+        Returns:
+            The manifest, and the table if there is one.
+        """
+        path, table = self._write.output / MANIFEST, self._write.output / FAILED
+        failures = 0
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for entry in self.entries():
                 line = _manifest_line(entry)
                 file.write(json.dumps(line, ensure_ascii=not _is_text(line["source"])) + "\n")
-        return path
+                failures += bool(entry.reason)
+        if not failures:
+            table.unlink(missing_ok=True)
+            return [path]
+        with (
+            atomic_path(table) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("image", "source", "reason"))
+            rows.writerows((entry.image, entry.source, entry.reason) for entry in self.entries() if entry.reason)
+        return [path, table]
 
     def _is_over(self) -> bool:
         first = self._steps[0]
@@ -185,29 +205,6 @@ class Writing:
         if kept is not None or (item.is_video and is_whole):
             self._steps.append(_Left(item, kept))
         self._at += 1
-
-    def _write(self, item: Item, found: Instances) -> tuple[Entry, dict[str, Any]]:
-        """In a thread: the files of one image, and what files of all images are to hold of it."""
-        instances = self._prepare(found)
-        paths = []
-        for name, writer in self._writers.items():
-            if instances.image is not None or name not in DRAWN:
-                paths += writer.add(instances)
-            elif name == "overlay":
-                paths += writer.add(self._shrink(instances))
-        source, state = source_of(item)
-        entry = Entry(
-            image=instances.name,
-            stem=output_stem(instances.name),
-            source=source,
-            state=state,
-            files=states_of(paths, self._output),
-            instances=dict(Counter(instances.class_names)),
-            duplicates=len(instances.duplicates()),
-            size_hw=instances.image_size_hw,
-            has_picture=instances.image is not None,
-        )
-        return entry, {name: collector.part(instances) for name, collector in self._collectors.items()}
 
     def _note(self, step: _Step) -> None:
         if isinstance(step, _Left):
@@ -223,16 +220,10 @@ class Writing:
         self._pixels -= step.pixels
         try:
             entry, parts = step.future.result()
-        except DataError as error:
-            self._fail(step.item, error)
-            return
-        except UnicodeEncodeError:
-            self._fail(step.item, DataError("its results cannot be written: its path is not text"))
-            return
-        except OSError as error:
-            if error.errno not in _OF_THE_NAME:
+        except Exception as error:
+            if (reason := unwritten(error)) is None:
                 raise
-            self._fail(step.item, DataError(f"its results cannot be written ({error.strerror})", where=error.filename))
+            self._fail(step.item, reason)
             return
         self._ledger.leave_only(entry)
         offset = self._ledger.journal.add(entry, parts)
@@ -247,6 +238,16 @@ class Writing:
         self._offsets.append(self._ledger.journal.add(entry))
         self._is_broken = item.is_video
         self._noted(entry, forgetting(error))
+
+
+def _over(result: tuple[Entry, Parts] | Exception) -> Future[tuple[Entry, Parts]]:
+    """A future that has come."""
+    future: Future[tuple[Entry, Parts]] = Future()
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+    return future
 
 
 def forgetting(error: DataError) -> DataError:
@@ -284,4 +285,4 @@ def _manifest_line(entry: Entry) -> dict[str, Any]:
 
 def gathered_names(writers: Iterable[Writer | Collector]) -> Collection[str]:
     """Names of the files that hold all images."""
-    return {MANIFEST, *(path.name for writer in writers for path in writer.gathered)}
+    return {MANIFEST, FAILED, *(path.name for writer in writers for path in writer.gathered)}
