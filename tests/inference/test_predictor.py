@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inference_data import ColourModel, colour_header, rectangles
+from inference_data import CATEGORIES, ColourModel, colour_header, rectangles
 from PIL import Image
 from tiff_data import tiff_bytes
 
@@ -14,6 +14,7 @@ import finemask
 from finemask.errors import ConfigError, DataError, FinemaskError, ModelFileError
 from finemask.inference.predictor import Predictor, load
 from finemask.ops.images.image_reading import ImageReading
+from finemask.workflows.detect_split import KEYS, with_options
 
 
 def test_colour_order_position_and_mask_survive_from_file_to_instances(predictor, tmp_path):
@@ -171,3 +172,25 @@ def test_importing_finemask_is_light_and_knows_its_names():
     assert finemask.Instances.__name__ == "Instances"
     with pytest.raises(AttributeError, match="nothing"):
         finemask.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("suppression", [None, "soft_linear", "mask"])
+def test_masks_are_made_for_what_is_reported_alone(tiny_model_file, suppression):
+    """Where a mask has no part in what is kept: what is reported is the same, and so is its order."""
+    predictor = load(tiny_model_file)
+    options = dict.fromkeys(KEYS) | {"suppression": suppression}
+    predictor.model = with_options(predictor.model, predictor.header, options)
+    image = np.random.default_rng(0).integers(0, 255, (256, 320, 3)).astype(np.uint8)
+    rois = []
+    predictor.model.roi_heads.mask_head.register_forward_pre_hook(lambda _, given: rois.append(len(given[0])))
+    everything = predictor.predict(image, threshold=0.0)
+    assert len(everything) > 20
+    names = [category.name for category in CATEGORIES]
+    middle = float(np.median(everything.scores))
+    for threshold in (middle, {names[0]: middle, names[1]: 0.0, names[2]: 1.0}):
+        found, expected = predictor.predict(image, threshold=threshold), everything.above(threshold)
+        assert np.array_equal(found.boxes, expected.boxes)
+        assert np.array_equal(found.scores, expected.scores)
+        assert np.array_equal(found.labels, expected.labels)
+        assert (found.masks == expected.masks).mean() > 1 - 1e-6
+        assert (rois[-1] == len(found)) == (suppression != "mask")

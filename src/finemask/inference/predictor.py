@@ -31,6 +31,7 @@ from finemask.inference.score_limits import Threshold, own_thresholds, score_lim
 from finemask.inference.sources import AS_USUAL, ImageLike, NamedImage, Source, Unread, is_single
 from finemask.inference.tiled import Cutting, TilesDone
 from finemask.model.cpu import keep_for_prediction
+from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file
 from finemask.model_header import ModelHeader
 from finemask.ops.images.window_reader import LARGE_PX
@@ -334,9 +335,10 @@ class Predictor:
     def _in_batches(
         self, batches: Iterable[Sequence[NamedImage | Unread]], limits: Mapping[str, float]
     ) -> Generator[Answer | Unread]:
+        least = [limits[category.name] for category in self.categories]
         for batch in batches:
             images = [one for one in batch if not isinstance(one, Unread)]
-            found = iter(self._detect(images) if images else [])
+            found = iter(self._detect(images, least) if images else [])
             for one in batch:
                 yield one if isinstance(one, Unread) else seen_whole(one, next(found), self.categories, limits)
 
@@ -350,11 +352,18 @@ class Predictor:
         """What notices images that are too large for what the model was trained on."""
         return ScaleWatch(self.preprocessing, self.header.training_sizes)
 
-    def _detect(self, batch: Sequence[NamedImage]) -> list[Detections]:
-        """Runs the model; a batch that does not fit into the GPU's memory is halved."""
+    def _detect(self, batch: Sequence[NamedImage], least_scores: Sequence[float] | None = None) -> list[Detections]:
+        """Runs the model; a batch that does not fit into the GPU's memory is halved.
+
+        Args:
+            batch: images.
+            least_scores: what may be left out; see ``MaskRCNN.detect``.
+        """
         try:
             with torch.inference_mode():
                 tensors = [_to_tensor(named.image, self.device) for named in batch]
+                if least_scores is not None and isinstance(self.model, MaskRCNN):
+                    return self.model.detect(tensors, least_scores)
                 found: list[Detections] = self.model(tensors)
                 return found
         except torch.OutOfMemoryError as error:
@@ -367,7 +376,7 @@ class Predictor:
                 ) from error
         torch.cuda.empty_cache()
         half = len(batch) // 2
-        return self._detect(batch[:half]) + self._detect(batch[half:])
+        return self._detect(batch[:half], least_scores) + self._detect(batch[half:], least_scores)
 
 
 def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:

@@ -217,23 +217,28 @@ class MaskRCNN(nn.Module):
             return int(getattr(self.rpn, "rows", 1))
         return self.roi_heads.mask_rows if loss.startswith("loss_mask") else self.roi_heads.rows
 
-    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+    def detect(self, images: Sequence[Tensor], least_scores: Sequence[float] | None = None) -> list[Detections]:
         """Detections of each image, in that image's own pixels; the model must be in evaluation mode.
 
         Each image goes through the model by itself, in its own padding, so that what is found in it depends on nothing
         else: not on the batch it came in, and not on the order of files. Images of several sizes in one batch would
         see more or less padding beside them; even those of one size are not equal to the bit, because libraries
         choose algorithms by the number of images. Whatever runs several at once has to keep this.
-        """
-        return [found for image in images for found in self._detect([image])]
 
-    def _detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        Args:
+            images: as of ``forward``.
+            least_scores: of label 1, 2, …: what scores less is not wanted. It is left out where it takes no part in
+                what becomes of the others, and so no mask is made for it; elsewhere it is there all the same.
+        """
+        return [found for image in images for found in self._detect([image], least_scores)]
+
+    def _detect(self, images: Sequence[Tensor], least_scores: Sequence[float] | None = None) -> list[Detections]:
         """As ``detect``, of one padded batch."""
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, _ = self.transform(images)
         features = self.backbone(batch.tensors)
         proposals, _ = self.rpn(batch, features)
-        found, _ = self.roi_heads(features, proposals, batch.image_sizes)
+        found = self.roi_heads.detections(features, proposals, batch.image_sizes, least_scores)
         return self.transform.postprocess(found, batch.image_sizes, original)
 
     def compile_backbone(self, **options: Any) -> "MaskRCNN":

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from finemask.model.box_predictor.box_branch import BoxContext, BoxCriterion, box_branch_of
-from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, mask_branch_of
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, PlainMaskBranch, mask_branch_of
 from finemask.model.samplers import Sample, label_boxes
-from finemask.model.suppression import NMS, settle_masks
+from finemask.model.suppression import NMS, BoxesOnly, settle_masks
 from finemask.types import BoxLoss, ClassLoss, MaskLoss, ProposalSampler, Suppression, Target
 
 
@@ -102,7 +102,7 @@ class CriterionRoIHeads(RoIHeads):
             if targets is None:
                 raise ValueError("training needs targets")
             return [], self._losses(features, proposals, image_shapes, targets)
-        return self._detections(features, proposals, image_shapes), {}
+        return self.detections(features, proposals, image_shapes), {}
 
     def check_targets(self, targets: list[Target] | None) -> None:
         """Refuses labels that are not 1..K: class 0 is background, and a silent 0 trains objects away.
@@ -161,15 +161,38 @@ class CriterionRoIHeads(RoIHeads):
         )
         return [candidate.at(rows) for candidate, rows in zip(candidates, chosen, strict=True)]
 
-    def _detections(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    def detections(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        least_scores: Sequence[float] | None = None,
     ) -> list[dict[str, Tensor]]:
+        """Detections of each image (``boxes``, ``labels``, ``scores``, ``mask_probs``).
+
+        Args:
+            features: of the pyramid, by level.
+            proposals: [P, 4] of each image.
+            image_shapes: of each image, px.
+            least_scores: see ``MaskRCNN.detect``.
+        """
         boxes, scores, labels = self.detect_boxes(features, proposals, image_shapes)
+        if least_scores is not None and self._settles_by_boxes():
+            limits = torch.tensor([0.0, *least_scores], dtype=torch.float32)
+            wanted = [of >= limits.to(of)[its] for of, its in zip(scores, labels, strict=True)]
+            boxes, scores, labels = (
+                [rows[mask] for rows, mask in zip(column, wanted, strict=True)] for column in (boxes, scores, labels)
+            )
         probs, scores = self.detect_masks(features, boxes, scores, labels, image_shapes)
         return [
             settle_masks(*of_image, self.suppression, self.detections_per_img)
             for of_image in zip(boxes, scores, labels, probs, image_shapes, strict=True)
         ]
+
+    def _settles_by_boxes(self) -> bool:
+        """Whether a detection that has its box and score is final, so that its mask is for those who want to see it."""
+        own = isinstance(mask_branch_of(self.mask_predictor), PlainMaskBranch)
+        return own and isinstance(self.suppression, BoxesOnly)
 
     def detect_boxes(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
