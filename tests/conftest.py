@@ -1,5 +1,6 @@
 """Fixtures of the whole suite."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,22 @@ from PIL import Image
 from finemask.data.shapes import draw_shapes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection() -> None:
+    """Thousands of tests and what they import are not looked through for garbage again and again."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on for what the tests leave."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """triton complains at exit of whatever it has made that is not freed."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command line as a person meets it: words in, lines and an exit code out."""
 
 import errno
+import gc
 import json
 import os
 import re
@@ -323,6 +324,14 @@ def test_what_was_imported_before_a_verb_is_freed_at_exit() -> None:
     done = subprocess.run([sys.executable, "-c", code, "config", "list"], capture_output=True, text=True, check=False)
     assert "experiment" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_called_from_python_it_leaves_the_garbage_collector_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))
+    frozen = gc.get_freeze_count()
+    assert frozen > 0, "conftest.py sees to it"
+    assert cli.main(["--version"]) == 0
+    assert (gc.get_freeze_count(), gc.isenabled()) == (frozen, True)
 
 
 def test_multirun_runs_each_combination_and_sums_up(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return explain(error)
     finally:
-        if "triton" in sys.modules:  # which complains at exit of whatever it has made that is not freed
+        if argv is None and "triton" in sys.modules:  # it complains at exit of what it has made and what is not freed
             gc.unfreeze()
     return code
 
