@@ -1,13 +1,10 @@
-"""Fetching what an http(s) address holds: limits of size, time and kind; addresses of private networks are refused.
+"""Fetching what an http(s) address holds, within limits of size, time and kind.
 
-Whoever makes a program open an address makes it open it from where it runs: a text file of image addresses, or a
-question to a server, could name a router, a printer or the cloud's own service of passwords. So every name is looked up
-here, each address that it stands for has to be one of the public internet, and the connection goes to the very address
-that was looked at. A redirect is another address to look at.
+Each address is looked at first, see ``finemask.inference.content.public_addresses``; the connection goes to the very
+address that was looked at. A redirect is another address to look at.
 """
 
 import http.client
-import ipaddress
 import socket
 import ssl
 import threading
@@ -19,19 +16,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
 from typing import IO
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from finemask.errors import DataError
+from finemask.inference.content.public_addresses import NotFetchedError, checked_places, parts_of
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 2**16
 _GENERIC = ("application/octet-stream", "binary/octet-stream", "text/plain")  # what servers say that do not know better
 _PAGES = ("text/html", "application/xhtml+xml")
 _IN_PATHS = "/%:@!$&'()*+,;=~?"
-_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))  # that end in an IPv4 address
-_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _CHECK = "Check the address and the connection, or download it and give the file."
-_ALLOW = "allow_private_urls=true allows it; or download it and give the file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +119,12 @@ def fetch_into(
                     continue
                 if response.status != HTTPStatus.OK:
                     status = f"{response.status}, {response.reason}".removesuffix(", ")
-                    raise _NotFetchedError(f"the server answered with status {status}")
+                    raise NotFetchedError(f"the server answered with status {status}")
                 return _copy(response, file, limits, end)
         except DataError as error:
             error.where, error.what = error.where or at, error.what + led
             raise
-        except (_NotFetchedError, http.client.HTTPException, OSError, ValueError) as error:
+        except (NotFetchedError, http.client.HTTPException, OSError, ValueError) as error:
             late = time.monotonic() >= end
             what = f"it took more than {limits.total_s:g} s" if late else _in_words(error, at, limits)
             raise DataError(f"cannot be downloaded: {what}{led}", where=at, remedy=_CHECK) from error
@@ -140,40 +135,17 @@ def fetch_into(
     )
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, and not of this machine, a private network or a group.
-
-    IPv6 addresses that stand for an IPv4 address (mapped, 6to4, NAT64) are judged by that one too.
-
-    Args:
-        address: IPv4 or IPv6; a zone, ``%eth0``, may follow.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        embeds = any(ip in network for network in _EMBEDDING)
-        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if embeds else ip.sixtofour
-        if ip in _LOCAL_NAT64 or (inner is not None and not is_public(str(inner))):
-            return False
-    return ip.is_global and not ip.is_multicast
-
-
-class _NotFetchedError(Exception):
-    """Why nothing came, in words."""
-
-
 @contextmanager
 def _answer(
     url: str, limits: FetchLimits, allow_private: bool, end: float, own: KnownServer | None = None
 ) -> Iterator[http.client.HTTPResponse]:
     """What the server of one address answers, up to the content."""
-    parts = _parts_of(url)
+    parts = parts_of(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     is_direct = not limits.by_proxy or urllib.request.proxy_bypass(host)
     proxy = None if is_direct else urllib.request.getproxies().get(parts.scheme)
-    places = _checked_places(host, port, allow_private, proxy is not None)
+    places = checked_places(host, port, allow_private, proxy is not None)
     whole = (f"[{host}]" if ":" in host else host) + ("" if parts.port is None else f":{port}")
     path = quote(parts.path or "/", safe=_IN_PATHS) + ("?" + quote(parts.query, safe=_IN_PATHS) if parts.query else "")
     connection = _connection(parts.scheme, host, port, proxy, min(limits.timeout_s, end - time.monotonic()))
@@ -241,48 +213,6 @@ def _shut(sockets: Sequence[socket.socket]) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-def _parts_of(url: str) -> SplitResult:
-    """The parts of an address.
-
-    Raises:
-        DataError: it is none of the web, or has a password in it, which would stand in logs.
-    """
-    try:
-        parts = urlsplit(url.strip())
-        host = (parts.hostname or "").encode("idna").decode()
-        port = "" if parts.port is None else f":{parts.port}"
-    except ValueError as error:  # UnicodeError is one
-        raise DataError(f"this is no address ({error})", where=url, remedy="Check the address.") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise DataError("only http:// and https:// are fetched", where=url, remedy="Download it and give the file.")
-    if parts.username is not None or parts.password is not None:
-        raise DataError(
-            "addresses with a user name or password in them are not fetched",
-            where=url.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}"),
-            remedy="Download it and give the file.",
-        )
-    return parts._replace(netloc=(f"[{host}]" if ":" in host else host) + port)
-
-
-def _checked_places(host: str, port: int, allow_private: bool, by_proxy: bool) -> list[str]:
-    """The addresses of a host, as numbers, all of which have been looked at.
-
-    Raises:
-        DataError: one of them is not of the public internet.
-    """
-    try:
-        found = [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except socket.gaierror as error:
-        if allow_private and by_proxy:
-            return []
-        raise _NotFetchedError(f"the host {host} is not known (DNS: {error.strerror})") from error
-    private = None if allow_private else next((place for place in found if not is_public(place)), None)
-    if private is not None:
-        same = "" if private == host else f", {private},"
-        raise DataError(f"{host}{same} is an address of this machine or of a private network", remedy=_ALLOW)
-    return found
-
-
 def _copy(response: http.client.HTTPResponse, file: IO[bytes], limits: FetchLimits, end: float) -> None:
     """Writes the content to a file, if it is of the right kind and size."""
     kind = response.headers.get_content_type() if "Content-Type" in response.headers else _GENERIC[0]
@@ -324,7 +254,7 @@ def _too_large(limits: FetchLimits) -> DataError:
 
 
 def _in_words(error: Exception, url: str, limits: FetchLimits) -> str:
-    if isinstance(error, _NotFetchedError):
+    if isinstance(error, NotFetchedError):
         return str(error)
     if isinstance(error, TimeoutError):
         return f"no answer within {limits.timeout_s:g} s"
