@@ -11,6 +11,7 @@ from finemask.datatools.check import (
     box_rules,
     category_rules,
     duplicate_rules,
+    id_rules,
     image_file_rules,
     image_rules,
     mask_rules,
@@ -35,6 +36,7 @@ from finemask.ops.files import parse_json, read_bytes
 
 RULES: tuple[Rule, ...] = (
     *structure_rules.RULES,
+    *id_rules.RULES,
     *image_rules.RULES,
     *category_rules.RULES,
     *segmentation_rules.RULES,
