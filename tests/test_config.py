@@ -4,6 +4,7 @@ import inspect
 import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -358,9 +359,20 @@ def test_a_shipped_file_says_what_it_is(path: Path) -> None:
     assert config_files.read_config_text(config_dir() / path).description, "the header comment is its documentation"
 
 
-@pytest.mark.parametrize("path", OPTIONS, ids=str)
-def test_a_shipped_option_composes_into_what_its_targets_take(path: Path) -> None:
-    cfg = compose("train", [f"{path.parent.as_posix()}={path.stem}"], check=False)
+def chosen_together() -> Iterator[list[str]]:
+    """Every shipped option: those that change much alone, those of the other groups one of each group at a time."""
+    by_group: dict[str, list[str]] = {}
+    for path in OPTIONS:
+        by_group.setdefault(path.parent.as_posix(), []).append(f"{path.parent.as_posix()}={path.stem}")
+    for group in ("experiment", "model"):
+        yield from ([option] for option in by_group.pop(group))
+    for options in zip_longest(*by_group.values()):
+        yield [option for option in options if option is not None]
+
+
+@pytest.mark.parametrize("options", list(chosen_together()), ids=" ".join)
+def test_a_shipped_option_composes_into_what_its_targets_take(options: list[str]) -> None:
+    cfg = compose("train", options, check=False)
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = "DIR"
     kinds.check_values(plain(cfg), "train")

@@ -41,17 +41,21 @@ NAMES = ('quote " and \\', "dätte", "blue")
 WITHOUT_FINEMASK = """
 import sys
 sys.modules["finemask"] = None
-import json, numpy, torch
-from {module} import CLASSES, THRESHOLDS, load
+import contextlib, io, json, numpy, os, runpy, torch
+from model_torchvision import CLASSES, THRESHOLDS, load
 model = load()
 images = numpy.load("images.npz")
-answers = {{}}
+answers = {}
 with torch.inference_mode():
     for name in images:
         (found,) = model([torch.from_numpy(images[name]).permute(2, 0, 1) / 255])
-        answers |= {{name + "_" + key: value.numpy() for key, value in found.items()}}
+        answers |= {name + "_" + key: value.numpy() for key, value in found.items()}
 numpy.savez("answers.npz", **answers)
-print(json.dumps([type(model).__module__, CLASSES, THRESHOLDS]))
+sys.argv = [os.path.abspath("model_torchvision.py"), os.path.abspath("photo.png")]
+os.chdir("..")
+with contextlib.redirect_stdout(io.StringIO()) as shown:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+print(json.dumps([type(model).__module__, CLASSES, THRESHOLDS, shown.getvalue()]))
 """
 
 
@@ -86,8 +90,18 @@ IMAGES = {
 }
 
 
+@pytest.fixture(scope="session")
+def alone(folder: Path) -> tuple[str, list[str], list[float], str]:
+    """One process without finemask: what it says of the model, and what the Python file prints as a program."""
+    np.savez(folder / "images.npz", **IMAGES)
+    Image.fromarray(IMAGES["wide"]).save(folder / "photo.png")
+    command = [sys.executable, "-c", WITHOUT_FINEMASK]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return tuple(json.loads(done.stdout))
+
+
 def test_what_is_written(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir() if path.suffix != ".npz") == [
+    assert sorted(path.name for path in folder.iterdir() if path.is_file() and path.suffix not in (".npz", ".png")) == [
         "model.pth",
         "model.pth.parity.json",
         "model.safetensors",
@@ -103,11 +117,8 @@ def test_what_is_written(folder: Path) -> None:
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
 
 
-def test_torchvision_alone_finds_the_same(folder: Path) -> None:
-    np.savez(folder / "images.npz", **IMAGES)
-    code = WITHOUT_FINEMASK.format(module="model_torchvision")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    module, classes, thresholds = json.loads(done.stdout)
+def test_torchvision_alone_finds_the_same(folder: Path, alone: tuple[str, list[str], list[float], str]) -> None:
+    module, classes, thresholds, _ = alone
     assert module == "torchvision.models.detection.mask_rcnn"
     assert classes == ["__background__", *NAMES]
     assert thresholds == [1.0, 0.2, 0.2, 0.25]
@@ -123,12 +134,9 @@ def test_torchvision_alone_finds_the_same(folder: Path) -> None:
         assert np.mean(masks != wanted.masks) < 1e-4
 
 
-def test_the_python_file_is_a_program_too(folder: Path) -> None:
-    Image.fromarray(IMAGES["wide"]).save(folder.parent / "photo.png")
-    command = [sys.executable, str(folder / "model_torchvision.py"), str(folder.parent / "photo.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_the_python_file_is_a_program_too(folder: Path, alone: tuple[str, list[str], list[float], str]) -> None:
     wanted = finemask.load(folder / "model.safetensors", device="cpu").predict(IMAGES["wide"])
-    lines = done.stdout.splitlines()
+    lines = alone[3].splitlines()
     assert len(lines) == len(wanted) > 0
     assert lines[0].startswith(f"{wanted.class_names[0]} {wanted.scores[0]:.3f} [")
     assert lines[0].endswith(f"{wanted.masks[0].sum()} pixels")

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from functools import cache
 
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 
 from finemask.config import compose
 
@@ -26,7 +28,15 @@ SMALL_RUN = [
 
 def small_run(root, output, *overrides):
     """The composed configuration of a short run."""
-    return compose("train", [f"data.root={root}", f"output={output}", "name=small", *SMALL_RUN, *overrides])
+    cfg = _composed(overrides).copy()
+    cfg.data.root, cfg.output = str(root), str(output)
+    return cfg
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    """Composing takes as long as a few steps of training."""
+    return compose("train", ["data.root=data", "output=runs", "name=small", *SMALL_RUN, *overrides])
 
 
 class StopAt(pl.Callback):

@@ -21,8 +21,9 @@ from finemask.workflows import train_model as training
 from finemask.workflows.train_model import run_training
 
 ORDER = ["circle", "rectangle", "triangle", "star"]
-QUICK = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.max_epochs=1")
-LONGER = (*QUICK[:2], "trainer.max_epochs=2")
+SHORT = ("data.batch_size=2", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
+QUICK = (*SHORT, "trainer.max_epochs=1")
+LONGER = (*SHORT, "trainer.max_epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +403,7 @@ def test_after_an_interruption_the_printed_command_is_whole_and_goes_on(shapes, 
     data = shutil.copytree(shapes, tmp_path / "my photos")
     words = [f"data.root={data}", f"output={tmp_path / 'all runs'}", "name=small", "data.num_workers=0", "model=tiny"]
     words += ["model.min_size=64", "model.max_size=96", "callbacks=none", "logger=csv", "trainer.accelerator=cpu"]
-    words += ["data.batch_size=2", *LONGER, "resume=null"]
+    words += [*LONGER, "resume=null"]
     stop = "+callbacks.stop={_target_: run_cases.StopAt, epoch: 1, batch: 0, signal_name: SIGINT}"
     assert cli.main(["train", *words, stop]) == 130
     signal.signal(signal.SIGINT, handler)

@@ -5,8 +5,8 @@ import json
 import signal
 
 import pytest
+import run_cases
 import torch
-from run_cases import small_run
 
 import finemask
 from finemask.cli import main as cli
@@ -20,7 +20,11 @@ from finemask.workflows.train_model import run_training
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    return draw_shapes(tmp_path_factory.mktemp("shapes") / "data", images=20, size=64, seed=1)
+    return draw_shapes(tmp_path_factory.mktemp("shapes") / "data", images=10, size=64, seed=1)
+
+
+def small_run(root, output, *overrides):
+    return run_cases.small_run(root, output, "data.batch_size=2", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def test_losses_rates_and_metrics_are_in_the_csv(finished):
     _, run_dir = finished
     rows = csv_rows(run_dir)
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
-    assert len(losses) == 12  # 16 training images, batches of 4, 3 epochs
+    assert len(losses) == 12  # 8 training images, batches of 2, 3 epochs
     parts = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
     first = rows[0]
     assert sum(float(first[f"train/{name}"]) for name in parts) == pytest.approx(float(first["train/loss"]), rel=1e-4)
@@ -73,7 +77,7 @@ def test_the_metrics_file_has_the_agreed_keys(finished):
     names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
     assert names <= metrics["bbox"].keys()
     assert names <= metrics["segm"].keys()
-    assert metrics["images"] == 4
+    assert metrics["images"] == 2
     assert set(metrics["per_class"]) == {"circle", "rectangle", "triangle", "star"}
 
 

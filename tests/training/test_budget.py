@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import StepLR
 
-from finemask.config import compose
+from finemask.config import compose, plain
+from finemask.config.kinds import check_values
 from finemask.errors import ConfigError
 from finemask.training.callbacks import budget as budget_module
 from finemask.training.callbacks.budget import SCHEDULE_STEPS, Budget, Pace
 from finemask.training.optim import cosine, multistep
-from finemask.workflows.build_trainer import build_budget
+from finemask.workflows.build_trainer import build_budget, seconds_of
 
 START_S = 7.0  # from the run's start to the first step
 
@@ -169,10 +170,7 @@ def test_a_schedule_that_cannot_follow_a_clock_is_refused():
     ("typed", "seconds"),
     [
         ("budget=90s", 90),
-        ("budget=20min", 1200),
         ("budget=1h30min", 5400),
-        ("budget=1.5h", 5400),
-        ("budget=2d", 172_800),
         ("trainer.max_time=00:01:30:05", 5405),
         ("trainer.max_time={minutes:3}", 180),
     ],
@@ -183,17 +181,33 @@ def test_a_budget_takes_the_place_of_the_epochs(typed, seconds):
     found = build_budget(cfg, 0.0, 0.0)
     assert found is not None
     assert found.seconds == seconds
-    beside = compose("train", ["data.root=x", "experiment=nuclei", typed, "trainer.max_epochs=3"])
-    assert beside.trainer.max_epochs == 3
-    assert build_budget(compose("train", ["data.root=x"]), 0.0, 0.0) is None
+
+
+@pytest.mark.parametrize(("span", "seconds"), [("20min", 1200), ("1.5h", 5400), ("2d", 172_800), ("2d3h", 183_600)])
+def test_a_span_in_seconds(span, seconds):
+    assert seconds_of(span) == seconds
+
+
+@pytest.mark.parametrize("typed", ["budget=90s", "trainer.max_time=00:01:30:05"])
+def test_epochs_typed_beside_a_budget_stay(typed):
+    cfg = compose("train", ["data.root=x", "experiment=nuclei", typed, "trainer.max_epochs=3"])
+    assert cfg.trainer.max_epochs == 3
+
+
+@pytest.fixture(scope="module")
+def without():
+    return compose("train", ["data.root=x"])
 
 
 @pytest.mark.parametrize("word", ["20", "20 minutes", "1w", "-5min", "min", "true"])
-def test_what_is_no_time_is_refused(word):
+def test_what_is_no_time_is_refused(without, word):
     with pytest.raises(ConfigError, match="budget"):
-        compose("train", ["data.root=x", f"budget='{word}'"])
+        check_values(plain(without) | {"budget": word}, "train")
 
 
-def test_two_budgets_are_refused():
+def test_neither_none_nor_two_budgets_make_one(without):
+    assert build_budget(without, 0.0, 0.0) is None
+    both = without.copy()
+    both.budget, both.trainer.max_time = "20min", "00:00:20:00"
     with pytest.raises(ConfigError, match="Give one of them"):
-        build_budget(compose("train", ["data.root=x", "budget=20min", "trainer.max_time=00:00:20:00"]), 0.0, 0.0)
+        build_budget(both, 0.0, 0.0)

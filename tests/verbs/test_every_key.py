@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from finemask import cli
 from finemask.command_line.failures import user_message
-from finemask.config import compose, plain
+from finemask.config import compose, config_dir, plain
 from finemask.config.kinds import check_values
 from finemask.data.shapes import draw_shapes
 from finemask.evaluation.ground_truth import load_ground_truth
@@ -39,7 +39,7 @@ COMMANDS = {
     "evaluate": ["predictions=results.json", f"annotations={LABELS}", "output={}"],
     "evaluate of a model": ["model=model.safetensors", "data.root=shapes", "output={}"],
     "compare": ["a=results.json", "b=results.json", f"annotations={LABELS}", "output={}"],
-    "predict": ["model=model.safetensors", f"source={IMAGES}", "output={}"],
+    "predict": ["model=model.safetensors", f"source={IMAGES}/000001.jpg", "output={}"],
     "share": ["model=model.safetensors", "to={}"],
     "export": ["model=model.safetensors", "output={}/model.onnx", f"images={IMAGES}"],
     "info": ["model=model.safetensors"],
@@ -134,8 +134,11 @@ def test_no_value_of_a_verb_ends_in_a_traceback(command: str, scene: Path, monke
     main = import_module(cli.module_of(verb)).main
     first = compose(verb, [word.format(f"first {command}") for word in COMMANDS[command]])
     keys = list(leaves(cast(dict[str, Any], OmegaConf.to_container(first, resolve=False))))
-    if verb in ("data preview", "data stats"):
+    if verb == "data stats":
         keys = [key for key in keys if "." not in key]  # the others are those of train, below
+    if verb == "data preview":  # likewise; of those it reads two
+        own = OmegaConf.load(config_dir() / "data_preview.yaml")
+        keys = [*(str(key) for key in own if key != "defaults"), "seed", "prepare"]
     if command == "evaluate of a model":
         keys = ["model", "data.root", "data.val", "split", "device", "num_workers", "threshold", "nms_thresh", "tta"]
     assert outcome(lambda: main(first)) == "done"
