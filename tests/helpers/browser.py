@@ -67,6 +67,7 @@ class Tab:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self._session: str | None = None
+        self._passwords: list[str] | None = None
         self._events: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -75,16 +76,35 @@ class Tab:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Sends a command and waits for its answer."""
+        number = self._send(method, params)
+        while True:
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _send(self, method: str, params: dict[str, Any]) -> int:
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
+        return self._number
+
+    @contextmanager
+    def typing_passwords(self, *passwords: str) -> Iterator[list[str]]:
+        """Within the block a window that asks for a password is given these in turn, and then closed.
+
+        Yields:
+            Those that no window has asked for yet.
+        """
+        self._passwords = list(passwords)
+        self.call("Fetch.enable", handleAuthRequests=True)
+        try:
+            yield self._passwords
+        finally:
+            self.call("Fetch.disable")
+            self._passwords = None
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900, *, phone: bool = False) -> None:
         """Loads a file, or an address, and waits until it has loaded, pictures and all.
@@ -169,6 +189,13 @@ class Tab:
             self.complaints.append(str(params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.complaints.append(params["entry"]["text"])
+        elif method == "Fetch.requestPaused":
+            self._send("Fetch.continueRequest", {"requestId": params["requestId"]})
+        elif method == "Fetch.authRequired" and self._passwords is not None:
+            typed = {"response": "CancelAuth"}
+            if self._passwords:
+                typed = {"response": "ProvideCredentials", "username": "me", "password": self._passwords.pop(0)}
+            self._send("Fetch.continueWithAuth", {"requestId": params["requestId"], "authChallengeResponse": typed})
         return message
 
 

@@ -420,6 +420,24 @@ def test_nothing_from_elsewhere_is_let_in(page: Tab, server):
     assert refused == [True, True]
 
 
+def test_behind_a_token_the_browser_asks_once_and_everything_works(tab: Tab, picture, tmp_path):
+    """Asked for again after a wrong one; given up, there is no page, but the reason."""
+    turned = tmp_path / "turned.tif"
+    saved(turned)
+    with serving(Predictor(ColourModel(), colour_header(thresholds=OWN)), token="open: sesame") as guarded:
+        with tab.typing_passwords():
+            tab.open(f"{guarded.address}/")
+            assert "this server asks for a token" in tab.value("document.body.textContent")
+        with tab.typing_passwords("wrong", "open: sesame", "never asked for") as left:
+            opened(tab, guarded)
+            look_at(tab, picture, turned)
+            assert left == ["never asked for"]
+        assert shown(tab) == ["red fig"]
+        assert len(asked(tab)) == 2
+        assert len(asked(tab, "/picture")) > 0, "TIFF is shown by the server, which asks for the token, too"
+        assert not is_seen(tab, "#trouble")
+
+
 @pytest.mark.parametrize(
     "path", ["/assets/../demo_page.py", "/assets/%2e%2e/door.py", "/assets/nothing.js", "/assets/", "/assets/.."]
 )

@@ -31,6 +31,8 @@ _LOOPBACK = ("localhost", "ip6-localhost")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _THROWN_AWAY_BYTES, _THROWN_AWAY_S = 256 * 2**20, 5.0  # of a refused body
 _CODE_HEADER = b"x-error-code"
+# A line each: Chromium knows one scheme a line, and asks nobody for a password where the first is none of its own.
+_CHALLENGES = (b'Basic realm="finemask", charset="UTF-8"', b'Bearer realm="finemask"')
 _COMMON_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
@@ -91,7 +93,6 @@ class Door:
                 "no-token" if shown is None else "wrong-token",
                 "this server asks for a token" if shown is None else "the token is not this server's",
                 remedy="Send the header Authorization: Bearer TOKEN.",
-                headers={"www-authenticate": 'Bearer realm="finemask", Basic realm="finemask", charset="UTF-8"'},
             )
 
     def _note(self, scope: Scope, visit: "_Visit") -> None:
@@ -174,13 +175,10 @@ class _Visit:
         body = error_body(refusal.code, str(refusal))
         headers = {"content-type": "application/json", "content-length": str(len(body)), "x-error-code": refusal.code}
         headers |= refusal.headers
-        await self.send(
-            {
-                "type": "http.response.start",
-                "status": refusal.status,
-                "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            }
-        )
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        if refusal.status == 401:
+            lines += [(b"www-authenticate", challenge) for challenge in _CHALLENGES]
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": lines})
         await self.send({"type": "http.response.body", "body": body})
 
 
