@@ -65,6 +65,16 @@ def test_thinned_outlines_have_few_points_and_stay_close():
     assert area(thinned.outer) == pytest.approx(disc.sum(), rel=0.01)
 
 
+@pytest.mark.parametrize("radius", [1.5, 2.5, 4, 6, 9, 14, 25])
+def test_the_outline_of_a_small_disc_is_not_coarse(radius):
+    """Thinned within 1 px, a disc of 21 px is a square that keeps four fifths of it."""
+    rows, columns = np.mgrid[:60, :60]
+    disc = (rows - 30) ** 2 + (columns - 30) ** 2 < radius**2
+    (thinned,) = mask_to_polygons(disc)
+    drawn = rasterised(thinned.outer, 60, 60)
+    assert (drawn & disc).sum() / (drawn | disc).sum() > 0.96
+
+
 @pytest.mark.parametrize("mask", [np.zeros((0, 0), bool), np.zeros((3, 4), bool)])
 def test_an_empty_mask_has_no_outline(mask):
     assert mask_to_polygons(mask) == []

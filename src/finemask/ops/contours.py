@@ -11,6 +11,7 @@ Ring = NDArray[np.float64]
 """[P, 2], x and y in px; the first point is not repeated."""
 
 TOLERANCE_PX = 1.0  # the least that takes the stairs off a slope: their corners lie within 1 px of a line
+_LEAST_SIDE = 30  # tolerances of the side of a square as large as the outline, or small masks become triangles
 
 
 class Polygon(NamedTuple):
@@ -21,7 +22,7 @@ class Polygon(NamedTuple):
 
 
 def mask_to_polygons(
-    mask: NDArray[np.bool_], x0: int = 0, y0: int = 0, tolerance_px: float = TOLERANCE_PX
+    mask: NDArray[np.bool_], x0: int = 0, y0: int = 0, tolerance_px: float | None = None
 ) -> list[Polygon]:
     """Outlines of a mask, pixel (x, y) being the square from (x, y) to (x + 1, y + 1).
 
@@ -33,7 +34,8 @@ def mask_to_polygons(
         mask: bool [h, w], a crop of the image.
         x0: column of the crop in the image.
         y0: row of the crop in the image.
-        tolerance_px: how far a thinned outline may run from the exact one (Douglas-Peucker).
+        tolerance_px: how far a thinned outline may run from the exact one (Douglas-Peucker). None: ``TOLERANCE_PX``,
+            and less for what is smaller than 30 × 30 px, so that the polygon keeps some 98 % of it.
 
     Returns:
         Connected parts, from the upper left on; none for an empty mask.
@@ -99,7 +101,9 @@ def _following(keys: NDArray[np.int64], reached: NDArray[np.int64], direction: N
     return follows
 
 
-def _thin(ring: Ring, tolerance_px: float) -> Ring:
+def _thin(ring: Ring, tolerance_px: float | None) -> Ring:
+    if tolerance_px is None:
+        tolerance_px = min(TOLERANCE_PX, abs(signed_area(ring)) ** 0.5 / _LEAST_SIDE)
     if tolerance_px <= 0 or len(ring) <= 4:
         return ring
     thinned = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, closed=True)
