@@ -2,12 +2,18 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from inference_data import ColourModel, colour_header, rectangles
 from PIL import Image
 from pycocotools import mask as coco_mask
-from serving_cases import BLUE, GREEN, RED, Serving, form, picture, serving
+from serving_cases import BLUE, GREEN, RED, Serving, form, picture, png_of, serving
+
+from finemask.inference.drift import drift_of
+from finemask.inference.predictor import Predictor
+from finemask.ops.images.image_look import LooksOfASet, look_of
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,7 @@ def test_an_image_is_answered_with_what_is_in_it(server: Serving) -> None:
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
     said = answer.json
-    assert said["image"] == {"name": None, "width": 60, "height": 40}
+    assert said["image"] == {"name": None, "width": 60, "height": 40, "drift": None}
     assert said["threshold"] == {"value": 0.5, "per_class": None}
     assert said["warnings"] == []
     assert set(said["timings_ms"]) == {"queue", "model", "total"}
@@ -34,6 +40,23 @@ def test_an_image_is_answered_with_what_is_in_it(server: Serving) -> None:
     for one, (x0, y0, x1, y1) in zip(said["instances"], (RED, GREEN), strict=True):
         [ring] = one["polygons"]
         assert {*zip(ring[::2], ring[1::2], strict=True)} == {(x0, y0), (x1, y0), (x1, y1), (x0, y1)}
+
+
+def test_a_picture_unlike_the_training_images_is_said_to_be_and_counted() -> None:
+    """Trained on bright pictures; warming up is not counted."""
+    bright = [np.full((40, 60, 3), 200 + level, np.uint8) for level in range(20)]
+    header = replace(colour_header(), training_looks=LooksOfASet.of([look_of(image) for image in bright]))
+    with serving(Predictor(ColourModel(), header)) as server:
+        dark, like = server.predict(picture()).json, server.predict(png_of(bright[3])).json
+        lines = set(server.ask("GET", "/metrics").body.decode().splitlines())
+    expected = drift_of(rectangles(red=RED), header)
+    assert expected is not None
+    assert dark["image"]["drift"] == round(expected.value, 3) > 1
+    [warning] = dark["warnings"]
+    assert warning.startswith(f"the picture looks unlike all training images: {expected.value:.1f} times")
+    assert like["image"]["drift"] < 0.1
+    assert like["warnings"] == []
+    assert {'finemask_drift_bucket{le="1.0"} 1.0', 'finemask_drift_bucket{le="+Inf"} 2.0'} <= lines
 
 
 def test_masks_come_as_run_lengths_or_not_at_all(server: Serving) -> None:

@@ -29,6 +29,15 @@ def drift_of(image: NDArray[np.uint8], header: ModelHeader) -> Drift | None:
     return Drift(header.training_looks.drift(look), header.training_looks.in_words(look))
 
 
+def drift_in_words(which: str, drift: Drift, *, are_many: bool = False) -> str:
+    """Of images that are unlike the training images: which, how far the worst is from them, and what to do."""
+    return (
+        f"{which} {'look' if are_many else 'looks'} unlike all training images: {drift.value:.1f} times as far from "
+        f"the nearest as those are from each other ({drift.words}). How well the model does there was never measured: "
+        f"look at the results, or label some of these images and train on them, too."
+    )
+
+
 class DriftWatch:
     """Counts the images that are unlike the training images; remembers the worst alone, however many there are.
 
@@ -67,9 +76,4 @@ class DriftWatch:
             return None
         name, worst = self._worst
         which = name if self.seen == 1 else f"{self.unlike:,} of {self.seen:,} images, {name} most of all,"
-        verb = "looks" if self.unlike == 1 else "look"
-        return (
-            f"{which} {verb} unlike all training images: {worst.value:.1f} times as far from the nearest as those are "
-            f"from each other ({worst.words}). How well the model does there was never measured: look at the results, "
-            f"or label some of these images and train on them, too."
-        )
+        return drift_in_words(which, worst, are_many=self.unlike > 1)

@@ -252,8 +252,8 @@ class Instances:
         return document
 
     def rows(self) -> Iterator[InstanceRow]:
-        """One row an instance: class, score, box, area, perimeter, centroid, mean colour."""
-        return instance_rows(self.name, self.to_coco(), self.class_names, self.boxes, self.image)
+        """One row an instance: class, score, box, area, perimeter, centroid, mean colour, drift of the image."""
+        return instance_rows(self.name, self.to_coco(), self.class_names, self.boxes, self.image, self.drift)
 
     def to_csv(self, path: Path | str | None = None) -> str:
         """A table with a header and one line an instance: the columns of ``InstanceRow``.

@@ -26,6 +26,9 @@ class ImageFacts:
     name: str | None = field(metadata=_means("Name of the file, if the request gave one."))
     width: int = field(metadata=_means("Pixels of the picture as it is shown: an EXIF orientation is applied."))
     height: int = field(metadata=_means("Pixels, likewise."))
+    drift: float | None = field(
+        default=None, metadata=_means("How unlike the training images it is; above 1 it is. null: not known.")
+    )
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def prediction_of(
     """The answer to an image."""
     height, width = found.instances.image_size_hw
     return Prediction(
-        image=ImageFacts(name, width, height),
+        image=ImageFacts(name, width, height, None if found.drift is None else round(found.drift.value, 3)),
         threshold=applied_threshold(header, found.threshold),
         instances=found_instances(found.instances, masks),
         warnings=warnings,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from finemask.errors import DataError
 from finemask.inference.content.web_fetch import FetchLimits, fetch
+from finemask.inference.drift import Drift, drift_in_words, drift_of
 from finemask.inference.instances import Instances
 from finemask.inference.predictor import Predictor
 from finemask.inference.score_limits import Threshold, score_limits
@@ -43,6 +44,7 @@ class Found:
         is_whole: whether the model saw the image as a whole, not in tiles.
         queue_ms: waited before the model.
         model_ms: in the model.
+        drift: how unlike the training images it is; None: not known.
     """
 
     instances: Instances
@@ -50,6 +52,7 @@ class Found:
     is_whole: bool
     queue_ms: float
     model_ms: float
+    drift: Drift | None = None
 
 
 class ImageService:
@@ -168,8 +171,11 @@ class ImageService:
         until = time.monotonic() + self.settings.timeout_s if deadline is None else deadline
         async with self.pixels(content, until) as image:
             answered = await self.queue.answer(NamedImage(name, image, None), limits, until)
+            drift = await self._in_pool(lambda: drift_of(image, self.predictor.header))
+        if drift is not None:
+            self.metrics.drift.observe(drift.value)
         times = answered.queue_s * 1000, answered.model_s * 1000
-        return Found(answered.instances, chosen, answered.is_whole, *times)
+        return Found(answered.instances, chosen, answered.is_whole, *times, drift)
 
     @asynccontextmanager
     async def pixels(self, content: bytes, until: float) -> AsyncIterator[NDArray[np.uint8]]:
@@ -219,12 +225,12 @@ class ImageService:
         return ReceivedImage(content, plain_name(unquote(urlsplit(address).path)))
 
     def warnings_of(self, found: Found) -> list[str]:
-        """What may be wrong with an answer: objects of a size that the model was not trained on."""
+        """What may be wrong with an answer: objects of a size, or a picture of a look, that the model does not know."""
         watch = self.predictor.watch_scale()
         if found.is_whole:
             watch.add(found.instances)
-        said = watch.in_words()
-        return [] if said is None else [said]
+        unlike = None if found.drift is None or found.drift.value <= 1 else drift_in_words("the picture", found.drift)
+        return [said for said in (watch.in_words(), unlike) if said is not None]
 
     async def in_pool(self, work: Callable[[], _Result]) -> _Result:
         """Does something that takes long, such as drawing, beside the answering of requests."""

@@ -7,6 +7,7 @@ from finemask.errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_DRIFT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -19,6 +20,7 @@ class ServerMetrics:
         refusals: by code.
         model_seconds: of an image in the model.
         queue_seconds: that an image waited for the model.
+        drift: of each image that was answered, see ``finemask.inference.drift``.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,9 @@ class ServerMetrics:
         )
         self.queue_seconds = Histogram(
             "finemask_queue_seconds", "That an image waited for the model.", registry=own, buckets=_SECONDS
+        )
+        self.drift = Histogram(
+            "finemask_drift", "How unlike the training images an image is; above 1 it is.", registry=own, buckets=_DRIFT
         )
         self._gauge = Gauge
 

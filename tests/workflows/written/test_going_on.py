@@ -1,5 +1,6 @@
 """``skip_existing``: wherever a run was killed, the next one ends with the files of a run that was not."""
 
+import csv
 import errno
 import gc
 import json
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -23,10 +25,12 @@ from PIL import Image
 
 from finemask.config import verb_options
 from finemask.errors import ConfigError
+from finemask.inference.drift import drift_of
 from finemask.inference.outputs import writers as writers_module
 from finemask.inference.predictor import Predictor
 from finemask.inference.sources import Item, NamedImage
 from finemask.model_header import ModelHeader
+from finemask.ops.images.image_look import LooksOfASet, look_of
 from finemask.workflows import predict_images as verb
 from finemask.workflows.written import journal as journal_module
 from finemask.workflows.written.ledger import LEDGER
@@ -175,6 +179,26 @@ def test_what_is_there_is_kept_and_what_is_new_is_done(photos, model, tmp_path, 
     model.seen = 0
     assert predict("out", "skip_existing=true").kept == 6
     assert model.seen == 0
+
+
+def test_drift_stands_in_the_manifest_in_the_table_and_in_the_list_of_images(photos, model, tmp_path, monkeypatch):
+    """A row of the table for each instance; the manifest names images without any, too; what is kept keeps it."""
+    looks = LooksOfASet.of([look_of(np.full((40, 60, 3), 200 + i, np.uint8)) for i in range(20)])
+    header = replace(colour_header(), training_looks=looks)
+    monkeypatch.setattr(verb, "load", lambda path, device, trust: Predictor(model, header))
+    predict("out")
+    for _ in range(2):
+        lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+        drifts = {line["image"]: line["drift"] for line in lines if "reason" not in line}
+        wanted = {name: round(drift_of(cv2.imread(str(photos / name))[..., ::-1], header).value, 3) for name in drifts}
+        assert drifts == wanted
+        assert len(drifts) == 4
+        assert min(drifts.values()) > 1
+        listed = json.loads((tmp_path / "out" / "images.json").read_text())["images"]
+        assert {image["file_name"]: image["drift"] for image in listed} == drifts
+        with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+            assert {row["image"]: float(row["drift"]) for row in csv.DictReader(file)} == drifts
+        predict("out", "skip_existing=true")
 
 
 def test_what_has_changed_is_done_again(photos, model, tmp_path):

@@ -37,6 +37,7 @@ class InstanceRow(NamedTuple):
         hue_degrees: of that mean colour, 0..360.
         saturation: of that mean colour, 0..1.
         value: of that mean colour, 0..1.
+        drift: of its image, how unlike the training images that is: above 1 it is; None: not known.
     """
 
     image: str
@@ -58,6 +59,7 @@ class InstanceRow(NamedTuple):
     hue_degrees: float | None
     saturation: float | None
     value: float | None
+    drift: float | None
 
 
 CSV_COLUMNS = tuple(name.removesuffix("_name") for name in InstanceRow._fields)
@@ -69,6 +71,7 @@ def instance_rows(
     class_names: Sequence[str],
     boxes: NDArray[np.float32],
     image: NDArray[np.uint8] | None,
+    drift: float | None = None,
 ) -> Iterator[InstanceRow]:
     """The rows of one image.
 
@@ -78,7 +81,9 @@ def instance_rows(
         class_names: N names.
         boxes: [N, 4], xyxy px.
         image: uint8 [H, W, 3] RGB, for the colours.
+        drift: of the image.
     """
+    of_image = None if drift is None else round(drift, 3)
     columns = zip(results, class_names, boxes, strict=True)
     for number, (result, class_name, box) in enumerate(columns, start=1):
         mask, x0, y0 = rle_to_crop(result["segmentation"])
@@ -93,7 +98,8 @@ def instance_rows(
         values += [area, round(perimeter(mask), 2)]
         middle = (x0 + float(across.mean()) + 0.5, y0 + float(rows.mean()) + 0.5) if area else None
         values += [None, None] if middle is None else [round(place, 2) for place in middle]
-        yield InstanceRow(*values, *_colour_columns(colour))
+        values += [*_colour_columns(colour), of_image]
+        yield InstanceRow(*values)
 
 
 def perimeter(mask: NDArray[np.bool_]) -> float:

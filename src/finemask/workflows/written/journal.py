@@ -31,6 +31,7 @@ class Entry:
         instances: found, by class.
         duplicates: instances on top of a better one.
         size_hw: height and width.
+        drift: how unlike the training images it is, see ``Instances``; None: not known.
         has_picture: whether the picture was held in memory, so that it could be drawn on.
         at: where its parts are in ``parts.jsonl``; None: none were kept.
         reason: why there is nothing; empty: there is.
@@ -44,6 +45,7 @@ class Entry:
     instances: Mapping[str, int] = field(default_factory=dict)
     duplicates: int = 0
     size_hw: tuple[int, int] = (0, 0)
+    drift: float | None = None
     has_picture: bool = True
     at: int | None = None
     reason: str = ""

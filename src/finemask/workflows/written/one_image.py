@@ -133,6 +133,7 @@ class ImageWriting:
             instances=dict(Counter(instances.class_names)),
             duplicates=len(instances.duplicates()),
             size_hw=instances.image_size_hw,
+            drift=None if instances.drift is None else round(instances.drift, 3),
             has_picture=instances.image is not None,
         )
         return entry, {name: collector.part(instances) for name, collector in self.collectors.items()}

@@ -279,6 +279,7 @@ def _manifest_line(entry: Entry) -> dict[str, Any]:
         "width": width,
         "height": height,
         "instances": dict(entry.instances),
+        "drift": entry.drift,
         "files": list(entry.files),
     }
 
