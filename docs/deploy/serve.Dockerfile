@@ -1,21 +1,31 @@
 # syntax=docker/dockerfile:1
-# finemask serve, and nothing else: no compiler, no pip cache, no root. From the checkout:
+# finemask serve, and nothing else: no compiler, no pip, no root, nothing that only training needs. From the checkout:
 #   docker build -f docs/deploy/serve.Dockerfile -t finemask-serve .                                  with CUDA
 #   docker build -f docs/deploy/serve.Dockerfile --build-arg TORCH_INDEX=ADDRESS -t finemask-serve .  for the CPU
-# ADDRESS is the index of packages that pytorch.org shows for Linux, pip, CPU.
+# ADDRESS is the index of packages that pytorch.org shows for Linux, pip, CPU. RUNTIME is what runs exported files:
+# onnxruntime, onnxruntime-gpu, openvino, or nothing, "", where only model files are served.
 FROM python:3.12-slim AS build
 ARG TORCH_INDEX=""
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
+ARG RUNTIME="onnxruntime"
+ENV PIP_PYTHON=/opt/venv
 # torch first: it is nearly all of the image, and changes least. Bounds of versions are in pyproject.toml.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
-COPY pyproject.toml README.md LICENSE /src/
+RUN python -m venv --without-pip /opt/venv \
+    && pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+COPY pyproject.toml /src/
+# Without what training and its logs need: the server imports none of it.
+RUN python -c 'import tomllib; project = tomllib.load(open("/src/pyproject.toml", "rb"))["project"]; \
+    needs = project["dependencies"] + project["optional-dependencies"]["serve"]; \
+    training = ("pytorch-lightning", "albumentations", "tensorboard"); \
+    print(*(need for need in needs if not need.startswith(training)), sep="\n")' > /src/needs.txt \
+    && pip install --no-cache-dir --no-compile -r /src/needs.txt ${RUNTIME:+"$RUNTIME"}
+COPY README.md LICENSE /src/
 COPY configs /src/configs
 COPY src /src/src
-RUN pip install --no-cache-dir --no-compile "/src[serve,onnx]" \
-    && find /opt/venv -type d -name __pycache__ -prune -exec rm -rf {} + \
-    && rm -rf /opt/venv/lib/python3.12/site-packages/torch/include /opt/venv/lib/python3.12/site-packages/torch/test
+WORKDIR /opt/venv/lib/python3.12/site-packages
+RUN pip install --no-cache-dir --no-compile --no-deps /src \
+    && rm -rf torch/include torch/test torch/share \
+    && find scipy -type d -name tests -prune -exec rm -rf {} +
 
 FROM python:3.12-slim
 COPY --from=build /opt/venv /opt/venv
