@@ -1,16 +1,21 @@
 """Exports models to ONNX and OpenVINO, compares the files with the models, and times all of them in turn.
 
-    python scripts/bench_export.py --weights runs/mine/latest/model.safetensors --images photos/
+    python scripts/bench_export.py "light, cascade" --weights runs/mine/latest/model.safetensors --images photos/
 
-Each model has random weights, whose scores are spread apart; heads on ``light`` have those of ``--weights`` where they
-fit. Each is compared with its files on the same images, resized to many sizes, and on an empty one, at the model's own
-threshold. What a file costs in AP is said by ``finemask export data.root=DIR``.
+One model takes some minutes; ``--save FILE`` adds each row to a file of JSON lines, so that several calls make one
+table. ``light`` has the weights of ``--weights``, heads on it those that fit; the rest is random, with batch norm that
+has seen the images and scores that are spread as those of a trained model are. Each model is compared with its files
+on the same images, resized to many sizes, at its own threshold, and on one without a detection. Times are of the
+processor, all threads together: what else the machine does is not in them. What a file costs in AP is said by
+``finemask export data.root=DIR``.
 """
 
 import argparse
 import gc
+import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +52,11 @@ MODELS = {  # configuration and overrides
 }
 SIZE = 320
 SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616), (333, 500), (1024, 700), (50, 333))
-HEADINGS = ("model", "file", "found", "paired", "faults", "box px", "score", "mask %", "ms", "eager ms", "times")
+HEADINGS = (
+    "model", "file", "images", "found", "paired", "at the cut", "faults", "box px", "score", "mask %", "ms", "eager ms",
+    "times",
+)  # fmt: skip
+_OBJECTNESS, _CLASSES, _MASKS = 2.0, 2.5, 4.0  # standard deviations of logits, about as of trained models
 
 
 def main() -> int:
@@ -57,6 +66,8 @@ def main() -> int:
     parser.add_argument("--images", type=Path, required=True, help="folder of images")
     parser.add_argument("--count", type=int, default=50, help="images to compare on")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", type=int, default=SIZE, help="shorter side that models with random weights see, px")
+    parser.add_argument("--save", type=Path, help="file of JSON lines to add the rows to")
     parser.add_argument(
         "--torchvisions", action="store_true", help="torchvision's model by torch's older exporter, too"
     )
@@ -65,7 +76,11 @@ def main() -> int:
     console = Console(width=120)
     rows: list[tuple[object, ...]] = []
     for name in arguments.models or MODELS:
-        rows += measure(name, arguments.weights, images, arguments.rounds)
+        added = measure(name, arguments.weights, images, arguments.rounds, arguments.size)
+        if arguments.save is not None:
+            with arguments.save.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(dict(zip(HEADINGS, row, strict=True))) + "\n" for row in added)
+        rows += added
         console.print(table(HEADINGS, rows, words=HEADINGS[:2]))
     if arguments.torchvisions:
         rows += measure_torchvisions(images[1], arguments.rounds)
@@ -74,8 +89,9 @@ def main() -> int:
 
 
 def many_sizes(folder: Path, count: int) -> Iterator[Tensor]:
-    """Images uint8 [3, H, W] of the folder, each of another size in turn; the first is empty."""
-    yield torch.zeros(3, 120, 160, dtype=torch.uint8)
+    """Images uint8 [3, H, W] of the folder, each of another size in turn; the first is noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 120, 160), dtype=np.uint8)
+    yield torch.from_numpy(noise)
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     step = max(1, len(files) // max(1, count - 1))
     for number, path in enumerate(files[::step][: count - 1]):
@@ -84,13 +100,13 @@ def many_sizes(folder: Path, count: int) -> Iterator[Tensor]:
         yield torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def measure(name: str, weights: Path | None, images: list[Tensor], rounds: int) -> list[tuple[object, ...]]:
+def measure(name: str, weights: Path | None, images: list[Tensor], rounds: int, size: int) -> list[tuple[object, ...]]:
     """Rows of the table: a model in each format."""
-    model, header = build(name, weights)
+    model, header = build(name, weights, images[1:5], size)
     try:
         check_exportable(model)
     except ConfigError as error:
-        return [(name, f"refused: {error.what}", *[None] * 9)]
+        return [(name, f"refused: {error.what}", *[None] * (len(HEADINGS) - 2))]
     graph = onnx_graph(model)
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +118,9 @@ def measure(name: str, weights: Path | None, images: list[Tensor], rounds: int) 
         files = {kind: load_exported(path) for kind, path in paths.items()}
         answers = compare_all(model, files, images)
         timing = interleave(
-            {kind: lambda each=each: run(each, images[1]) for kind, each in {"eager": model, **files}.items()}, rounds
+            {kind: lambda each=each: run(each, images[1]) for kind, each in {"eager": model, **files}.items()},
+            rounds,
+            clock=time.process_time,
         )
         for kind in files:
             numbers = answers[kind]
@@ -111,7 +129,7 @@ def measure(name: str, weights: Path | None, images: list[Tensor], rounds: int) 
     return rows
 
 
-def build(name: str, weights: Path | None) -> tuple[MaskRCNN, ModelHeader]:
+def build(name: str, weights: Path | None, images: list[Tensor], size: int) -> tuple[MaskRCNN, ModelHeader]:
     """A model in evaluation mode, and a header for its file."""
     preset, *overrides = MODELS[name]
     if preset == "light" and weights is not None:
@@ -119,21 +137,43 @@ def build(name: str, weights: Path | None) -> tuple[MaskRCNN, ModelHeader]:
         if not overrides:
             assert isinstance(given, MaskRCNN)
             return given, header
-        model = build_ours(SIZE, len(header.categories), *overrides, name=preset)
+        model = build_ours(size, len(header.categories), *overrides, name=preset)
         own = model.state_dict()
         fitting = {
             key: value for key, value in given.state_dict().items() if own.get(key, value[:0]).shape == value.shape
         }
         model.load_state_dict(fitting, strict=False)
     else:
-        model = build_ours(SIZE, 3, *overrides, name=preset)
-        with torch.no_grad():  # untrained scores lie close together, and which is first is for rounding to decide
-            model.rpn.head.cls_logits.weight *= 30
-            model.roi_heads.box_predictor.cls_score.weight *= 10
+        model = build_ours(size, 3, *overrides, name=preset)
         header = ModelHeader({}, tuple(Category(number, str(number)) for number in range(1, 4)), model.preprocessing)
     model = model.eval()
+    spread_scores(model, images)
     config = {**header.model, "roi_heads": {"score_thresh": model.roi_heads.score_thresh}}
     return model, ModelHeader(config, header.categories, model.preprocessing)
+
+
+@torch.no_grad()
+def spread_scores(model: MaskRCNN, images: list[Tensor]) -> None:
+    """Gives logits the spread of a trained model's: of untrained ones, rounding decides which is first."""
+    heads = model.roi_heads
+    batch, _ = model.transform(images)
+    _spread(model.rpn.head.cls_logits, model.rpn.head(list(model.backbone(batch.tensors).values()))[0], _OBJECTNESS)
+    for name, layer in heads.named_modules():
+        if name.endswith("cls_score"):
+            seen: list[Tensor] = []
+            hook = layer.register_forward_hook(lambda _, __, logits, seen=seen: seen.append(logits))
+            model(images)
+            hook.remove()
+            _spread(layer, torch.cat(seen), _CLASSES)
+    probs = torch.cat([found["mask_probs"].flatten() for found in model(images)])
+    _spread(heads.mask_predictor.mask_fcn_logits, probs.clamp(1e-6, 1 - 1e-6).logit(), _MASKS)
+
+
+def _spread(layer: nn.Module, logits: Tensor, std: float) -> None:
+    factor = std / float(logits.std())
+    layer.weight *= factor
+    if layer.bias is not None:
+        layer.bias *= factor
 
 
 def run(model: nn.Module, image: Tensor) -> None:
@@ -144,23 +184,29 @@ def run(model: nn.Module, image: Tensor) -> None:
 def compare_all(
     model: MaskRCNN, files: dict[str, ExportedModel], images: list[Tensor]
 ) -> dict[str, tuple[object, ...]]:
-    """By file: detections, pairs, images that disagree, and the largest difference of an edge, a score and a mask."""
-    thresh, limit = model.roi_heads.score_thresh, model.roi_heads.detections_per_img
+    """By file: images, detections, pairs, images that disagree, the largest difference of edge, score and mask."""
+    own, limit = model.roi_heads.score_thresh, model.roi_heads.detections_per_img
     found: dict[str, list] = {kind: [] for kind in files}
     for number, image in enumerate(images):
+        thresh = own if number else 1.0  # of the first, nothing is let through
+        model.roi_heads.score_thresh = thresh
         with torch.inference_mode():
             (wanted,) = model([image])
         for kind, file in files.items():
+            file.score_thresh = thresh
             (answer,) = file([image])
             found[kind].append(compare(wanted, answer, str(number), thresh, limit))
+    model.roi_heads.score_thresh = own
     for kind, all_of in found.items():
         for one in all_of:
             if one.fault:
                 print(f"{kind}, image {one.image} of {one.size_hw}: {one.fault}")
     return {
         kind: (
+            len(all_of),
             sum(one.found for one in all_of),
             sum(one.matched for one in all_of),
+            sum(one.at_the_cut for one in all_of),
             sum(bool(one.fault) for one in all_of),
             f"{max(one.box_px for one in all_of):.1e}",
             f"{max(one.score for one in all_of):.1e}",
@@ -185,11 +231,13 @@ def measure_torchvisions(image: Tensor, rounds: int) -> list[tuple[object, ...]]
         session = onnxruntime.InferenceSession(path, options)
     (given,) = session.get_inputs()
     timing = interleave(
-        {"eager": lambda: run(model, pixels), "file": lambda: session.run(None, {given.name: pixels.numpy()})}, rounds
+        {"eager": lambda: run(model, pixels), "file": lambda: session.run(None, {given.name: pixels.numpy()})},
+        rounds,
+        clock=time.process_time,
     )
     ms, eager = 1000 * timing.median("file"), 1000 * timing.median("eager")
     ratio = round(timing.ratio("eager", "file"), 2)
-    return [("torchvision's resnet50_fpn", "its ONNX", *[None] * 6, round(ms), round(eager), ratio)]
+    return [("torchvision's resnet50_fpn", "its ONNX", *[None] * (len(HEADINGS) - 5), round(ms), round(eager), ratio)]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from finemask.cli import main
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.export import certificate
 from finemask.export.formats import FORMATS
-from finemask.export.onnx_file import write_onnx
+from finemask.export.onnx_file import fold_norms, write_onnx
 from finemask.export.preprocessing_graph import preprocessing_graph
 from finemask.inference.exported_model import load_exported
 from finemask.model_file import load_model_file, save_model_file
@@ -51,6 +51,53 @@ def test_the_runtime_alone_is_enough(exported: Path) -> None:
     image = np.random.default_rng(2).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     none = session.run(None, {"image": image, "score_thresh": np.array(1.0, dtype=np.float32)})
     assert [part.shape for part in none] == [(0, 4), (0,), (0,), (0, 28, 28)]
+
+
+_NORMS = """
+<ir_version: 10, opset_import: ["" : 20]>
+norms (float[1, 4, 9, 7] x) => (float[1, 4, 9, 7] last, float[1, 4, 9, 7] seen)
+{
+  a = Conv<pads = [1, 1, 1, 1]>(x, w)
+  b = Mul(a, scale)
+  c = Add(shift, b)
+  d = Clip(c, low)
+  e = Conv<pads = [1, 1, 1, 1], group = 4>(d, depthwise, bias)
+  f = Mul(scale, e)
+  g = Add(f, shift)
+  seen = Conv<pads = [1, 1, 1, 1]>(g, w)
+  h = Mul(seen, scale)
+  i = Add(h, shift)
+  j = Conv<pads = [1, 1, 1, 1]>(i, w)
+  k = Mul(j, scale)
+  last = Add(k, d)
+}
+"""
+
+
+def test_frozen_normalisation_goes_into_the_convolution_before_it() -> None:
+    """Factor first or second, with a bias or without; not where something else is added, or the map is an output."""
+    from onnx import checker, numpy_helper, parser
+
+    rng = np.random.default_rng(3)
+    shapes = {
+        "w": (4, 4, 3, 3), "depthwise": (4, 1, 3, 3), "bias": (4,),
+        "scale": (4, 1, 1), "shift": (1, 4, 1, 1), "low": (),
+    }  # fmt: skip
+    whole = parser.parse_model(_NORMS)
+    for name, shape in shapes.items():
+        value = rng.normal(size=shape).astype(np.float32)
+        whole.graph.initializer.append(numpy_helper.from_array(value, name))
+    given = {"x": rng.normal(size=(1, 4, 9, 7)).astype(np.float32)}
+    wanted = onnxruntime.InferenceSession(whole.SerializeToString()).run(None, given)
+    assert fold_norms(whole.graph) == 2
+    checker.check_model(whole)
+    found = onnxruntime.InferenceSession(whole.SerializeToString()).run(None, given)
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
+    kinds = [node.op_type for node in whole.graph.node]
+    assert kinds == ["Conv", "Clip", "Conv", "Conv", "Mul", "Add", "Conv", "Mul", "Add"]
+    assert {"w", "scale", "shift"} <= {tensor.name for tensor in whole.graph.initializer}
+    assert not {"bias", "depthwise"} & {tensor.name for tensor in whole.graph.initializer}
 
 
 @pytest.mark.parametrize("size_hw", [(60, 90), (131, 64)])
@@ -89,9 +136,10 @@ def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypat
     with torch.no_grad():
         model.roi_heads.mask_predictor.mask_fcn_logits.bias[1] += 1.0  # one weight of a hundred thousand
     save_model_file(tmp_path / "model.safetensors", model.state_dict(), header)
-    assert main(["export", f"model={tmp_path}/model.safetensors"]) == 2
+    (tmp_path / "mine").mkdir()
+    assert main(["export", f"model={tmp_path}/model.safetensors", f"output={tmp_path}/mine/new/deep/model.onnx"]) == 2
     assert "of a mask's pixels differ" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"model.safetensors", "mine"}, "no folder is left either"
 
 
 def test_a_part_with_a_branch_is_said_in_words(exported: Path, model_with, tmp_path: Path, capfd) -> None:

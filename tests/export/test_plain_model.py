@@ -17,6 +17,7 @@ HEADS = [
     ("model/box_predictor=multi_expert",),
     ("model/mask_predictor=mask_iou",),
     ("model/mask_predictor=deep_fcn",),
+    ("model/mask_predictor=point_rend",),
     ("model/suppression=class_agnostic",),
 ]
 
@@ -50,7 +51,6 @@ def test_it_holds_no_weights_of_its_own(model_with) -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("model/mask_predictor=point_rend", "PointRendMaskPredictor (model.mask_predictor)"),
         ("model/box_predictor=iterative", "IterativeBoxPredictor (model.box_predictor)"),
         ("model/suppression=soft_gaussian", "SoftNMS (model.suppression)"),
         ("model/suppression=mask", "MaskNMS (model.suppression)"),

@@ -95,6 +95,7 @@ def onnx_graph(model: MaskRCNN, extra: str = "onnx") -> Any:
     except ImportError as error:
         raise MissingExtraError("onnx", extra, needed_for=f"format={extra}") from error
     core = _core(model)
+    fold_norms(core.graph)
     before = preprocessing_graph(model.preprocessing)
     after = parser.parse_model(_AFTER.format(ir=IR_VERSION, opset=OPSET))
     core.ir_version = IR_VERSION
@@ -144,6 +145,71 @@ def _core(model: MaskRCNN) -> Any:
         ) from error
     assert program is not None
     return program.model_proto
+
+
+def fold_norms(graph: Any) -> int:
+    """Puts a frozen normalisation, a factor and a summand for each channel, into the convolution before it.
+
+    ONNX Runtime does so only where the summand comes second, and torch's exporter writes it first; between two
+    convolutions it then puts every map into another order of numbers and back.
+
+    Args:
+        graph: of an ONNX model; changed in place.
+
+    Returns:
+        How many there were.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    used_by: dict[str, list[Any]] = {value.name: [None] for value in graph.output}  # which nothing may be taken from
+    for node in graph.node:
+        for name in node.input:
+            used_by.setdefault(name, []).append(node)
+
+    def follower(node: Any, kind: str, channels: int) -> tuple[Any, Any] | None:
+        """The only node that takes what this one gives, and its numbers [C]; None if it is another kind of node."""
+        following = used_by.get(node.output[0], [])
+        if len(following) != 1 or following[0] is None or following[0].op_type != kind:
+            return None
+        shapes = ([channels, 1, 1], [1, channels, 1, 1])
+        of_channels = [name for name in following[0].input if name in tensors and list(tensors[name].dims) in shapes]
+        return (following[0], _numbers(tensors[of_channels[0]])) if len(of_channels) == 1 else None
+
+    gone, freed = [], set()
+    for conv in [node for node in graph.node if node.op_type == "Conv" and node.input[1] in tensors]:
+        channels = tensors[conv.input[1]].dims[0]
+        if (scaled := follower(conv, "Mul", channels)) is None:
+            continue
+        if (shifted := follower(scaled[0], "Add", channels)) is None:
+            continue
+        factor, summand = scaled[1].reshape(-1), shifted[1].reshape(-1)
+        if len(conv.input) > 2:
+            if conv.input[2] not in tensors:
+                continue
+            summand = summand + _numbers(tensors[conv.input[2]]) * factor
+        weight = _numbers(tensors[conv.input[1]]) * factor.reshape(-1, 1, 1, 1)
+        result = shifted[0].output[0]
+        names = [f"{result}/weight", f"{result}/bias"]
+        for name, value in zip(names, (weight, summand), strict=True):
+            graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+        freed |= {*conv.input[1:], *scaled[0].input, *shifted[0].input}
+        conv.input[:] = [conv.input[0], *names]
+        conv.output[0] = result
+        gone += [scaled[0], shifted[0]]
+    for node in gone:
+        graph.node.remove(node)
+    freed -= {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in freed]:
+        graph.initializer.remove(tensor)
+    return len(gone) // 2
+
+
+def _numbers(tensor: Any) -> Any:
+    """The numbers of an initializer, float64."""
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(tensor).astype(np.float64)
 
 
 def _stable_sort() -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from finemask.errors import ConfigError
 from finemask.model.box_predictor.box_branch import BoxBranch, box_branch_of
 from finemask.model.box_predictor.cascade import CascadeBoxPredictor, IterativeBoxPredictor
 from finemask.model.box_predictor.multi_expert import AspectExperts, LearnedExperts
-from finemask.model.mask_predictor.mask_branch import MaskBranch, MaskRois, mask_branch_of
+from finemask.model.mask_predictor.mask_branch import MaskBranch, MaskRois, PlainMaskBranch, mask_branch_of
 from finemask.model.mask_predictor.mask_scoring import MaskIoUMaskPredictor
 from finemask.model.mask_predictor.point_rend import PointRendMaskPredictor
 from finemask.model.mask_rcnn import MaskRCNN
@@ -27,19 +27,19 @@ from finemask.model.rpn import RowsRegionProposalNetwork
 from finemask.model.suppression import NMS, BoxesOnly, ClassAgnosticNMS, MaskNMS, SoftNMS, settle_masks
 from finemask.model_header import ModelHeader
 from finemask.ops.box_ops import candidates_of
+from finemask.ops.mask_ops import cells_at, features_at, points_in_boxes
 
 _PROBE_PX = 256  # side of the image that strides are measured with
 _BOX_BRANCHES = (BoxBranch, CascadeBoxPredictor, AspectExperts, LearnedExperts)
-_MASK_BRANCHES = (MaskIoUMaskPredictor,)
+_MASK_BRANCHES = (MaskIoUMaskPredictor, PointRendMaskPredictor)
 _ONE_BY_ONE = "it goes from one detection to the next"
 _BOX_BY_BOX = "it decides box by box"
-_MASK_BY_MASK = "it chooses points mask by mask"
+_OWN_MASKS = "only finemask's own ways to a mask can be exported"
 _NO_CLAHE = "contrast equalisation is not made of an exporter's operators"
 _REFUSED: tuple[tuple[str, type, str], ...] = (  # of finemask's own parts
     ("suppression", SoftNMS, _ONE_BY_ONE),
     ("suppression", MaskNMS, _ONE_BY_ONE),
     ("box_predictor", IterativeBoxPredictor, _BOX_BY_BOX),
-    ("mask_predictor", PointRendMaskPredictor, _MASK_BY_MASK),
 )
 
 
@@ -87,7 +87,7 @@ def check_exportable(model: MaskRCNN) -> None:
     if type(box_branch_of(heads.box_predictor)) not in _BOX_BRANCHES:
         refuse("model.box_predictor", heads.box_predictor, _BOX_BY_BOX)
     if isinstance(heads.mask_predictor, MaskBranch) and type(heads.mask_predictor) not in _MASK_BRANCHES:
-        refuse("model.mask_predictor", heads.mask_predictor, _MASK_BY_MASK)
+        refuse("model.mask_predictor", heads.mask_predictor, _OWN_MASKS)
     if model.preprocessing.clahe:
         faults.append(("model.clahe", "CLAHE", _NO_CLAHE))
     _refuse(faults)
@@ -116,6 +116,7 @@ class PlainMaskRCNN(nn.Module):
         heads = model.roi_heads
         self.model = model
         strides = strides_of(model.backbone)
+        self.finest_stride = next(iter(strides.values()))
         self.rpn = PlainProposals(model.rpn)
         self.box_pool = PlainRoIAlign(heads.box_roi_pool, strides)
         self.mask_pool = PlainRoIAlign(heads.mask_roi_pool, strides)
@@ -148,11 +149,25 @@ class PlainMaskRCNN(nn.Module):
         found = branch.settle(context, candidates_of(scores, boxes, shapes[0], score_thresh))
         pooled = self.mask_pool(features, [found.boxes], shapes)
         rois = MaskRois(pooled, heads.mask_head(pooled), found.labels, [found.boxes], features, shapes)
-        probs, scores = mask_branch_of(heads.mask_predictor).detect(rois, found.scores)
+        probs, scores = self._masks(rois, found.scores)
         settled = settle_masks(
             found.boxes, scores, found.labels, probs, shapes[0], self.suppression, heads.detections_per_img
         )
         return settled["boxes"], settled["labels"], settled["scores"], settled["mask_probs"]
+
+    def _masks(self, rois: MaskRois, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask probabilities and scores: see ``MaskBranch``."""
+        predictor = self.model.roi_heads.mask_predictor
+        if not isinstance(predictor, PointRendMaskPredictor):
+            return mask_branch_of(predictor).detect(rois, scores)
+        coarse = PlainMaskBranch(predictor).logits(rois)
+        (finest, *_), (boxes,) = rois.pyramid.values(), rois.boxes
+
+        def logits_at(points: Tensor) -> Tensor:
+            places = points_in_boxes(points, boxes) / self.finest_stride
+            return predictor.point_logits(features_at(finest[0], places), cells_at(coarse, points), rois.labels)
+
+        return predictor.refined(coarse, logits_at).sigmoid(), scores
 
 
 def strides_of(backbone: nn.Module) -> dict[str, int]:

@@ -25,7 +25,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file, load_model_file, read_header
 from finemask.model_header import ModelHeader
 from finemask.model_hub import hub_address
-from finemask.ops.files import sha256_of, write_json
+from finemask.ops.files import made_folder, sha256_of, write_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
 from finemask.ops.wording import fraction, percent, plural
@@ -176,9 +176,9 @@ def export_model(options: Mapping[str, Any]) -> Exported:
     if not images and split is not None:
         images = split.images(_COMPARED)
     calibration = _calibration(options, header) if precision == "int8" else []
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that it comes there in one step once it has been found to agree.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+    parent, prefix = path.parent, f".{path.stem}-"
+    with made_folder(parent), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as folder:
         written = Path(folder) / path.name
         with Progress("exporting", 1, "file") as progress:
             form.write(model, header, written)

@@ -121,10 +121,19 @@ class PointRendMaskPredictor(FCNMaskPredictor):
         """See ``MaskBranch``."""
         coarse = PlainMaskBranch(self).logits(rois)
         fine = [
-            subdivide(masks, partial(self._logits_at, rois, number, masks), self._subdivisions, self._test_points)
+            self.refined(masks, partial(self._logits_at, rois, number, masks))
             for number, masks in enumerate(_by_image(rois, coarse))
         ]
         return torch.cat(fine).sigmoid(), scores
+
+    def refined(self, coarse: Tensor, predict: Callable[[Tensor], Tensor]) -> Tensor:
+        """Coarse logits [R, M, M] to fine ones; ``predict`` as of ``subdivide``."""
+        return subdivide(coarse, predict, self._subdivisions, self._test_points)
+
+    def point_logits(self, features: Tensor, coarse: Tensor, labels: Tensor) -> Tensor:
+        """Fine features [R, P, C], coarse logits [R, P] and labels int64 [R] to logits float32 [R, P]."""
+        logits: Tensor = self.point_head(features, coarse, labels)
+        return logits.float()
 
     def _logits_at(self, rois: MaskRois, number: int, coarse: Tensor, points: Tensor) -> Tensor:
         """Logits at points [R, P, 2] in units of the RoIs of image ``number``, coarse [R, M, M]: float32 [R, P]."""
@@ -133,8 +142,7 @@ class PointRendMaskPredictor(FCNMaskPredictor):
         scale = 2.0 ** round(math.log2(finest.shape[-2] / height))  # the map is padded, so that the ratio is not exact
         places = points_in_boxes(points, rois.boxes[number]) * scale
         labels = _by_image(rois, rois.labels)[number]
-        logits: Tensor = self.point_head(features_at(finest[number], places), cells_at(coarse, points), labels)
-        return logits.float()
+        return self.point_logits(features_at(finest[number], places), cells_at(coarse, points), labels)
 
 
 class PointHead(nn.Module):
