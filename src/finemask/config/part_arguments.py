@@ -10,7 +10,7 @@ root train images: path!
 val: null | path!
 test: null | path
 image augment: null | keys
-batch_size: 1..1000000
+batch_size: auto | 1..1000000
 eval_batch_size: null | 1..1000000
 num_workers: auto | 0..1024
 pin_memory: auto | flag

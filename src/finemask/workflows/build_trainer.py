@@ -37,8 +37,9 @@ def prepare_data(cfg: DictConfig) -> None:
 
 
 def build_datamodule(cfg: DictConfig) -> Any:
-    """The datamodule of the group ``data``."""
-    return build(cfg.data, "data")
+    """The datamodule of the group ``data``; ``data.batch_size=auto`` begins as what the model's preset says."""
+    given = {"batch_size": cfg.preset.batch_size} if cfg.data.get("batch_size") == "auto" else {}
+    return build(cfg.data, "data", **given)
 
 
 def build_optimizer(cfg: DictConfig) -> Any:

@@ -42,6 +42,7 @@ from finemask.workflows.build_trainer import (
 )
 from finemask.workflows.data.check_before_training import check_data
 from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
+from finemask.workflows.running.fit_memory import fit_to_memory
 from finemask.workflows.running.interruptions import until_interrupted
 from finemask.workflows.running.resume_run import (
     check_resumable,
@@ -175,6 +176,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
     apply_transfer(model, transfer)
     if cfg.get("recompute_backbone"):
         recompute_backbone(model)
+    if cfg.data.batch_size == "auto":
+        fit_to_memory(cfg, datamodule, model)
     begins = first_epochs(transfer, cfg.trainer.max_epochs if (cfg.trainer.max_epochs or -1) > 0 else None)
     show_table(model_table(model, model_config, begins))
     if line := anchors_line(composed, model_config, boxes):
