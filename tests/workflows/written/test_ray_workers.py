@@ -220,6 +220,26 @@ def test_what_the_cluster_has_not_is_refused_before_anything_is_written(fake, tm
     assert ray.chunks == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], r"ray cannot be started \(timed out\)\. Try again"),
+        (["ray.address=far:6379"], r"no Ray cluster at far:6379 \(timed out\)"),
+    ],
+)
+def test_a_cluster_that_does_not_start_is_said_in_words(fake, tmp_path, monkeypatch, words, message):
+    ray = fake()
+
+    def init(**given):
+        raise Exception("timed out")
+
+    ray.is_initialized, ray.init = (lambda: False), init
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match=message):
+        predict("out", "engine=ray", *words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_videos_are_refused(fake, tmp_path):
     fake()
     (tmp_path / "photos" / "clip.mp4").write_bytes(b"")

@@ -294,11 +294,12 @@ def _start(ray: Any, chosen: Mapping[str, Any]) -> None:
     with _own_signals():
         try:
             ray.init(**common)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise ConfigError(
-                f"ray cannot be started ({error})" if address is None else f"no Ray cluster at {address} ({error})",
-                remedy="Without ray.address= one is started on this machine.",
-            ) from error
+        except Exception as error:  # Ray raises plain ones too: it gives itself half a minute to start
+            if address is not None:
+                what, remedy = f"no Ray cluster at {address}", "Without ray.address= one is started on this machine."
+            else:
+                what, remedy = "ray cannot be started", "Try again when the machine is less busy, or leave engine= out."
+            raise ConfigError(f"{what} ({error})", remedy=remedy) from error
 
 
 def _number_of_workers(ray: Any, chosen: Mapping[str, Any]) -> int:
