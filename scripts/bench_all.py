@@ -37,8 +37,9 @@ this page from the JSON files in `docs/performance/`. *Agreement* says how far t
 is not counted. A ratio below its goal is marked. (Masks are pasted at whole pixels, as torchvision pastes them: a box
 that ends within rounding of one moves its mask by a pixel, which is much of a small mask of random weights.)
 
-What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/cpu/roi_align.py`), wide 3 × 3
-convolutions with a third of the multiplications on CPUs (`model/cpu/winograd.py`), masks of the asked class only
+What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`model/devices/cpu/roi_align.py`), wide
+3 × 3 convolutions with a third of the multiplications on CPUs (`model/devices/cpu/winograd.py`), steps on a GPU whose
+shapes do not depend on the data (`model/devices/gpu/fixed_step.py`), masks of the asked class only
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_ops.py`),
 annotations in packed arrays (`coco/packing.py`), all polygons of an image rasterised at once (`coco/polygon_runs.py`),

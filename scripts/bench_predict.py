@@ -23,7 +23,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from finemask.bench.scenes import scene
 from finemask.bench.timing import Comparison, interleave, show, write
-from finemask.model.cpu import keep_for_prediction
+from finemask.model.devices.cpu import keep_for_prediction
 from finemask.ops.mask_ops import masks_to_rles
 
 THRESHOLD = 0.5

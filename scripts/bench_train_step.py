@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.bench.timing import Comparison, interleave
-from finemask.model.cpu.roi_align import PyramidRoIAlign
+from finemask.model.devices.cpu.roi_align import PyramidRoIAlign
 
 
 def measure_step(size: int, batch: int, objects: int, rounds: int, goal: float) -> Comparison:

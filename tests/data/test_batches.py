@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_fabric.utilities import move_data_to_device
 from model_cases import random_scene
+from pretend_device import PretendDevice
 
 from finemask.data.batches import AspectRatioBatchSampler, BatchLoader, PackedBatch, ShardBatchSampler
 
@@ -65,10 +67,39 @@ def test_workers_hand_over_the_same_batches():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
 def test_a_pinned_batch_is_pinned_and_the_same():
     samples = samples_of([(30, 31, 3), (22, 22, 0)])
-    images, targets = PackedBatch.pack(samples).pin_memory().unpack()
-    assert_same((images, targets), samples)
-    assert all(image.is_pinned() for image in images)
-    assert all(target["layers"].is_pinned() for target in targets)
+    pinned = PackedBatch.pack(samples).pin_memory()
+    assert pinned.buffer.is_pinned()
+    assert_same(pinned, samples)
+    images, targets = pinned.to("cuda")
+    assert_same(([image.cpu() for image in images], [on_host(target) for target in targets]), samples)
+
+
+def test_lightning_takes_a_packed_batch_apart_on_its_device():
+    samples = samples_of([(30, 31, 3), (22, 22, 0)])
+    packed = PackedBatch.pack(samples)
+    assert_same(move_data_to_device(packed, torch.device("cpu")), samples)
+    images, targets = packed
+    assert (len(packed), len(images), len(targets)) == (2, 2, 2)
+    assert torch.equal(packed[0][1], samples[1][0])
+    assert PackedBatch.pack([]).to("meta") == ([], [])  # of several processes one may have no image left
+
+
+def on_host(target):
+    return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in target.items()}
+
+
+def test_a_packed_batch_reaches_a_device_in_one_block():
+    samples = samples_of([(30, 31, 3), (22, 22, 0)])
+    packed = PackedBatch.pack(samples)
+    with PretendDevice() as device:
+        pinned = packed.pin_memory()
+        images, targets = pinned.to("cuda")
+        operations, waits = device.operations, dict(device.waits)
+        found = ([image.cpu() for image in images], [on_host(target) for target in targets])
+    assert all(image.is_cuda for image in images)
+    assert waits == {}
+    assert operations < 8  # as many for two images as for any number
+    assert_same(found, samples)
 
 
 ratios = st.lists(st.floats(0.2, 5), min_size=1, max_size=60)

@@ -137,6 +137,24 @@ def test_a_model_file_needs_nothing_else_and_mixed_batches_equal_single_images(t
     assert np.array_equal(again.scores, model.predict(images[1], threshold=0.0).scores)
 
 
+def test_images_of_one_shape_may_go_through_the_model_together(tiny_model_file):
+    model = finemask.load(tiny_model_file, device="cpu")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in [(90, 120), (64, 64), (90, 120)]]
+    alone = model.predict(images, threshold=0.0, batch_size=3)
+    passes = []
+    backbone = model.model.backbone
+    handle = backbone.register_forward_pre_hook(lambda module, arguments: passes.append(len(arguments[0])))
+    model.together = True
+    together = model.predict(images, threshold=0.0, batch_size=3)
+    handle.remove()
+    assert passes == [2, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert one.image_size_hw == other.image_size_hw
+        assert len(one) == pytest.approx(len(other), abs=2)
+        assert np.allclose(one.scores[:10], other.scores[:10], atol=1e-4)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(1, 40), width=st.integers(1, 400))
 @example(height=28, width=385)  # where scaling back rounds upwards

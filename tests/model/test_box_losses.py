@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from finemask.model.box_losses import CIoUBoxLoss, DIoUBoxLoss, GIoUBoxLoss, L1BoxLoss, SmoothL1BoxLoss
 from finemask.model.box_predictor.box_branch import BoxCriterion
@@ -43,6 +44,25 @@ def test_ciou_by_hand():
     assert loss_of(CIoUBoxLoss(1.0), *OVERLAPPING) == pytest.approx(1 - 1 / 7 + 2 / 18)  # same aspect
     v = 4 / math.pi**2 * (math.atan(0.5) - math.atan(2)) ** 2
     assert loss_of(CIoUBoxLoss(1.0), *CROSSING) == pytest.approx(1 - 1 / 3 + 2 / 32 + v * v / (1 - 1 / 3 + v))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (GIoUBoxLoss(1.0), generalized_box_iou_loss),
+        (DIoUBoxLoss(1.0), distance_box_iou_loss),
+        (CIoUBoxLoss(1.0), complete_box_iou_loss),
+    ],
+)
+def test_loss_and_gradient_are_torchvisions_to_the_bit(ours, theirs):
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(2, 300, 2, generator=generator) * 9
+    boxes = torch.cat([corner, corner + 0.5 + 5 * torch.rand(2, 300, 2, generator=generator)], dim=2)
+    found, wanted = boxes[0].requires_grad_(), boxes[1]
+    losses = ours.of_boxes(found, wanted), theirs(found, wanted, reduction="sum")
+    assert losses[0].item() == losses[1].item()
+    gradients = [torch.autograd.grad(loss, found)[0] for loss in losses]
+    assert torch.allclose(*gradients, rtol=1e-6, atol=1e-7)
 
 
 def slow_losses(a, b):

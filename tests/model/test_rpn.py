@@ -104,6 +104,18 @@ def test_anchors_follow_the_shape_of_the_batch():
             assert torch.allclose(found, reference, atol=1e-9)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_anchors_are_exact_in_half_precision(half):
+    ours, _ = pair()
+    images = ImageList(torch.zeros(1, 3, 1024, 992), [(1024, 992)])
+    levels = [torch.zeros(1, CHANNELS, 1024 // stride, 992 // stride) for stride in STRIDES]
+    expected = ours.anchors_of(images, levels)
+    assert expected.max() > 1000
+    found = ours.anchors_of(images, [level.to(half) for level in levels])
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_half_precision_scores_come_out_in_float32():
     ours, _ = pair()
     _, features, _ = batch()

@@ -143,6 +143,7 @@ class ShardBatchSampler(Sampler[list[int]]):
             yield list(self._indices[start : start + self._batch_size])
 
 
+Batch = tuple[list[Tensor], list[Target]]
 _ALIGNMENT = 16  # bytes: views of any dtype may start there
 
 
@@ -171,7 +172,6 @@ class PackedBatch:
         self._places = places
         self._image_ids = image_ids
         self._layer_shapes = layer_shapes
-        self._layers: list[Tensor] | None = None
 
     @classmethod
     def pack(cls, samples: list[Sample]) -> "PackedBatch":
@@ -199,39 +199,64 @@ class PackedBatch:
 
     def pin_memory(self) -> "PackedBatch":
         """The same in page-locked memory; what a loader calls with ``pin_memory=True``."""
-        pinned = PackedBatch(self.buffer.pin_memory(), self._places, self._image_ids, self._layer_shapes)
-        pinned._layers = [target["layers"].pin_memory() for target in self.unpack()[1]]
-        return pinned
+        return PackedBatch(self.buffer.pin_memory(), self._places, self._image_ids, self._layer_shapes)
 
-    def unpack(self) -> tuple[list[Tensor], list[Target]]:
-        """Views of the buffer, but for the label maps."""
-        images, targets = [], []
-        for i, (image_id, places) in enumerate(zip(self._image_ids, self._places, strict=True)):
-            image, boxes, labels, slots, lengths, values = map(self._view, places)
-            if self._layers is not None:
-                layers = self._layers[i]
-            else:
-                pixels = np.repeat(values.numpy(), lengths.numpy())
-                layers = torch.from_numpy(pixels).reshape(self._layer_shapes[i])
-            images.append(image.permute(2, 0, 1))
-            targets.append(Target(boxes=boxes, labels=labels, layers=layers, slots=slots, image_id=image_id))
-        return images, targets
+    def to(self, device: torch.device | str) -> Batch:
+        """Images and targets on a device: the buffer crosses as one block, for which nobody waits if it is pinned."""
+        buffer = self.buffer.to(device, non_blocking=True)
+        return PackedBatch(buffer, self._places, self._image_ids, self._layer_shapes).unpack()
+
+    def unpack(self) -> Batch:
+        """Images and targets, views of the buffer but for the label maps, which are painted where the buffer is."""
+        parts = [[self._view(place) for place in places] for places in self._places]
+        layers = self._layers_of([of_image[-2] for of_image in parts], [of_image[-1] for of_image in parts])
+        targets = [
+            Target(boxes=boxes, labels=labels, layers=of_image, slots=slots, image_id=image_id)
+            for image_id, of_image, (_, boxes, labels, slots, _, _) in zip(self._image_ids, layers, parts, strict=True)
+        ]
+        return [image.permute(2, 0, 1) for image, *_ in parts], targets
+
+    def _layers_of(self, lengths: list[Tensor], values: list[Tensor]) -> list[Tensor]:
+        """Label maps [L, H, W] of each image from the runs of each."""
+        shapes = self._layer_shapes
+        if self.buffer.device.type == "cpu" or not shapes:
+            pixels = [np.repeat(v.numpy(), n.numpy()) for n, v in zip(lengths, values, strict=True)]
+            return [torch.from_numpy(p).reshape(shape) for p, shape in zip(pixels, shapes, strict=True)]
+        sizes = [prod(shape) for shape in shapes]
+        every = torch.repeat_interleave(torch.cat(values), torch.cat(lengths), output_size=sum(sizes))
+        return [p.reshape(shape) for p, shape in zip(every.split(sizes), shapes, strict=True)]
 
     def _view(self, place: _Place) -> Tensor:
         size = prod(place.shape) * place.dtype.itemsize
         return self.buffer[place.start : place.start + size].view(place.dtype).reshape(place.shape)
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.unpack())
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> Any:
+        return self.unpack()[number]
+
 
 class BatchLoader(DataLoader[Any]):
-    """A ``DataLoader`` that takes apart what ``PackedBatch.pack`` packed in its workers."""
+    """A ``DataLoader`` that takes apart what ``PackedBatch.pack`` packed in its workers.
+
+    But not what it pinned for a GPU: that crosses as one block, and is taken apart there by ``PackedBatch.to``, which
+    Lightning calls.
+    """
 
     def __iter__(self) -> Any:
-        """Batches ``(images, targets)``.
+        """Batches ``(images, targets)``, or what can be unpacked to these.
 
         Workers begin when the first is asked for: Lightning makes the iterator before a resumed run knows its epoch.
         """
         for batch in super().__iter__():
-            yield _unpacked(batch)
+            yield batch if self._is_for_a_gpu(batch) else _unpacked(batch)
+
+    def _is_for_a_gpu(self, batch: Any) -> bool:
+        return self.pin_memory and isinstance(batch, PackedBatch) and batch.buffer.is_pinned()
 
 
 def _unpacked(batch: Any) -> Any:

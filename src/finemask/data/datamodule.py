@@ -4,27 +4,25 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from finemask.coco.cache import CacheFolder
 from finemask.coco.index import CocoIndex
 from finemask.data.augmentation import Augmentation, SceneAugmentation
-from finemask.data.batches import AspectRatioBatchSampler, BatchLoader, PackedBatch, ShardBatchSampler
+from finemask.data.batches import AspectRatioBatchSampler, Batch, BatchLoader, PackedBatch, ShardBatchSampler
 from finemask.data.dataset import InstanceDataset, Sample
 from finemask.data.image_sampling import EmptyImages, held_out, image_weights, objects_per_image
 from finemask.errors import ConfigError
 from finemask.machine.hardware import cores
 from finemask.ops.images.image_reading import ImageReading
-from finemask.types import Category, Target
+from finemask.types import Category
 
-Batch: TypeAlias = tuple[list[Tensor], list[Target]]
 _MOST_WORKERS = 8
 
 log = logging.getLogger(__name__)
@@ -259,7 +257,7 @@ class CocoDataModule(pl.LightningDataModule):
             dataset,
             batch_sampler=batches,
             num_workers=self.num_workers,
-            collate_fn=PackedBatch.pack if self.num_workers > 0 else collate,
+            collate_fn=PackedBatch.pack if self.num_workers > 0 or self.pin_memory else collate,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=start_worker if self.num_workers > 0 else None,

@@ -1,12 +1,14 @@
 """Box regression losses: smooth L1, L1, and the IoU losses on decoded boxes."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+
+_EPS = 1e-7  # as in torchvision: added to what is divided by
 
 
 class SmoothL1BoxLoss:
@@ -76,8 +78,10 @@ class GIoUBoxLoss(DecodedIoULoss):
 
     def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
         """See ``DecodedIoULoss``."""
-        loss: Tensor = generalized_box_iou_loss(found, wanted, reduction="sum")
-        return loss
+        shared, union = _shared_and_union(found, wanted)
+        width, height = _enclosing(found, wanted)
+        enclosing = width * height
+        return (1 - (shared / (union + _EPS) - (enclosing - union) / (enclosing + _EPS))).sum()
 
 
 class DIoUBoxLoss(DecodedIoULoss):
@@ -88,8 +92,7 @@ class DIoUBoxLoss(DecodedIoULoss):
 
     def of_boxes(self, found: Tensor, wanted: Tensor) -> Tensor:
         """See ``DecodedIoULoss``."""
-        loss: Tensor = distance_box_iou_loss(found, wanted, reduction="sum")
-        return loss
+        return _distance_iou_losses(found, wanted)[0].sum()
 
 
 class CIoUBoxLoss(DecodedIoULoss):
@@ -102,5 +105,43 @@ class CIoUBoxLoss(DecodedIoULoss):
         """See ``DecodedIoULoss``."""
         corner, far = found[:, :2], found[:, 2:]
         with_area = torch.cat([corner, torch.maximum(far, corner + 0.01)], dim=1)  # no height, no aspect ratio
-        loss: Tensor = complete_box_iou_loss(with_area, wanted, reduction="sum")
-        return loss
+        losses, iou = _distance_iou_losses(with_area, wanted)
+        angles = [torch.atan(width / height) for width, height in (_sides(with_area), _sides(wanted))]
+        difference = 4 / math.pi**2 * (angles[1] - angles[0]).square()
+        with torch.no_grad():
+            weight = difference / (1 - iou + difference + _EPS)
+        return (losses + weight * difference).sum()
+
+
+def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Width and height [P] of boxes [P, 4]."""
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return x2 - x1, y2 - y1
+
+
+def _shared_and_union(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union [P] of boxes [P, 4], pair by pair.
+
+    torchvision's losses choose the pairs that meet by a mask, and a GPU has to wait for how many these are.
+    """
+    corners = torch.cat([torch.maximum(found[:, :2], wanted[:, :2]), torch.minimum(found[:, 2:], wanted[:, 2:])], dim=1)
+    width, height = _sides(corners)
+    shared = width.clamp(min=0) * height.clamp(min=0)
+    (width, height), (width_2, height_2) = _sides(found), _sides(wanted)
+    return shared, width * height + width_2 * height_2 - shared
+
+
+def _enclosing(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Width and height [P] of the smallest boxes about each pair."""
+    corners = torch.cat([torch.minimum(found[:, :2], wanted[:, :2]), torch.maximum(found[:, 2:], wanted[:, 2:])], dim=1)
+    return _sides(corners)
+
+
+def _distance_iou_losses(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance IoU loss and IoU [P]."""
+    shared, union = _shared_and_union(found, wanted)
+    iou = shared / (union + _EPS)
+    width, height = _enclosing(found, wanted)
+    diagonal = width.square() + height.square() + _EPS
+    x, y = ((found[:, :2] + found[:, 2:]) / 2 - (wanted[:, :2] + wanted[:, 2:]) / 2).unbind(dim=1)
+    return 1 - iou + (x.square() + y.square()) / diagonal, iou

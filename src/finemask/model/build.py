@@ -15,7 +15,7 @@ from finemask.errors import ConfigError
 from finemask.model.backbones.pyramid import STAGES, OwnBackbone, PyramidBackbone
 from finemask.model.box_predictor.box_branch import POOLED_BOX, box_branch_of
 from finemask.model.class_losses import CrossEntropyLoss
-from finemask.model.cpu import use_cpu_kernels
+from finemask.model.devices.cpu import use_cpu_kernels
 from finemask.model.mask_predictor.mask_branch import POOLED_MASK
 from finemask.model.mask_rcnn import ImageTransform, MaskRCNN, preprocessing_from
 from finemask.model.roi_heads import CriterionRoIHeads

@@ -12,6 +12,9 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import clip_boxes_to_image
 
 from finemask.errors import ConfigError
+from finemask.model.devices.gpu.crossing import send
+from finemask.model.devices.gpu.fixed_step import fixed_detection, fixed_detections, fixed_losses, fixed_training
+from finemask.model.devices.gpu.resizing import resize_batch
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.ops.images.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
@@ -74,15 +77,21 @@ class ImageTransform(nn.Module):
         sizes = [self.resized_size((image.shape[-2], image.shape[-1])) for image in images]
         height = math.ceil(max(size[0] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
         width = math.ceil(max(size[1] for size in sizes) / _SIZE_DIVISIBLE) * _SIZE_DIVISIBLE
+        resized = None if targets is None else [_resize_target(t, s) for t, s in zip(targets, sizes, strict=True)]
         assert isinstance(self._mean, Tensor)
+        assert isinstance(self._scale, Tensor)
+        alike = len({image.shape for image in images}) == 1 and len(set(sizes)) == 1
+        if not alike and self._mean.device.type != "cpu" and not self.preprocessing.clahe:
+            _refuse_all_but_uint8(images)
+            return ImageList(resize_batch(images, sizes, self._mean, self._scale, (height, width)), sizes), resized
         batch = self._mean.new_zeros(len(images), 3, height, width)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        if len({image.shape for image in images}) == 1 and len(set(sizes)) == 1:  # one operation for all
-            batch[..., : sizes[0][0], : sizes[0][1]] = self._normalise_and_resize(torch.stack(list(images)), sizes[0])
+        if alike:  # one operation for all
+            stacked = send(torch.stack(list(images)), batch.device)
+            batch[..., : sizes[0][0], : sizes[0][1]] = self._normalise_and_resize(stacked, sizes[0])
         else:
             for slot, image, size in zip(batch, images, sizes, strict=True):
                 slot[:, : size[0], : size[1]] = self._normalise_and_resize(image[None], size)[0]
-        resized = None if targets is None else [_resize_target(t, s) for t, s in zip(targets, sizes, strict=True)]
         return ImageList(batch, sizes), resized
 
     def resized_size(self, image_size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -117,14 +126,19 @@ class ImageTransform(nn.Module):
         """uint8 [B, 3, H, W] to float [B, 3, *size]."""
         assert isinstance(self._mean, Tensor)
         assert isinstance(self._scale, Tensor)
-        if images.dtype != torch.uint8:
-            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {images.dtype})")
+        _refuse_all_but_uint8([images])
         if self.preprocessing.clahe:
             images = clahe(images.to(self._mean.device, non_blocking=True), self.preprocessing.clahe)
         pixels = (images.to(self._mean, non_blocking=True) - self._mean) * self._scale
         if pixels.shape[-2:] == size:
             return pixels
         return interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+
+
+def _refuse_all_but_uint8(images: Sequence[Tensor]) -> None:
+    for image in images:
+        if image.dtype != torch.uint8:
+            raise TypeError(f"images are uint8 RGB, 0..255; the model normalises them itself (got {image.dtype})")
 
 
 def _resize_target(target: Target, size: tuple[int, int]) -> Target:
@@ -152,7 +166,11 @@ class MaskRCNN(nn.Module):
 
     Attributes:
         config: the resolved configuration that ``build_model`` made it from; empty otherwise.
+        fixed_shapes: whether steps have shapes that do not depend on the data, where the parts can (see
+            ``finemask.model.devices.gpu``); ``None``: anywhere but on a CPU.
     """
+
+    fixed_shapes: bool | None = None
 
     def __init__(
         self,
@@ -201,6 +219,8 @@ class MaskRCNN(nn.Module):
 
     def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """The losses of a batch by name: five, and those that parts add; the model must be in training mode."""
+        if self._has_fixed_shapes() and fixed_training(self):
+            return fixed_losses(self, images, targets)
         batch, resized = self.transform(images, targets)
         features = self.backbone(batch.tensors)
         proposals, rpn_losses = self.rpn(batch, features, resized)
@@ -232,8 +252,32 @@ class MaskRCNN(nn.Module):
         """
         return [found for image in images for found in self._detect([image], least_scores)]
 
+    def detect_together(
+        self, images: Sequence[Tensor], least_scores: Sequence[float] | None = None
+    ) -> list[Detections]:
+        """As ``detect``, with images that are padded to one shape in one batch: what fills a GPU.
+
+        What is found in an image is what ``detect`` finds but for rounding, which may depend on the number of images; a
+        score that moves by 1e-7 is enough to swap two detections.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, image in enumerate(images):
+            height, width = self.transform.resized_size((image.shape[-2], image.shape[-1]))
+            groups.setdefault((-(-height // _SIZE_DIVISIBLE), -(-width // _SIZE_DIVISIBLE)), []).append(number)
+        found: dict[int, Detections] = {}
+        for numbers in groups.values():
+            found |= zip(numbers, self._detect([images[number] for number in numbers], least_scores), strict=True)
+        return [found[number] for number in range(len(images))]
+
+    def _has_fixed_shapes(self) -> bool:
+        if self.fixed_shapes is not None:
+            return self.fixed_shapes
+        return next(self.backbone.parameters()).device.type != "cpu"
+
     def _detect(self, images: Sequence[Tensor], least_scores: Sequence[float] | None = None) -> list[Detections]:
         """As ``detect``, of one padded batch."""
+        if self._has_fixed_shapes() and fixed_detection(self):
+            return fixed_detections(self, images, least_scores)
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, _ = self.transform(images)
         features = self.backbone(batch.tensors)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from finemask.model.box_predictor.box_branch import BoxContext, BoxCriterion, box_branch_of
+from finemask.model.devices.gpu.box_coding import ScalarBoxCoder
+from finemask.model.devices.gpu.truths import Truths
 from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, PlainMaskBranch, mask_branch_of
 from finemask.model.samplers import Sample, label_boxes
 from finemask.model.suppression import NMS, BoxesOnly, settle_masks
@@ -85,6 +87,7 @@ class CriterionRoIHeads(RoIHeads):
             mask_predictor,
         )
         self.num_classes = num_classes
+        self.box_coder = ScalarBoxCoder(tuple(bbox_reg_weights))
         self.fg_bg_sampler = sampler
         self.box_loss = BoxCriterion(class_loss, box_loss, self.box_coder)
         self.mask_loss = mask_loss
@@ -128,7 +131,7 @@ class CriterionRoIHeads(RoIHeads):
         context = self.box_context(features, image_shapes, targets)
         samples = self._sample(context, proposals)
         box_losses = box_branch_of(self.box_predictor).losses(context, samples)
-        positives = [sample.at(torch.where(sample.labels > 0)[0]) for sample in samples]
+        positives = [sample.positives() for sample in samples]
         truth = MaskTruth(
             layers=[target["layers"] for target in targets],
             slots=[target["slots"] for target in targets],
@@ -138,7 +141,7 @@ class CriterionRoIHeads(RoIHeads):
         )
         labels = torch.cat([sample.labels for sample in positives])
         self.rows, self.mask_rows = sum(len(sample.labels) for sample in samples), len(labels)
-        rois = self._mask_rois(features, list(truth.boxes), labels, image_shapes)
+        rois = self.mask_rois(features, list(truth.boxes), labels, image_shapes)
         return box_losses | mask_branch_of(self.mask_predictor).losses(rois, truth, self.mask_loss)
 
     @torch.no_grad()
@@ -177,7 +180,7 @@ class CriterionRoIHeads(RoIHeads):
             least_scores: see ``MaskRCNN.detect``.
         """
         boxes, scores, labels = self.detect_boxes(features, proposals, image_shapes)
-        if least_scores is not None and self._settles_by_boxes():
+        if least_scores is not None and self.settles_by_boxes():
             limits = torch.tensor([0.0, *least_scores], dtype=torch.float32)
             wanted = [of >= limits.to(of)[its] for of, its in zip(scores, labels, strict=True)]
             boxes, scores, labels = (
@@ -189,7 +192,7 @@ class CriterionRoIHeads(RoIHeads):
             for of_image in zip(boxes, scores, labels, probs, image_shapes, strict=True)
         ]
 
-    def _settles_by_boxes(self) -> bool:
+    def settles_by_boxes(self) -> bool:
         """Whether a detection that has its box and score is final, so that its mask is for those who want to see it."""
         own = isinstance(mask_branch_of(self.mask_predictor), PlainMaskBranch)
         return own and isinstance(self.suppression, BoxesOnly)
@@ -211,12 +214,16 @@ class CriterionRoIHeads(RoIHeads):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Mask probabilities [N, M, M] of each image, and its scores, which a predictor may change."""
         counts = [len(of_image) for of_image in boxes]
-        rois = self._mask_rois(features, boxes, torch.cat(labels), image_shapes)
+        rois = self.mask_rois(features, boxes, torch.cat(labels), image_shapes)
         probs, changed = mask_branch_of(self.mask_predictor).detect(rois, torch.cat(scores))
         return list(probs.split(counts)), list(changed.split(counts))
 
     def box_context(
-        self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: list[Target]
+        self,
+        features: dict[str, Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target],
+        truths: Truths | None = None,
     ) -> BoxContext:
         """What a box branch works with, beside its proposals; no targets where nothing is trained."""
         return BoxContext(
@@ -231,15 +238,17 @@ class CriterionRoIHeads(RoIHeads):
             score_thresh=self.score_thresh,
             suppression=self.suppression,
             detections_per_img=self.detections_per_img,
+            truths=truths,
         )
 
-    def _mask_rois(
+    def mask_rois(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
         labels: Tensor,
         image_shapes: list[tuple[int, int]],
     ) -> MaskRois:
+        """Boxes of each image and the labels of all, with their features."""
         pooled = self.mask_roi_pool(features, boxes, image_shapes)
         return MaskRois(
             pooled=pooled,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +13,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms
 
 from finemask.errors import ConfigError
+from finemask.model.devices.gpu.crossing import send
 from finemask.ops.box_ops import match_boxes, sample_balanced
 from finemask.types import Target
 
@@ -29,11 +31,12 @@ def patches_at(levels: Sequence[Tensor], locations: Tensor, radius: int) -> tupl
         bool [N, 2 r + 1, 2 r + 1], false there.
     """
     batch, channels, side = levels[0].shape[0], levels[0].shape[1], 2 * radius + 1
-    sizes = torch.tensor([level.shape[-2:] for level in levels], device=locations.device)  # [L, 2]
-    ends = sizes.prod(1).cumsum(0)
-    image, place = locations // ends[-1], locations % ends[-1]
-    level = torch.bucketize(place, ends, right=True)
-    (height, width), first = sizes[level].T, (ends - sizes.prod(1))[level]
+    sizes = np.array([level.shape[-2:] for level in levels])
+    ends = sizes.prod(1).cumsum()
+    table = send(np.column_stack([sizes, ends - sizes.prod(1), ends]), locations.device)  # [L, 4]
+    image, place = locations // int(ends[-1]), locations % int(ends[-1])
+    level = torch.bucketize(place, table[:, 3].contiguous(), right=True)
+    height, width, first, _ = table[level].unbind(1)
     reach = torch.arange(-radius, radius + 1, device=locations.device)
     y = ((place - first) // width)[:, None] + reach
     x = ((place - first) % width)[:, None] + reach
@@ -67,7 +70,7 @@ def fpn_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], fit: str
     return AnchorGenerator(sizes=tuple((size,) for size in sizes), aspect_ratios=(tuple(aspect_ratios),) * len(sizes))
 
 
-_BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
+BETA = 1 / 9  # where smooth L1 turns linear, as in torchvision
 
 
 class RowsRPNHead(RPNHead):
@@ -139,27 +142,39 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Proposals [P, 4] of each image, best first, and in training ``loss_objectness`` and ``loss_rpn_box_reg``."""
         levels = list(features.values())
-        anchors = self._anchors_of(images, levels)
-        device = levels[0].device.type
-        # Weights that autocast would keep converted from here are without a gradient.
-        with torch.no_grad(), torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
-            objectness, deltas = self.head(levels)
-        per_location = self.anchor_generator.num_anchors_per_location()
-        per_level = [level.shape[-2] * level.shape[-1] * n for level, n in zip(levels, per_location, strict=True)]
-        proposals = self._propose(objectness, deltas, anchors, images.image_sizes, per_level)
+        anchors = self.anchors_of(images, levels)
+        objectness, deltas = self.answers(levels)
+        proposals = self._propose(objectness, deltas, anchors, images.image_sizes, self.anchors_per_level(levels))
         if not self.training:
             return proposals, {}
         if targets is None:
             raise ValueError("training needs targets")
         return proposals, self._losses(levels, anchors, targets)
 
-    def _anchors_of(self, images: ImageList, levels: list[Tensor]) -> Tensor:
+    @torch.no_grad()
+    def answers(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Objectness [B, S · A] and deltas [B, S · A, 4] to propose from, without a gradient."""
+        device = levels[0].device.type
+        # Weights that autocast would keep converted from here are without a gradient.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            answers: tuple[Tensor, Tensor] = self.head(levels)
+        return answers
+
+    def anchors_per_level(self, levels: list[Tensor]) -> list[int]:
+        """How many of an image's anchors each level has."""
+        per_location = self.anchor_generator.num_anchors_per_location()
+        return [level.shape[-2] * level.shape[-1] * n for level, n in zip(levels, per_location, strict=True)]
+
+    def anchors_of(self, images: ImageList, levels: list[Tensor]) -> Tensor:
         """Anchors of one image, [S · A, 4]; all images of a batch are padded to the same shape."""
         first = levels[0]
         shape = (images.tensors.shape[-2:], [level.shape[-2:] for level in levels], first.dtype, first.device)
         if self._anchors[0] != shape:
             one = ImageList(images.tensors[:1], images.image_sizes[:1])
-            self._anchors = (shape, self.anchor_generator(one, [level[:1] for level in levels])[0])
+            # Never in half precision, which knows the far side of an image to a few pixels only.
+            dtype = torch.promote_types(first.dtype, torch.float32)
+            maps = [torch.empty(1, 1, *level.shape[-2:], dtype=dtype, device=level.device) for level in levels]
+            self._anchors = (shape, self.anchor_generator(one, maps)[0])
         return self._anchors[1]
 
     @torch.no_grad()
@@ -210,7 +225,7 @@ class RowsRegionProposalNetwork(RegionProposalNetwork):
         labels = (rows < len(positive)).float()
         wanted = self.box_coder.encode_single(torch.cat(matched), anchors[positive % len(anchors)])
         found = deltas[rows, shapes][: len(positive)]
-        box_loss = functional.smooth_l1_loss(found, wanted, beta=_BETA, reduction="sum")
+        box_loss = functional.smooth_l1_loss(found, wanted, beta=BETA, reduction="sum")
         return {
             "loss_objectness": functional.binary_cross_entropy_with_logits(objectness[rows, shapes], labels),
             "loss_rpn_box_reg": box_loss / len(sampled),

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from finemask.model.devices.gpu.crossing import send
+from finemask.model.devices.gpu.draws import Drawn, draw_balanced
 from finemask.ops.box_ops import match_boxes, sample_balanced
 from finemask.types import Target
 
@@ -17,10 +20,29 @@ class Sample(NamedTuple):
     labels: Tensor  # int64 [R], -1..K
     matched_idxs: Tensor  # int64 [R], position among the image's instances
     gt_boxes: Tensor  # [R, 4], the matched instance's
+    num_positives: int | None = None  # where it is known: positives come first, and nobody has to look for them
 
-    def at(self, rows: Tensor) -> "Sample":
-        """Those at the given positions (int64) or where a mask (bool [R]) says so."""
-        return Sample(*(part[rows] for part in self))
+    def at(self, rows: Tensor | slice) -> "Sample":
+        """Those at the given positions (int64), in a slice, or where a mask (bool [R]) says so."""
+        return Sample(self.boxes[rows], self.labels[rows], self.matched_idxs[rows], self.gt_boxes[rows])
+
+    def positives(self) -> "Sample":
+        """Those that have an instance."""
+        if self.num_positives is None:
+            return self.at(torch.where(self.labels > 0)[0])
+        return self.at(slice(self.num_positives))
+
+
+def positives_of(samples: list[Sample]) -> Tensor | None:
+    """Positions int64 of the positives of all images, counted through all samples, where it is known how many."""
+    if any(sample.num_positives is None for sample in samples):
+        return None
+    ends = np.cumsum([len(sample.labels) for sample in samples])
+    ranges = [
+        np.arange(end - len(sample.labels), end)[: sample.num_positives]
+        for sample, end in zip(samples, ends, strict=True)
+    ]
+    return send(np.concatenate(ranges), samples[0].labels.device)
 
 
 def label_boxes(boxes: Tensor, target: Target, fg_iou_thresh: float, bg_iou_thresh: float) -> Sample:
@@ -60,6 +82,10 @@ class RandomSampler:
         drawn = [sample_balanced(of_image, self._batch_size, self._positive_fraction) for of_image in labels]
         return [torch.cat(pair).sort().values for pair in drawn]
 
+    def draw(self, labels: Tensor, hardness: Callable[[], Tensor]) -> Drawn:
+        """See ``finemask.model.devices.gpu.draws.BatchSampler``."""
+        return draw_balanced(labels, self._batch_size, self._positive_fraction)
+
 
 class OHEMSampler:
     """Online hard example mining: the proposals of largest loss, positives and background each on their own.
@@ -81,6 +107,10 @@ class OHEMSampler:
     def __call__(self, labels: list[Tensor], hardness: Callable[[], list[Tensor]]) -> list[Tensor]:
         """See ``finemask.types.ProposalSampler``."""
         return [self._hardest(*of_image) for of_image in zip(labels, hardness(), strict=True)]
+
+    def draw(self, labels: Tensor, hardness: Callable[[], Tensor]) -> Drawn:
+        """See ``finemask.model.devices.gpu.draws.BatchSampler``."""
+        return draw_balanced(labels, self._batch_size, self._positive_fraction, keys=hardness())
 
     def _hardest(self, labels: Tensor, losses: Tensor) -> Tensor:
         order = losses.argsort(descending=True, stable=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from finemask.lean_torchvision import torchvision
 
-_MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
+MIN_SIDE_PX = 1e-2  # of a detection, as in torchvision
 _PAIRS_AT_A_TIME = 2**20  # looked at together
 _BLOCK_NUMBERS = 2**18  # of one intermediate result: what stays in a core's cache
 
@@ -66,7 +66,7 @@ def candidates_of(
     rois, classes = torch.where(scores[:, 1:] > score_thresh)
     labels = classes + 1
     chosen = torchvision.ops.clip_boxes_to_image(boxes[rois, labels], image_hw)
-    kept = torchvision.ops.remove_small_boxes(chosen, min_size=_MIN_SIDE_PX)
+    kept = torchvision.ops.remove_small_boxes(chosen, min_size=MIN_SIDE_PX)
     return ScoredBoxes(chosen[kept], scores[rois, labels][kept], labels[kept])
 
 

@@ -17,6 +17,7 @@ from finemask.config.config_files import allowed_targets
 from finemask.config.moved_targets import with_present_targets
 from finemask.errors import ConfigError, FinemaskError, WeightsError
 from finemask.model.build import build_model
+from finemask.model.devices.gpu.crossing import on_host
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.transfer import set_train_mode
 from finemask.model.pretrained.weights import read_torch_file
@@ -232,7 +233,9 @@ class MaskRCNNModule(PartwiseModule):
     def log_losses(self, losses: dict[str, Tensor], images: int) -> None:
         """As ``train/loss``, the sum, and its parts, at the steps that are logged."""
         if logs_this_step(self.trainer):
-            self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=images)
+            values = torch.stack([value.detach() for value in losses.values()]).cpu()  # on a GPU one wait for all
+            logged = {f"train/{name}": value for name, value in zip(losses, values, strict=True)}
+            self.log_dict(logged, batch_size=images)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Detections of the batch; the evaluation callback takes them from here.
@@ -244,7 +247,7 @@ class MaskRCNNModule(PartwiseModule):
             return []
         with torch.autocast(self.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
             detections: list[Detections] = self.model(batch[0])
-        return detections
+        return on_host(detections)
 
     test_step = validation_step
 

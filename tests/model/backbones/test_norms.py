@@ -1,5 +1,9 @@
 """Kinds of normalisation: what they are made of, what training does to them, the frozen one against torchvision's."""
 
+import copy
+import pickle
+from contextlib import nullcontext
+
 import pytest
 import torch
 from model_cases import model_config, random_scene
@@ -125,6 +129,42 @@ def test_values_and_gradients_equal_torchvisions():
     gradients = [torch.autograd.grad(norm(x), x, weight)[0] for norm in (ours, theirs)]
     assert torch.allclose(*gradients, atol=1e-5)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def other_statistics(channels):
+    return {"weight": torch.rand(channels), "bias": torch.rand(channels), "running_mean": torch.rand(channels)} | {
+        "running_var": torch.rand(channels) + 0.5
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda norm: norm.load_state_dict(other_statistics(4)) and norm,
+        lambda norm: norm.running_mean.add_(1.0) is not None and norm,
+        lambda norm: setattr(norm, "bias", norm.bias + 1.0) or norm,
+        lambda norm: norm.double(),
+        lambda norm: copy.deepcopy(norm),
+        lambda norm: pickle.loads(pickle.dumps(norm)),
+    ],
+    ids=["loaded", "in place", "another", "double", "copied", "pickled"],
+)
+def test_what_a_frozen_norm_keeps_follows_what_it_is_made_of(change):
+    norm, x = FrozenNorm(4), torch.randn(2, 4, 3, 3)
+    norm.load_state_dict(other_statistics(4))
+    for context in (torch.inference_mode(), nullcontext()):
+        with context:
+            norm(x)
+    norm = change(norm)
+    norm(x.to(norm.weight.dtype))
+    norm.running_var.mul_(2.0)
+    theirs = FrozenBatchNorm2d(4).to(norm.weight.dtype)
+    theirs.load_state_dict(norm.state_dict())
+    x = x.to(norm.weight.dtype).requires_grad_()
+    assert torch.allclose(norm(x), theirs(x), atol=1e-6)
+    gradients = [torch.autograd.grad(module(x).square().sum(), x)[0] for module in (norm, theirs)]
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert norm(x.half()).dtype == torch.float16
 
 
 def test_a_network_whose_norms_are_frozen_answers_as_in_evaluation():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +11,9 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 from torchvision.ops import clip_boxes_to_image
 
-from finemask.model.samplers import Sample
+from finemask.model.devices.gpu.crossing import send
+from finemask.model.devices.gpu.truths import Truths
+from finemask.model.samplers import Sample, positives_of
 from finemask.ops.box_ops import ScoredBoxes, candidates_of
 from finemask.types import BoxLoss, ClassLoss, Suppression, Target
 
@@ -59,6 +62,7 @@ class BoxCriterion:
         labels: Tensor,
         regression_targets: Tensor,
         proposals: Tensor,
+        positive: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of one batch.
 
@@ -68,11 +72,12 @@ class BoxCriterion:
             labels: int64 [R], 0 is background.
             regression_targets: [R, 4], deltas.
             proposals: [R, 4], xyxy px, what the deltas are relative to.
+            positive: int64, positions of labels above 0, where they are known.
 
         Returns:
             ``loss_classifier`` and ``loss_box_reg``, scalars, finite and differentiable for R = 0 as well.
         """
-        positive = torch.where(labels > 0)[0]
+        positive = torch.where(labels > 0)[0] if positive is None else positive
         of_classes = box_regression.reshape(-1, box_regression.shape[1] // 4, 4)
         loss_box_reg = self.box_loss(
             of_classes[positive, labels[positive]],
@@ -93,7 +98,7 @@ class BoxContext:
     Args:
         features: pyramid levels by name, [B, C, H, W] each.
         image_shapes: height and width of each image, px.
-        targets: ground truth of each image; none in evaluation.
+        targets: ground truth of each image; none in evaluation, nor where there are ``truths``.
         roi_pool: features, boxes and shapes to [R, C, 7, 7].
         box_head: pooled features to [R, D].
         box_predictor: what the configuration named; the branch itself, where that extends ``BoxBranch``.
@@ -102,6 +107,7 @@ class BoxContext:
         score_thresh: detections below it are dropped.
         suppression: see ``finemask.types.Suppression``.
         detections_per_img: at most so many are kept.
+        truths: ground truth of all images in tensors of one size, where a step waits for nothing.
     """
 
     features: dict[str, Tensor]
@@ -115,6 +121,7 @@ class BoxContext:
     score_thresh: float
     suppression: Suppression
     detections_per_img: int
+    truths: Truths | None = None
 
     def pool(self, boxes: list[Tensor]) -> Tensor:
         """Boxes [R, 4] of each image to features [sum of R, C, 7, 7]."""
@@ -206,7 +213,10 @@ def box_losses(
     boxes = torch.cat([sample.boxes for sample in samples])
     labels = torch.cat([sample.labels for sample in samples])
     wanted = box_coder.encode_single(torch.cat([sample.gt_boxes for sample in samples]), boxes)
-    return replace(box_loss, box_coder=box_coder)(logits, deltas, labels, wanted, boxes)
+    criterion, positive = replace(box_loss, box_coder=box_coder), positives_of(samples)
+    if positive is None:
+        return criterion(logits, deltas, labels, wanted, boxes)
+    return criterion(logits, deltas, labels, wanted, boxes, positive)
 
 
 def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Tensor:
@@ -217,4 +227,9 @@ def decode_boxes(box_coder: BoxCoder, deltas: Tensor, boxes: list[Tensor]) -> Te
 
 def clip_each(boxes: Sequence[Tensor], image_shapes: list[tuple[int, int]]) -> list[Tensor]:
     """Boxes [R, 4] of each image, clipped to it."""
-    return [clip_boxes_to_image(of_image, image_hw) for of_image, image_hw in zip(boxes, image_shapes, strict=True)]
+    if boxes[0].device.type == "cpu":
+        return [clip_boxes_to_image(of_image, image_hw) for of_image, image_hw in zip(boxes, image_shapes, strict=True)]
+    counts = [len(of_image) for of_image in boxes]
+    limits = np.array([(width, height) * 2 for height, width in image_shapes], dtype=np.float32)
+    of_rows = send(limits.repeat(counts, axis=0), boxes[0].device)
+    return list(torch.cat(list(boxes)).clamp(min=0).minimum(of_rows).split(counts))

@@ -10,6 +10,8 @@ from torchvision.models.detection._utils import BoxCoder
 
 from finemask.model.box_predictor.box_branch import BoxBranch, BoxContext, box_losses, clip_each, decode_boxes
 from finemask.model.box_predictor.linear import LinearBoxPredictor
+from finemask.model.devices.gpu.box_coding import ScalarBoxCoder
+from finemask.model.devices.gpu.sampling import relabelled
 from finemask.model.samplers import Sample, label_boxes
 from finemask.ops.box_ops import ScoredBoxes, vote_boxes
 
@@ -51,7 +53,7 @@ class CascadeBoxPredictor(BoxBranch, nn.Module):
         self.bbox_pred = nn.Linear(in_channels, 4)
         self.later = nn.ModuleList()
         self._iou_thresholds = [float(thresh) for thresh in iou_thresholds]
-        self._later_coders = [BoxCoder(tuple(float(weight) for weight in four)) for four in bbox_reg_weights]
+        self._later_coders = [ScalarBoxCoder(tuple(float(weight) for weight in four)) for four in bbox_reg_weights]
 
     def attach(self, box_head: nn.Module, channels: int) -> None:
         """See ``BoxBranch``."""
@@ -134,6 +136,8 @@ def _refine(context: BoxContext, stage: _Stage, deltas: Tensor, boxes: list[Tens
 @torch.no_grad()
 def _resample(context: BoxContext, boxes: list[Tensor], iou_thresh: float) -> list[Sample]:
     """Each image's boxes with the labels that they have at this IoU."""
+    if context.truths is not None:
+        return relabelled(context.truths, boxes, iou_thresh)
     with_area = [
         of_image[(of_image[:, 2:] > of_image[:, :2]).all(dim=1)] for of_image in boxes
     ]  # others have no deltas

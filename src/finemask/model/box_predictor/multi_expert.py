@@ -221,7 +221,8 @@ def roi_costs(context: BoxContext, logits: Tensor, deltas: Tensor, samples: list
     Always cross entropy and smooth L1, whatever the model's loss: that is asked for its mean over a batch only.
     """
     labels = torch.cat([sample.labels for sample in samples])
-    boxes, gt_boxes = (torch.cat([sample[part] for sample in samples]) for part in (0, 3))
+    boxes = torch.cat([sample.boxes for sample in samples])
+    gt_boxes = torch.cat([sample.gt_boxes for sample in samples])
     wanted = context.box_coder.encode_single(gt_boxes, boxes)
     rows = torch.arange(len(labels), device=labels.device)
     costs = []

@@ -44,8 +44,24 @@ class MaskRois(NamedTuple):
     image_shapes: list[tuple[int, int]]  # of each resized image, without padding
 
 
+class MaskTargets(Protocol):
+    """Mask targets of RoIs, as a grid, at points, or as an area."""
+
+    def grid(self, side: int) -> Tensor:
+        """Coverage of the M × M cells of each RoI, float32 [R, M, M], 0..1."""
+        ...
+
+    def at(self, points: Tensor) -> Tensor:
+        """Truth at points [R, P, 2], (x, y) in units of the RoI: float32 [R, P], 0..1."""
+        ...
+
+    def pixels_outside(self) -> Tensor:
+        """Pixels of each RoI's instance that lie outside the RoI, float32 [R]."""
+        ...
+
+
 class MaskTruth(NamedTuple):
-    """Mask targets of RoIs, read off the label maps as a grid, at points, or as an area."""
+    """Mask targets read off the label maps under each RoI."""
 
     layers: Sequence[Tensor]  # of each image, uint8 [L, H, W]
     slots: Sequence[Tensor]  # of each image, int64 [N, 2]
@@ -54,17 +70,17 @@ class MaskTruth(NamedTuple):
     boxes: Sequence[Tensor]  # of each image, [R of it, 4], xyxy px
 
     def grid(self, side: int) -> Tensor:
-        """Coverage of the M × M cells of each RoI, float32 [R, M, M], 0..1."""
+        """See ``MaskTargets``."""
         return mask_targets(self.layers, self.slots, self.matched_idxs, self.boxes, side)
 
     def at(self, points: Tensor) -> Tensor:
-        """Truth at points [R, P, 2], (x, y) in units of the RoI: float32 [R, P], 0..1."""
+        """See ``MaskTargets``."""
         places = points_in_boxes(points, torch.cat(list(self.boxes)))
         counts = [len(of_image) for of_image in self.boxes]
         return point_targets(self.layers, self.slots, self.matched_idxs, places.split(counts))
 
     def pixels_outside(self) -> Tensor:
-        """Pixels of each RoI's instance that lie outside the RoI, float32 [R]."""
+        """See ``MaskTargets``."""
         whole = [torch.arange(len(slots), device=slots.device) for slots in self.slots]
         grown = [boxes + boxes.new_tensor([-1, -1, 1, 1]) for boxes in self.gt_boxes]  # resizing may round pixels off
         totals = _pixels_inside(self.layers, self.slots, whole, grown)
@@ -78,7 +94,7 @@ class MaskTruth(NamedTuple):
 class MaskBranch(Protocol):
     """A mask predictor with losses and detections of its own."""
 
-    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+    def losses(self, rois: MaskRois, truth: MaskTargets, mask_loss: MaskLoss) -> dict[str, Tensor]:
         """``loss_mask`` and whatever else there is: scalars, finite and differentiable for R = 0 as well."""
 
     def detect(self, rois: MaskRois, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +112,7 @@ class PlainMaskBranch:
         logits: Tensor = self._predictor(rois.features, rois.labels)
         return logits.float()
 
-    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+    def losses(self, rois: MaskRois, truth: MaskTargets, mask_loss: MaskLoss) -> dict[str, Tensor]:
         """See ``MaskBranch``."""
         logits = self.logits(rois)
         return {"loss_mask": mask_loss(logits, truth.grid(logits.shape[-1]), rois.labels)}

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation
 
 from finemask.model.mask_predictor.fcn import FCNMaskPredictor
-from finemask.model.mask_predictor.mask_branch import POOLED_MASK, MaskRois, MaskTruth, PlainMaskBranch
+from finemask.model.mask_predictor.mask_branch import POOLED_MASK, MaskRois, MaskTargets, PlainMaskBranch
 from finemask.types import MaskLoss
 
 _USUAL_IOU = 0.75  # of a mask with the truth, once both are trained
@@ -50,7 +50,7 @@ class MaskIoUMaskPredictor(FCNMaskPredictor):
         self.mask_iou = MaskIoUHead(pyramid_channels, num_classes, channels, representation_size)
         self._loss_weight = loss_weight
 
-    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+    def losses(self, rois: MaskRois, truth: MaskTargets, mask_loss: MaskLoss) -> dict[str, Tensor]:
         """``loss_mask`` and ``loss_mask_iou``; see ``MaskBranch``."""
         logits = PlainMaskBranch(self).logits(rois)
         targets = truth.grid(logits.shape[-1])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finemask.model.mask_predictor.fcn import FCNMaskPredictor
-from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTruth, PlainMaskBranch
+from finemask.model.mask_predictor.mask_branch import MaskRois, MaskTargets, PlainMaskBranch
 from finemask.ops.mask_ops import cells_at, features_at, points_in_boxes
 from finemask.types import MaskLoss
 
@@ -105,7 +105,7 @@ class PointRendMaskPredictor(FCNMaskPredictor):
         self._test_points = test_points
         self._loss_weight = loss_weight
 
-    def losses(self, rois: MaskRois, truth: MaskTruth, mask_loss: MaskLoss) -> dict[str, Tensor]:
+    def losses(self, rois: MaskRois, truth: MaskTargets, mask_loss: MaskLoss) -> dict[str, Tensor]:
         """``loss_mask``, of the coarse masks, and ``loss_mask_point``; see ``MaskBranch``."""
         coarse = PlainMaskBranch(self).logits(rois)
         points = sample_uncertain_points(coarse.detach(), self._train_points, self._oversample, self._importance)

@@ -6,8 +6,8 @@ The RPN's gradients at sampled anchors only, in ``finemask.model.rpn``, are as g
 from torch import nn
 from torchvision.ops import MultiScaleRoIAlign
 
-from finemask.model.cpu.roi_align import PyramidRoIAlign
-from finemask.model.cpu.winograd import WinogradConv2d, winograd_fits
+from finemask.model.devices.cpu.roi_align import PyramidRoIAlign
+from finemask.model.devices.cpu.winograd import WinogradConv2d, winograd_fits
 
 
 def keep_for_prediction(model: nn.Module) -> None:

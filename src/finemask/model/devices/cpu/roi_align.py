@@ -1,12 +1,11 @@
-"""RoIAlign over all pyramid levels and images at once, as one sparse matrix product on a CPU.
+"""RoIAlign over all pyramid levels and images at once: one sparse matrix product on a CPU, one call elsewhere.
 
 A pooled value is a weighted sum of feature pixels, so pooling is ``A @ rows`` with one row of A a bin and one row of
 features a pixel, and its gradient is ``Aᵀ @ gradient``. torchvision's CPU kernel for the gradient is scalar and runs on
-one thread; its CUDA kernels are parallel and are used as they are.
+one thread; its CUDA kernels are parallel, and are called for all levels together, see ``devices/gpu/sheet.py``.
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import _filter_input, _setup_scales
+from torchvision.ops.poolers import LevelMapper, _filter_input, _setup_scales
+
+from finemask.model.devices.gpu.sheet import PyramidMaps, smallest_sides
 
 
 class SparseMatrix(NamedTuple):
@@ -53,18 +54,24 @@ class PyramidRoIAlign(MultiScaleRoIAlign):
     """
 
     scales: list[float] | None
-    map_levels: Callable[[list[Tensor]], Tensor] | None
+    map_levels: LevelMapper | None
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Feature maps by name and boxes [R, 4] of each image to [sum of R, C, P, P]."""
         levels = _filter_input(x, self.featmap_names)
-        if levels[0].device.type != "cpu" or self.sampling_ratio <= 0:
+        on_cpu = levels[0].device.type == "cpu"
+        if on_cpu and self.sampling_ratio <= 0:
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
         if self.scales is None or self.map_levels is None:
             self.scales, self.map_levels = _setup_scales(
                 levels, image_shapes, self.canonical_scale, self.canonical_level
             )
+        if not on_cpu:
+            sheet = (x if isinstance(x, PyramidMaps) else PyramidMaps(x)).sheet(self.featmap_names)
+            sides = smallest_sides(self.map_levels)
+            on_sheet = sheet.pool(boxes, self.scales, sides, self.output_size[0], self.sampling_ratio)
+            return on_sheet.to(levels[0].dtype)
         matrix = _pooling_matrix(
             levels,
             boxes,

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from finemask.model.cpu.roi_align import SparseMatrix
+from finemask.model.devices.cpu.roi_align import SparseMatrix
 
 TILE = 4  # results along one side of a tile
 _SIDE = TILE + 2  # pixels it reads

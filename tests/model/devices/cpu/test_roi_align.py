@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from finemask.model.cpu.roi_align import PyramidRoIAlign
+from finemask.model.devices.cpu.roi_align import PyramidRoIAlign
 
 
 def pyramid(batch, size, channels, strides, seed=0):

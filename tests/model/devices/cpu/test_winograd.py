@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from finemask.config import compose, plain
 from finemask.model.build import build_model
-from finemask.model.cpu import keep_for_prediction, use_cpu_kernels, winograd
-from finemask.model.cpu.winograd import WinogradConv2d, winograd_conv2d, winograd_pays
+from finemask.model.devices.cpu import keep_for_prediction, use_cpu_kernels, winograd
+from finemask.model.devices.cpu.winograd import WinogradConv2d, winograd_conv2d, winograd_pays
 from finemask.model.resolve import resolve_model
 
 

@@ -1,0 +1,1 @@
+"""What each kind of device computes another way, with the same values."""
