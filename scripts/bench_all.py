@@ -6,6 +6,7 @@ python scripts/bench_all.py --only               # writes the page anew from wha
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,9 @@ COMMANDS = {
     "eval": ("bench_eval.py",),
     "data": ("bench_data.py", "pipeline"),
     "load": ("bench_data.py", "load"),
+    "gpu": ("bench_gpu.py",),
 }
+_ON_A_GPU = {"gpu"}
 _NOT_VERSIONS = {"processor", "cores", "platform", "python"}
 TITLES = {
     "train": "Training",
@@ -29,6 +32,7 @@ TITLES = {
     "eval": "Evaluation",
     "data": "Samples",
     "load": "Opening annotations",
+    "gpu": "On a GPU",
 }
 INTRODUCTION = """# Performance
 
@@ -54,7 +58,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=COMMANDS, help="measure these; take the rest from the last time")
     arguments = parser.parse_args()
     FIGURES.mkdir(exist_ok=True)
-    for name in COMMANDS if arguments.only is None else arguments.only:
+    everything = [name for name in COMMANDS if name not in _ON_A_GPU or shutil.which("nvidia-smi")]
+    for name in everything if arguments.only is None else arguments.only:
         script, *words = COMMANDS[name]
         subprocess.run([sys.executable, HERE / script, *words, "--json", FIGURES / f"{name}.json"], check=True)
     PAGE.write_text(page(), encoding="utf-8", newline="\n")
