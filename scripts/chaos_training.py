@@ -26,6 +26,7 @@ from finemask.data.shapes import draw_shapes
 WORKER = "a worker killed"
 KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1", WORKER)
 OPTIONS = (
+    "plan=none",
     "model=tiny",
     "model.min_size=64",
     "model.max_size=96",

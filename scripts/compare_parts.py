@@ -72,6 +72,7 @@ AFTERWARDS: dict[str, tuple[str, ...]] = {
     "refine: sobel": ("refine=sobel",),
 }
 BASE = (
+    "plan=none",  # one part changes, and nothing else
     "model=light",
     "model.min_size=256",
     "model.max_size=384",

@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving": {"ops", "model_header", "inference", "pages"},
     "machine": set(),
     "config": set(),
+    "planning": {"ops", "coco", "data", "datatools", "machine", "config"},
     "command_line": {"ops", "config", "machine"},
 }
 ALLOWED["workflows"] = set(ALLOWED) - {"command_line"}

@@ -64,7 +64,8 @@ def test_every_listed_verb_exists(name: str) -> None:
     spec = find_spec(cli.module_of(name))
     assert spec is not None
     assert spec.origin is not None
-    assert "\ndef main(cfg: DictConfig) -> int:\n" in Path(spec.origin).read_text(encoding="utf-8")
+    arguments = "cfg: DictConfig, asked: Asked" if name in cli.TOLD_WHAT_WAS_TYPED else "cfg: DictConfig"
+    assert f"\ndef main({arguments}) -> int:\n" in Path(spec.origin).read_text(encoding="utf-8")
 
 
 def test_every_verb_that_exists_is_listed() -> None:

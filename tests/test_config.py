@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from finemask.cli import BARE_WORDS, VERBS
 from finemask.config import compose, config_dir, config_files, expand_sweeps, kinds, plain
+from finemask.config.composing import Asked
 from finemask.config.overrides import parse_override, quoted
 from finemask.errors import ConfigError
 
@@ -497,6 +498,67 @@ def test_a_model_brings_its_preset_and_whatever_is_typed_wins(
     cfg = plain(compose("train", ["data.root=d", *typed], config_dir=own))
     assert cfg["optimizer"]["_target_"] == f"torch.optim.{optimizer}"
     assert (cfg["optimizer"]["lr"], cfg["data"]["batch_size"]) == (lr, batch)
+
+
+def test_what_a_person_gave_is_told_from_what_came_with_it(tmp_path: Path) -> None:
+    own = write_tree(
+        tmp_path / "own",
+        {
+            "data/mine.yaml": "defaults:\n  - coco\n  - _self_\nbatch_size: 5\n",
+            "experiment/mine.yaml": """
+                # @package _global_
+                defaults:
+                  - override /optimizer: sgd
+                  - override /model/mask_loss: edge
+                model: {min_size: 400, rpn: {nms_thresh: 0.5}}
+                """,
+        },
+    )
+    words = ["data.root=d", "model=light", "data=mine", "experiment=mine", "debug=limit"]
+    words += ["model.anchors=auto", "+extra.key=[1,2]", "~model.clahe", "data.image={page: 3}"]
+    found = Asked("train", tuple(words), own).given()
+    assert found is not None
+    assert found.keys == {
+        *("data.root", "data.batch_size", "data.image.page", "extra.key", "model.clahe"),
+        *("model.min_size", "model.rpn.nms_thresh"),
+        *(
+            "trainer.max_epochs",
+            "trainer.limit_train_batches",
+            "trainer.limit_val_batches",
+            "trainer.log_every_n_steps",
+        ),
+    }
+    assert found.groups == {"model", "data", "experiment", "debug", "model/anchors", "optimizer", "model/mask_loss"}
+    assert (found.choices["optimizer"], found.choices["model/anchors"], found.choices["preset"]) == (
+        "sgd",
+        "auto",
+        "light",
+    )
+    assert [found.has(key) for key in ("model.min_size", "model.rpn", "model.max_size", "data.image.range")] == [
+        *(True, True, False, False)
+    ]
+    plain_words = Asked("train", ("data.root=d", "model=light")).given()
+    assert plain_words is not None
+    assert (plain_words.keys, plain_words.groups) == ({"data.root"}, {"model"}), "the preset is nobody's choice"
+    (tmp_path / "config.yaml").write_text("data: {root: d}\n")
+    assert Asked("train", (), tmp_path, "config").given() is None, "all of it"
+
+
+def test_an_experiment_may_be_a_file_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "# @package _global_\ndefaults: [{override /model: light}]\nmodel: {min_size: 400}\ndata: {root: d}\n"
+    write_tree(
+        tmp_path, {"my plans/first try.yaml": text, "own/experiment/mine.yaml": "# @package _global_\nseed: 7\n"}
+    )
+    cfg = compose("train", ["experiment=my plans/first try.yaml"])
+    assert (cfg.model.name, cfg.model.min_size, cfg.data.root, cfg.preset.name) == ("light", 400, "d", "light")
+    cfg = compose("train", ["experiment=[my plans/first try.yaml,mine]"], config_dir=tmp_path / "own")
+    assert (cfg.model.min_size, cfg.seed) == (400, 7)
+    found = Asked("train", ("experiment='my plans/first try.yaml'",)).given()
+    assert found is not None
+    assert found.keys == {"model.min_size", "data.root"}
+    with pytest.raises(ConfigError, match=r"'no\.yaml' is no option of the group 'experiment'"):
+        compose("train", ["experiment=no.yaml"])
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VERBS = {
     "train": "fine-tune on a COCO dataset, evaluate the best weights, write a model file",
     "evaluate": "score a model file on a split, or a COCO results file",
+    "plan": "what your data ask for: sizes, anchors, batch, length; says why",
     "compare": "two runs or results files: differences with confidence intervals",
     "predict": "find and outline instances in images: overlays and COCO JSON",
     "export": "write a model file for other runtimes, proven to find the same",
@@ -49,6 +50,7 @@ VERBS = {
     "config": "list, show NAME or copy NAME DEST: start from a shipped configuration",
 }
 GO_ON = {"predict": "skip_existing=true"}  # what goes on with an interrupted run, where it is not resume=auto
+TOLD_WHAT_WAS_TYPED = ("train", "plan")  # beside the configuration: a plan keeps to it
 BARE_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
 
 
@@ -125,18 +127,13 @@ def _run(words: list[str]) -> int:
         return run_all(request.verb, request.overrides, request.config_dir, request.config_name, _refuse_missing_root)
     from omegaconf import OmegaConf
 
-    from finemask.config import compose
+    from finemask.config.composing import Asked
     from finemask.config.overrides import quoted
 
     if request.verb == "config" and request.config_dir:
         request.overrides.append(f"config_dir={quoted(request.config_dir)}")
-    cfg = compose(
-        request.verb,
-        request.overrides,
-        config_dir=request.config_dir,
-        config_name=request.config_name,
-        check=not request.show_config or request.resolve,
-    )
+    asked = Asked(request.verb, tuple(request.overrides), request.config_dir, request.config_name)
+    cfg = asked.compose(check=not request.show_config or request.resolve)
     if request.show_config:
         print(OmegaConf.to_yaml(cfg, resolve=request.resolve), end="")
         return 0
@@ -146,7 +143,7 @@ def _run(words: list[str]) -> int:
         if not gc.isenabled():
             gc.freeze()  # what is imported stays
             gc.enable()
-        code: int = verb.main(cfg)
+        code: int = verb.main(cfg, asked) if request.verb in TOLD_WHAT_WAS_TYPED else verb.main(cfg)
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from finemask.config import compose
 
 SMALL_RUN = [
+    "plan=none",
     "model=tiny",
     "model.min_size=64",
     "model.max_size=96",
@@ -26,6 +27,11 @@ SMALL_RUN = [
 ]
 
 
+def small_words(root, output, *overrides):
+    """What a short run is asked for with."""
+    return [f"data.root={root}", f"output={output}", "name=small", *SMALL_RUN, *overrides]
+
+
 def small_run(root, output, *overrides):
     """The composed configuration of a short run."""
     cfg = _composed(overrides).copy()
@@ -36,7 +42,7 @@ def small_run(root, output, *overrides):
 @cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
     """Composing takes as long as a few steps of training."""
-    return compose("train", ["data.root=data", "output=runs", "name=small", *SMALL_RUN, *overrides])
+    return compose("train", small_words("data", "runs", *overrides))
 
 
 class StopAt(pl.Callback):

@@ -23,13 +23,13 @@ opened: Counter[str] = Counter()
 sys.addaudithook(lambda event, args: opened.update([str(args[0])]) if event == "open" else None)
 
 
-@pytest.mark.parametrize(("check", "times"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("check", "plan", "times"), [(False, "none", 1), (True, "none", 2), (False, "auto", 2)])
 def test_annotation_files_are_opened_by_the_data_module_and_by_the_check_of_the_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, times: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, plan: str, times: int
 ) -> None:
     root = draw_shapes(tmp_path / "shapes", images=8, size=64, seed=1)
     opened.clear()
     monkeypatch.chdir(tmp_path)
-    finemask.train(root, [*TINY, f"data.check={str(check).lower()}"])
+    finemask.train(root, [*TINY, f"data.check={str(check).lower()}", f"plan={plan}"])
     files = {Path(name).name: count for name, count in opened.items() if str(root / "annotations") in name}
-    assert files == {"train.json": times, "val.json": times}
+    assert files == {"train.json": times, "val.json": times if check else 1}, "the plan looks at the training file"

@@ -99,6 +99,7 @@ class Darker:
         return (image * self.factor).astype(np.uint8), layers
 """
 QUICK = ["model=tiny", "data.num_workers=0", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "name=own"]
+QUICK += ["plan=none"]
 
 
 @pytest.fixture(scope="module")

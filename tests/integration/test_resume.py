@@ -387,7 +387,15 @@ def test_on_a_disk_that_is_really_full(shapes, tmp_path, capsys):
         pytest.skip("only root may mount a disk of 20 MB")
     try:
         words = [f"data.root={shapes}", f"output={disk}", "name=small", "data.num_workers=0", "model=tiny"]
-        words += ["model.min_size=64", "model.max_size=96", "augment=flip", "callbacks=none", "logger=csv", *LONGER]
+        words += [
+            "plan=none",
+            "model.min_size=64",
+            "model.max_size=96",
+            "augment=flip",
+            "callbacks=none",
+            "logger=csv",
+            *LONGER,
+        ]
         assert cli.main(["train", *words, "optimizer=adamw", "transfer=full", "trainer.accelerator=cpu"]) == 2
         said = capsys.readouterr().err
         assert f"error: {run_of(disk)}: the disk is full" in said
@@ -402,7 +410,8 @@ def test_after_an_interruption_the_printed_command_is_whole_and_goes_on(shapes, 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     data = shutil.copytree(shapes, tmp_path / "my photos")
     words = [f"data.root={data}", f"output={tmp_path / 'all runs'}", "name=small", "data.num_workers=0", "model=tiny"]
-    words += ["model.min_size=64", "model.max_size=96", "callbacks=none", "logger=csv", "trainer.accelerator=cpu"]
+    words += ["plan=none", "model.min_size=64", "model.max_size=96", "callbacks=none", "logger=csv"]
+    words += ["trainer.accelerator=cpu"]
     words += [*LONGER, "resume=null"]
     stop = "+callbacks.stop={_target_: run_cases.StopAt, epoch: 1, batch: 0, signal_name: SIGINT}"
     assert cli.main(["train", *words, stop]) == 130
@@ -430,6 +439,7 @@ def test_every_verb_takes_a_run_for_its_model(shapes, output, tmp_path, capsys):
     sides = [f"a={output / 'small/latest'}", f"b={tmp_path / 'scores'}"]
     assert cli.main(["compare", *sides, f"output={tmp_path / 'compared'}"]) == 0
     words = [f"data.root={shapes}", f"output={tmp_path / 'next'}", "model=tiny", "name=next", "data.num_workers=0"]
+    words += ["plan=none"]
     weights = f"model.weights={output / typed}"
     assert cli.main(["train", *words, "callbacks=none", "logger=csv", *QUICK, weights]) == 0
 

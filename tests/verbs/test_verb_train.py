@@ -7,7 +7,7 @@ import pytest
 from finemask import cli
 from finemask.data.shapes import draw_shapes
 
-QUICK = ("model=tiny", "trainer.max_epochs=1", "data.num_workers=0", "logger=csv", "callbacks=none")
+QUICK = ("plan=none", "model=tiny", "trainer.max_epochs=1", "data.num_workers=0", "logger=csv", "callbacks=none")
 
 
 @pytest.fixture

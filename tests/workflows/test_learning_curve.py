@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_cases import small_run
+from run_cases import small_run, small_words
 
 from finemask.cli import main as cli
 from finemask.data.shapes import draw_shapes
@@ -171,10 +171,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shapes, tmp_path, 
 def test_the_whole_way_with_a_tiny_model(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = draw_shapes(tmp_path / "few", images=12, size=64, seed=1, val_fraction=0.25)
-    cfg = small_run(few, tmp_path / "runs", "trainer.max_epochs=1", "learning_curve=[0.3,0.5,1.0]")
-    from finemask.verbs.train import main
-
-    assert main(cfg) == 0
+    words = small_words(few, tmp_path / "runs", "trainer.max_epochs=1", "learning_curve=[0.3,0.5,1.0]")
+    assert cli(["train", *words]) == 0
     folder = (tmp_path / "runs/small/latest").resolve()
     assert (folder / PLAN).is_file()
     written = json.loads((folder / RESULT).read_text())

@@ -4,6 +4,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
     searched = list(folders or [config_files.config_dir()])
     path = find_config(verb.replace(" ", "_"), searched)
     assert path is not None, "every verb has a configuration"
-    text = read_config_text(path)
+    text = _with_base(read_config_text(path), searched)
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     parts = [f"usage: {usage}", text.description]
     if text.examples:
@@ -87,6 +88,18 @@ def verb_page(verb: str, usage: str, folders: Sequence[Path] | None = None) -> s
     parts.extend(f"{title}:\n" + "\n".join(_table(rows, width)) for title, rows in sections)
     parts.append("flags:\n" + "\n".join(_table([_Row(flag, flag, what) for flag, what in _FLAGS.items()], width)))
     return "\n\n".join(part for part in parts if part)
+
+
+def _with_base(text: ConfigText, folders: Sequence[Path]) -> ConfigText:
+    """A verb whose file begins with that of another, ``defaults: [train]``, has its keys and groups, too."""
+    for name in text.inherited:
+        path = find_config(name, folders)
+        assert path is not None, "it would not compose either"
+        base = _with_base(read_config_text(path), folders)
+        own = {key.name for key in text.keys}
+        keys = [*text.keys, *(key for key in base.keys if key.name not in own)]
+        text = replace(text, defaults=base.defaults | text.defaults, keys=keys)
+    return text
 
 
 class _Row(NamedTuple):

@@ -7,25 +7,19 @@ plain tree: there a key such as ``model`` is a key, even though a group of that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import config_files, plain
 from finemask.config.config_files import config_names, examples, find_config, group_options, groups, search_path
+from finemask.config.hydra_files import Given, flatten, given_by_people, hydra_compose, with_experiment_files
 from finemask.config.kinds import check_values
 from finemask.config.moved_targets import present_target
 from finemask.config.overrides import arguments, one_line, options_remedy, parse_override
@@ -71,15 +65,81 @@ def compose(
             )
     plain_tree = _load(path)
     if "defaults" in plain_tree:
-        cfg = _compose_groups(name, folders, parsed, verb)
+        with with_experiment_files(parsed, folders) as (parsed, folders):
+            cfg = _compose_groups(name, folders, parsed, verb)
     else:
         cfg = _apply(_over_shipped(plain_tree, path, verb), parsed, verb)
-    for key, value in list(_flatten(cfg)):
+    for key, value in list(flatten(cfg)):
         if key.endswith("_target_") and isinstance(value, str) and (present := present_target(value)) != value:
             OmegaConf.update(cfg, key, present)
     if check:
         _check_complete(cfg, verb)
     return cfg
+
+
+def given(
+    verb: str,
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: Path | str | None = None,
+    config_name: str | None = None,
+) -> Given | None:
+    """What of a configuration a person said: typed, in an experiment, in ``debug=``, in files of their own.
+
+    Args:
+        verb: as for ``compose``, which has composed it.
+        overrides: likewise.
+        config_dir: likewise.
+        config_name: likewise.
+
+    Returns:
+        None where it is all of it: a tree without a defaults list, such as the ``config.yaml`` of a run.
+    """
+    name = (config_name or verb.replace(" ", "_")).removesuffix(".yaml")
+    folders = search_path(config_dir)
+    if "defaults" not in _load(_find(folders, name, verb)):
+        return None
+    with with_experiment_files([parse_override(override) for override in overrides], folders) as (parsed, folders):
+        parsed = [_as_group(override, groups(folders)) for override in parsed]
+        cfg = hydra_compose(name, folders, [one for one in parsed if one.key_or_group in groups(folders)])
+        preset = _preset(cfg, parsed)
+        return given_by_people(name, folders, parsed, [preset] if preset else [])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody asked of a verb, on the command line or from Python, to be composed with more beneath it.
+
+    Args:
+        verb: as typed.
+        words: overrides, in Hydra's grammar.
+        config_dir: as for ``compose``.
+        config_name: likewise.
+    """
+
+    verb: str
+    words: tuple[str, ...] = ()
+    config_dir: Path | str | None = None
+    config_name: str | None = None
+
+    def compose(self, beneath: Sequence[str] = (), *, check: bool = True) -> DictConfig:
+        """The configuration.
+
+        Args:
+            beneath: overrides that those asked for win over; of groups, only such as nobody chose an option of.
+            check: as for ``compose``.
+        """
+        words = [*beneath, *self.words]
+        return compose(self.verb, words, config_dir=self.config_dir, config_name=self.config_name, check=check)
+
+    def given(self) -> Given | None:
+        """What of it a person said; None: all of it."""
+        return given(self.verb, self.words, config_dir=self.config_dir, config_name=self.config_name)
+
+    def as_verb(self, verb: str, *, without: str) -> Asked:
+        """The same asked of another verb, which has no such key, or another one of that name."""
+        words = tuple(word for word in self.words if parse_override(word).key_or_group != without)
+        return replace(self, verb=verb, words=words)
 
 
 def verb_options(verb: str, values: Mapping[str, object], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -121,8 +181,8 @@ def _over_shipped(cfg: DictConfig, path: Path, verb: str) -> DictConfig:
     shipped_path = config_files.config_dir() / f"{verb.replace(' ', '_')}.yaml"
     if path == shipped_path or not shipped_path.is_file() or "defaults" in (shipped := _load(shipped_path)):
         return cfg
-    known = [key for key, _ in _flatten(shipped)]
-    for key, _ in _flatten(cfg):
+    known = [key for key, _ in flatten(shipped)]
+    for key, _ in flatten(cfg):
         if key not in known:
             remedy = did_you_mean(key, known, "'{}'").strip() or None
             raise ConfigError(f"unknown key '{key}'", where=path, remedy=remedy)
@@ -135,7 +195,7 @@ def _apply(cfg: DictConfig, overrides: Sequence[Override], verb: str) -> DictCon
     """A configuration without a defaults list, with overrides applied."""
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
-        _check_key(override, dict(_flatten(cfg)), (), verb)
+        _check_key(override, dict(flatten(cfg)), (), verb)
         key, value = override.key_or_group.replace("/", "."), override.value()
         if override.is_delete():
             parent, _, last = key.rpartition(".")
@@ -186,16 +246,16 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
             _check_option(override, folders, verb)
     chosen = [override for override in overrides if override.key_or_group in known_groups]
     others = [override for override in overrides if override not in chosen]
-    cfg = _hydra_compose(name, folders, chosen)
+    cfg = hydra_compose(name, folders, chosen)
     if preset := _preset(cfg, overrides):
         _check_option(preset, folders, verb)
         chosen.append(preset)
-        cfg = _hydra_compose(name, folders, chosen)
+        cfg = hydra_compose(name, folders, chosen)
     if others:
-        known = dict(_flatten(cfg))
+        known = dict(flatten(cfg))
         for override in others:
             _check_key(override, known, known_groups, verb)
-        cfg = _hydra_compose(name, folders, [*chosen, *others])
+        cfg = hydra_compose(name, folders, [*chosen, *others])
     _let_budget_end(cfg, overrides)
     return cfg
 
@@ -229,69 +289,6 @@ def _as_group(override: Override, known_groups: Sequence[str]) -> Override:
     return override
 
 
-class _UsersFolders(SearchPathPlugin):
-    """Folders that Hydra searches before the one it is initialised on, primary configuration included."""
-
-    folders: ClassVar[Sequence[Path]] = ()
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in self.folders:
-            search_path.prepend(provider="user", path=str(folder), anchor="main")
-
-
-def _hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Override]) -> DictConfig:
-    """A primary configuration of these folders, by Hydra, which is left as it was found."""
-    Plugins.instance().register(_UsersFolders)
-    _UsersFolders.folders = folders[:-1]
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(folders[-1]), job_name="finemask", version_base="1.3"):
-            typed = [str(override.input_line) for override in overrides]
-            cfg = hydra_compose(name, typed)
-            _drop_keys_of_replaced_parts(cfg, name, folders[-1], overrides)
-            return cfg
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(one_line(error), where=f"{name}.yaml") from error
-    finally:
-        _UsersFolders.folders = ()
-        GlobalHydra.instance().hydra = before
-
-
-def _drop_keys_of_replaced_parts(cfg: DictConfig, name: str, shipped: Path, overrides: Sequence[Override]) -> None:
-    """A part of the user's own has the keys that the user gave it, and none of the shipped part that it replaces.
-
-    Hydra merges what files say of one section key by key: of a ``backbone`` with another ``_target_``, ``norm`` and the
-    rest would stay. Which file a key came from is no longer to be seen in the result; so the user's files are read
-    again. ``_partial_`` and its like stay: they say how a part of that kind is called.
-    """
-    parts = [
-        key.removesuffix("._target_")
-        for key, value in _flatten(cfg)
-        if key.startswith("model.") and key.endswith("._target_") and not str(value).startswith("finemask.")
-    ]
-    if not parts:
-        return
-    given: set[str] = set()
-    loader = GlobalHydra.instance().config_loader()
-    typed = [str(override.input_line) for override in overrides]
-    for file in loader.compute_defaults_list(name, typed, RunMode.RUN).defaults:
-        source = next((source for source in loader.get_sources() if source.is_config(file.config_path)), None)
-        if source is not None and source.path != str(shipped):
-            prefix = f"{file.package}." if file.package else ""
-            given |= {key for key, _ in _flatten(source.load_config(file.config_path).config, prefix)}
-    for override in overrides:
-        if not override.is_delete():
-            key = override.key_or_group.replace("/", ".")
-            given |= {key, *(inner for inner, _ in _flatten(override.value(), f"{key}."))}
-    with open_dict(cfg):
-        for part in (part for part in parts if f"{part}._target_" in given):
-            node = OmegaConf.select(cfg, part)
-            for key in [str(key) for key in node]:
-                if not key.startswith("_") and f"{part}.{key}" not in given:
-                    node.pop(key)
-
-
 def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:
     group, value = override.key_or_group, override.value()
     if isinstance(value, dict) or value is None:
@@ -307,17 +304,8 @@ def _check_option(override: Override, folders: Sequence[Path], verb: str) -> Non
             )
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All dotted keys with their unresolved values, containers included."""
-    if isinstance(node, DictConfig):
-        node = OmegaConf.to_container(node, resolve=False)
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield f"{prefix}{key}", value
-        yield from _flatten(value, f"{prefix}{key}.")
-
-
 def _check_complete(cfg: DictConfig, verb: str) -> None:
-    missing = [key for key, value in _flatten(cfg) if isinstance(value, str) and value == "???"]
+    missing = [key for key, value in flatten(cfg) if isinstance(value, str) and value == "???"]
     if missing:
         example = next((line for line in examples(verb) if f"{missing[0]}=" in line), f"{missing[0]}=…")
         raise ConfigError(f"{' and '.join(missing)} must be given", remedy=f"For example: {example}")

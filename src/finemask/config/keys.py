@@ -11,7 +11,7 @@ A test asks for an entry for every shipped key.
 from finemask.config.part_arguments import ARGUMENTS
 
 _OF_VERBS = """
-[train data_preview]
+[train data_preview plan]
 name monitor: text!
 output: path!
 seed: 0..4294967295!
@@ -27,6 +27,8 @@ checkpoint_every: time_span
 recompute_backbone: flag
 compile: null | default | reduce-overhead | max-autotune!
 run_dir: null | path!
+plan: auto | none
+planned: null | [keys]*
 data augment model transfer optimizer scheduler trainer callbacks logger: keys!
 preset: keys
 [evaluate predict serve demo]

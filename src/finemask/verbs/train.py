@@ -5,19 +5,21 @@ import time
 from omegaconf import DictConfig
 from rich.console import Console
 
+from finemask.config.composing import Asked
 from finemask.errors import INTERRUPTED
 from finemask.ops.files import write_text
 from finemask.ops.terminal import say, table
 from finemask.reports.learning_curve_page import learning_curve_page
 from finemask.training.console import print_next_steps
 from finemask.workflows.learning_curve import RESULT, LearningCurve, as_json, run_learning_curve, text_of
-from finemask.workflows.train_model import prepare, run_training
+from finemask.workflows.running.compose_training import compose_training
+from finemask.workflows.train_model import run_training
 
 
-def main(cfg: DictConfig) -> int:
-    """Looks at the annotations and trains; ends with the paths written and the next commands to type."""
+def main(cfg: DictConfig, asked: Asked) -> int:
+    """Plans, looks at the annotations and trains; ends with the paths written and the next commands to type."""
     started = time.monotonic() - time.process_time()  # importing is a part of what a person waits for
-    prepare(cfg)
+    cfg = compose_training(asked, cfg)
     if cfg.learning_curve is not None:
         return _learning_curve(cfg)
     finished = run_training(cfg, started)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from finemask.config import arguments, compose, plain
+from finemask.config import arguments, plain
+from finemask.config.composing import Asked
 from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.uncertainty.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
@@ -20,9 +21,10 @@ from finemask.ops.wording import plural
 from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.finish_run import TrainedRun
-from finemask.workflows.train_model import prepare, run_training
+from finemask.workflows.running.compose_training import CURVE_PLAN, compose_training
+from finemask.workflows.train_model import run_training
 
-PLAN, RESULT = "learning_curve_plan.json", "learning_curve.json"
+PLAN, RESULT = CURVE_PLAN, "learning_curve.json"
 log = logging.getLogger(__name__)
 
 
@@ -99,9 +101,7 @@ def learning_curve(
         FinemaskError: something the user can mend.
     """
     given = {"data.root": data_root, "learning_curve": list(fractions)}
-    cfg = compose("train", [*arguments(given), *overrides], config_dir=config_dir)
-    prepare(cfg)
-    return run_learning_curve(cfg)
+    return run_learning_curve(compose_training(Asked("train", (*arguments(given), *overrides), config_dir)))
 
 
 def run_learning_curve(
@@ -135,7 +135,10 @@ def run_learning_curve(
             remedy="Give fractions that are further apart.",
         )
     metric = _metric(str(cfg.monitor))
-    folder, is_resumed = _open(cfg, {"fractions": fractions, "seed": cfg.seed, "train": sha256_of(source)})
+    begun_with = {"fractions": fractions, "seed": cfg.seed, "train": sha256_of(source)}
+    if planned := plain(cfg).get("planned"):
+        begun_with["planned"] = planned
+    folder, is_resumed = _open(cfg, begun_with)
     parts = [
         _write_part(document, fraction, count, int(cfg.seed), folder)
         for fraction, count in zip(fractions, counts, strict=True)

@@ -9,7 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from finemask.config import arguments, compose, plain
+from finemask.config import arguments, plain
+from finemask.config.composing import Asked
 from finemask.errors import ConfigError, FinemaskError, chain_of, is_disk_full
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_of
@@ -21,6 +22,7 @@ from finemask.model.build import build_model
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
+from finemask.planning.plan_tables import plan_table
 from finemask.training.callbacks.checkpoints import LAST
 from finemask.training.callbacks.speed import trains_on_cpu
 from finemask.training.callbacks.validation import CocoEvaluation
@@ -38,10 +40,9 @@ from finemask.workflows.build_trainer import (
     build_optimizer,
     build_trainer,
     check_monitors,
-    prepare_data,
 )
-from finemask.workflows.data.check_before_training import check_data
 from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
+from finemask.workflows.running.compose_training import compose_training
 from finemask.workflows.running.fit_memory import fit_to_memory
 from finemask.workflows.running.interruptions import until_interrupted
 from finemask.workflows.running.resume_run import (
@@ -52,7 +53,7 @@ from finemask.workflows.running.resume_run import (
     restore_fitted_anchors,
     resume_settings,
 )
-from finemask.workflows.running.several_processes import agreed_run, first_alone, join_processes
+from finemask.workflows.running.several_processes import agreed_run
 
 log = logging.getLogger(__name__)
 
@@ -78,35 +79,15 @@ def train(
         FinemaskError: something that can be mended, before anything was trained; or a training that diverged.
     """
     started = time.monotonic()
-    cfg = compose("train", [*arguments({"data.root": data_root}), *overrides], config_dir=config_dir)
-    prepare(cfg)
-    return run_training(cfg, started)
-
-
-def prepare(cfg: DictConfig) -> None:
-    """What comes before a training: draws the data where an experiment brings its own, and looks at the annotations.
-
-    Of several processes the first does that, and the others wait for it.
-
-    Raises:
-        DataError: the annotations have errors; its remedy is the command that repairs them.
-        ConfigError: more processes than were asked for.
-    """
-    join_processes(cfg)
-    first_alone(lambda: _prepare(cfg))
-
-
-def _prepare(cfg: DictConfig) -> None:
-    prepare_data(cfg)
-    if cfg.data.check:
-        check_data(cfg)
+    asked = Asked("train", (*arguments({"data.root": data_root}), *overrides), config_dir)
+    return run_training(compose_training(asked), started)
 
 
 def run_training(cfg: DictConfig, started: float | None = None) -> TrainedRun | None:
-    """Trains and evaluates the best weights, as configured; ``prepare`` comes before.
+    """Trains and evaluates the best weights, as configured.
 
     Args:
-        cfg: the composed configuration of the verb ``train``; see configs/train.yaml.
+        cfg: of the verb ``train``, as ``finemask.workflows.running.compose_training.compose_training`` gives it.
         started: ``time.monotonic()`` from which a time budget counts; by default now.
 
     Returns:
@@ -148,6 +129,9 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
     """Everything is built before the run's folder is opened: a start that fails leaves nothing behind."""
     if run.note:
         log.info("%s", run.note)
+    if cfg.get("planned"):
+        show_table(plan_table(cfg.planned))
+        log.info("To overrule a line of the plan, type its key; to do without: plan=none")
     checkpoint = read_resume_checkpoint(run.checkpoint) if run.checkpoint else None
     datamodule = build_datamodule(cfg)
     of_file = [category.name for category in datamodule.categories]

@@ -174,8 +174,22 @@ def _tiles(index: CocoIndex, objects: Objects, settings: ModelSettings) -> Resol
     """Tiles that bring small objects to ``_IN_TILES_PX`` at the size in use, if the images are much larger."""
     small = float(np.percentile(np.sqrt(objects.areas), 10))
     longest = float(np.percentile((objects.boxes[:, 2:] - objects.boxes[:, :2]).max(axis=1), 95))
-    wanted = max(settings.min_size * small / _IN_TILES_PX, 2 * longest, _LEAST_TILE)
-    tile = int(wanted // _TILE_STEP) * _TILE_STEP
-    if tile > 0.7 * float(np.median(np.maximum(index.heights, index.widths))):
+    longer = float(np.median(np.maximum(index.heights, index.widths)))
+    tile = tile_side(small, longest, longer, settings.min_size)
+    if tile is None:
         return None
     return Resolution(settings.min_size, settings.max_size, tile)
+
+
+def tile_side(small: float, longest: float, longer: float, min_size: int) -> int | None:
+    """Side of tiles in which small objects are large enough; None where the images are not much larger than that.
+
+    Args:
+        small: px of the images, side of the smaller objects.
+        longest: px, longer side of the larger ones.
+        longer: px, longer side of the images.
+        min_size: px that a tile is resized to.
+    """
+    wanted = max(min_size * small / _IN_TILES_PX, 2 * longest, _LEAST_TILE)
+    tile = int(wanted // _TILE_STEP) * _TILE_STEP
+    return None if tile > 0.7 * longer else tile

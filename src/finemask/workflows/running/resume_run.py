@@ -31,6 +31,7 @@ _NO_MATTER = (
     "trainer._target_", "trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", "trainer.profiler",
     "trainer.benchmark", "trainer.deterministic", "trainer.detect_anomaly", "trainer.fast_dev_run",
 )  # fmt: skip
+_NOT_COMPARED = ("plan", "planned")  # kept for a run that goes on; what came of them is compared
 _OF_THE_RATES = ("optimizer.", "scheduler.", "transfer.")
 _PARTS = ("backbone", "anchors", "box_head", "box_predictor", "mask_head", "mask_predictor")
 _NAMED = 6  # of the differences in a message
@@ -220,6 +221,7 @@ def check_resumable(
 def _differences(checkpoint: ResumeCheckpoint, module: MaskRCNNModule, optimizer: Optimizer) -> list[Difference]:
     then, now = checkpoint.settings or {}, module.settings
     keys = dict.fromkeys([*then, *now]) if then else {}
+    keys = {key: None for key in keys if key not in _NOT_COMPARED}
     found = [Difference(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
     of_model = [
         one for one in found if one.key == "model.name" or _is_of(one.key, [f"model.{part}" for part in _PARTS])

@@ -1,0 +1,46 @@
+"""Rules of the plan about what is shown: how images are changed, and how often those of rare classes come."""
+
+from finemask.ops.wording import names, percent, plural
+from finemask.planning.decision import Decision, Settings
+from finemask.planning.fingerprint import Fingerprint
+
+# Classes in a smaller share of the images are repeated, where there are so many images: LVIS, Gupta et al. 2019.
+_RARE_SHARE, _MANY_IMAGES = 0.02, 500
+_TURNED = "topdown"  # all eight rotations and mirror images, mild colour
+_MOST_REPEATED = 4.0  # times an epoch, of the rarest class
+
+
+def augmentation(data: Fingerprint, now: Settings) -> Decision | None:
+    """Turned where objects lie in every direction; for photographs the file's own, which was measured best."""
+    chosen = now.option("augment")
+    if now.is_given("augment") or chosen is None:
+        return None
+    direction = data.direction
+    if not direction.is_absent or chosen == _TURNED:
+        return None
+    why = (
+        f"objects lie in every direction: they stand as often as they lie (lean {direction.lean:.2f}, at most "
+        f"{direction.most_lean:.2f}), and are as large below as above"
+    )
+    return Decision((("augment", _TURNED),), why, "nnU-Net mirrors all axes (Isensee et al. 2021)")
+
+
+def rare_classes(data: Fingerprint, now: Settings) -> Decision | None:
+    """Images of classes that few images have, shown more often."""
+    if now.is_given("data.repeat_threshold") or now["data.repeat_threshold"] is not None:
+        return None
+    shares = data.images_per_class / max(1, data.images)
+    rare = [k for k, share in enumerate(shares) if 0 < share < _RARE_SHARE]
+    if data.images < _MANY_IMAGES or not rare or len(rare) == int((shares > 0).sum()):
+        return None
+    least = min(float(shares[k]) for k in rare)
+    threshold = float(f"{min(_RARE_SHARE, _MOST_REPEATED**2 * least):.2g}")
+    if threshold <= least:
+        return None
+    rare.sort(key=lambda k: float(shares[k]))
+    named = names([data.class_names[k] for k in rare], 3)
+    why = (
+        f"{plural(len(rare), 'class is', 'classes are')} in under {percent(_RARE_SHARE)} of {data.images:,} images "
+        f"({named}): shown up to {(threshold / least) ** 0.5:.1f} times as often"
+    )
+    return Decision((("data.repeat_threshold", threshold),), why, "LVIS (Gupta et al. 2019)")
