@@ -103,9 +103,27 @@ def lower_openvino(source: Path, path: Path, precision: str, thresh: float, imag
             nncf.Dataset(list(images), given),
             subset_size=len(images),
             # Pixels, boxes and scores are computed with in float32: they are cheap, and 8 bits are too few for them.
-            ignored_scope=nncf.IgnoredScope(types=list(_NOT_ROUNDED), validate=False),
+            # So are the layers whose numbers they are made of.
+            ignored_scope=nncf.IgnoredScope(names=last_layers(content), types=list(_NOT_ROUNDED), validate=False),
         )
     save(rounded, path)
+
+
+def last_layers(content: Any) -> list[str]:
+    """Names of the matrix products of an OpenVINO model that no ReLU follows: they give logits and codes of boxes."""
+
+    def followers(node: Any) -> list[Any]:
+        return [given.get_node() for output in node.outputs() for given in output.get_target_inputs()]
+
+    products = [node for node in content.get_ops() if node.get_type_name() == "MatMul"]
+    names = []
+    for product in products:
+        after = followers(product)
+        while after and {node.get_type_name() for node in after} <= {"Multiply", "Add", "Reshape", "Transpose"}:
+            after = [later for node in after for later in followers(node)]
+        if not {node.get_type_name() for node in after} & {"Relu", "Clamp"}:
+            names.append(product.get_friendly_name())
+    return names
 
 
 def save(content: Any, path: Path, *, half_weights: bool = False) -> None:

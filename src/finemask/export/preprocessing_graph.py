@@ -14,6 +14,7 @@ IR_VERSION = 10
 _LARGEST_SIDE = 2**15  # of an image, px
 
 # In whole numbers: ImageTransform rounds down what it computes in double precision, which some runtimes have not.
+# Normalised once it has its size, which is nearly always less: the same but for rounding.
 _GRAPH = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 before (uint8[height, width, 3] image) => (float[1, 3, padded_height, padded_width] batch, int64[2] size_hw,
@@ -60,17 +61,17 @@ before (uint8[height, width, 3] image) => (float[1, 3, padded_height, padded_wid
   size_hw = Max(floored, one)
   planes = Transpose<perm = [2, 0, 1]>(image)
   values = Cast<to = 1>(planes)
-  centred = Sub(values, mean)
-  normalised = Mul(centred, factor)
-  single = Unsqueeze(normalised, in_front)
+  single = Unsqueeze(values, in_front)
   wanted = Concat<axis = 0>(of_one, size_hw)
   resized = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(single, , , wanted)
+  centred = Sub(resized, mean)
+  normalised = Mul(centred, factor)
   reached = Add(size_hw, almost)
   strides = Div(reached, stride)
   padded_hw = Mul(strides, stride)
   missing = Sub(padded_hw, size_hw)
   pads = Concat<axis = 0>(nothing, missing)
-  batch = Pad(resized, pads)
+  batch = Pad(normalised, pads)
   batch_sides = Cast<to = 1>(size_hw)
   ratios = Div(pixels, batch_sides)
   back = Gather(ratios, as_xyxy)
