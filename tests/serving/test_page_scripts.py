@@ -139,7 +139,7 @@ def test_the_labelme_file_is_what_predict_writes(run, seed):
     ours = run(
         'import { labelmeFile } from "./downloads.js";\n---\n'
         "answer(labelmeFile(given.answer, given.answer.instances, 'image'));",
-        answer=answer_of(instances, tolerance_px=1.0),
+        answer=answer_of(instances, tolerance_px=None),
     )
     theirs = json.loads(json.dumps(instances.to_labelme()))
     assert ours == theirs
