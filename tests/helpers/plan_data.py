@@ -14,6 +14,8 @@ from finemask.planning.decision import Decision, Settings
 from finemask.planning.direction import Direction
 from finemask.planning.fingerprint import Fingerprint, Machine
 
+GPU = Machine(cores=8, gpus=1, gpu_gib=16.0)
+
 
 def fingerprint(
     images: int = 100,

@@ -1,7 +1,7 @@
 """What is shown and which regions are looked at: each rule by hand."""
 
 import pytest
-from plan_data import changes, decided, fingerprint
+from plan_data import GPU, changes, decided, fingerprint
 
 from finemask.planning.direction import Direction
 from finemask.planning.region_rules import proposals, regions
@@ -48,9 +48,12 @@ def test_crowded_images_have_room_for_all_their_objects() -> None:
     assert set(changes(decided(proposals, crowded, model__rpn__pre_nms_top_n_test=300))) == {*rpn} - {rpn[1]}
     assert decided(proposals, crowded, "resnet50_fpn") is None, "it has 1,000 and more"
     assert decided(proposals, fingerprint()) is None
-    assert changes(decided(regions, crowded)) == {"model.sampler.batch_size_per_image": 224}  # four for each of 50: 200
-    assert decided(regions, crowded, model__sampler__batch_size_per_image=96) is None
-    assert decided(regions, fingerprint()) is None
-    assert changes(decided(regions, fingerprint(per_image=[200], boxes_px=[20]))) == {
+    assert changes(decided(regions, crowded, machine=GPU)) == {
+        "model.sampler.batch_size_per_image": 224
+    }  # four for each of 50: 200
+    assert decided(regions, crowded, machine=GPU, model__sampler__batch_size_per_image=96) is None
+    assert decided(regions, fingerprint(), machine=GPU) is None
+    assert changes(decided(regions, fingerprint(per_image=[200], boxes_px=[20]), machine=GPU)) == {
         "model.sampler.batch_size_per_image": 256
     }
+    assert decided(regions, crowded) is None, "without a GPU they cost too much"

@@ -1,7 +1,7 @@
 """Image size and anchors: by hand, for objects whose size in training can be computed in one's head."""
 
 import pytest
-from plan_data import changes, decided, fingerprint
+from plan_data import GPU, changes, decided, fingerprint
 
 from finemask.planning.size_rules import anchors, image_size
 
@@ -29,11 +29,11 @@ from finemask.planning.size_rules import anchors, image_size
     ],
 )
 def test_nine_of_ten_objects_have_sixteen_pixels_where_the_images_have_them(model, data, expected) -> None:
-    assert changes(decided(image_size, fingerprint(**data), model)) == expected
+    assert changes(decided(image_size, fingerprint(**data), model, machine=GPU)) == expected
 
 
 def test_objects_that_no_size_shows_are_to_be_cut_out_of_tiles() -> None:
-    found = decided(image_size, fingerprint(boxes_px=[30], size_hw=(4000, 6000)))
+    found = decided(image_size, fingerprint(boxes_px=[30], size_hw=(4000, 6000)), machine=GPU)
     assert changes(found) == {"model.min_size": 512, "model.max_size": 832}
     # 30 px of a tile of 960 are 16 px at 512
     assert "under 2 px at 320 px, under 4 px here. Tiles show more: finemask data tile size=960" in found.why
@@ -41,6 +41,17 @@ def test_objects_that_no_size_shows_are_to_be_cut_out_of_tiles() -> None:
     assert found.kept
     assert "finemask data tile size=256" in found.why
     assert "tile" not in decided(image_size, fingerprint(boxes_px=[5], size_hw=(160, 160))).why
+
+
+def test_without_a_gpu_a_larger_size_is_named_and_not_taken() -> None:
+    found = decided(image_size, fingerprint(boxes_px=[16]))
+    assert found.kept
+    assert found.why == (
+        "a tenth of the objects are under 11 px; at 512 px they would be under 17 px, but each step takes 2.6 times as "
+        "long without a GPU: type model.min_size=512 if you have the time"
+    )
+    smaller = fingerprint(boxes_px=[50], size_hw=(100, 100))  # which costs less
+    assert changes(decided(image_size, smaller)) == {"model.min_size": 192, "model.max_size": 320}
 
 
 def test_a_typed_size_is_kept_and_its_cost_said() -> None:
@@ -52,7 +63,9 @@ def test_a_typed_size_is_kept_and_its_cost_said() -> None:
     )
     assert decided(image_size, fingerprint(boxes_px=[400]), model__min_size=64) is None, "it costs nothing to speak of"
     assert decided(image_size, small, model__min_size=[256, 320]) is None
-    assert changes(decided(image_size, fingerprint(boxes_px=[20]), model__max_size=700)) == {"model.min_size": 416}
+    assert changes(decided(image_size, fingerprint(boxes_px=[20]), machine=GPU, model__max_size=700)) == {
+        "model.min_size": 416
+    }
 
 
 def test_anchors_are_fitted_where_the_usual_ones_miss() -> None:

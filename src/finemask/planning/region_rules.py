@@ -26,10 +26,10 @@ def proposals(data: Fingerprint, now: Settings) -> Decision | None:
 
 
 def regions(data: Fingerprint, now: Settings) -> Decision | None:
-    """Enough regions an image for the heads to learn from each object of a full one."""
+    """Enough regions an image for the heads to learn from each object of a full one; on a GPU, which has the time."""
     key = "model.sampler.batch_size_per_image"
     present, full = now[key], data.crowded(_FULL_IMAGE)
-    if not isinstance(present, int) or now.is_given(key, "model/sampler"):
+    if not now.machine.gpus or not isinstance(present, int) or now.is_given(key, "model/sampler"):
         return None
     best = min(_MOST_REGIONS, -(-_REGIONS_AN_OBJECT * full // 32) * 32)
     if best <= present:

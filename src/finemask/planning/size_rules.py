@@ -43,6 +43,13 @@ def image_size(data: Fingerprint, now: Settings) -> Decision | None:
         why = f"a tenth of the objects are under {reached:.0f} px, and a larger size would show nothing new"
         return Decision((("model.min_size", best),), why + _tiling(data, best), _SIZE_SOURCE, kept=True)
     changes = (("model.min_size", best), *(() if limit == max_size else (("model.max_size", limit),)))
+    if best > min_size and not now.machine.gpus:
+        longer = (best / min_size) ** 2
+        why = (
+            f"a tenth of the objects are under {small:.0f} px; at {best} px they would be under {reached:.0f} px, but "
+            f"each step takes {longer:.1f} times as long without a GPU: type model.min_size={best} if you have the time"
+        )
+        return Decision((("model.min_size", min_size),), why, _SIZE_SOURCE, kept=True)
     if best < min_size:
         why = f"the images' own shorter side is {data.shorter_px:,.0f} px: {min_size} px would only enlarge them"
         return Decision(changes, why, "enlarging shows nothing new")
