@@ -24,7 +24,7 @@ def bench_gpu(monkeypatch):
 
 def test_every_measurement_runs(bench_gpu, tmp_path):
     path = tmp_path / "gpu.json"
-    assert bench_gpu.main(["--dry", "--json", str(path)]) == 0
+    assert bench_gpu.main(["--dry", "--seconds", "100000", "--json", str(path)]) == 0
     content = json.loads(path.read_text())
     measured = content["details"]
     assert not [name for name, found in measured.items() if "failed" in found or "skipped" in found]
