@@ -37,6 +37,7 @@ def test_a_batch_is_a_small_share_of_the_images(images, machine, typed, expected
         ("light", {"trainer__devices": [0, 1], "trainer__num_nodes": 2}, 0.001),
         ("light", {"data__batch_size": 16, "optimizer__lr": 0.0005}, None),
         ("light", {"data__batch_size": 16, "optimizer": "adamw"}, None),
+        ("light", {"data__batch_size": "auto"}, None),  # as many as the preset says, divided where memory is small
         ("resnet50_fpn", {"data__batch_size": 8}, 0.02),  # four times, and four times: SGD
         ("resnet50_fpn", {"data__batch_size": 1}, 0.0025),
     ],

@@ -109,4 +109,7 @@ class Settings:
             devices = int(devices) if str(devices).isdigit() else max(1, self.machine.gpus)
         count = max(1, self.machine.gpus) if devices == -1 else max(1, devices)
         nodes, accumulated = (self[f"trainer.{key}"] or 1 for key in ("num_nodes", "accumulate_grad_batches"))
-        return int(self["data.batch_size"] * count * nodes * accumulated)
+        batch = self["data.batch_size"]
+        if not isinstance(batch, int):  # auto: what is learned stays that of the preset
+            batch = self["preset.batch_size"] or 1
+        return int(batch * count * nodes * accumulated)

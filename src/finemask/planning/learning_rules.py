@@ -21,7 +21,7 @@ _ROOT = "root of the batch for Adam: Malladi et al. 2022"
 def batch(data: Fingerprint, now: Settings) -> Decision | None:
     """A batch that is a small share of the images."""
     given = now.is_given("data.batch_size", "preset", "model.preset")
-    if given or not now.is_small or now["data.batch_size"] is None or not data.images:
+    if given or not now.is_small or not isinstance(now["data.batch_size"], int) or not data.images:
         return None
     present = int(now["data.batch_size"])
     most = _MOST_BATCH_GPU if now.machine.gpus else present
