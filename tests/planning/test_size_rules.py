@@ -59,7 +59,7 @@ def test_a_typed_size_is_kept_and_its_cost_said() -> None:
     found = decided(image_size, small, model__min_size=64)
     assert found.kept
     assert found.why == (
-        "kept as typed; at 64 px half of your objects are under 3 px and a tenth under 1 px; the plan would take 512 px"
+        "kept as typed; at 64 px half of your objects are under 3 px and a tenth under 1 px; 512 px would show more"
     )
     assert decided(image_size, fingerprint(boxes_px=[400]), model__min_size=64) is None, "it costs nothing to speak of"
     assert decided(image_size, small, model__min_size=[256, 320]) is None

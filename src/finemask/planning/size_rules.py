@@ -33,7 +33,7 @@ def image_size(data: Fingerprint, now: Settings) -> Decision | None:
             return None
         why = (
             f"kept as typed; at {min_size} px half of your objects are under {half:.0f} px and a tenth under "
-            f"{small:.0f} px; the plan would take {best} px"
+            f"{small:.0f} px; {best} px would show more"
         )
         return Decision((("model.min_size", min_size),), why, _SIZE_SOURCE, kept=True)
     reached = data.object_px(10, best, limit)
