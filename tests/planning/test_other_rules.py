@@ -44,10 +44,12 @@ def test_rare_classes_are_shown_more_often_where_there_are_many_images(images, w
 def test_crowded_images_have_room_for_all_their_objects() -> None:
     crowded = fingerprint(images=100, per_image=[10] * 70 + [50] * 29 + [375], boxes_px=[20])
     rpn = [f"model.rpn.{stage}_nms_top_n_{mode}" for stage in ("pre", "post") for mode in ("train", "test")]
-    assert changes(decided(proposals, crowded)) == dict.fromkeys(rpn, 800)  # two an object, in hundreds
-    assert set(changes(decided(proposals, crowded, model__rpn__pre_nms_top_n_test=300))) == {*rpn} - {rpn[1]}
-    assert decided(proposals, crowded, "resnet50_fpn") is None, "it has 1,000 and more"
-    assert decided(proposals, fingerprint()) is None
+    assert changes(decided(proposals, crowded, machine=GPU)) == dict.fromkeys(rpn, 800)  # two an object, in hundreds
+    assert set(changes(decided(proposals, crowded, machine=GPU, model__rpn__pre_nms_top_n_test=300))) == {*rpn} - {
+        rpn[1]
+    }
+    assert decided(proposals, crowded, "resnet50_fpn", machine=GPU) is None, "it has 1,000 and more"
+    assert decided(proposals, fingerprint(), machine=GPU) is None
     assert changes(decided(regions, crowded, machine=GPU)) == {
         "model.sampler.batch_size_per_image": 224
     }  # four for each of 50: 200
@@ -57,3 +59,4 @@ def test_crowded_images_have_room_for_all_their_objects() -> None:
         "model.sampler.batch_size_per_image": 256
     }
     assert decided(regions, crowded) is None, "without a GPU they cost too much"
+    assert decided(proposals, crowded) is None

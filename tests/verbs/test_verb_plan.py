@@ -102,10 +102,6 @@ PLANS = {
     "nuclei": {
         "model/anchors": "auto",
         "augment": "topdown",
-        "model.rpn.pre_nms_top_n_train": 800,
-        "model.rpn.pre_nms_top_n_test": 800,
-        "model.rpn.post_nms_top_n_train": 800,
-        "model.rpn.post_nms_top_n_test": 800,
     },
 }
 

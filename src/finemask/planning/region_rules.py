@@ -14,7 +14,9 @@ _RPN = ("model.rpn.pre_nms_top_n_train", "model.rpn.pre_nms_top_n_test",
 
 
 def proposals(data: Fingerprint, now: Settings) -> Decision | None:
-    """Room for every object of the fullest image."""
+    """Room for every object of the fullest image; on a GPU, where it costs little."""
+    if not now.machine.gpus:
+        return None
     needed = -(-_PROPOSALS_AN_OBJECT * data.fullest // 100) * 100
     few = [(key, now[key]) for key in _RPN if isinstance(now[key], int) and now[key] < needed]
     changes = tuple((key, needed) for key, _ in few if not now.is_given(key))
