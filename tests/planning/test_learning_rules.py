@@ -1,12 +1,9 @@
 """Batch, rate, length: each by hand."""
 
 import pytest
-from plan_data import changes, decided, fingerprint
+from plan_data import GPU, changes, decided, fingerprint
 
-from finemask.planning.fingerprint import Machine
 from finemask.planning.learning_rules import batch, length, rate
-
-GPU = Machine(cores=8, gpus=1, gpu_gib=24.0)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +63,9 @@ def test_so_many_epochs_as_make_the_steps(images, typed, epochs, every) -> None:
     expected = {"trainer.max_epochs": epochs, "trainer.check_val_every_n_epoch": every}
     found = changes(decided(length, fingerprint(images=images), **typed))
     assert found == {key: value for key, value in expected.items() if value is not None}
+
+
+def test_a_large_model_is_given_more_steps_on_a_gpu_alone() -> None:
+    few = fingerprint(images=120)  # 60 steps of two
+    assert decided(length, few, "resnet50_fpn") is None
+    assert changes(decided(length, few, "resnet50_fpn", machine=GPU))["trainer.max_epochs"] == 25

@@ -48,11 +48,16 @@ def rate(data: Fingerprint, now: Settings) -> Decision | None:
 
 
 def length(data: Fingerprint, now: Settings) -> Decision | None:
-    """So many epochs as make a number of steps, where no time is given; and evaluations that take little."""
+    """So many epochs as make a number of steps, where no time is given; and evaluations that take little.
+
+    A large model is given more on a GPU alone.
+    """
     timed = now["budget"] is not None or now["trainer.max_time"] is not None
     given = now.is_given("trainer.max_epochs", "trainer.max_steps")
     epochs, every = now["trainer.max_epochs"], now["trainer.check_val_every_n_epoch"]
     if timed or now["data.batch_size"] is None or not data.images:
+        return None
+    if not (now.is_small or now.machine.gpus):  # a large model on a CPU: each step takes seconds
         return None
     steps = -(-data.images // now.images_a_step)
     changes: list[tuple[str, Any]] = []

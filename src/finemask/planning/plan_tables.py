@@ -40,7 +40,8 @@ def plan_table(records: Iterable[Mapping[str, Any]], *, with_sources: bool = Fal
         box=HEAVY_HEAD,
         show_lines=with_sources,
     )
-    made.columns[0].min_width = min(widest, _KEYS)  # a value is not to be cut in two
+    # A value is not to be cut in two. Not by min_width: rich would narrow both columns, widen this one again, and crop.
+    made.columns[0].no_wrap = widest <= _KEYS
     return made
 
 
