@@ -149,9 +149,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         return explain(error, own_modules(OmegaConf.to_container(cfg, resolve=False)))
     if code == INTERRUPTED and is_first_process():
-        together = launched()
-        start = "To go on, type" if together is None else f"To go on, let {together.by} start"
-        print(f"{start}: {_again(request)}")
+        print(f"To go on, type: {_starter()}{_again(request)}")
     return code
 
 
@@ -166,6 +164,17 @@ def _refuse_missing_root(cfg: DictConfig) -> None:
             where=f"data.root={root}",
             remedy=f"Give the folder of the dataset, from the root or from here, {Path.cwd()}.",
         )
+
+
+def _starter() -> str:
+    """What stands before a command that several processes run."""
+    together = launched()
+    if together is None:
+        return ""
+    if together.by == "srun":
+        return f"srun --nodes={together.machines} --ntasks-per-node={together.per_machine} "
+    several = f"--nnodes={together.machines} … " if together.machines > 1 else ""
+    return f"torchrun {several}--nproc_per_node={together.per_machine} -m "
 
 
 def _again(request: Request) -> str:

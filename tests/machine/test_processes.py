@@ -66,3 +66,19 @@ def test_what_lightning_starts_is_not_the_first(monkeypatch):
     in_environment(monkeypatch, LOCAL_RANK="1", NODE_RANK="0")
     assert launched() is None
     assert not is_first_process()
+
+
+@pytest.mark.parametrize(
+    ("variables", "begins"),
+    [
+        ({}, ""),
+        (TORCHRUN | {"WORLD_SIZE": "2", "RANK": "0"}, "torchrun --nproc_per_node=2 -m "),
+        (TORCHRUN | {"RANK": "0"}, "torchrun --nnodes=2 … --nproc_per_node=2 -m "),
+        (SRUN | {"SLURM_PROCID": "0"}, "srun --nodes=2 --ntasks-per-node=2 "),
+    ],
+)
+def test_the_command_to_go_on_with_begins_as_the_first_did(monkeypatch, variables, begins):
+    from finemask import cli
+
+    in_environment(monkeypatch, **variables)
+    assert cli._starter() == begins
