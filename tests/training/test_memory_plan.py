@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finemask.data.shapes import draw_shapes
-from finemask.training.memory_plan import StepMemory, TensorLedger, padded, plan_memory
+from finemask.training.memory_plan import StepMemory, TensorLedger, measure_step, padded, plan_memory
 from finemask.workflows.build_maskrcnn import maskrcnn
 
 
@@ -76,3 +76,6 @@ def test_three_small_steps_tell_what_a_large_one_takes(tmp_path):
     with ledger:
         sum(model.train().losses(images, targets).values()).backward()
     assert plan.peak(3, 160 * 160) == pytest.approx(ledger.peak, rel=0.25)
+    tried = measure_step(model.eval(), (160, 160), 3, fullest, states=0, around=torch.enable_grad)
+    assert tried == pytest.approx(ledger.peak, rel=0.25)
+    assert not model.training

@@ -130,6 +130,26 @@ def plan_memory(
     return StepMemory(fixed, an_image, a_pixel, states * gradients, gradients)
 
 
+def measure_step(
+    model: MaskRCNN, size_hw: tuple[int, int], batch_size: int, objects: int, states: int, around: Callable[[], Any]
+) -> float:
+    """Bytes that one step of the real size takes beside the model's weights; the model is as it was afterwards.
+
+    Args:
+        model: on the device where it will be trained, frozen as it will be.
+        size_hw: of the largest picture as the backbone sees it.
+        batch_size: images.
+        objects: in each of them.
+        states: as of :func:`plan_memory`.
+        around: as of :func:`plan_memory`.
+    """
+    gradients = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    with _as_it_was(model):
+        set_train_mode(model)
+        in_the_pass = _step_bytes(model, size_hw, batch_size, objects, around)
+    return states * gradients + max(in_the_pass, 2 * gradients)
+
+
 def padded(size_hw: tuple[int, int]) -> tuple[int, int]:
     """The size of the batch that holds an image of this size."""
     height, width = (-(-side // _DIVISIBLE) * _DIVISIBLE for side in size_hw)
@@ -211,10 +231,12 @@ def _as_it_was(model: MaskRCNN) -> Iterator[None]:
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
     devices = [next(model.parameters()).device] if next(model.parameters()).is_cuda else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
-        yield
-    for buffer, before in buffers:
-        buffer.copy_(before)
-    for module, training in modes:
-        module.training = training
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(0)
+            yield
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        for module, training in modes:
+            module.training = training

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from run_cases import small_run
 
 from finemask.errors import ConfigError
@@ -37,12 +38,42 @@ def test_the_largest_image_after_resizing_and_padding(index, model):
     assert fit_memory.largest_size(index, model) == (800, 1216)  # 800 × 1200
 
 
-@pytest.mark.parametrize(("free_gib", "expected"), [(100, (12, 1)), (10, (6, 2)), (6, (4, 3)), (2, (1, 12))])
+@pytest.mark.parametrize(("free_gib", "expected"), [(100, (12, 1)), (10, (6, 2)), (6.5, (4, 3)), (2, (1, 12))])
 def test_a_step_learns_from_as_many_as_it_should(monkeypatch, cfg, index, model, free_gib, expected):
     a_gib_an_image = StepMemory(fixed=0, an_image=GIB, a_pixel=0, optimizer=0, gradients=0)
     monkeypatch.setattr(fit_memory, "memory_of", lambda *_: a_gib_an_image)
     monkeypatch.setattr(fit_memory, "_free_bytes", lambda device: free_gib * GIB)
-    assert fit_memory.fit_batch(cfg, model, index, 12) == expected  # of 70 %: 7 GiB hold 6, 4.2 hold 4
+    monkeypatch.setattr(fit_memory, "_tried", lambda cfg, model, size_hw, objects, batch, device: batch * GIB)
+    assert fit_memory.fit_batch(cfg, model, index, 12) == expected  # 70 % of 0.3 less: 6.8 GiB hold 6, 4.3 hold 4
+
+
+@pytest.mark.parametrize(("an_image_gib", "expected"), [(1, (6, 2)), (2, (3, 4))])
+def test_what_a_step_took_when_tried_counts_more_than_the_plan(monkeypatch, cfg, index, model, an_image_gib, expected):
+    monkeypatch.setattr(fit_memory, "memory_of", lambda *_: StepMemory(GIB, 0, 0, 0, 0))
+    monkeypatch.setattr(fit_memory, "_free_bytes", lambda device: 10 * GIB)
+    sizes = []
+
+    def tried(cfg, model, size_hw, objects, batch, device):
+        sizes.append((size_hw, objects, batch))
+        return batch * an_image_gib * GIB
+
+    monkeypatch.setattr(fit_memory, "_tried", tried)
+    assert fit_memory.fit_batch(cfg, model, index, 12) == expected
+    assert sizes[0] == ((800, 1216), 7, 12)
+
+
+def test_a_step_that_runs_out_of_memory_when_tried_is_divided(monkeypatch, cfg, index):
+    class FakeModel(torch.nn.Linear):
+        preprocessing = Preprocessing((640,), 1333, (0.5,) * 3, (0.5,) * 3, 0.0)
+
+    def measured(model, size_hw, batch, objects, states, around):
+        if batch > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return 100.0
+
+    monkeypatch.setattr(fit_memory, "memory_of", lambda *_: StepMemory(1, 0, 0, 0, 0))
+    monkeypatch.setattr(fit_memory, "measure_step", measured)
+    assert fit_memory.fit_batch(cfg, FakeModel(1, 1), index, 12) == (3, 4)
 
 
 def test_an_image_that_does_not_fit_is_refused_with_both_numbers(monkeypatch, cfg, index, model):

@@ -1,6 +1,8 @@
 """``data.batch_size=auto``: as much of the batch at once as memory holds, the rest by accumulating gradients."""
 
 import logging
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -13,12 +15,14 @@ from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.machine.hardware import GIB, memory_gib
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.training.memory_plan import StepMemory, padded, plan_memory
+from finemask.training.batch_parts import is_out_of_memory
+from finemask.training.memory_plan import StepMemory, measure_step, padded, plan_memory
 from finemask.workflows.build_trainer import precision_of
 
 log = logging.getLogger(__name__)
 
 _SHARE = {"cuda": 0.8, "cpu": 0.7}  # of the memory that is free: allocators, libraries and loaders want some
+_SCRATCH = {"cuda": 0.0, "cpu": 0.3 * GIB}  # of convolutions: compare_memory.py saw 64 to 309 MiB
 _ADAM, _MOMENTUM = 2, 1  # numbers that an optimiser keeps of a weight
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -66,43 +70,67 @@ def fit_batch(cfg: DictConfig, model: MaskRCNN, index: Any, wanted: int) -> tupl
     """
     device = _device(cfg)
     free = _free_bytes(device)
+    most = math.inf if free is None else _SHARE[device.type] * (free - _SCRATCH[device.type])
     size_hw = largest_size(index, model)
-    memory = memory_of(cfg, model, size_hw, int(index.max_instances_per_image), device)
-    pixels = size_hw[0] * size_hw[1]
+    objects, pixels = int(index.max_instances_per_image), size_hw[0] * size_hw[1]
+    memory = memory_of(cfg, model, size_hw, objects, device)
     for parts in (parts for parts in range(1, wanted + 1) if wanted % parts == 0):
-        peak = memory.peak(wanted // parts, pixels)
-        if free is None or peak <= _SHARE[device.type] * free:
+        taken = peak = memory.peak(wanted // parts, pixels)
+        if peak <= most and (taken := _tried(cfg, model, size_hw, objects, wanted // parts, device)) <= most:
             break
     else:
         assert free is not None
+        needs = f"takes about {taken / GIB:.1f} GiB" if math.isfinite(taken) else "took more than there was"
         raise ConfigError(
-            f"one image of {size_hw[0]} × {size_hw[1]} px takes about {peak / GIB:.1f} GiB in training, and "
-            f"{free / GIB:.1f} GiB are free",
+            f"one image of {size_hw[0]} × {size_hw[1]} px {needs} in training, and {free / GIB:.1f} GiB are free",
             where="data.batch_size=auto",
             remedy="Lower model.min_size and model.max_size, give recompute_backbone=true, or take a smaller model.",
         )
     log.info(
-        "Memory: a step of %d images of at most %d × %d px is expected to take %.1f GiB%s: data.batch_size=%d%s",
-        *(wanted // parts, *size_hw, peak / GIB),
-        "" if free is None else f" of {free / GIB:.1f} that are free",
+        "Memory: a step of %d images of at most %d × %d px was expected to take %.1f GiB, and took %.1f when tried%s: "
+        "data.batch_size=%d%s",
+        *(wanted // parts, *size_hw, peak / GIB, taken / GIB),
+        "" if free is None else f", of {free / GIB:.1f} that are free",
         wanted // parts,
         f" trainer.accumulate_grad_batches={parts * cfg.trainer.accumulate_grad_batches}" if parts > 1 else "",
     )
     return wanted // parts, parts
 
 
+def _tried(
+    cfg: DictConfig, model: MaskRCNN, size_hw: tuple[int, int], objects: int, batch_size: int, device: torch.device
+) -> float:
+    """Bytes of one step at this size, infinite where the device had too few; the model is on the CPU afterwards."""
+    model.to(device)
+    try:
+        return measure_step(model, size_hw, batch_size, objects, *_step_of(cfg, device))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        model.zero_grad(set_to_none=True)
+        return math.inf
+    finally:
+        model.to("cpu")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
 def memory_of(
     cfg: DictConfig, model: MaskRCNN, size_hw: tuple[int, int], objects: int, device: torch.device
 ) -> StepMemory:
     """What a step takes as configured; the model is on the CPU again afterwards."""
-    dtype = _DTYPES.get(str(precision_of(cfg.trainer.precision, device)))
-    around = nullcontext if dtype is None else partial(torch.autocast, device.type, dtype=dtype)
-    states = _ADAM if "adam" in str(cfg.optimizer.get("_target_")).lower() else _MOMENTUM
     model.to(device)
     try:
-        return plan_memory(model, size_hw, objects, states, around)
+        return plan_memory(model, size_hw, objects, *_step_of(cfg, device))
     finally:
         model.to("cpu")
+
+
+def _step_of(cfg: DictConfig, device: torch.device) -> tuple[int, Callable[[], Any]]:
+    """Numbers that the optimiser keeps of each weight, and the context of a step."""
+    dtype = _DTYPES.get(str(precision_of(cfg.trainer.precision, device)))
+    around = nullcontext if dtype is None else partial(torch.autocast, device.type, dtype=dtype)
+    return _ADAM if "adam" in str(cfg.optimizer.get("_target_")).lower() else _MOMENTUM, around
 
 
 def largest_size(index: Any, model: MaskRCNN) -> tuple[int, int]:
