@@ -34,7 +34,8 @@ from finemask.workflows.written.annotation_ids import FileLabels, read_annotatio
 from finemask.workflows.written.journal import Entry
 from finemask.workflows.written.ledger import Ledger
 from finemask.workflows.written.one_image import ImageWriting, set_up
-from finemask.workflows.written.ray_workers import RayWorkers, Seen
+from finemask.workflows.written.ray_actor import Seen
+from finemask.workflows.written.ray_workers import RayWorkers
 from finemask.workflows.written.writing import Writing, Written, gathered_names
 
 _LINES = 20  # images of which each has a line where there is no terminal
