@@ -155,7 +155,7 @@ def test_the_exit_code_of_a_verb_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
             "unknown key 'jsn'. Did you mean 'json'? finemask doctor --help lists the keys.",
         ),
         (["val"], "'val' is not a verb. Did you mean finemask evaluate? finemask --help lists them."),
-        (["sweep", "model=m"], "'sweep' is not a verb. There is no search of settings yet."),
+        (["tune", "model=m"], "'tune' is not a verb. Did you mean finemask sweep? finemask --help lists them."),
         (["segment", "train", "lr0=0.1"], "unknown key 'lr0'. Type: optimizer.lr=0.1"),
         (
             ["train", "--batch-size", "4"],
@@ -384,7 +384,13 @@ def test_multirun_ends_with_ap_folder_and_the_mean_over_seeds(
     [
         (["data.root=d", "trainer.max_epochs=2,1.5"], "trainer.max_epochs cannot be 1.5"),
         (["data.root=d,gone"], "data.root=gone: there is no such folder"),
-        (["data.root=d", "hydra/launcher=joblib", "seed=1,2"], "launchers and sweepers of Hydra are not supported"),
+        (["data.root=d", "hydra/launcher=joblib", "seed=1,2"], "There is submitit_local and submitit_slurm."),
+        (["data.root=d", "hydra.launcher.partition=gpu", "seed=1,2"], "Choose one: hydra/launcher=submitit_slurm."),
+        (["data.root=d", "hydra/sweeper=optuna", "seed=1,2"], "sweepers of Hydra are not supported"),
+        (
+            ["data.root=d", "hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=gpu", "seed=1,2"],
+            "unknown key 'partitoin'. Did you mean 'partition'?",
+        ),
     ],
 )
 def test_multirun_starts_nothing_where_one_combination_can_never_work(

@@ -351,7 +351,7 @@ def walk(node: object, prefix: str) -> Iterator[tuple[str, object]]:
 # The shipped files.
 
 SHIPPED = sorted(path.relative_to(config_dir()) for path in config_dir().rglob("*.yaml"))
-OPTIONS = [path for path in SHIPPED if len(path.parts) > 1]
+OPTIONS = [path for path in SHIPPED if len(path.parts) > 1 and path.parts[0] != "launcher"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
@@ -365,7 +365,7 @@ def chosen_together() -> Iterator[list[str]]:
     by_group: dict[str, list[str]] = {}
     for path in OPTIONS:
         by_group.setdefault(path.parent.as_posix(), []).append(f"{path.parent.as_posix()}={path.stem}")
-    for group in ("experiment", "model"):
+    for group in ("experiment", "model", "space"):
         yield from ([option] for option in by_group.pop(group))
     for options in zip_longest(*by_group.values()):
         yield [option for option in options if option is not None]
@@ -373,11 +373,12 @@ def chosen_together() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("options", list(chosen_together()), ids=" ".join)
 def test_a_shipped_option_composes_into_what_its_targets_take(options: list[str]) -> None:
-    cfg = compose("train", options, check=False)
+    verb = "sweep" if options[0].startswith("space=") else "train"
+    cfg = compose(verb, options, check=False)
     if OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = "DIR"
-    kinds.check_values(plain(cfg), "train")
-    assert [key for key in own_keys(plain(cfg)) if kinds.kind_of(plain(cfg), "train", key) is None] == []
+    kinds.check_values(plain(cfg), verb)
+    assert [key for key in own_keys(plain(cfg)) if kinds.kind_of(plain(cfg), verb, key) is None] == []
     wrong = [
         f"{place}: {target} takes no {key}"
         for place, target, keys in targets(OmegaConf.to_container(cfg, resolve=False), "")

@@ -30,6 +30,7 @@ VERBS = {
     "train": "fine-tune on a COCO dataset, evaluate the best weights, write a model file",
     "evaluate": "score a model file on a split, or a COCO results file",
     "plan": "what your data ask for: sizes, anchors, batch, length; says why",
+    "sweep": "search for better settings: many trainings, chosen one after another",
     "compare": "two runs or results files: differences with confidence intervals",
     "predict": "find and outline instances in images: overlays and COCO JSON",
     "export": "write a model file for other runtimes, proven to find the same",
@@ -50,7 +51,7 @@ VERBS = {
     "config": "list, show NAME or copy NAME DEST: start from a shipped configuration",
 }
 GO_ON = {"predict": "skip_existing=true"}  # what goes on with an interrupted run, where it is not resume=auto
-TOLD_WHAT_WAS_TYPED = ("train", "plan")  # beside the configuration: a plan keeps to it
+TOLD_WHAT_WAS_TYPED = ("train", "plan", "sweep")  # beside the configuration: a plan keeps to it, trials repeat it
 BARE_WORDS = {"info": ["model"], "config": ["action", "name", "destination"]}  # keys that bare words fill in
 
 

@@ -14,7 +14,7 @@ from finemask.ops.files import write_json
 from finemask.training.run_dir import Run, resolved_text
 from finemask.workflows.data.plan_training import write_plan
 from finemask.workflows.running import compose_training as workflow
-from finemask.workflows.running.compose_training import CURVE_PLAN, compose_training
+from finemask.workflows.running.compose_training import SERIES_PLANS, compose_training
 
 
 @pytest.fixture
@@ -135,15 +135,17 @@ def test_a_run_that_goes_on_has_the_plan_it_was_begun_with(words, tmp_path, monk
     assert compose_training(asked(*words, "resume=auto")).model.min_size == 192, "a new run begins"
 
 
-def test_a_learning_curve_that_goes_on_too(words, tmp_path) -> None:
-    begun = tmp_path / "curve" / "2026-01-01_00-00-00"
+@pytest.mark.parametrize("asked_for", ["learning_curve=[0.2,0.5,1.0]", "folds=3"])
+def test_several_runs_that_go_on_too(words, tmp_path, asked_for) -> None:
+    begun = tmp_path / "several" / "2026-01-01_00-00-00"
     record = {"set": ["model.min_size=224"], "why": "w", "source": "s", "kept": False, "instead": []}
     begun.mkdir(parents=True)
-    write_json(begun / CURVE_PLAN, {"fractions": [0.2, 0.5, 1.0], "planned": [record]})
-    curve = [*words, "learning_curve=[0.2,0.5,1.0]", f"output={tmp_path}", "name=curve", "resume=auto"]
-    assert compose_training(asked(*curve)).model.min_size == 224
-    write_json(begun / CURVE_PLAN, {"fractions": [0.2, 0.5, 1.0]})
-    assert compose_training(asked(*curve)).model.min_size == 320
+    file = begun / SERIES_PLANS[asked_for.partition("=")[0]]
+    write_json(file, {"seed": 0, "planned": [record]})
+    several = [*words, asked_for, f"output={tmp_path}", "name=several", "resume=auto"]
+    assert compose_training(asked(*several)).model.min_size == 224
+    write_json(file, {"seed": 0})
+    assert compose_training(asked(*several)).model.min_size == 320
 
 
 def test_nothing_to_plan_and_data_that_cannot_be_used(words, tmp_path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from rich.console import Console
 
+from finemask.command_line.launchers import JobQueue, split_launcher
 from finemask.config import compose, expand_sweeps, search_path
 from finemask.errors import ConfigError
 from finemask.machine.processes import launched
@@ -53,26 +54,36 @@ def run_all(
             remedy=f"Give {together.by} one run at a time.",
         )
     for override in overrides:
-        if override.lstrip("+").startswith(("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")):
+        if override.lstrip("+").startswith(("hydra/sweeper", "hydra.sweeper")):
             raise ConfigError(
-                f"{override}: launchers and sweepers of Hydra are not supported",
-                remedy="--multirun tries all combinations of key=a,b, one after another on this machine. For several "
-                "machines give each a command with its own share of the values.",
+                f"{override}: sweepers of Hydra are not supported",
+                remedy="--multirun tries all combinations of key=a,b; finemask sweep chooses by what came before.",
             )
+    launcher, overrides = split_launcher(overrides, config_dir)
     runs = expand_sweeps(overrides, search_path(config_dir))
     configurations = [compose(verb, run, config_dir=config_dir, config_name=config_name) for run in runs]
     for cfg in configurations:
         check(cfg)
     flags = [f"--config-dir={config_dir}"] if config_dir else []
     flags += [f"--config-name={config_name}"] if config_name else []
-    done: list[_Run] = []
+    commands = [[sys.executable, "-m", "finemask", *verb.split(), *flags, *run] for run in runs]
+    if launcher is not None:
+        clock = time.time()
+        ended = JobQueue(launcher).run(commands)
+        done = [
+            _run_of(_varying(run, runs), code, seconds, _written_by(command, clock, cfg.get("output")))
+            for run, command, cfg, (code, seconds) in zip(runs, commands, configurations, ended, strict=True)
+        ]
+        _show(done, len(runs))
+        return next((abs(run.code) for run in done if run.code != 0), 0)
+    done = []
     for number, (run, cfg) in enumerate(zip(runs, configurations, strict=True), 1):
         words = _varying(run, runs)
         print(f"== run {number} of {len(runs)}: {shlex.join(words)}", flush=True)
         start, clock = time.monotonic(), time.time()
-        code = run_to_the_end([sys.executable, "-m", "finemask", *verb.split(), *flags, *run])
+        code = run_to_the_end(commands[number - 1])
         folder = _written_since(clock, cfg.get("output"))
-        done.append(_Run(words, code, time.monotonic() - start, folder, None if folder is None else _ap_of(folder)))
+        done.append(_run_of(words, code, time.monotonic() - start, folder))
         if code in (130, -signal.SIGINT, -signal.SIGTERM):
             _show(done, len(runs))
             raise KeyboardInterrupt
@@ -95,6 +106,22 @@ def _written_since(clock: float, output: Any) -> Path | None:
     found = [path for depth in ("", "*/*/") for path in Path(output).glob(f"{depth}metrics.json")]
     new = [path for path in found if path.stat().st_mtime >= clock - 1 and "latest" not in path.parts]
     return max(new, key=lambda path: path.stat().st_mtime).parent if new else None
+
+
+def _written_by(command: Sequence[str], clock: float, output: Any) -> Path | None:
+    """The folder of the run whose record names the command, of several that run at the same time."""
+    if not isinstance(output, str):
+        return None
+    for record in sorted(Path(output).glob("*/*/environment.json"), reverse=True):
+        if record.stat().st_mtime >= clock - 1 and "latest" not in record.parts:
+            typed = json.loads(record.read_text(encoding="utf-8")).get("command", [])
+            if typed[1:] == list(command[3:]) and record.with_name("metrics.json").is_file():
+                return record.parent
+    return None
+
+
+def _run_of(words: list[str], code: int, seconds: float, folder: Path | None) -> _Run:
+    return _Run(words, code, seconds, folder, None if folder is None else _ap_of(folder))
 
 
 def _ap_of(folder: Path) -> float | None:

@@ -11,7 +11,7 @@ A test asks for an entry for every shipped key.
 from finemask.config.part_arguments import ARGUMENTS
 
 _OF_VERBS = """
-[train data_preview plan]
+[train data_preview plan sweep]
 name monitor: text!
 output: path!
 seed: 0..4294967295!
@@ -22,6 +22,10 @@ max_detections: auto | 1..!
 threshold: auto | 0.0..1.0!
 backend: fast | pycocotools!
 learning_curve: null | [>0.0..1.0]!
+folds: null | 2..
+find_lr: flag
+seeds: 1..
+group_by: text | [text]
 budget: null | time_span
 checkpoint_every: time_span
 recompute_backbone: flag
@@ -147,6 +151,26 @@ n: 1..!
 split: train | val | test!
 epoch: 0..!
 color_by: auto | instance | class!
+[launcher]
+cluster: slurm | local!
+submitit_folder: path!
+name: text
+timeout_min nodes tasks_per_node cpus_per_task array_parallelism: 1..
+gpus_per_node: null | 0..
+mem_gb: null | >0.0..
+partition qos account: null | text
+setup: [text]*
+additional_parameters: keys
+[sweep.space] augment transfer: any
+[sweep.space.optimizer] lr weight_decay: any
+[sweep.space.optimizer.lr sweep.space.optimizer.weight_decay] times: [>0.0..]2
+[sweep]
+space: keys!
+trials: 1..!
+jobs: 1..1024!
+startup: 1..!
+prune: flag!
+confirm: 0..1000!
 [data_split]
 annotations output: path!
 images: null | path!
@@ -224,8 +248,8 @@ freeze: [pattern]*
 unfreeze: [0.0..]*
 backbone_lr_scale: 0.0..
 layer_decay: >0.0..1.0
-[.callbacks] learning_rate pictures early_stopping: null | keys
-[.logger] csv tensorboard: null | keys
+[.callbacks] learning_rate pictures curves early_stopping: null | keys
+[.logger] csv tensorboard wandb mlflow: null | keys
 """
 
 

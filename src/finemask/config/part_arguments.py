@@ -72,6 +72,15 @@ check_finite: flag
 save_dir: null | path!
 monitor: text
 name version: any
+[WeightsAndBiases()]
+run_dir: null | path
+project: text
+name: null | text
+offline: flag
+[MLflow()]
+run_dir output: null | path
+experiment: text
+name tracking_uri: null | text
 [TensorBoardLogger()]
 save_dir: null | path!
 name version: any

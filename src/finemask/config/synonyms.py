@@ -135,6 +135,7 @@ _FILES = _READS | _OUTPUT
 _SIZES = "model.min_size={} model.max_size={}"
 SYNONYMS: dict[str, Rows] = {
     "train": _TRAIN,
+    "sweep": _TRAIN | _by_word({"trials={}": "n_trials iterations num_samples", "jobs={}": "n_jobs"}),
     "data preview": _TRAIN,
     "predict": _PREDICT,
     "evaluate": _EVALUATE,
@@ -155,6 +156,7 @@ VERB_SYNONYMS = _by_word(
         "evaluate": "val validate eval test score",
         "predict": "detect infer inference",
         "train": "fit finetune fine-tune",
+        "sweep": "tune search hpo",
         "data convert": "convert",
         "data check": "check",
         "data split": "split",
@@ -172,8 +174,6 @@ VERB_SYNONYMS = _by_word(
 # Other tools name the task before the verb: yolo segment train …
 TASKS = ("segment", "detect", "task=segment", "task=detect")
 MISSING_VERBS = {
-    "tune": "There is no search of settings yet. key=a,b with --multirun trains each combination",
-    "sweep": "There is no search of settings yet. key=a,b with --multirun trains each combination",
     "track": "finemask does not track objects through a video. finemask predict takes one, frame by frame",
 }
 

@@ -288,6 +288,7 @@ def nested_too_deeply(path: Path, what: str) -> DataError:
 log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"  # in a run's folder: its best weights
+FOLDS = "folds.json"  # in that of a run of folds: what they say
 LATEST = "latest"  # a link beside the runs of a name, where links can be made
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?")
 

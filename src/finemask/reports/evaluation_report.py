@@ -19,6 +19,7 @@ from finemask.pages.shell import page, templates
 from finemask.reports.curve_figures import evaluation_figures, training_figures
 from finemask.reports.error_figures import MOST_CLASSES, confusion, error_breakdown, size_figure
 from finemask.reports.example_galleries import Gallery, build_galleries
+from finemask.reports.folds_section import folds_figure
 from finemask.reports.report_numbers import (
     advice_of,
     coco_rows,
@@ -35,6 +36,7 @@ from finemask.types import CocoResult
 _FALLBACK_THRESHOLD = 0.5  # for the pictures, where no threshold is worth choosing
 _SECTIONS = {  # id in the page: name of the link, and the value without which there is no such section
     "summary": ("Summary", ""),
+    "folds": ("Folds", "folds"),
     "advice": ("Advice", "advice"),
     "errors": ("Errors", "breakdown"),
     "threshold": ("Threshold", "figures"),
@@ -73,6 +75,7 @@ class ReportContext:
         subtitle: a line under it.
         provenance: names and values for "What was evaluated", such as the model and the data.
         training_curves: rows of a run's ``metrics.csv``.
+        folds: content of ``folds.json``, where the detections are those of many trainings.
     """
 
     images_dir: Path | None = None
@@ -81,6 +84,7 @@ class ReportContext:
     subtitle: str = ""
     provenance: Mapping[str, str] | None = None
     training_curves: Sequence[Mapping[str, Any]] | None = None
+    folds: Mapping[str, Any] | None = None
 
 
 NO_CONTEXT = ReportContext()
@@ -176,6 +180,8 @@ def write_report(
         "coco_rows": coco_rows(metrics),
         "coco_types": evaluated_types(metrics),
         "training": training_figures(context.training_curves or []),
+        "folds": context.folds,
+        "folds_figure": None if context.folds is None else folds_figure(context.folds),
         "provenance": {**(context.provenance or {}), **facts_of(metrics, ground_truth)},
     }
     values["has_objects"] = values["sizes"] or values["slices"]

@@ -130,12 +130,26 @@ def print_next_steps(
     """The last lines of a run: what was learned, what was written, what to type next.
 
     Args:
-        metrics: of the best weights on the validation split.
+        metrics: of the best weights on the validation split; none where there is none.
         model_file: of the best weights.
         paths: written for people to open.
         data: the group ``data`` of the run's configuration.
         on_own_data: whether the data were a person's, and not drawn for the occasion.
     """
+    if metrics:
+        _print_learned(metrics, data)
+    print("\nWritten:")
+    for path in paths:
+        print(f"  {display_path(path)}")
+    print("\nNext:")
+    images_dir = display_path((Path(data["root"]) / data["images"]).absolute())
+    words = [f"model={display_path(model_file)}", f"source={images_dir}", "output=found"]
+    print(f"  {shlex.join(['finemask', 'predict', *words])}")
+    if not on_own_data:
+        print("  finemask train data.root=DIR  # your own images; COCO files in DIR/annotations")
+
+
+def _print_learned(metrics: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     point, classes = metrics["operating_point"], metrics["per_class"]
     ap50 = metrics["segm"]["AP50"]
     print(f"\nLearned {plural(len(classes), 'class', 'classes')}: {names(list(classes), _NAMED_CLASSES)}")
@@ -150,15 +164,6 @@ def print_next_steps(
                 f"At score {point['threshold']:.2f} it finds {percent(point['recall'])} of the objects; "
                 f"{percent(point['precision'])} of what it finds is right."
             )
-    print("\nWritten:")
-    for path in paths:
-        print(f"  {display_path(path)}")
-    print("\nNext:")
-    images_dir = display_path((Path(data["root"]) / data["images"]).absolute())
-    words = [f"model={display_path(model_file)}", f"source={images_dir}", "output=found"]
-    print(f"  {shlex.join(['finemask', 'predict', *words])}")
-    if not on_own_data:
-        print("  finemask train data.root=DIR  # your own images; COCO files in DIR/annotations")
 
 
 def display_path(path: Path) -> str:

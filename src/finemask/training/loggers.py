@@ -1,6 +1,9 @@
-"""Loggers of a run: metrics.csv, and TensorBoard with the best value beside the hyper-parameters."""
+"""Loggers of a run: metrics.csv, TensorBoard with the best value beside the settings, Weights & Biases, MLflow."""
 
 import csv
+import hashlib
+import logging
+import os
 from argparse import Namespace
 from pathlib import Path
 from textwrap import indent
@@ -8,12 +11,13 @@ from typing import Any
 
 import yaml
 from lightning_fabric.loggers.logger import rank_zero_experiment
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from finemask.config import leaves
+from finemask.errors import MissingExtraError
 from finemask.ops.files import atomic_path
 
 _FIRST_COLUMNS = ("epoch", "step")
@@ -133,3 +137,98 @@ class TensorBoard(TensorBoardLogger):
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in leaves(params)}
         for summary in hparams(plain, {self._monitor: 0.0}):
             board.file_writer.add_summary(summary)
+
+
+class WeightsAndBiases(WandbLogger):
+    """Lightning's logger; a resumed run goes on in the same run there.
+
+    Args:
+        run_dir: of the run; what is not sent yet is kept in it.
+        project: that the run belongs to.
+        name: of the run.
+        offline: keep everything in the run's folder; ``wandb sync`` sends it.
+
+    Raises:
+        MissingExtraError: wandb is not installed.
+    """
+
+    def __init__(self, run_dir: str, project: str = "finemask", name: str | None = None, offline: bool = False) -> None:
+        try:
+            import wandb  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("wandb", "wandb", needed_for="logger=wandb") from error
+        run = Path(run_dir).absolute()
+        identity = hashlib.sha1(str(run).encode()).hexdigest()[:12]
+        super().__init__(name=name or run.name, save_dir=str(run), project=project, id=identity, offline=offline)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run there, whose files need the run's folder."""
+        Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
+        return super().experiment
+
+
+class MLflow(MLFlowLogger):
+    """Lightning's logger; a resumed run goes on in the same run there.
+
+    Args:
+        run_dir: of the run.
+        output: folder of all runs, which gets ``mlflow.db`` and ``mlflow_artifacts`` where no server is named.
+        experiment: that the run belongs to.
+        name: of the run.
+        tracking_uri: of a server; None: what ``MLFLOW_TRACKING_URI`` names, else files in ``output``.
+
+    Raises:
+        MissingExtraError: mlflow is not installed.
+    """
+
+    _TAG = "finemask.run_dir"
+
+    def __init__(
+        self,
+        run_dir: str,
+        output: str,
+        experiment: str = "finemask",
+        name: str | None = None,
+        tracking_uri: str | None = None,
+    ) -> None:
+        try:
+            import mlflow  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("mlflow", "mlflow", needed_for="logger=mlflow") from error
+        run, folder = Path(run_dir).absolute(), Path(output).absolute()
+        address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if address is None:  # MLflow's own files are no longer written by it
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # which tells of each table it makes
+            artifacts: str | None = (folder / "mlflow_artifacts").as_uri()
+            address = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            artifacts = None
+        super().__init__(
+            experiment_name=experiment,
+            run_name=name or run.name,
+            tracking_uri=address,
+            tags={self._TAG: str(run)},
+            artifact_location=artifacts,
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The client; of a run that is resumed the one of before."""
+        if not self._initialized and self._run_id is None:
+            self._run_id = self._begun()
+        return super().experiment
+
+    def _begun(self) -> str | None:
+        """The run there of this run's folder, if it was begun."""
+        found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
+        if found is None:
+            return None
+        folder = str((self.tags or {})[self._TAG]).replace("'", "\\'")
+        runs = self._mlflow_client.search_runs(
+            [found.experiment_id], filter_string=f"tags.`{self._TAG}` = '{folder}'", max_results=1
+        )
+        return runs[0].info.run_id if runs else None

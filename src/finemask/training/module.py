@@ -170,6 +170,10 @@ class MaskRCNNModule(PartwiseModule):
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error).splitlines()[0], where="scheduler") from error
 
+    def set_rate(self, lr: float) -> None:
+        """Another learning rate, of a training that has not begun."""
+        self._lr = lr
+
     def on_train_start(self) -> None:
         """Every epoch leaves a trace, also where it has fewer steps than lie between two logged ones.
 

@@ -35,7 +35,10 @@ def show(console: Console, content: Mapping[str, Any]) -> None:
     for name in "ab":
         side = content[name]
         text = f"{name}: {side['path']}: {plural(side['detections'], 'detection')} in "
-        say(console, text + plural(side["images_with_detections"], "image"))
+        text += plural(side["images_with_detections"], "image")
+        if side["seeds"] > 1:
+            text += f"; its numbers are means over {side['seeds']} seeds"
+        say(console, text)
     for kind in (kind for kind in NOUNS if kind in content):
         rows = (
             (key, row["a"], row["b"], difference_text(row), p_text(row["p_value"])) if row else (key, *[None] * 4)

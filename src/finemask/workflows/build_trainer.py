@@ -1,8 +1,10 @@
 """From a configuration to Lightning's objects: datamodule, optimiser, loggers, callbacks, trainer."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,24 @@ from omegaconf import DictConfig
 
 from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError, did_you_mean
+from finemask.ops.files import write_json, write_text
+from finemask.reports.lr_finder_page import lr_finder_page
 from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint
 from finemask.training.callbacks.progress_bar import EpochLines, TerminalProgress
+from finemask.training.callbacks.pruning import pruning_of_this_process
 from finemask.training.callbacks.speed import Speed
 from finemask.training.callbacks.stopping import StopRequest
 from finemask.training.callbacks.validation import CocoEvaluation
-from finemask.training.console import is_terminal
+from finemask.training.console import display_path, is_terminal
+from finemask.training.lr_finder import try_rates
+from finemask.training.module import MaskRCNNModule
 from finemask.workflows.running.several_processes import cluster
 
+log = logging.getLogger(__name__)
+
 _SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_RATES, _FEW_RATES, _LONG_BUDGET_S = 100, 60, 1800.0  # steps of find_lr=true, and the budget in which all are taken
 _CHECKPOINT_EVERY = "10min"  # where a run of before is resumed, which has no such key
 _BEST_AGAIN = 0.3  # of a validation: how often the best weights are not the last, and are evaluated again
 
@@ -51,11 +61,19 @@ def build_optimizer(cfg: DictConfig) -> Any:
 
 
 def check_monitors(cfg: DictConfig, measured: Sequence[str]) -> None:
-    """Refuses a metric that nothing measures before an epoch is trained; what callbacks of one's own log is unknown."""
+    """Refuses a metric that nothing measures before an epoch is trained; what callbacks of one's own log is unknown.
+
+    Args:
+        cfg: the composed configuration of the verb ``train``.
+        measured: names of metrics; none where there are no validation images, and no weights are best.
+
+    Raises:
+        ConfigError: names the key that watches it.
+    """
     targets = [str(node.get("_target_")) for node in _callbacks(cfg).values()]
     if not all(target.startswith(("finemask.", "pytorch_lightning.")) for target in targets):
         return
-    watched = {"monitor": cfg.monitor} | {
+    watched = ({"monitor": cfg.monitor} if measured else {}) | {
         f"callbacks.{name}.monitor": node.monitor for name, node in _callbacks(cfg).items() if node.get("monitor")
     }
     for where, metric in watched.items():
@@ -63,7 +81,9 @@ def check_monitors(cfg: DictConfig, measured: Sequence[str]) -> None:
             raise ConfigError(
                 f"nothing measures {metric}",
                 where=where,
-                remedy=f"{did_you_mean(str(metric), measured)}There is {', '.join(measured)}.",
+                remedy=f"{did_you_mean(str(metric), measured)}There is {', '.join(measured)}."
+                if measured
+                else "There are no validation images: name their COCO file, data.val=FILE.",
             )
 
 
@@ -78,20 +98,28 @@ def build_budget(cfg: DictConfig, started: float, of_test: float) -> Budget | No
     Raises:
         ConfigError: both are given.
     """
+    seconds = budget_seconds(cfg)
+    return None if seconds is None else Budget(seconds, started, 1.0 + _BEST_AGAIN + of_test)
+
+
+def budget_seconds(cfg: DictConfig) -> float | None:
+    """What ``budget`` or ``trainer.max_time`` says; None without either.
+
+    Raises:
+        ConfigError: both are given.
+    """
     max_time = plain(cfg.trainer).get("max_time")
     budget = cfg.get("budget")  # runs of before have no such key
     if budget is not None and max_time is not None:
         raise ConfigError(f"budget={budget} and trainer.max_time={max_time}", remedy="Give one of them.")
     if budget is not None:
-        seconds = seconds_of(budget)
-    elif isinstance(max_time, Mapping):
-        seconds = timedelta(**max_time).total_seconds()
-    elif max_time is not None:
-        of_each = (_SECONDS["d"], _SECONDS["h"], _SECONDS["min"], 1)
-        seconds = sum(int(number) * unit for number, unit in zip(max_time.split(":"), of_each, strict=True))
-    else:
+        return seconds_of(budget)
+    if isinstance(max_time, Mapping):
+        return timedelta(**max_time).total_seconds()
+    if max_time is None:
         return None
-    return Budget(seconds, started, 1.0 + _BEST_AGAIN + of_test)
+    of_each = (_SECONDS["d"], _SECONDS["h"], _SECONDS["min"], 1)
+    return float(sum(int(number) * unit for number, unit in zip(max_time.split(":"), of_each, strict=True)))
 
 
 def seconds_of(span: str) -> float:
@@ -122,7 +150,9 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
     lines = TerminalProgress if is_terminal() else EpochLines
     try:
         # The pace, by which the budget asks to stop, for which evaluation looks, whose numbers the others read.
-        own = [StopRequest(), speed, *([budget] if budget else []), evaluation, lines(speed, cfg.monitor)]
+        pruning = pruning_of_this_process()
+        before, behind = [budget] if budget else [], [pruning] if pruning else []
+        own = [StopRequest(), speed, *before, evaluation, *behind, lines(speed, cfg.monitor)]
         plugins = {} if "plugins" in cfg.trainer else {"plugins": cluster()}
         trainer: pl.Trainer = build(
             cfg.trainer,
@@ -149,6 +179,51 @@ def build_trainer(cfg: DictConfig, evaluation: CocoEvaluation, budget: Budget | 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a person may have chosen another
         trainer.strategy.checkpoint_io = WholeCheckpoints()
     return trainer
+
+
+def take_found_rate(cfg: DictConfig, module: MaskRCNNModule, datamodule: Any, trainer: pl.Trainer) -> None:
+    """What ``find_lr=true`` does: tries rates, writes what came of them, and takes the one that is suggested.
+
+    Args:
+        cfg: whose ``optimizer.lr`` becomes that rate; a run that is repeated need not find it again.
+        module: likewise.
+        datamodule: after ``setup``.
+        trainer: that will train, in one process.
+    """
+    strategy, configured = trainer.strategy, float(cfg.optimizer.lr)
+    module.to(strategy.root_device)
+    loader = datamodule.train_dataloader()
+    seconds = budget_seconds(cfg)
+    trial = try_rates(
+        module,
+        (strategy.batch_to_device(batch, strategy.root_device) for _ in count() for batch in loader),
+        lr=configured,
+        steps=_RATES if seconds is None or seconds > _LONG_BUDGET_S else _FEW_RATES,
+        clip=plain(cfg.trainer).get("gradient_clip_val"),
+        precision=trainer.precision_plugin.forward_context,
+    )
+    found = trial.suggestion
+    text = f"{len(trial.rates)} steps with a rate that rises from {trial.rates[0]:.2g} to {trial.rates[-1]:.2g}: "
+    text += (
+        f"the loss does not fall, and optimizer.lr={configured:g} stays"
+        if found is None
+        else f"optimizer.lr={found:.2g} is taken, instead of {configured:g}"
+    )
+    log.info("%s", text)
+    if found is not None:
+        cfg.optimizer.lr = float(f"{found:.2g}")
+        module.set_rate(cfg.optimizer.lr)
+    cfg.find_lr = False
+    content = {
+        **{name: getattr(trial, name).tolist() for name in ("rates", "losses", "smoothed")},
+        "suggestion": found,
+        "configured": configured,
+        "text": text,
+    }
+    run_dir = Path(cfg.run_dir)
+    write_json(run_dir / "lr_finder.json", content)
+    write_text(run_dir / "lr_finder.html", lr_finder_page(content, title=str(cfg.name)))
+    log.info("wrote %s", display_path(run_dir / "lr_finder.html"))
 
 
 def build(node: Any, where: str, **arguments: Any) -> Any:

@@ -12,7 +12,7 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of, read_results
 from finemask.evaluation.uncertainty.model_comparison import Comparison, compare
-from finemask.ops.files import find_in_run, read_json, write_json, write_text
+from finemask.ops.files import FOLDS, find_in_run, read_json, write_json, write_text
 from finemask.ops.wording import plural
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.comparison_page import EYEBROW, ChangedImage, comparison_page, draw_changes
@@ -32,6 +32,7 @@ class _Side:
         annotations: the ground truth that it was evaluated with, by its own record; None without one.
         images: the folder of the images, by its own record; None without one.
         fingerprint: of that ground truth as it was then; None without a record.
+        others: files and entries of further seeds, where it is a run of folds.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class _Side:
     annotations: Path | None
     images: Path | None
     fingerprint: str | None
+    others: Sequence[tuple[Path, list[Any]]] = ()
 
 
 def compare_models(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
@@ -63,17 +65,21 @@ def compare_models(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Pat
     annotations = None if options["annotations"] is None else Path(options["annotations"])
     truth = _common_ground_truth(sides[0], sides[1], annotations)
     iou_types, cap = _settings(truth, sides, options)
-    found = [with_ids_of(truth, side.results, side.file) for side in sides]
-    a, b = (
-        ResultTable(truth, check_results(results, truth, iou_types, side.file))
-        for results, side in zip(found, sides, strict=True)
-    )
-    comparison = compare(truth, a, b, iou_types, cap)
+    tables = [
+        [
+            ResultTable(truth, check_results(with_ids_of(truth, results, file), truth, iou_types, file))
+            for file, results in ((side.file, side.results), *side.others)
+        ]
+        for side in sides
+    ]
+    a, b = (of_side[0] for of_side in tables)
+    comparison = compare(truth, tables[0], tables[1], iou_types, cap)
     content: dict[str, Any] = {
         name: {
             "path": str(side.path),
             "detections": len(table),
             "images_with_detections": len(set(table.image.tolist())),
+            "seeds": 1 + len(side.others),
         }
         for name, side, table in zip("ab", sides, (a, b), strict=True)
     }
@@ -148,7 +154,17 @@ def _load_side(path: Path, split: str) -> _Side:
         annotations=_path(record.get("annotations")),
         images=_path(record.get("images")),
         fingerprint=record.get("fingerprint"),
+        others=_other_seeds(file.parent) if split == "val" and file.name == name else (),
     )
+
+
+def _other_seeds(folder: Path) -> list[tuple[Path, list[Any]]]:
+    """Predictions of the seeds that a run of folds does not show."""
+    if not (folder / FOLDS).is_file():
+        return []
+    content = read_json(folder / FOLDS, "the folds of a run")
+    files = [folder / row["predictions"] for row in content["seeds"] if row["seed"] != content["shown_seed"]]
+    return [(file, read_results(file)) for file in files]
 
 
 def _common_ground_truth(a: _Side, b: _Side, annotations: Path | None) -> GroundTruth:

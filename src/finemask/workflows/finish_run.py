@@ -32,7 +32,7 @@ class TrainedRun:
     """The results of a run.
 
     Args:
-        metrics: of the best weights on the validation split, as in ``metrics.json``.
+        metrics: of the best weights on the validation split, as in ``metrics.json``; empty where there is none.
         model_path: the best weights, self-describing.
         paths: everything written for people to open.
     """
@@ -50,6 +50,7 @@ def evaluate_best_weights(
     evaluators: Mapping[str, CocoEvaluator],
     model_config: Mapping[str, Any],
     run_dir: Path,
+    measured: Mapping[str, Any],
 ) -> TrainedRun:
     """Evaluates the best weights on every split but training, writes all results and the model file.
 
@@ -58,9 +59,10 @@ def evaluate_best_weights(
         module: whose weights are replaced by the best ones.
         datamodule: the one that was trained on.
         evaluation: the trainer's callback.
-        evaluators: by split; ``val`` and perhaps ``test``.
+        evaluators: by split; ``val`` and ``test``, as far as there are any.
         model_config: resolved; it goes into the model file.
         run_dir: of the run.
+        measured: what the model file states where there is no ``val``.
     """
     checkpoint = _best_checkpoint(run_dir)
     try:
@@ -72,7 +74,8 @@ def evaluate_best_weights(
             remedy="The training is done. Delete this file: the same command with resume=auto takes the last weights.",
         ) from error
     module.load_state_dict(content["state_dict"])
-    log.info("Best weights: epoch %d (%s)", content["epoch"] + 1, checkpoint.name)
+    which = "Best" if "val" in evaluators else "Last"
+    log.info("%s weights: epoch %d (%s)", which, content["epoch"] + 1, checkpoint.name)
 
     if evaluation.step != content["global_step"]:  # else the last validation was of these very weights
         evaluation.step = None
@@ -108,15 +111,16 @@ def evaluate_best_weights(
         )
         metrics[split] = written.metrics
         paths += written.paths
-        title = f"Best weights on {split}, {plural(written.metrics['images'], 'image')}"
+        title = f"{which} weights on {split}, {plural(written.metrics['images'], 'image')}"
         show_table(titled(title, results_table(written.metrics), [operating_point_text(written.metrics)]))
     if not trainer.is_global_zero:
         return TrainedRun({}, run_dir / MODEL_FILE, [])
 
     assert isinstance(module.model, MaskRCNN)
     model_file = run_dir / MODEL_FILE
-    save_model(module, model_file, metrics["val"])
-    return TrainedRun(metrics["val"], model_file, [model_file, *paths])
+    of_model = metrics.get("val", measured)
+    save_model(module, model_file, of_model)
+    return TrainedRun(metrics.get("val", {}), model_file, [model_file, *paths])
 
 
 def _best_checkpoint(run_dir: Path) -> Path:

@@ -40,6 +40,7 @@ from finemask.workflows.build_trainer import (
     build_optimizer,
     build_trainer,
     check_monitors,
+    take_found_rate,
 )
 from finemask.workflows.finish_run import TrainedRun, evaluate_best_weights
 from finemask.workflows.running.compose_training import compose_training
@@ -80,15 +81,24 @@ def train(
     """
     started = time.monotonic()
     asked = Asked("train", (*arguments({"data.root": data_root}), *overrides), config_dir)
-    return run_training(compose_training(asked), started)
+    cfg = asked.compose()
+    for key, function in (("folds", "folds.cross_validate"), ("learning_curve", "learning_curve.learning_curve")):
+        if cfg.get(key) is not None:
+            raise ConfigError(
+                f"{key} is many trainings", remedy=f"There is finemask.workflows.several_runs.{function}."
+            )
+    return run_training(compose_training(asked, cfg), started)
 
 
-def run_training(cfg: DictConfig, started: float | None = None) -> TrainedRun | None:
+def run_training(
+    cfg: DictConfig, started: float | None = None, measured: Mapping[str, Any] | None = None
+) -> TrainedRun | None:
     """Trains and evaluates the best weights, as configured.
 
     Args:
         cfg: of the verb ``train``, as ``finemask.workflows.running.compose_training.compose_training`` gives it.
         started: ``time.monotonic()`` from which a time budget counts; by default now.
+        measured: content of ``metrics.json`` that the model file states; with it a run needs no validation images.
 
     Returns:
         The results and the paths written; ``None`` when the run was interrupted, after saving.
@@ -102,7 +112,7 @@ def run_training(cfg: DictConfig, started: float | None = None) -> TrainedRun | 
         run = agreed_run(choose_run(Path(cfg.output), str(cfg.name), cfg.resume))
         cfg.run_dir = str(run.folder)
         with logging_to(run_log, is_main=is_first_process()):
-            return _train(cfg, run, run_log, started)
+            return _train(cfg, run, run_log, started, measured or {})
     except Exception as error:
         if any(map(is_disk_full, chain_of(error))):
             raise _full_disk(Path(cfg.run_dir)) from error
@@ -125,7 +135,9 @@ def _full_disk(run_dir: Path) -> FinemaskError:
     )
 
 
-def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> TrainedRun | None:
+def _train(
+    cfg: DictConfig, run: Run, run_log: RunLog, started: float, measured: Mapping[str, Any]
+) -> TrainedRun | None:
     """Everything is built before the run's folder is opened: a start that fails leaves nothing behind."""
     if run.note:
         log.info("%s", run.note)
@@ -139,7 +151,7 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
         datamodule.order_classes(order)
         log.info("The data list their classes in another order; the run goes on with its own: %s", ", ".join(order))
     datamodule.setup()
-    if datamodule.val_index is None:
+    if datamodule.val_index is None and not measured:
         raise ConfigError("training needs validation images", where="data.val", remedy="Name their COCO file.")
     splits = {
         name: index for name in ("train", "val", "test") if (index := getattr(datamodule, f"{name}_index")) is not None
@@ -187,18 +199,24 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
         categories=datamodule.categories,
         settings=resume_settings(plain(cfg), model_config, fingerprints),
     )
-    evaluation = CocoEvaluation(evaluators["val"])
-    check_monitors(cfg, evaluation.logged)
-    budget = build_budget(cfg, started, len(splits["test"]) / len(splits["val"]) if "test" in splits else 0.0)
+    evaluation = CocoEvaluation(evaluators.get("val"))
+    check_monitors(cfg, evaluation.logged if "val" in evaluators else [])
+    budget = build_budget(cfg, started, len(splits["test"]) / len(splits["val"]) if len(evaluators) == 2 else 0.0)
     trainer = build_trainer(cfg, evaluation, budget)
     if trainer.world_size > 1 and trains_on_cpu(trainer) and has_sync_norm(model):
         raise ConfigError(
             "sync_bn needs GPUs where several processes train", where="model.backbone.norm", remedy="Take bn or gn."
         )
+    if trainer.world_size > 1 and cfg.get("find_lr") and not run.goes_on:
+        raise ConfigError(
+            f"find_lr=true with {trainer.world_size} processes, each of which would find its own",
+            remedy="Find it with trainer.devices=1, then type it: optimizer.lr=RATE.",
+        )
     optimizer, _ = module.build_optimizer(_TRIAL_STEPS)  # what it does not take is refused now
     if checkpoint:
         check_resumable(checkpoint, module, optimizer, trainer, starts_anew=not run.goes_on)
-    _check_evaluator(evaluators["val"], cfg)
+    if "val" in evaluators:
+        _check_evaluator(evaluators["val"], cfg)
     if trains_on_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
@@ -214,6 +232,8 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
         if trainer.world_size > 1:
             images, batches = cfg.data.batch_size, trainer.world_size * trainer.accumulate_grad_batches
             log.info("%d processes of %d images: a step learns from %d.", trainer.world_size, images, images * batches)
+        if cfg.get("find_lr") and not run.goes_on:
+            take_found_rate(cfg, module, datamodule, trainer)
         write_origin(run.folder, cfg, fingerprints)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain(cfg))
@@ -222,7 +242,9 @@ def _train(cfg: DictConfig, run: Run, run_log: RunLog, started: float) -> Traine
 
     def work() -> TrainedRun:
         trainer.fit(module, datamodule=datamodule, ckpt_path=run.checkpoint, weights_only=True)
-        return evaluate_best_weights(trainer, module, datamodule, evaluation, evaluators, model_config, run.folder)
+        return evaluate_best_weights(
+            trainer, module, datamodule, evaluation, evaluators, model_config, run.folder, measured
+        )
 
     finished = until_interrupted(trainer, work)
     if finished is None:

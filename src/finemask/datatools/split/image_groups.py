@@ -12,7 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from finemask.datatools.image_facts import hash_images
 from finemask.datatools.image_hash import NO_HASH, clusters
-from finemask.errors import ConfigError
+from finemask.errors import ConfigError, DataError
+from finemask.ops.terminal import Progress
 from finemask.ops.wording import plural, word
 
 FOLDER, HASH = "folder", "hash"
@@ -40,6 +41,35 @@ class Groups:
         order = np.argsort(self.of_image, kind="stable")
         found = np.split(order, np.cumsum(self.sizes)[:-1]) if len(order) else []
         return sorted((rows.tolist() for rows in found if len(rows) > 1), key=lambda rows: (-len(rows), rows))
+
+
+def grouping_rules(group_by: Sequence[object], *, has_images: bool) -> list[str]:
+    """The rules that ``group_by`` means: ``auto`` looks at the images where it is known where they are."""
+    rules = [str(rule) for rule in group_by if rule not in (None, "none", "")]
+    if "auto" in rules:
+        rules = [rule for rule in rules if rule not in ("auto", HASH)] + [HASH] * has_images
+    return rules
+
+
+def grouped(file_names: Sequence[str], rules: Sequence[str], images_dir: Path | None) -> Groups:
+    """As ``group_images``, with a bar, and a word on a folder that cannot be the right one.
+
+    Raises:
+        ConfigError: see ``group_images``.
+        DataError: there is no such folder, or none of the images in it.
+    """
+    if images_dir is not None and not images_dir.is_dir():
+        raise DataError("there is no such folder of images", where=images_dir, remedy="Check images=")
+    if HASH in rules and images_dir is not None:
+        missing = [name for name in file_names if not (images_dir / name).is_file()]
+        if len(missing) == len(file_names):
+            raise DataError(
+                f"none of the images is there, the first would be {missing[0]}",
+                where=images_dir,
+                remedy="Check images=",
+            )
+    with Progress("comparing images", len(file_names), "images") as progress:
+        return group_images(file_names, rules, images_dir, progress.advance)
 
 
 def group_images(

@@ -19,6 +19,7 @@ from finemask.evaluation.numbers.match_table import Matches, MatchTable, match_t
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.uncertainty.confidence_intervals import ScoredMatches, informative_images, scored_matches
 from finemask.evaluation.uncertainty.resampling import LEVEL, Difference, difference, draw_weights
+from finemask.evaluation.uncertainty.several_seeds import seeds_error
 from finemask.evaluation.uncertainty.weighted_ap import AREA_OF, seconds_a_weighting, weighted_ap
 from finemask.ops.wording import plural
 
@@ -123,20 +124,26 @@ class Comparison:
 
 
 def compare(
-    truth: GroundTruth, a: ResultTable, b: ResultTable, iou_types: tuple[str, ...], max_detections: int
+    truth: GroundTruth,
+    a: Sequence[ResultTable],
+    b: Sequence[ResultTable],
+    iou_types: tuple[str, ...],
+    max_detections: int,
 ) -> Comparison:
     """Compares two sets of detections, image by image on the same resamples.
 
     Args:
         truth: what both are compared with; with masks if ``"segm"`` is among the types.
-        a: detections of one side, checked.
+        a: detections of one side, checked; of several trainings of it, first the one whose images are counted. Its APs
+            are their means, and the intervals hold what other seeds would change.
         b: of the other.
         iou_types: ``"bbox"``, ``"segm"`` or both; the last is the one that images are counted by.
         max_detections: cap on the detections of one image and category, on both sides.
     """
-    matched = [match_tables(truth, results, iou_types, max_detections) for results in (a, b)]
-    tables = {kind: (matched[0][kind], matched[1][kind]) for kind in iou_types}
-    seconds = sum(seconds_a_weighting(table) for pair in tables.values() for table in pair)
+    matched = [[match_tables(truth, results, iou_types, max_detections) for results in side] for side in (a, b)]
+    tables = {kind: (matched[0][0][kind], matched[1][0][kind]) for kind in iou_types}
+    of_all = {kind: [[of_training[kind] for of_training in side] for side in matched] for kind in iou_types}
+    seconds = sum(seconds_a_weighting(table) for sides in of_all.values() for side in sides for table in side)
     weights = draw_weights(len(truth.images), seconds)
     names = {category.id: category.name for category in truth.categories}
     content: dict[str, Any] = {"level": LEVEL, "resamples": weights.shape[1], "images": len(truth.images)}
@@ -144,15 +151,16 @@ def compare(
     wins: dict[str, dict[str, int]] = {}
     for kind, pair in tables.items():
         table, content[kind] = pair[0], {}
-        scores = [scores_of(side, max_detections) for side in pair]
-        resampled = [weighted_ap(side, weights) for side in pair]
-        measured = [summarize(side) for side in scores]
+        scores = [[scores_of(one, max_detections) for one in side] for side in of_all[kind]]
+        resampled = [[weighted_ap(one, weights) for one in side] for side in of_all[kind]]
+        measured = [[summarize(one) for one in side] for side in scores]
         for key, area in AREA_OF.items():
-            values = [side.numbers[key] for side in resampled]
-            content[kind][key] = _row([side[key] for side in measured], values, informative_images(table, area=area))
+            values = [[one.numbers[key] for one in side] for side in resampled]
+            both = [[one[key] for one in side] for side in measured]
+            content[kind][key] = _row(both, values, informative_images(table, area=area))
         for position, category_id in enumerate(table.category_ids):
-            values = [side.per_class[position] for side in resampled]
-            both = [class_precision(side, position) for side in scores]
+            values = [[one.per_class[position] for one in side] for side in resampled]
+            both = [[class_precision(one, position) for one in side] for side in scores]
             per_class[names[category_id]][f"{kind}_AP"] = _row(both, values, informative_images(table, position))
         wins[kind] = _wins(row[f"{kind}_AP"] for row in per_class.values())
     kind = iou_types[-1]
@@ -171,14 +179,17 @@ def compare(
 
 
 def _row(
-    measured: Sequence[float | None], resampled: Sequence[NDArray[np.float64]], images: int
+    measured: Sequence[Sequence[float | None]], resampled: Sequence[Sequence[NDArray[np.float64]]], images: int
 ) -> dict[str, Any] | None:
-    """One number of a and b, measured and float64 [B] in every resample; None where it does not exist."""
-    a, b = measured
-    if a is None or b is None:
+    """One number of a and b, of each training measured and float64 [B] in every resample; None: it does not exist."""
+    known = [[value for value in side if value is not None] for side in measured]
+    if [len(side) for side in known] != [len(side) for side in measured]:
         return None
+    a, b = (float(np.mean(side)) for side in known)
     row: dict[str, Any] = {"a": a, "b": b, "difference": b - a}
-    found = difference(b - a, resampled[1] - resampled[0], images)
+    means = [np.mean(np.asarray(side), axis=0) for side in resampled]
+    values = np.clip(means[1] - means[0] + seeds_error(known, len(means[0])), -1, 1)
+    found = difference(b - a, values, images)
     if found is None:
         return row | {"interval": None, "p_value": None, "smallest_detectable": None, "verdict": NO_DIFFERENCE}
     return row | {
@@ -209,7 +220,7 @@ def _rates(sides: Sequence[ScoredMatches], points: Sequence[Point], weights: NDA
     ]
     images = max(side.images for side in sides)
     return {
-        rate: _row([getattr(point, rate) for point in points], [side[rate] for side in resampled], images)
+        rate: _row([[getattr(point, rate)] for point in points], [[side[rate]] for side in resampled], images)
         for rate in resampled[0]
     }
 

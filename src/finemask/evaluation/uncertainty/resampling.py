@@ -149,6 +149,24 @@ def difference(value: float, values: NDArray[np.float64], images: int) -> Differ
     return Difference(value, (ends[0], ends[1]), min(p_value, 1.0), float(smallest))
 
 
+def chosen_p_value(value: float, smallest_detectable: float, images: int, choices: int) -> float:
+    """How often chance alone would show at least such a difference somewhere, where the best of several was chosen.
+
+    By Student's distribution, not the percentiles, which end at 0.002 and could not be corrected: times the number of
+    choices (Bonferroni), which is careful where the choices resemble one another.
+
+    Args:
+        value: of ``Difference``.
+        smallest_detectable: likewise.
+        images: that say anything about it.
+        choices: among which the best was chosen, at least 1.
+    """
+    deviation = smallest_detectable / float(ndtri((1 + LEVEL) / 2) + ndtri(POWER))
+    if deviation == 0:
+        return 1.0
+    return min(1.0, max(1, choices) * 2 * float(stdtr(images - 1, -abs(value) / deviation)))
+
+
 GROUPS = 10
 
 

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from finemask.errors import ConfigError
+from finemask.evaluation.analysis.operating_points import Curve
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_of
 from finemask.ops.drawing import draw_instances
@@ -15,6 +17,8 @@ from finemask.ops.mask_ops import masks_to_rles
 from finemask.types import Detections
 
 LOGGED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_SHOW_PICTURES = (TensorBoardLogger, WandbLogger, MLFlowLogger)
+_THRESHOLDS = 127  # of a curve: TensorBoard takes so many, and no more
 _OF_THE_POINT = ("precision", "recall", "f1")  # the operating point
 
 
@@ -172,7 +176,7 @@ class ValidationPictures(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draws until there are enough."""
-        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        boards = [logger for logger in trainer.loggers if isinstance(logger, _SHOW_PICTURES)]
         if not boards or not trainer.is_global_zero or self._drawn >= self._count:
             return
         images, targets = batch
@@ -181,13 +185,54 @@ class ValidationPictures(pl.Callback):
                 return
             picture = _draw(image.permute(1, 2, 0).cpu().numpy(), found, self._threshold)
             for board in boards:
-                board.experiment.add_image(
-                    f"val/image_{target['image_id']}",
-                    np.asarray(picture),
-                    trainer.global_step,
-                    dataformats="HWC",
-                )
+                _show(board, f"val/image_{target['image_id']}", np.asarray(picture), trainer.global_step)
             self._drawn += 1
+
+
+class PrecisionRecallCurves(pl.Callback):
+    """Precision over recall of all classes together and of each, in TensorBoard, after every evaluation.
+
+    It stands behind ``CocoEvaluation``.
+    """
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes what the evaluation has found."""
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        evaluations = [callback for callback in callbacks if isinstance(callback, CocoEvaluation)]
+        if not boards or not evaluations or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        from torch.utils.tensorboard.summary import pr_curve_raw
+
+        curves = evaluations[0].evaluator.evaluate().curves
+        several = curves.per_class if len(curves.per_class) > 1 else {}
+        for name, curve in {"all classes": curves.overall, **several}.items():
+            for board in boards:
+                summary = pr_curve_raw(f"val/precision_recall/{name}", *_raw_curve(curve))
+                board.experiment.file_writer.add_summary(summary, trainer.global_step)
+
+
+def _raw_curve(curve: Curve) -> list[NDArray[np.float64]]:
+    """Right, false, 0, missed, precision and recall at evenly spaced scores, as TensorBoard draws them.
+
+    What is rightly not found cannot be counted. Above the highest score nothing is found, and precision is taken for 1.
+    """
+    points = [curve.at(float(threshold)) for threshold in np.linspace(0, 1, _THRESHOLDS)]
+    true = np.array([point.true_positives for point in points], dtype=np.float64)
+    false = np.array([point.false_positives for point in points], dtype=np.float64)
+    precision = np.divide(true, true + false, out=np.ones_like(true), where=true + false > 0)
+    recall = true / max(curve.positives, 1)
+    return [true, false, np.zeros_like(true), curve.positives - true, precision, recall]
+
+
+def _show(board: Logger, name: str, picture: NDArray[np.uint8], step: int) -> None:
+    """Puts a picture uint8 [H, W, 3] where a logger keeps such."""
+    if isinstance(board, TensorBoardLogger):
+        board.experiment.add_image(name, picture, step, dataformats="HWC")
+    elif isinstance(board, WandbLogger):
+        board.log_image(name, [picture], step)
+    elif isinstance(board, MLFlowLogger):
+        board.experiment.log_image(board.run_id, picture, key=name.replace("/", "_"), step=step)
 
 
 def _draw(image: np.ndarray[Any, np.dtype[np.uint8]], found: Detections, threshold: float) -> Any:

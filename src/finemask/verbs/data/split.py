@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from finemask.coco.coco_file import load_coco
-from finemask.datatools.split.image_groups import HASH, Groups, group_images
+from finemask.datatools.split.image_groups import grouped, grouping_rules
 from finemask.datatools.split.split_files import (
     REPORT,
     Split,
@@ -19,10 +19,9 @@ from finemask.datatools.split.split_files import (
     split_file_names,
     write_split,
 )
-from finemask.datatools.split.split_images import SplitSource, checked_fractions, part_names, read_source
-from finemask.errors import DataError
+from finemask.datatools.split.split_images import checked_fractions, part_names, read_source
 from finemask.ops.files import sha256_of
-from finemask.ops.terminal import Progress, say
+from finemask.ops.terminal import say
 
 
 def main(cfg: DictConfig) -> int:
@@ -36,10 +35,10 @@ def main(cfg: DictConfig) -> int:
     folds = cfg.folds or 0
     fractions = [1 / folds] * folds if folds else checked_fractions(_listed(cfg.fractions))
     names = [f"fold{k + 1}" for k in range(folds)] if folds else part_names(len(fractions))
-    rules = _rules(cfg)
+    rules = grouping_rules(_listed(cfg.group_by), has_images=cfg.images is not None)
     source = read_source(path, load_coco(path))
     check_output(output, split_file_names(names, bool(folds)), path)
-    groups = _grouped(source, rules, cfg.images)
+    groups = grouped(source.file_names, rules, None if cfg.images is None else Path(cfg.images))
     split = Split.of(source, names, fractions, groups, stratify=bool(cfg.stratify), seed=cfg.seed)
     facts = {
         "annotations": str(path),
@@ -62,29 +61,8 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def _grouped(source: SplitSource, rules: list[str], images: str | None) -> Groups:
-    folder = None if images is None else Path(images)
-    if folder is not None and not folder.is_dir():
-        raise DataError("there is no such folder of images", where=folder, remedy="Check images=")
-    if HASH in rules and folder is not None:
-        missing = [name for name in source.file_names if not (folder / name).is_file()]
-        if len(missing) == len(source.file_names):
-            raise DataError(
-                f"none of the images is there, the first would be {missing[0]}", where=folder, remedy="Check images="
-            )
-    with Progress("comparing images", len(source.file_names), "images") as progress:
-        return group_images(source.file_names, rules, folder, progress.advance)
-
-
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, ListConfig) else [value]
-
-
-def _rules(cfg: DictConfig) -> list[str]:
-    rules = [str(rule) for rule in _listed(cfg.group_by) if rule not in (None, "none", "")]
-    if "auto" in rules:
-        rules = [rule for rule in rules if rule not in ("auto", HASH)] + ([HASH] if cfg.images is not None else [])
-    return rules
 
 
 def _train_command(output: Path, images: str | None, folds: bool) -> str:

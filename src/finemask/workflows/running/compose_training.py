@@ -14,8 +14,8 @@ from finemask.workflows.data.plan_training import compose_planned, decide
 from finemask.workflows.running.resume_run import read_resume_checkpoint
 from finemask.workflows.running.several_processes import first_alone, join_processes, of_first
 
-CURVE_PLAN = "learning_curve_plan.json"
-"""What a learning curve was begun with; the plan of its runs among it."""
+SERIES_PLANS = {"learning_curve": "learning_curve_plan.json", "folds": "folds_plan.json"}
+"""By the key that asks for several runs, the file that says what they were begun with; their plan is in it."""
 
 
 def compose_training(asked: Asked, cfg: DictConfig | None = None) -> DictConfig:
@@ -52,9 +52,9 @@ def _of_the_run_before(cfg: DictConfig) -> list[dict[str, Any]] | None:
     """The plan of the run that is to go on; empty where it had none. None: no run goes on."""
     if cfg.resume is None:
         return None
-    if cfg.learning_curve is not None:
-        begun = newest_run(Path(cfg.output) / str(cfg.name), CURVE_PLAN) if cfg.resume == "auto" else None
-        before = None if begun is None else read_json(begun / CURVE_PLAN, "the plan of a learning curve")
+    if (file := next((name for key, name in SERIES_PLANS.items() if cfg.get(key) is not None), None)) is not None:
+        begun = newest_run(Path(cfg.output) / str(cfg.name), file) if cfg.resume == "auto" else None
+        before = None if begun is None else read_json(begun / file, "what several runs were begun with")
     else:
         checkpoint = choose_run(Path(cfg.output), str(cfg.name), cfg.resume).checkpoint
         before = None if checkpoint is None else read_resume_checkpoint(checkpoint).settings or {}

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # What does not change what is trained, or says where things are: of the data, their fingerprints count.
 _NO_MATTER = (
-    "name", "output", "resume", "run_dir", "prepare", "learning_curve", "callbacks", "logger", "experiment", "debug",
+    "name", "output", "resume", "run_dir", "prepare", "learning_curve", "folds", "seeds", "group_by", "find_lr",
+    "callbacks", "logger", "experiment", "debug",
     "compile", "recompute_backbone", "backend", "checkpoint_every", "augment", "model.weights", "model.class_transfer",
     "optimizer.foreach", "optimizer.fused",
     "data.root", "data.train", "data.val", "data.test", "data.images", "data.num_workers", "data.pin_memory",

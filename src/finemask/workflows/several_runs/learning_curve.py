@@ -16,15 +16,15 @@ from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.uncertainty.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
 from finemask.evaluation.uncertainty.resampling import jackknife_error
-from finemask.ops.files import newest_run, read_json, sha256_of, write_json
+from finemask.ops.files import read_json, sha256_of, write_json
 from finemask.ops.wording import plural
-from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.finish_run import TrainedRun
-from finemask.workflows.running.compose_training import CURVE_PLAN, compose_training
+from finemask.workflows.running.compose_training import SERIES_PLANS, compose_training
+from finemask.workflows.several_runs.run_series import RunSeries, begun_with, check_series, metric_of, open_series
 from finemask.workflows.train_model import run_training
 
-PLAN, RESULT = CURVE_PLAN, "learning_curve.json"
+PLAN, RESULT = SERIES_PLANS["learning_curve"], "learning_curve.json"
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +124,9 @@ def run_learning_curve(
         FinemaskError: something the user can mend.
     """
     fractions = checked_fractions(plain(cfg)["learning_curve"])
-    _check_run(cfg)
+    check_series(cfg, "a learning curve")
+    if cfg.data.val is None:
+        raise ConfigError("a learning curve needs validation images", where="data.val", remedy="Name their COCO file.")
     source = Path(cfg.data.root) / cfg.data.train
     document = read_json(source, "a COCO annotation file")
     counts = [part_size(fraction, len(document["images"])) for fraction in fractions]
@@ -134,11 +136,10 @@ def run_learning_curve(
             where="learning_curve",
             remedy="Give fractions that are further apart.",
         )
-    metric = _metric(str(cfg.monitor))
-    begun_with = {"fractions": fractions, "seed": cfg.seed, "train": sha256_of(source)}
-    if planned := plain(cfg).get("planned"):
-        begun_with["planned"] = planned
-    folder, is_resumed = _open(cfg, begun_with)
+    metric = metric_of(str(cfg.monitor))
+    plan = begun_with(cfg, {"fractions": fractions, "seed": cfg.seed, "train": sha256_of(source)})
+    series = open_series(cfg, PLAN, plan, "the curve")
+    folder = series.folder
     parts = [
         _write_part(document, fraction, count, int(cfg.seed), folder)
         for fraction, count in zip(fractions, counts, strict=True)
@@ -152,13 +153,13 @@ def run_learning_curve(
             f"\n== {part.fraction:g} of the training images: {plural(part.images, 'image')}, "
             f"{plural(part.objects, 'object')}"
         )
-        run_dir = newest_run(folder / part.name, "metrics.json") if is_resumed else None
+        run_dir = series.finished(part.name, "metrics.json")
         if run_dir is None:
-            finished = train_one(_run_config(cfg, part, folder, whole / batches[part], is_resumed))
+            finished = train_one(_run_config(cfg, part, series, whole / batches[part]))
             if finished is None:
                 return None
-            run_dir = finished.model_path.parent
-        points.append(_point(part, run_dir.resolve(), ground_truth, metric))
+            run_dir = finished.model_path.parent.resolve()
+        points.append(_point(part, run_dir, ground_truth, metric))
     curve = LearningCurve("_".join(metric), points, _outlook(points, int(cfg.seed)), folder)
     write_json(folder / RESULT, as_json(curve))
     return curve
@@ -222,45 +223,6 @@ def text_of(curve: LearningCurve) -> str:
     return "The curve says nothing: there are too few validation images to tell how sure each AP is."
 
 
-def _check_run(cfg: DictConfig) -> None:
-    if cfg.resume not in (None, "auto"):
-        raise ConfigError(f"resume={cfg.resume} is one run", remedy="A learning curve goes on with resume=auto.")
-    devices = plain(cfg.trainer).get("devices")
-    if devices not in (1, "1", "auto") and not (isinstance(devices, list) and len(devices) == 1):
-        raise ConfigError(
-            f"trainer.devices={devices} with learning_curve",
-            remedy="Its runs come one after another in one process: trainer.devices=1.",
-        )
-    if cfg.data.val is None:
-        raise ConfigError("a learning curve needs validation images", where="data.val", remedy="Name their COCO file.")
-
-
-def _metric(monitor: str) -> tuple[str, str]:
-    """Of which masks or boxes, and which of COCO's numbers: what the best weights are best at, if it is one of them."""
-    iou_type, _, key = monitor.removeprefix("val/").partition("_")
-    return (iou_type, key) if iou_type in ("segm", "bbox") and key in ("AP", "AP50", "AP75") else ("segm", "AP")
-
-
-def _open(cfg: DictConfig, plan: Mapping[str, Any]) -> tuple[Path, bool]:
-    """The folder of the curve, and whether it was begun before."""
-    begun = newest_run(Path(cfg.output) / str(cfg.name), PLAN) if cfg.resume == "auto" else None
-    if begun is not None:
-        before = read_json(begun / PLAN, "the plan of a learning curve")
-        if before != plan:
-            changed = [key for key in plan if before.get(key) != plan[key]]
-            raise ConfigError(
-                f"the curve that was begun has other {' and '.join(changed)}",
-                where=begun,
-                remedy="Give the same, or begin another one without resume=auto.",
-            )
-        return begun.resolve(), True
-    run = choose_run(Path(cfg.output), str(cfg.name), None)
-    close_run()
-    open_run(run)
-    write_json(run.folder / PLAN, dict(plan))
-    return run.folder, False
-
-
 def _write_part(document: Mapping[str, Any], fraction: float, count: int, seed: int, folder: Path) -> _Part:
     images = document["images"]
     chosen = [images[position] for position in choose_images(count, len(images), seed)]
@@ -282,26 +244,16 @@ def _batches(cfg: DictConfig, annotations: Path) -> float:
     return float(min(count, limit) if isinstance(limit, int) else max(1, int(count * limit)))
 
 
-def _run_config(cfg: DictConfig, part: _Part, folder: Path, ratio: float, is_resumed: bool) -> DictConfig:
+def _run_config(cfg: DictConfig, part: _Part, series: RunSeries, ratio: float) -> DictConfig:
     """The configuration of one run: its file, its folder, and epochs for the steps of the run on all images."""
-    run: DictConfig = cfg.copy()
     trainer = plain(cfg.trainer)
-    changes: dict[str, Any] = {
-        "learning_curve": None,
-        "prepare": None,
-        "output": str(folder),
-        "name": part.name,
-        "resume": "auto" if is_resumed else None,
-        "data.train": str(part.file),
-    }
+    changes: dict[str, Any] = {"data.train": str(part.file)}
     epochs = trainer.get("max_epochs") or -1
     if epochs > 0:
         evaluations = ceil(epochs / (trainer.get("check_val_every_n_epoch") or 1))
         changes["trainer.max_epochs"] = max(1, round(epochs * ratio))
         changes["trainer.check_val_every_n_epoch"] = ceil(changes["trainer.max_epochs"] / evaluations)
-    for key, value in changes.items():
-        OmegaConf.update(run, key, value)
-    return run
+    return series.config(cfg, part.name, changes)
 
 
 def _point(part: _Part, run_dir: Path, ground_truth: GroundTruth, metric: tuple[str, str]) -> Point:

@@ -17,9 +17,9 @@ from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
 from finemask.ops.files import write_json
 from finemask.training.run_dir import choose_run, close_run, open_run
-from finemask.workflows import learning_curve as workflow
 from finemask.workflows.finish_run import TrainedRun
-from finemask.workflows.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
+from finemask.workflows.several_runs import learning_curve as workflow
+from finemask.workflows.several_runs.learning_curve import PLAN, RESULT, choose_images, part_size, run_learning_curve
 
 
 @pytest.fixture(scope="module")

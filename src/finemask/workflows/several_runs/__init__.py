@@ -1,0 +1,1 @@
+"""Trainings of many runs: a learning curve, folds, a search of settings."""
