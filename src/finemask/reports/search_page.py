@@ -58,9 +58,8 @@ def _history(content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) ->
     x = Axis("trial", -0.5, max([1.0, *numbers]) + 0.5, whole=True)
     frame = Frame(f"{_name(content)} of each trial", x, _scores(content, trials))
     best = np.maximum.accumulate([trial["score"] for trial in complete]) if complete else np.zeros(0)
-    line = Line(
-        "best so far", np.array([float(trial["number"]) for trial in complete]), np.asarray(best), "accent step"
-    )
+    at = np.array([float(trial["number"]) for trial in complete])
+    line = Line("best so far", np.repeat(at, 2)[1:], np.repeat(best, 2)[:-1], "accent step")  # it stays until the next
     dots = [_pruned(trial, float(trial["number"])) for trial in trials if _is_pruned(trial)]
     points = [_point(trial, float(trial["number"])) for trial in complete]
     note = (

@@ -51,7 +51,8 @@ def _show(console: Console, content: Mapping[str, Any]) -> None:
         )
         for trial in ended[:_SHOWN]
     )
-    headings = ("trial", content["metric"].replace("_", " "), "", "settings")
+    metric = content["metric"].replace("_", " ").replace("segm", "mask").replace("bbox", "box")
+    headings = ("trial", metric, "", "settings")
     console.print(table(headings, rows, words=("", "settings"), overflow="fold"))
     if len(ended) > _SHOWN:
         say(console, f"{len(ended) - _SHOWN} more in the page")

@@ -74,6 +74,7 @@ def test_several_processes_share_the_trials(tmp_path):
     rows = study_in(tmp_path).rows()
     assert [row.number for row in rows] == list(range(9)), "none too many, though each asks by itself"
     assert {row.state for row in rows} == {"complete"}
+    assert study_in(tmp_path).importances() == {}, "nine trials do not tell what decides"
 
 
 def test_what_failed_or_was_interrupted_is_not_counted(tmp_path):

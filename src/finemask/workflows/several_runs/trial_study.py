@@ -18,6 +18,7 @@ from finemask.workflows.several_runs.search_space import Dimension, Value
 JOURNAL = "study.journal"
 ALIVE_S = 20.0  # between signs of life of whoever runs a trial
 _DEAD_S = 120.0  # without one
+_FEWEST = 10  # trials of which can be told what decides
 _AS_THEY_ARE, _RUN, _WHY = "settings_as_they_are", "run", "why"
 
 
@@ -234,7 +235,7 @@ class TrialStudy:
         complete = self._study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
         keys = [dimension.key for dimension in self._space]
         whole = [trial for trial in complete if set(keys) <= set(trial.params)]
-        if len(whole) < max(4, len(keys)):
+        if len(whole) < max(_FEWEST, 2 * len(keys)):
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is a hint while there are few trials, the page says
