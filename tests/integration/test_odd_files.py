@@ -117,7 +117,7 @@ def damaged(contents: list[bytes], number: int) -> dict[str, tuple[bytes, None]]
     return made
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(900, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [40, pytest.param(950, marks=pytest.mark.slow)])
 def test_each_odd_file_is_predicted_or_listed_with_its_reason(tmp_path, monkeypatch, number):
     folder = tmp_path / "photos"
     (folder / "folder.jpg").mkdir(parents=True)
