@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from finemask.errors import ConfigError
 from finemask.model.class_losses import weights_from_counts
+from finemask.model.pretrained.published_weights import best_weights
 from finemask.ops.anchor_fit import best_anchor_iou, coverage, fit_anchors, resized_boxes
 
 _PYRAMID = "finemask.model.rpn.fpn_anchors"
@@ -35,10 +36,11 @@ def resolve_model(
             one's image; what ``anchors.fit: auto`` goes by. Without them the sizes stay as they are.
 
     Returns:
-        A copy in which ``backbone.norm`` is frozen if pretrained weights are loaded (their statistics come from far
-        larger batches than a fine-tuning's) and trained otherwise, ``backbone.norm_eps`` is what the weights were
-        trained with, ``roi_heads.detections_per_img`` leaves room for half as many instances again as the fullest
-        image holds, ``class_loss.class_weights`` follow the counts, and ``anchors`` holds plain numbers.
+        A copy in which ``weights`` is named, ``backbone.norm`` is frozen if pretrained weights are loaded (their
+        statistics come from far larger batches than a fine-tuning's) and trained otherwise, ``backbone.norm_eps`` is
+        what the weights were trained with, ``roi_heads.detections_per_img`` leaves room for half as many instances
+        again as the fullest image holds, ``class_loss.class_weights`` follow the counts, and ``anchors`` holds plain
+        numbers.
 
     Raises:
         ConfigError: class weights that need data where there are none, or are of another number than the categories.
@@ -46,6 +48,8 @@ def resolve_model(
     resolved = copy.deepcopy(dict(config))
     resolved.pop("preset", None)  # of the training, not of the model
     backbone, roi_heads = resolved["backbone"], resolved["roi_heads"]
+    if resolved["weights"] == "auto":
+        resolved["weights"] = best_weights(resolved)
     if backbone.get("norm") == "auto":
         backbone["norm"] = "bn" if resolved["weights"] == "none" else "frozen_bn"
     if resolved["weights"] == "coco" and backbone.get("norm") == "frozen_bn":

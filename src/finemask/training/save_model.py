@@ -146,6 +146,7 @@ def _licences(weights: str) -> dict[str, str]:
     notes = {
         "coco": "torchvision's COCO weights (BSD-3-Clause; trained on COCO images, CC BY 4.0 annotations)",
         "imagenet": "ImageNet-1k weights of torchvision or timm; ImageNet's terms allow research use",
+        "objects": "finemask's own, trained on CC0, CC BY and MIT pictures from ImageNet-1k weights of torchvision",
         "none": "trained from random weights",
     }
     source = weights if hub_address(weights) else f"the file {Path(weights).name}"

@@ -174,3 +174,26 @@ def test_the_91_rows_of_torchvision_are_known_by_name(tmp_path):
 
 def test_an_exact_name_comes_before_one_in_another_case():
     assert choose_rows(["car", "Car", "CAR"], ["Car", "car"]) == [(2,), (1,), (1, 2)]
+
+
+def test_weights_that_know_objects_alone_start_every_class(tmp_path):
+    torch.manual_seed(4)
+    theirs = build_model(model_config("tiny"), num_classes=2)
+    header = ModelHeader(
+        model=model_config("tiny"), categories=[Category(1, "object")], preprocessing=theirs.preprocessing
+    )
+    path = tmp_path / "objects.safetensors"
+    save_model_file(path, {name: tensor.half() for name, tensor in theirs.state_dict().items()}, header)
+    ours, _, report = loaded(path, ["fig", "date"])
+    assert report.class_rows.taken == [("fig", ("object",)), ("date", ("object",))]
+    assert report.reinitialised == []
+    for name, each in ((SCORES, 1), (DELTAS, 4), (MASKS, 1)):
+        found, source = ours.state_dict()[name], theirs.state_dict()[name].half().float()
+        assert torch.equal(found[:each], source[:each])  # background
+        for label in (1, 2):
+            assert torch.equal(found[label * each : (label + 1) * each], source[each:])
+
+
+def test_a_mapping_wins_over_the_object_of_every_class():
+    assert choose_rows(["fig", "date"], ["object"], {"fig": []}) == [(), (1,)]
+    assert choose_rows(["fig", "object"], ["object", "date"]) == [(), (1,)]  # one class among others

@@ -1,7 +1,8 @@
 """Rows of pretrained heads, carried over to classes that go by the same name.
 
-A linear box predictor has a row of scores and four rows of deltas for each class, the mask predictor one row; row 0 is
-background. Whoever fine-tunes on *car* and *crane* starts *car* from COCO's rows, and *crane* from random ones.
+A linear box predictor has a row of scores and four rows of deltas for each class, the mask predictor one row; row 0
+is background. Whoever fine-tunes on *car* and *crane* starts *car* from COCO's rows, and *crane* from random ones.
+The rows of weights that know *object* alone start every class.
 """
 
 import difflib
@@ -17,6 +18,7 @@ _KEY = "model.class_transfer"
 # By the name of the layer; the last two are those of PointRend and of mask scoring.
 _ROWS_A_CLASS = {"cls_score": 1, "bbox_pred": 4, "mask_fcn_logits": 1, "point_head.logits": 1, "mask_iou.iou": 1}
 _HEADS = "roi_heads."
+ANY_CLASS = "object"  # the only class of weights that tell objects from background, and no more
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def choose_rows(
     for mine in listed:
         if mine not in names:
             raise ConfigError(f"there is no class {mine!r} in the data{_nearest(mine, names)}", where=_KEY)
-    return [_rows_of(listed.get(name, [name]), in_file, must_exist=name in listed) for name in names]
+    default = [ANY_CLASS] if list(in_file) == [ANY_CLASS] else None
+    return [_rows_of(listed.get(name, default or [name]), in_file, must_exist=name in listed) for name in names]
 
 
 def carry_class_rows(

@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, what of them fits, and a report of both."""
+"""Pretrained weights read from files, what of them fits a model, and a report of it."""
 
 import json
 import logging
@@ -13,21 +13,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from finemask.errors import WeightsError
 from finemask.model.box_predictor.box_branch import weight_seeds
 from finemask.model.pretrained.class_rows import Classes, ClassRows, carry_class_rows
+from finemask.model.pretrained.published_weights import OBJECTS, PUBLISHED, coco_names, published_weights
 from finemask.model_hub import download, hub_address
 from finemask.ops.files import MODEL_FILE, find_in_run
 
 log = logging.getLogger(__name__)
 
-_COCO = {
-    "resnet50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
-    "resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
-}
 # What trainers nest a state_dict under: averaged weights, which are those that were measured, and the others.
 _AVERAGED = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema_weights")
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "shadow")
@@ -67,7 +62,7 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
 
     Args:
         model: as ``build_model`` gives it; changed in place.
-        config: the resolved group ``model``; ``weights`` is ``coco``, ``imagenet``, ``none`` or a path, and
+        config: the resolved group ``model``; ``weights`` is a word of ``published_weights``, ``none`` or a path, and
             ``class_transfer`` says how classes of the weights become classes of the model.
         class_names: of the model's classes, in order; without them rows of classes are taken in order.
 
@@ -81,36 +76,15 @@ def load_weights(model: nn.Module, config: Mapping[str, Any], class_names: Seque
     weights = str(config["weights"])
     if weights == "none":
         return None
-
-    def fit(state_dict: Mapping[str, Tensor], source: str, in_file: Sequence[str] | None = None) -> LoadReport:
-        wish = config.get("class_transfer", "auto") or "none"
-        classes = Classes(class_names, in_file, wish, _coco_names()) if class_names else None
-        return fit_state_dict(model, state_dict, source, classes)
-
-    if weights == "coco":
-        chosen = _COCO.get(config["name"])
-        if chosen is None:
-            raise WeightsError(
-                f"there are no COCO weights for {config['name']} (only for {', '.join(_COCO)})",
-                where="model.weights=coco",
-                remedy="Use model.weights=imagenet, none, or the path of a file of your own.",
-            )
-        return fit(_download(chosen), f"COCO_V1 of torchvision ({_file_name(chosen)})", _coco_names())
-    if weights == "imagenet":
-        name, target = config["backbone"].get("name"), str(config["backbone"]["_target_"])
-        if not target.startswith("finemask."):
-            raise WeightsError(
-                f"nobody publishes weights for {target}",
-                where="model.weights=imagenet",
-                remedy="Use model.weights=none, or a file: a state_dict of it.",
-            )
-        if target.endswith("timm_fpn"):
-            return fit(_timm_state_dict(name), f"timm's weights of {name}")
-        published = get_model_weights(name)
-        chosen = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
-        return fit(_download(chosen), f"{chosen.name} of torchvision ({_file_name(chosen)})")
-    tensors, in_file = read_weights(Path(weights))
-    return fit(tensors, weights, in_file)
+    if weights == "objects":
+        source, (tensors, in_file) = "objects of many kinds, shipped with finemask", read_weights(OBJECTS)
+    elif weights in PUBLISHED:
+        source, tensors, in_file = published_weights(config)
+    else:
+        source, (tensors, in_file) = weights, read_weights(Path(weights))
+    wish = config.get("class_transfer", "auto") or "none"
+    classes = Classes(class_names, in_file, wish, coco_names()) if class_names else None
+    return fit_state_dict(model, tensors, source, classes)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
@@ -125,7 +99,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     address = hub_address(path)
     path = find_in_run(path, MODEL_FILE) if address is None else download(address, MODEL_FILE)
     if not path.is_file():
-        raise WeightsError("no such file", where=path, remedy="model.weights is coco, imagenet, none or a file.")
+        raise WeightsError(
+            "no such file", where=path, remedy="model.weights is auto, coco, imagenet, objects, none or a file."
+        )
     if path.suffix == ".safetensors":
         try:
             tensors: dict[str, Tensor] = load_file(path)
@@ -263,39 +239,3 @@ def _modern_name(name: str) -> str:
 
 def _examples(names: Sequence[str]) -> str:
     return ", ".join(names[:: max(1, len(names) // 3)][:3])
-
-
-def _file_name(weights: Any) -> str:
-    return str(weights.url).rpartition("/")[2]
-
-
-def _coco_names() -> list[str]:
-    """Names of rows 1 to 90 of torchvision's COCO weights; some stand for no class and are called N/A."""
-    return list(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
-
-
-def _download(weights: Any) -> dict[str, Tensor]:
-    try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise WeightsError(
-            f"{_file_name(weights)} is neither in {folder} nor can it be downloaded ({error})",
-            where="model.weights",
-            remedy=f"Put that file (from {weights.url}) into the folder, or name a file of your own with "
-            "model.weights=PATH, or start from nothing with model.weights=none.",
-        ) from error
-
-
-def _timm_state_dict(name: str) -> dict[str, Tensor]:
-    import timm  # the backbone was built with it
-
-    try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
-    except (OSError, RuntimeError, ImportError) as error:
-        raise WeightsError(
-            f"timm's weights of {name} are neither cached nor can they be downloaded ({str(error).splitlines()[0]})",
-            where="model.weights=imagenet",
-            remedy="Fetch them on a machine with a network and name the file with model.weights=PATH, or start from "
-            "nothing with model.weights=none.",
-        ) from error
