@@ -1,0 +1,99 @@
+"""Scenes of scripts/pretrain_light.py: what lies in front hides what is behind, and labels say what is in sight."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+_SCRIPT = Path(__file__).parent.parent / "scripts" / "pretrain_light.py"
+_SPEC = importlib.util.spec_from_file_location("pretrain_light", _SCRIPT)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+pretraining = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(pretraining)
+
+
+def disc(colour: tuple[int, int, int], side: int = 60) -> np.ndarray:
+    """A cut-out: an opaque disc in a transparent square."""
+    picture = np.zeros((side, side, 4), np.uint8)
+    picture[..., :3] = colour
+    cv2.circle(picture, (side // 2, side // 2), side // 2 - 2, (*colour, 255), -1)
+    return picture
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Three photographs, each with an object; one may be shared alike only, one has its object at the border."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    images, annotations = [], []
+    for number, (left, licence) in enumerate([(20, 1), (20, 2), (0, 1)], start=1):
+        picture = np.full((100, 120, 3), 40, np.uint8)
+        picture[30:70, left : left + 40] = (0, 0, 250)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 120, "height": 100, "license": licence})
+        outline = [left, 30, left + 40, 30, left + 40, 70, left, 70]
+        box = {"bbox": [left, 30, 40, 40], "area": 1600}
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 7, "segmentation": [outline], "iscrowd": 0, **box}
+        )
+    licences = [{"id": 1, "name": "Attribution License"}, {"id": 2, "name": "Attribution-ShareAlike License"}]
+    document = {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "box"}]}
+    (tmp_path / "annotations" / "train.json").write_text(json.dumps({**document, "licenses": licences}))
+    return tmp_path
+
+
+def test_images_whose_licence_restricts_what_is_made_of_them_are_left_out(dataset):
+    assert [photo.path.name for photo in pretraining.photos_of(dataset)] == ["1.png", "3.png"]
+
+
+def test_a_cutout_is_an_object_that_lies_wholly_inside_its_image(dataset):
+    photos = pretraining.photos_of(dataset)
+    (cutout,) = pretraining.cutouts_of_photos(photos, np.random.default_rng(0))  # the other one may go on outside
+    assert cutout.shape == (40, 40, 4)
+    assert (cutout == (0, 0, 250, 255)).all()
+
+
+def test_what_is_pasted_hides_what_is_behind_and_shows_its_own_colour():
+    canvas = np.zeros((80, 80, 3), np.float32)
+    behind = np.zeros((80, 80), np.bool_)
+    behind[20:60, 20:60] = True
+    part = disc((10, 200, 30), 40)
+    rng = np.random.default_rng(3)  # with a hard edge
+    canvas, (hidden, front) = pretraining.pasted(canvas, [behind], part, (40, 40), rng)
+    opaque = np.zeros((80, 80), np.bool_)
+    opaque[40:, 40:] = part[..., 3] > 127
+    assert np.array_equal(front, opaque)
+    assert np.array_equal(hidden, behind & ~opaque)
+    assert np.allclose(canvas[60, 60], (10, 200, 30))
+    assert np.allclose(canvas[10, 10], 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_pixel_of_a_scene_belongs_to_two_objects(dataset, seed):
+    photos = pretraining.photos_of(dataset)
+    cutouts = [disc((200, 30, 30)), disc((20, 230, 90), 200)]
+    picture, masks = pretraining.scene(cutouts, photos, np.random.default_rng(seed))
+    assert picture.dtype == np.uint8
+    assert masks
+    assert {mask.shape for mask in masks} == {picture.shape[:2]}
+    assert np.sum(masks, axis=0).max() <= 1
+
+
+def test_a_written_dataset_holds_what_was_drawn(tmp_path):
+    mask = np.zeros((50, 40), np.bool_)
+    mask[5:25, 10:30] = True
+    speck = np.zeros_like(mask)
+    speck[0, :3] = True
+    picture = np.full((50, 40, 3), 90, np.uint8)
+    pretraining.write_dataset(tmp_path, "train", 2, lambda number: (picture, [mask, speck][: number + 1]), 0)
+    document = json.loads((tmp_path / "annotations" / "train.json").read_text())
+    assert [each["image_id"] for each in document["annotations"]] == [1, 2]  # the speck is too little to learn
+    assert document["annotations"][0]["bbox"] == [10, 5, 20, 20]
+    assert document["annotations"][0]["area"] == mask.sum()
+    assert {Path(each["file_name"]).name for each in document["images"]} == {
+        path.name for path in (tmp_path / "images").iterdir()
+    }
