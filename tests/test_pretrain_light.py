@@ -7,6 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from model_cases import model_config
+
+from finemask.model.build import build_model
 
 _SCRIPT = Path(__file__).parent.parent / "scripts" / "pretrain_light.py"
 _SPEC = importlib.util.spec_from_file_location("pretrain_light", _SCRIPT)
@@ -52,7 +56,8 @@ def test_images_whose_licence_restricts_what_is_made_of_them_are_left_out(datase
 
 def test_a_cutout_is_an_object_that_lies_wholly_inside_its_image(dataset):
     photos = pretraining.photos_of(dataset)
-    (cutout,) = pretraining.cutouts_of_photos(photos, np.random.default_rng(0))  # the other one may go on outside
+    ((cutout, kind),) = pretraining.cutouts_of_photos(photos, np.random.default_rng(0))  # the other may go on outside
+    assert kind == f"{dataset.name}: box"
     assert cutout.shape == (40, 40, 4)
     assert (cutout == (0, 0, 250, 255)).all()
 
@@ -63,7 +68,9 @@ def test_what_is_pasted_hides_what_is_behind_and_shows_its_own_colour():
     behind[20:60, 20:60] = True
     part = disc((10, 200, 30), 40)
     rng = np.random.default_rng(3)  # with a hard edge
-    canvas, (hidden, front) = pretraining.pasted(canvas, [behind], part, (40, 40), rng)
+    canvas, things = pretraining.pasted(canvas, [(behind, "wall")], (part, "disc"), (40, 40), rng)
+    (hidden, _), (front, _) = things
+    assert [kind for _, kind in things] == ["wall", "disc"]
     opaque = np.zeros((80, 80), np.bool_)
     opaque[40:, 40:] = part[..., 3] > 127
     assert np.array_equal(front, opaque)
@@ -75,8 +82,9 @@ def test_what_is_pasted_hides_what_is_behind_and_shows_its_own_colour():
 @pytest.mark.parametrize("seed", range(6))
 def test_no_pixel_of_a_scene_belongs_to_two_objects(dataset, seed):
     photos = pretraining.photos_of(dataset)
-    cutouts = [disc((200, 30, 30)), disc((20, 230, 90), 200)]
-    picture, masks = pretraining.scene(cutouts, photos, np.random.default_rng(seed))
+    cutouts = [(disc((200, 30, 30)), "blue"), (disc((20, 230, 90), 200), "green")]
+    picture, things = pretraining.scene(cutouts, photos, np.random.default_rng(seed))
+    masks = [mask for mask, _ in things]
     assert picture.dtype == np.uint8
     assert masks
     assert {mask.shape for mask in masks} == {picture.shape[:2]}
@@ -89,11 +97,34 @@ def test_a_written_dataset_holds_what_was_drawn(tmp_path):
     speck = np.zeros_like(mask)
     speck[0, :3] = True
     picture = np.full((50, 40, 3), 90, np.uint8)
-    pretraining.write_dataset(tmp_path, "train", 2, lambda number: (picture, [mask, speck][: number + 1]), 0)
+    drawn = [(picture, [(mask, "b")]), (picture, [(mask, "a"), (speck, "b")])]
+    pretraining.write_dataset(tmp_path, "train", ["a", "b"], iter(drawn), 0)
     document = json.loads((tmp_path / "annotations" / "train.json").read_text())
     assert [each["image_id"] for each in document["annotations"]] == [1, 2]  # the speck is too little to learn
+    assert [each["category_id"] for each in document["annotations"]] == [2, 1]
     assert document["annotations"][0]["bbox"] == [10, 5, 20, 20]
     assert document["annotations"][0]["area"] == mask.sum()
-    assert {Path(each["file_name"]).name for each in document["images"]} == {
-        path.name for path in (tmp_path / "images").iterdir()
-    }
+    assert {each["file_name"] for each in document["images"]} == {path.name for path in (tmp_path / "images").iterdir()}
+
+
+def test_tied_rows_begin_alike_and_take_the_same_steps():
+    model = build_model(model_config("tiny"), num_classes=4)
+    module = torch.nn.Module()
+    module.model = model
+    tie = pretraining.TiedRows()
+    tie.on_fit_start(None, module)
+    layers = [model.roi_heads.box_predictor.bbox_pred, model.roi_heads.mask_predictor.mask_fcn_logits]
+    optimizer = torch.optim.AdamW([p for layer in layers for p in layer.parameters()], lr=0.1)
+    before = [layer.weight.detach().clone() for layer in layers]
+    for _ in range(3):
+        for layer in layers:
+            for parameter in layer.parameters():
+                parameter.grad = torch.randn_like(parameter)
+        tie.on_before_optimizer_step(None, module, optimizer)
+        optimizer.step()
+    for layer, each, old in zip(layers, (4, 1), before, strict=True):
+        rows = layer.weight.detach().view(4, each, *layer.weight.shape[1:])
+        assert torch.equal(rows[1], rows[2])
+        assert torch.equal(rows[1], rows[3])
+        assert not torch.equal(rows[0], rows[1])
+        assert not torch.equal(layer.weight, old)
