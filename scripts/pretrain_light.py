@@ -20,7 +20,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -33,6 +33,7 @@ from pycocotools.coco import COCO
 
 import finemask
 from finemask.model_file import read_header, save_model_file
+from finemask.model_header import ModelHeader
 from finemask.types import Category
 
 Picture = NDArray[np.uint8]  # BGR [h, w, 3], or BGRA [h, w, 4] of a cut-out
@@ -343,7 +344,8 @@ class TiedRows(pl.Callback):
 def shipped(source: Path, target: Path) -> None:
     """A model file of one class, in half precision; whoever loads it computes in single precision again.
 
-    The one class has the rows that all share, and of the scores the mean.
+    The one class has the rows that all share, and of the scores the mean. What was measured on scenes of many kinds is
+    left out: it says nothing about *object*.
     """
     from safetensors.torch import load_file
 
@@ -356,9 +358,13 @@ def shipped(source: Path, target: Path) -> None:
         for name in (f"roi_heads.{layer}.weight", f"roi_heads.{layer}.bias"):
             of_class = tensors[name].view(-1, each, *tensors[name].shape[1:])
             tensors[name] = torch.cat([of_class[0], of_class[1:].mean(dim=0)])
-    header = replace(
-        read_header(source),
-        categories=[Category(1, "object")],
+    trained = read_header(source)
+    header = ModelHeader(
+        {**trained.model, "weights": "imagenet"},
+        [Category(1, "object")],
+        trained.preprocessing,
+        data_fingerprint=trained.data_fingerprint,
+        versions=trained.versions,
         licenses={"data": "CC0, CC BY 4.0 and MIT; docs/light_weights.md names them"},
     )
     save_model_file(target, {k: t.half() if t.is_floating_point() else t for k, t in tensors.items()}, header)

@@ -12,14 +12,19 @@ from finemask.model_file import load_model_file
 
 
 @pytest.mark.parametrize(
-    ("name", "word"),
-    [("light", "objects"), ("resnet50_fpn", "coco"), ("resnet50_fpn_v2", "coco"), ("mobilenet_v3_fpn", "imagenet")],
+    ("name", "word", "norm"),
+    [
+        ("light", "objects", "frozen_bn"),
+        ("resnet50_fpn", "coco", "frozen_bn"),
+        ("resnet50_fpn_v2", "coco", "bn"),  # as its recipe says
+        ("mobilenet_v3_fpn", "imagenet", "frozen_bn"),
+    ],
 )
-def test_auto_is_the_nearest_that_exists(name, word):
+def test_auto_is_the_nearest_that_exists(name, word, norm):
     assert best_weights(model_config(name)) == word
     resolved = resolve_model({**model_config(name), "weights": "auto"}, 0)
     assert resolved["weights"] == word
-    assert resolved["backbone"]["norm"] == "frozen_bn"  # as with any pretrained weights
+    assert resolved["backbone"]["norm"] == norm
 
 
 def test_another_backbone_under_lights_heads_has_none_of_them():
