@@ -16,8 +16,8 @@ from finemask.cli import main
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.export import certificate
 from finemask.export.formats import FORMATS
-from finemask.export.onnx_file import fold_norms, write_onnx
-from finemask.export.preprocessing_graph import preprocessing_graph
+from finemask.export.onnx_file import fold_norms, quietly, translations, write_onnx
+from finemask.export.preprocessing_graph import OPSET, preprocessing_graph
 from finemask.inference.exported_model import load_exported
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import header_to_json
@@ -98,6 +98,28 @@ def test_frozen_normalisation_goes_into_the_convolution_before_it() -> None:
     assert kinds == ["Conv", "Clip", "Conv", "Conv", "Mul", "Add", "Conv", "Mul", "Add"]
     assert {"w", "scale", "shift"} <= {tensor.name for tensor in whole.graph.initializer}
     assert not {"bias", "depthwise"} & {tensor.name for tensor in whole.graph.initializer}
+
+
+def test_group_norm_of_any_number_of_rows_and_of_none() -> None:
+    """As where an image has no detection, and the mask head a norm."""
+    torch.manual_seed(0)
+    norm = torch.nn.GroupNorm(3, 12)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    rows = torch.randn(5, 12, 4, 6) * 3 + 1
+    with quietly():
+        program = torch.onnx.export(
+            torch.export.export(norm, (rows,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["rows"],
+            custom_translation_table=translations(),
+        )
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    for some in (rows, rows[:1], rows[:0]):
+        (found,) = session.run(None, {"rows": some.numpy()})
+        np.testing.assert_allclose(found, norm(some).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("size_hw", [(60, 90), (131, 64)])

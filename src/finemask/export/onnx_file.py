@@ -136,7 +136,7 @@ def _core(model: MaskRCNN) -> Any:
                 opset_version=OPSET,
                 input_names=["batch", "size_hw", "score_thresh"],
                 output_names=["found", "labels", "scores", "masks"],
-                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+                custom_translation_table=translations(),
             )
     except Exception as error:  # whatever a part does when it is traced: the exporter's errors have no common parent
         raise FinemaskError(
@@ -212,6 +212,12 @@ def _numbers(tensor: Any) -> Any:
     return numpy_helper.to_array(tensor).astype(np.float64)
 
 
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Operators that torch's exporter does not know, or not for every number of rows, in ONNX."""
+    aten = torch.ops.aten
+    return {aten.sort.stable: _stable_sort(), aten.group_norm.default: _group_norm()}
+
+
 def _stable_sort() -> Callable[..., Any]:
     """``aten::sort.stable`` in ONNX, whose TopK puts the first of equal values first."""
     from onnxscript import opset20
@@ -223,6 +229,32 @@ def _stable_sort() -> Callable[..., Any]:
         return op.TopK(self, length, axis=dim, largest=int(descending), sorted=1)
 
     return sort
+
+
+def _group_norm() -> Callable[..., Any]:
+    """``aten::group_norm`` in ONNX, for any number of rows; torch's own fails in ONNX Runtime where none is.
+
+    That is where nothing is detected and the mask head has a norm: a length that is to be reckoned from zero numbers.
+    """
+    from onnxscript import opset20
+
+    op: Any = opset20
+
+    def group_norm(
+        self: Any, num_groups: int, weight: Any, bias: Any, eps: float = 1e-5, cudnn_enabled: bool = True
+    ) -> Any:
+        of_group = op.Constant(value_ints=[num_groups, self.shape[1] // num_groups])
+        shape = op.Concat(op.Shape(self, start=0, end=1), of_group, op.Shape(self, start=2), axis=0)
+        grouped = op.Reshape(self, shape, allowzero=1)
+        axes = op.Constant(value_ints=list(range(2, len(self.shape) + 1)))
+        centred = op.Sub(grouped, op.ReduceMean(grouped, axes))
+        variance = op.ReduceMean(op.Mul(centred, centred), axes)
+        normed = op.Div(centred, op.Sqrt(op.Add(variance, op.Constant(value_float=eps))))
+        for_each = op.Constant(value_ints=[-1] + [1] * (len(self.shape) - 2))
+        scaled = op.Mul(op.Reshape(normed, op.Shape(self), allowzero=1), op.Reshape(weight, for_each))
+        return op.Add(scaled, op.Reshape(bias, for_each))
+
+    return group_norm
 
 
 @contextmanager
