@@ -5,7 +5,8 @@
 
 A recipe is a name and what is typed after ``finemask train model=light data.root=DATASET budget=…``; a word that ends
 in .py is another program instead, called as ``RIVAL.py DATASET MINUTES --weights FEATURES.pth --out DIR``, which writes
-predictions.json. What is scored is a split that no recipe looked at (test.json, if there is one, else val.json), by
+predictions.json. ``--ablate NAME`` trains that recipe once more for each decision of its plan, with the keys as they
+are without it. What is scored is a split that no recipe looked at (test.json, if there is one, else val.json), by
 finemask's evaluation, after the minutes. Finished runs are kept in --output, so the command can be given again.
 """
 
@@ -22,9 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finemask.bench.timing import machine
+from finemask.config.composing import Asked
 from finemask.ops.files import write_json
+from finemask.workflows.running.compose_training import compose_training
 
 RECORD = "result.json"
+WITHOUT = " without "
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cores", type=int, nargs="+", default=[0], help="a run on each at a time, with one thread")
     parser.add_argument("--recipe", nargs="+", action="append", required=True, metavar=("NAME", "WORD"))
+    parser.add_argument(
+        "--ablate", nargs="+", default=[], metavar="NAME", help="recipes to train without each decision"
+    )
     parser.add_argument("--weights", help="of the backbone, for the rival")
     parser.add_argument("--output", type=Path, default=Path("runs/compare_recipes"))
     a = parser.parse_args()
@@ -59,7 +66,7 @@ def main() -> int:
         for dataset in a.datasets
         for minutes in a.minutes
         for seed in range(a.seeds)
-        for name, *words in a.recipe
+        for name, words in recipes_of(dataset, minutes, a.recipe, a.ablate)
     ]
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in a.cores:
@@ -77,7 +84,29 @@ def main() -> int:
     results = [json.loads((job.folder / RECORD).read_text()) for job, ok in zip(jobs, finished, strict=True) if ok]
     write_json(a.output / "recipes.json", {"machine": machine(), "results": results})
     print("\n".join(table(results, [name for name, *_ in a.recipe])))
+    if a.ablate:
+        print("\n".join(["", *ablations(results)]))
     return 0 if all(finished) else 1
+
+
+def recipes_of(
+    dataset: Path, minutes: float, recipes: Sequence[Sequence[str]], ablated: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Names and words of the recipes for a dataset, those without a decision of the plan among them."""
+    found = []
+    for name, *words in recipes:
+        found.append((name, tuple(words)))
+        if name in ablated:
+            asked = Asked("train", (*asked_for(dataset, minutes), *words))
+            for decision in compose_training(asked).get("planned") or []:
+                if not decision["kept"]:
+                    found.append((f"{name}{WITHOUT}{decision['set'][0]}", (*words, *decision["instead"])))
+    return found
+
+
+def asked_for(dataset: Path, minutes: float) -> list[str]:
+    """What is typed for every recipe."""
+    return ["model=light", f"data.root={dataset}", f"budget={60 * minutes:g}s", "data.num_workers=0"]
 
 
 def run(job: Job, core: int, weights: str | None) -> bool:
@@ -90,8 +119,8 @@ def run(job: Job, core: int, weights: str | None) -> bool:
         train += ["--val", f"{job.split}.json", "--seed", str(job.seed), *(["--weights", weights] if weights else [])]
         scored = f"predictions={job.folder / 'predictions.json'}"
     else:
-        train = ["-m", "finemask", "train", "model=light", f"data.root={job.dataset}", f"budget={60 * job.minutes:g}s"]
-        train += ["data.num_workers=0", "name=run", f"output={job.folder}", f"seed={job.seed}", *job.words]
+        train = ["-m", "finemask", "train", *asked_for(job.dataset, job.minutes)]
+        train += ["name=run", f"output={job.folder}", f"seed={job.seed}", *job.words]
         scored = f"model={job.folder / 'run'}"
     annotations = job.dataset / "annotations" / f"{job.split}.json"
     where = [f"annotations={annotations}"]
@@ -138,6 +167,22 @@ def table(results: Sequence[Mapping], names: Sequence[str]) -> list[str]:
     for minutes, means in of_minutes.items():
         over = [statistics.mean(column) for column in zip(*means, strict=True)]
         lines.append(f"| all {len(means)} | {minutes:g} | {' | '.join(f'{mean:.3f}' for mean in over)} |")
+    return lines
+
+
+def ablations(results: Sequence[Mapping]) -> list[str]:
+    """What each decision of a plan gained: mask AP with it and without it, means over seeds, and the difference."""
+    of_recipe: dict[tuple, list[float]] = {}
+    for each in results:
+        of_recipe.setdefault((each["dataset"], each["minutes"], each["recipe"]), []).append(each["segm"]["AP"])
+    lines = ["| dataset | minutes | decision | without it | with it | gain |", "|---|---|---|---|---|---|"]
+    for (dataset, minutes, recipe), without in of_recipe.items():
+        name, is_ablation, decision = recipe.partition(WITHOUT)
+        if is_ablation and (with_it := of_recipe.get((dataset, minutes, name))):
+            before, after = statistics.mean(without), statistics.mean(with_it)
+            lines.append(
+                f"| {dataset} | {minutes:g} | {decision} | {before:.3f} | {after:.3f} | {after - before:+.3f} |"
+            )
     return lines
 
 

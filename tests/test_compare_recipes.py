@@ -34,6 +34,26 @@ def test_the_table_has_means_over_seeds_and_below_means_over_datasets_that_have_
     ]
 
 
+def test_an_ablated_recipe_is_trained_once_more_without_each_decision_of_its_plan(monkeypatch):
+    planned = [
+        {"set": ["model.anchors=auto"], "instead": ["model.anchors=default"], "kept": False},
+        {"set": ["model.min_size=320"], "instead": [], "kept": True},
+        {"set": ["data.batch_size=2", "optimizer.lr=0.1"], "instead": ["data.batch_size=4"], "kept": False},
+    ]
+    asked = []
+    monkeypatch.setattr(recipes, "compose_training", lambda each: asked.append(each) or {"planned": planned})
+    found = recipes.recipes_of(Path("figs"), 5, [["plan", "seed=3"], ["fixed", "plan=none"]], ["plan"])
+    assert found == [
+        ("plan", ("seed=3",)),
+        ("plan without model.anchors=auto", ("seed=3", "model.anchors=default")),
+        ("plan without data.batch_size=2", ("seed=3", "data.batch_size=4")),
+        ("fixed", ("plan=none",)),
+    ]
+    assert {"data.root=figs", "budget=300s", "seed=3"} <= set(asked[0].words)
+    results = [result("figs", 5, "plan", 0.5), result("figs", 5, "plan without model.anchors=auto", 0.4)]
+    assert recipes.ablations(results)[2:] == ["| figs | 5 | model.anchors=auto | 0.400 | 0.500 | +0.100 |"]
+
+
 @pytest.mark.parametrize(("has_test", "split"), [(True, "test"), (False, "val")])
 def test_what_is_scored_is_a_split_that_nothing_was_chosen_by(tmp_path, has_test, split):
     (tmp_path / "annotations").mkdir()
