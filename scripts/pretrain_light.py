@@ -8,7 +8,7 @@ with transparency, lie before one another, turned, recoloured, touching, alone o
 objects stay labelled or on textures. The training images of the datasets come in as they are; what validates and
 tests them stays unseen. Images whose licence asks for the same licence, or forbids commerce, are left out.
 
-The backbone stays ImageNet's, and the box branch tells some two hundred kinds apart, so that what distinguishes things is
+The backbone stays ImageNet's, and the box branch tells 180 kinds apart, so that what distinguishes things is
 not forgotten: trained on one class alone, localisation errors on a dataset of four kinds of bottles fell to a quarter,
 and confusions rose by half. Deltas and masks are the same for every kind (``TiedRows``). What is shipped has one class,
 object, from which each class of whoever fine-tunes starts.

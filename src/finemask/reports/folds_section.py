@@ -36,6 +36,8 @@ def folds_text(content: Mapping[str, Any]) -> str:
         text += f" Single folds, of about {plural(size, 'image')} each, go from {min(single):.3f} to {max(single):.3f}"
         lucky = max(single) - min(single) > _LUCK or size < _FEW
         text += ": on so few images one split is luck." if lucky else "."
+        if main["mean"] < min(single):
+            text += " All together lie below every one of them: scores of different models are ranked in one list."
     if seeds == 2:
         text += " Two seeds say little of the others: with seeds=3 the interval becomes much narrower."
     if seeds == 1:
