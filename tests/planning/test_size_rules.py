@@ -71,13 +71,21 @@ def test_a_typed_size_is_kept_and_its_cost_said() -> None:
 def test_anchors_are_fitted_where_the_usual_ones_miss() -> None:
     # squares of 8 px are 10 px at 320; the smallest anchor has 16: an overlap of 100 / 256
     tiny = fingerprint(boxes_px=[8], size_hw=(256, 256), images=200)
-    found = decided(anchors, tiny)
+    found = decided(anchors, tiny, model__weights="imagenet")
     assert changes(found) == {"model/anchors": "auto"}
     assert found.why.startswith("0 % of the objects have an anchor that overlaps them by half")
     assert found.words() == ["model.anchors=auto"]
-    assert decided(anchors, fingerprint(boxes_px=[60])) is None
+    assert decided(anchors, fingerprint(boxes_px=[60]), model__weights="imagenet") is None
     kept = decided(anchors, tiny, **{"model/anchors": "default"})
     assert kept.kept
     assert "kept as typed" in kept.why
     assert decided(anchors, tiny, **{"model/anchors": "auto", "model__anchors__fit": "auto"}) is None
-    assert decided(anchors, fingerprint(per_image=[0])) is None
+    assert decided(anchors, fingerprint(per_image=[0]), model__weights="imagenet") is None
+
+
+@pytest.mark.parametrize("weights", ["objects", "auto", "coco", "runs/mine/latest/model.safetensors"])
+def test_anchors_that_a_pretrained_rpn_has_learned_stay(weights: str) -> None:
+    tiny = fingerprint(boxes_px=[8], size_hw=(256, 256), images=200)
+    assert decided(anchors, tiny, model__weights=weights) is None
+    for of_backbone in ("imagenet", "none", "features.pth"):
+        assert changes(decided(anchors, tiny, model__weights=of_backbone)) == {"model/anchors": "auto"}

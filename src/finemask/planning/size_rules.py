@@ -92,11 +92,13 @@ def _tiling(data: Fingerprint, size: int) -> str:
 
 
 def anchors(data: Fingerprint, now: Settings) -> Decision | None:
-    """Anchors fitted to the boxes where the usual ones miss too many."""
+    """Anchors fitted to the boxes where the usual ones miss too many, and no RPN has learned them."""
     spec, size, limit = now["model.anchors"], now["model.min_size"], now["model.max_size"]
     ours = isinstance(spec, dict) and str(spec.get("_target_")) == "finemask.model.rpn.fpn_anchors"
     chosen = now.option("model/anchors")
     if not data.objects or not ours or isinstance(size, list) or chosen is None or spec.get("fit") == "auto":
+        return None
+    if now.brings_rpn and not now.is_given("model/anchors"):
         return None
     sizes, ratios = spec["sizes"], spec["aspect_ratios"]
     covered = data.anchor_coverage(size, limit, sizes, ratios)
