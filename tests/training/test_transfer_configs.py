@@ -36,4 +36,4 @@ def test_an_experiment_may_begin_from_scratch_and_the_command_line_may_take_it_b
     cfg = compose("train", ["data.root=d", "experiment=own"], config_dir=tmp_path)
     assert (plain(cfg.transfer), cfg.model.weights) == (full, "none")
     cfg = compose("train", ["data.root=d", "experiment=own", "transfer=heads"], config_dir=tmp_path)
-    assert (cfg.transfer.trainable_stages, cfg.model.weights) == (0, "imagenet")
+    assert (cfg.transfer.trainable_stages, cfg.model.weights) == (0, "auto")
