@@ -17,9 +17,9 @@ from finemask.model.pretrained.weights import fit_state_dict
 from finemask.training.tables import classes_table, data_table, model_table, weights_table
 
 
-def text_of(table):
+def text_of(table, width=160):
     plain = io.StringIO()
-    Console(file=plain, width=160).print(table)
+    Console(file=plain, width=width).print(table)
     return plain.getvalue()
 
 
@@ -80,6 +80,7 @@ def test_rows_carried_by_class_name_are_told_from_the_rest(tiny):
     donor = build_model(model_config("tiny"), num_classes=4).state_dict()
     classes = Classes(["car", "[bold]"], ["truck", "car", "boat"], {"[bold]": ["truck", "boat"]})
     report = fit_state_dict(tiny, donor, "donor.pth", classes)
+    assert "… " not in text_of(weights_table(report), width=80), "no word is cut short on a usual terminal"
     lines = text_of(weights_table(report)).splitlines()
     predictor = next(line for line in lines if "box_predictor" in line and "│" in line)
     assert [cell.strip() for cell in predictor.split("│")[2:6]] == ["–", "–", "–", "4"]

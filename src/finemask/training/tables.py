@@ -90,7 +90,7 @@ def _schedule(begins: Sequence[int]) -> list[str]:
 def weights_table(report: LoadReport) -> Group:
     """What was loaded, re-initialised and skipped, part by part."""
     carried = set(report.class_rows.carried) if report.class_rows else set()
-    headings = ["part", "tensors loaded", "re-initialised", "skipped"]
+    headings = ["tensors of", "loaded", "re-initialised", "skipped"]
     loaded = Counter(_part(name) for name in report.loaded if name not in carried)
     fresh = Counter(_part(name) for name, _, _ in report.reinitialised)
     skipped = Counter(_part(name) for name, _ in report.skipped)
@@ -99,7 +99,7 @@ def weights_table(report: LoadReport) -> Group:
         (part, *(str(count[part] or "–") for count in counts))
         for part in [*_PARTS, *sorted(set(skipped) - set(_PARTS))]
     )
-    made = table(headings + ["rows by class name"] * bool(carried), rows, box=HEAVY_HEAD)
+    made = table(headings + ["by class"] * bool(carried), rows, box=HEAVY_HEAD)
     made.columns[0].no_wrap = True
     changed = [
         f"{name}: {_shape(found)} in the file, {_shape(shape)} in the model"
