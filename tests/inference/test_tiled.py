@@ -1,7 +1,10 @@
 """Tiles against drawn truth: a model that reads shapes off their colours, so that what it must find is known."""
 
 import json
+import os
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from finemask.cli import main
 from finemask.errors import ConfigError, DataError
 from finemask.inference import predictor as predictor_module
+from finemask.inference import tiled as tiled_module
 from finemask.inference.cutting import training_tile
 from finemask.inference.predictor import Predictor
 from finemask.inference.tile_merging import TileFind, merge_finds
@@ -383,6 +387,30 @@ def test_predict_writes_what_evaluate_scores(tiny_model_file, tmp_path, capsys):
     assert in_order(scored) == in_order(found)
     assert {one["image_id"] for one in found} == {7, 14}
     assert "tile=64 overlap=0.3" in (tmp_path / "scored/report/index.html").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other allocators have nothing to be told")
+def test_what_is_free_between_small_things_that_stay_is_given_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    at_first = resident()
+    large, small = [], []
+    for _ in range(2000):  # 160 MB, each piece below what an allocator maps by itself
+        large.append(np.ones(80_000, dtype=np.uint8))
+        small.append(bytes(600))  # more than Python keeps in pools of its own
+    del large
+    tiled_module.give_back_memory()
+    assert len(small) == 2000
+    assert resident() - at_first < 40e6
+
+
+def test_memory_is_given_back_now_and_then(monkeypatch):
+    calls, model = [], ShapeModel()
+    monkeypatch.setattr(tiled_module, "give_back_memory", lambda: calls.append(len(model.seen)))
+    assert len(list(Predictor(model, colour_header()).answers(draw(1100, 1100, []), 0.0, 5, 64, 0.2))) == 1
+    assert len(calls) == len(model.seen) // 256 > 1
+    assert calls[0] == 260, "behind the batch in which the 256th tile is"
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [((64, 64), 3), ((150, 230), 4), ((65, 1001), 1), ((700, 300), 5)])

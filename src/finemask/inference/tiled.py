@@ -5,8 +5,10 @@ too large to be whole in one of them is found in the picture shrunk by half, by 
 into one tile: a third more tiles in all.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from itertools import count, islice
 from typing import NamedTuple, TypeAlias
 
@@ -26,6 +28,7 @@ from finemask.types import Detections, Rle
 _STRIP_ROWS = 256  # even: two rows make one of the shrunk picture
 _SEAM = 1 / 128  # of a tile's side: what ends so near to a seam ends at it
 _SEAM_PX = 2.0  # at least
+_TIDIED_AFTER = 256  # tiles
 
 OpenPicture: TypeAlias = Callable[[], AbstractContextManager[WindowReader]]
 Detect: TypeAlias = Callable[[Sequence[NDArray[np.uint8]], Sequence[Window]], Sequence[Detections]]
@@ -91,6 +94,8 @@ def detect_tiled(
         while batch := list(islice(tiles, cutting.batch_size)):
             for one, found in zip(batch, detect([t.pixels for t in batch], [t.window for t in batch]), strict=True):
                 finds += _finds(one, found, size_hw, cutting)
+            if (number + len(batch)) // _TIDIED_AFTER > number // _TIDIED_AFTER:
+                give_back_memory()
             number += len(batch)
             if tiles_done is not None:
                 tiles_done(number, total)
@@ -101,6 +106,17 @@ def detect_tiled(
         np.array([find.score for find in merged], dtype=np.float32),
         [_full_size(find, size_hw) for find in merged],
     )
+
+
+def give_back_memory() -> None:
+    """Gives memory that is free back to the system; does nothing where that is not glibc's.
+
+    Each find is small and stays, and lies between the large tensors of its tile, which go: the heap grew by half a
+    megabyte a tile, nearly all of it free. Of 2.5 GB after 2,900 tiles 0.9 were in use.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tiles(open_picture: OpenPicture, size_hw: tuple[int, int], tile: int, overlap: float) -> Generator[_Tile]:
