@@ -31,6 +31,7 @@ from finemask.pages.instance_pictures import (
     picture_of,
     window_around,
 )
+from finemask.reports import verdicts as verdicts_module
 from finemask.reports.example_choice import (
     CONFUSED_SHOWN,
     FALSE_SHOWN,
@@ -117,7 +118,9 @@ def test_every_object_is_found_by_what_pycocotools_matches_with_it(seed, iou_typ
     assert not set(verdicts.missed) & set(verdicts.found_by)
 
 
-def test_findings_at_a_threshold_add_up_to_the_operating_point():
+@pytest.mark.parametrize("pairs_at_once", [1, 30, 2**24])
+def test_findings_at_a_threshold_add_up_to_the_operating_point(monkeypatch, pairs_at_once):
+    monkeypatch.setattr(verdicts_module, "_PAIRS_AT_ONCE", pairs_at_once)
     dataset = random_dataset(9, images=8, objects=12)
     evaluator = evaluated(dataset, random_results(dataset, 10))
     evaluation = evaluator.evaluate()

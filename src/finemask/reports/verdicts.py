@@ -1,7 +1,7 @@
 """Verdicts at a score threshold: objects found and missed, detections true and false, what the false ones overlap."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from finemask.pages.instance_pictures import box_xywh
 from finemask.types import CocoResult
 
 RIGHT_IOU = 0.5
+_PAIRS_AT_ONCE = 2**24  # of detections and objects whose overlaps are computed together: 134 MB
 
 
 class FalseDetection(NamedTuple):
@@ -104,12 +105,19 @@ def judge(
     return Verdicts(found_by, missed, [detection for _, detection in false])
 
 
-def _overlaps(detections: Sequence[Any], objects: Sequence[Any], iou_type: str) -> NDArray[np.float64]:
-    """IoU float64 [D, G]."""
-    if not objects:
-        return np.zeros((len(detections), 0))
-    shapes: list[Any] = [
-        [entry["segmentation"] if iou_type == "segm" else np.array(box_xywh(entry), dtype=np.float64) for entry in of]
-        for of in (detections, objects)
-    ]
-    return np.asarray(coco_mask.iou(shapes[0], shapes[1], [False] * len(objects)), dtype=np.float64)
+def _overlaps(detections: Sequence[Any], objects: Sequence[Any], iou_type: str) -> Iterator[NDArray[np.float64]]:
+    """IoU of each detection with all objects, float64 [G]; never the whole table, which of a mosaic is gigabytes."""
+
+    def shapes(entries: Sequence[Any]) -> list[Any]:
+        if iou_type == "segm":
+            return [entry["segmentation"] for entry in entries]
+        return [np.array(box_xywh(entry), dtype=np.float64) for entry in entries]
+
+    of_objects = shapes(objects)
+    at_once = max(1, _PAIRS_AT_ONCE // max(1, len(objects)))
+    for first in range(0, len(detections), at_once):
+        some = shapes(detections[first : first + at_once])
+        if objects:
+            yield from np.asarray(coco_mask.iou(some, of_objects, [False] * len(objects)), dtype=np.float64)
+        else:
+            yield from np.zeros((len(some), 0))
