@@ -408,9 +408,9 @@ def test_what_is_free_between_small_things_that_stay_is_given_back():
 def test_memory_is_given_back_now_and_then(monkeypatch):
     calls, model = [], ShapeModel()
     monkeypatch.setattr(tiled_module, "give_back_memory", lambda: calls.append(len(model.seen)))
-    assert len(list(Predictor(model, colour_header()).answers(draw(1100, 1100, []), 0.0, 5, 64, 0.2))) == 1
-    assert len(calls) == len(model.seen) // 256 > 1
-    assert calls[0] == 260, "behind the batch in which the 256th tile is"
+    assert len(list(Predictor(model, colour_header()).answers(draw(700, 700, []), 0.0, 5, 64, 0.2))) == 1
+    assert len(calls) == len(model.seen) // 64 + 1 > 3, "and once at the end"
+    assert calls[0] == 65, "behind the batch in which the 64th tile is"
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [((64, 64), 3), ((150, 230), 4), ((65, 1001), 1), ((700, 300), 5)])

@@ -28,7 +28,7 @@ from finemask.types import Detections, Rle
 _STRIP_ROWS = 256  # even: two rows make one of the shrunk picture
 _SEAM = 1 / 128  # of a tile's side: what ends so near to a seam ends at it
 _SEAM_PX = 2.0  # at least
-_TIDIED_AFTER = 256  # tiles
+_TIDIED_AFTER = 64  # tiles
 
 OpenPicture: TypeAlias = Callable[[], AbstractContextManager[WindowReader]]
 Detect: TypeAlias = Callable[[Sequence[NDArray[np.uint8]], Sequence[Window]], Sequence[Detections]]
@@ -99,6 +99,7 @@ def detect_tiled(
             number += len(batch)
             if tiles_done is not None:
                 tiles_done(number, total)
+    give_back_memory()
     merged = merge_finds(finds, across_classes=across_classes)
     return Found(
         np.array([find.box for find in merged], dtype=np.float32).reshape(-1, 4),
