@@ -1,6 +1,10 @@
-"""Which of a training's processes this is, told from the environment that whoever started it has set."""
+"""This process: which of a training's it is, told from the environment of whoever started it, and what SIGTERM does."""
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 Launcher = Literal["torchrun", "srun"]
@@ -47,3 +51,20 @@ def is_first_process() -> bool:
     if together is not None:
         return together.rank == 0
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+@contextmanager
+def termination_as_interruption() -> Iterator[None]:
+    """SIGTERM, which queues and shutdowns send, does what Ctrl-C does; only the main thread can be told so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,16 +1,14 @@
 """``finemask predict``: images, folders, videos, URLs in; overlays, COCO JSON, masks and tables out."""
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 from rich.console import Console
 
 from finemask.config import plain
 from finemask.errors import INTERRUPTED, DataError
+from finemask.machine.processes import termination_as_interruption
 from finemask.ops.images.window_reader import LARGE_PX
 from finemask.ops.terminal import say, table
 from finemask.ops.wording import percent, plural
@@ -28,7 +26,7 @@ def main(cfg: DictConfig) -> int:
             that could not be read.
     """
     try:
-        with _termination_as_interruption():
+        with termination_as_interruption():
             done = predict_images(plain(cfg))
     except KeyboardInterrupt:
         print("interrupted; what is done is written, and manifest.jsonl says what that is", file=sys.stderr)
@@ -48,23 +46,6 @@ def main(cfg: DictConfig) -> int:
     if done.failures:
         raise unreadable(done.failures, done.sources)
     return 0
-
-
-@contextmanager
-def _termination_as_interruption() -> Iterator[None]:
-    """SIGTERM, which queues and shutdowns send, does what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def show(console: Console, done: Predicted) -> None:

@@ -2,13 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +17,14 @@ from finemask.config import arguments, plain
 from finemask.config.composing import Asked
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
 from finemask.machine.hardware import cores
+from finemask.machine.processes import termination_as_interruption
 from finemask.ops.files import newest_run, read_json
 from finemask.training.callbacks.pruning import TrialPlace
 from finemask.workflows.data.plan_training import compose_planned
 from finemask.workflows.running.compose_training import compose_training
 from finemask.workflows.several_runs.run_series import begun_with, metric_of, open_series
 from finemask.workflows.several_runs.search_space import Dimension, read_space, word_of
+from finemask.workflows.several_runs.trial_processes import TrialProcesses, last_words
 from finemask.workflows.several_runs.trial_study import ALIVE_S, JOURNAL, TrialRow, TrialStudy, need_optuna
 
 PLAN = "search_plan.json"
@@ -33,7 +32,6 @@ _OWN_KEYS = ("space", "trials", "jobs", "startup", "prune", "confirm", "name", "
 _MANY = ("folds", "learning_curve")  # which are many trainings themselves
 _MOST_FAILURES = 3  # in a row: what fails is not the values
 _INTERRUPTED, _INTERRUPTING = "interrupted", (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
-_TAIL = 3  # lines of a trial's output in a message
 RunTrial = Callable[[Sequence[str], Mapping[str, str], Path], int]
 
 
@@ -133,7 +131,7 @@ def run_search(cfg: DictConfig, asked: Asked, run_trial: "RunTrial | None" = Non
     plan = begun_with(base, plan)
     series = open_series(cfg, PLAN, plan, "the search")
     flags = [] if config_dir is None else [f"--config-dir={config_dir}"]
-    work = _Work(cfg, series.folder, space, metric, [*flags, *words], run_trial or _Children())
+    work = _Work(cfg, series.folder, space, metric, [*flags, *words], run_trial or TrialProcesses())
     if series.is_resumed and (dead := work.study().take_back_dead()):
         print(f"{dead} trials of processes that are gone are made again")
     print(f"Search in {series.folder}: {cfg.trials} trials, {cfg.jobs} at a time here")
@@ -239,7 +237,7 @@ class _Work:
 
     def _in_threads(self, tasks: Sequence[Callable[[], None]], jobs: int) -> bool:
         """Does tasks, so many at a time; False where a person interrupted them, after the trainings have saved."""
-        with _terminated_as_interrupted(), ThreadPoolExecutor(jobs) as pool:
+        with termination_as_interruption(), ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -257,7 +255,7 @@ class _Work:
         self._stopping.set()
         for future in futures:
             future.cancel()
-        if isinstance(self._run_trial, _Children):
+        if isinstance(self._run_trial, TrialProcesses):
             self._run_trial.stop()
 
     def _worker(self, trials: int, jobs: int) -> None:
@@ -311,7 +309,7 @@ class _Work:
             heart.join()
         run = newest_run(self._folder / name, "metrics.json")
         if code != 0 or run is None:
-            return _Ended(None, "", _INTERRUPTED if code in _INTERRUPTING else _last_words(output, code))
+            return _Ended(None, "", _INTERRUPTED if code in _INTERRUPTING else last_words(output, code))
         score = self._score(run)
         return _Ended(score, str(run.relative_to(self._folder)), "" if score is not None else "there is no AP")
 
@@ -339,50 +337,3 @@ class _Work:
                 where=self._folder / f"trials/{number:03d}.log",
                 remedy=f"{'' if is_default else 'So did those before it. '}Mend it, then go on with resume=auto.",
             )
-
-
-class _Children:
-    """Trainings in processes of their own: a process gives back all memory, and takes no other with it when it dies."""
-
-    def __init__(self) -> None:
-        self._processes: set[subprocess.Popen[bytes]] = set()
-
-    def __call__(self, words: Sequence[str], environment: Mapping[str, str], output: Path) -> int:
-        command = [sys.executable, "-m", "finemask", "train", *words]
-        with output.open("ab") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **environment})
-            self._processes.add(process)
-            try:
-                return process.wait()
-            finally:
-                self._processes.discard(process)
-
-    def stop(self) -> None:
-        """Asks all to save and end."""
-        for process in list(self._processes):
-            process.terminate()
-
-
-def _last_words(output: Path, code: int) -> str:
-    """Why a training failed, by what it said last."""
-    text = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith("error: ")), None)
-    return said or f"exit code {code}: {' / '.join(lines[-_TAIL:]) or 'it said nothing'}"
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, as Ctrl-C: the trainings are asked to save before this process ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
