@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 
 from finemask.training.callbacks.speed import format_duration
-from finemask.training.console import RunLog, logging_to, print_next_steps, show_table
+from finemask.training.console import RunLog, logging_to, print_next_steps, progress_alone, show_table
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,23 @@ def test_the_log_file_holds_our_words_tables_and_everybodys_warnings(tmp_path, c
     assert "epoch 1" in shown.err + shown.out
     assert "few workers" not in shown.err + shown.out
     assert logging.getLogger("finemask").handlers == before
+
+
+def test_of_a_later_training_of_a_series_only_progress_and_warnings_are_shown(tmp_path, capsys):
+    table = Table(title="Weights")
+    table.add_column("part")
+    table.add_row("backbone")
+    run_log = RunLog()
+    with logging_to(run_log, is_main=True), progress_alone():
+        run_log.open(tmp_path / "train.log")
+        show_table(table)
+        logging.getLogger("finemask.workflows.train_model").info("Anchors: fitted")
+        logging.getLogger("finemask.training.callbacks.progress_bar").info("epoch 1")
+        logging.getLogger("finemask.workflows.train_model").warning("odd labels")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "epoch 1\nwarning: odd labels\n")
+    text = (tmp_path / "train.log").read_text()
+    assert all(word in text for word in ("backbone", "Anchors: fitted", "epoch 1", "odd labels"))
 
 
 def test_lightnings_own_news_reach_nobody_and_its_warnings_the_log(tmp_path, capsys):

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,8 @@ from finemask.ops.wording import names, percent, plural
 
 _LOG_WIDTH = 110
 _NAMED_CLASSES = 8
+_PROGRESS = "finemask.training"  # whose records tell how a training goes on
+_progress_alone: ContextVar[bool] = ContextVar("_progress_alone", default=False)
 _SPEAKERS = ("finemask", "pytorch_lightning", "lightning_fabric", "py.warnings")
 # Warnings that tell a user nothing: beginnings of their texts, as regular expressions.
 _NOISE = (
@@ -113,9 +116,27 @@ def _ignore_noise() -> None:
         warnings.filterwarnings("ignore", message=beginning)
 
 
+@contextmanager
+def progress_alone() -> Iterator[None]:
+    """The terminal shows how a training goes on, and warnings; what it is made of, another of its series has shown.
+
+    The log file has everything.
+    """
+    token = _progress_alone.set(True)
+    try:
+        yield
+    finally:
+        _progress_alone.reset(token)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return not _progress_alone.get() or record.levelno >= logging.WARNING or record.name.startswith(_PROGRESS)
+
+
 def show_table(table: RenderableType) -> None:
     """Prints a table and leaves a plain copy in the log file."""
-    get_console().print(table)
+    if not _progress_alone.get():
+        get_console().print(table)
     plain = io.StringIO()
     Console(file=plain, width=_LOG_WIDTH, no_color=True).print(table)
     for handler in logging.getLogger("finemask").handlers:
@@ -193,4 +214,5 @@ class _PlainFormatter(logging.Formatter):
 def _terminal_handler() -> logging.Handler:
     handler = _ConsoleHandler() if is_terminal() else logging.StreamHandler()
     handler.setFormatter(_PlainFormatter())
+    handler.addFilter(_is_shown)
     return handler

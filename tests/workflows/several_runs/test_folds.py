@@ -225,6 +225,7 @@ def test_the_whole_way_with_a_tiny_model(tmp_path, capsys, monkeypatch):
     folder = (tmp_path / "runs/small/latest").resolve()
     content = json.loads((folder / "folds.json").read_text())
     assert content["text"] in said
+    assert said.count("Model: ") == 1, "the tables are shown of the first training"
     assert "the numbers are those of the folds" in said
     assert (content["images"], content["folds"]) == (6, 2)
     from finemask.model_file import read_header

@@ -6,7 +6,7 @@ and trains anew.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from finemask.config import arguments, plain
 from finemask.config.composing import Asked
 from finemask.datatools.split.image_groups import Groups, grouped, grouping_rules
 from finemask.datatools.split.pooled_annotations import pooled_source
-from finemask.datatools.split.split_files import Split, write_split
+from finemask.datatools.split.split_files import Split
 from finemask.datatools.split.split_images import SplitSource
 from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
@@ -29,21 +29,16 @@ from finemask.evaluation.results import read_results
 from finemask.evaluation.uncertainty.several_seeds import SeedSpread, spread_over_seeds
 from finemask.ops.files import FOLDS, MODEL_FILE, copy_file, read_json, sha256_of, write_json
 from finemask.ops.images.image_reading import ImageReading
-from finemask.ops.wording import fraction, plural
+from finemask.ops.wording import fraction
 from finemask.reports.evaluation_report import ReportContext, WrittenEvaluation, write_evaluation
 from finemask.reports.folds_section import folds_text
-from finemask.training.callbacks.speed import format_duration
-from finemask.workflows.build_trainer import budget_seconds
 from finemask.workflows.finish_run import TrainedRun
 from finemask.workflows.running.compose_training import SERIES_PLANS, compose_training
-from finemask.workflows.several_runs.run_series import RunSeries, begun_with, check_series, metric_of, open_series
+from finemask.workflows.several_runs.fold_trainings import FoldTrainings, TrainOne
+from finemask.workflows.several_runs.run_series import begun_with, check_series, metric_of, open_series
 from finemask.workflows.train_model import run_training
 
 PLAN, POOLED = SERIES_PLANS["folds"], "all_images.json"
-_NEVER = 1_000_000  # epochs between evaluations: the last weights are evaluated, and no others
-_REPORT_S = 20.0  # of a budget: scoring the folds, and their report
-
-TrainOne = Callable[[DictConfig, Mapping[str, Any] | None], TrainedRun | None]
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,7 @@ def run_folds(
     pooled = series.folder / POOLED
     if not pooled.is_file():
         save_coco(pooled, source.document)
-    work = _Work(cfg, series, started, len(seeds) * int(cfg.folds) + 1, train_one)
+    work = FoldTrainings(cfg, series, started, len(seeds) * int(cfg.folds) + 1, train_one)
     work.say_beginning(len(source.file_names))
     truth = load_ground_truth(pooled)
     tables: list[ResultTable] = []
@@ -171,71 +166,6 @@ def run_folds(
     write_json(series.folder / FOLDS, content)
     paths = [model_file, series.folder / FOLDS, *written.paths]
     return CrossValidation(content, TrainedRun(written.metrics, model_file, paths), series.folder)
-
-
-class _Work:
-    """The trainings one after another, and what each may take of a time budget that is for everything."""
-
-    def __init__(self, cfg: DictConfig, series: RunSeries, started: float, runs: int, train_one: TrainOne) -> None:
-        self._cfg, self._series, self._train_one = cfg, series, train_one
-        self._runs, self._done = runs, 0
-        self._budget = budget_seconds(cfg)
-        self._started = started
-        self._spent_before = 0.0
-
-    def say_beginning(self, images: int) -> None:
-        """What is to come."""
-        share = ""
-        if self._budget is not None:
-            share = f"; {format_duration(self._share())} each, {format_duration(self._budget)} in all"
-        print(f"{self._runs} trainings on {plural(images, 'image')}: {self._runs - 1} without a fold, 1 on all{share}")
-
-    def folds_of(self, seed: int, split: Split) -> list[Path] | None:
-        """The folders of the runs of a seed; None when one was interrupted."""
-        folder = self._series.folder / "splits" / f"seed{seed}"
-        if not folder.is_dir():
-            write_split(folder, split, True, {"seed": seed})
-        found = []
-        for fold in split.names:
-            changes = {
-                "seed": seed,
-                "data.train": str(folder / fold / "train.json"),
-                "data.val": str(folder / fold / "val.json"),
-                "data.test": None,
-            }
-            run = self._run(f"seed{seed}/{fold}", changes, f"seed {seed}, {fold} of {len(split.names)}")
-            if run is None:
-                return None
-            found.append(run)
-        return found
-
-    def final(self, pooled: str, measured: Mapping[str, Any]) -> Path | None:
-        """The folder of the run on all images; None when it was interrupted."""
-        changes = {"data.train": pooled, "data.val": None}
-        return self._run("all_images", changes, "all images, for the model", measured)
-
-    def _run(
-        self, name: str, changes: Mapping[str, Any], what: str, measured: Mapping[str, Any] | None = None
-    ) -> Path | None:
-        done = self._series.finished(name, MODEL_FILE)
-        self._done += 1
-        if done is not None:
-            if self._budget is not None:
-                self._spent_before += self._budget / self._runs
-            return done
-        print(f"\n== training {self._done} of {self._runs}: {what}")
-        own = {**changes, "trainer.check_val_every_n_epoch": _NEVER}
-        if self._budget is not None:
-            own |= {"budget": f"{self._share():.1f}s", "trainer.max_time": None}
-        finished = self._train_one(self._series.config(self._cfg, name, own), measured)
-        return None if finished is None else finished.model_path.parent.resolve()
-
-    def _share(self) -> float:
-        """Seconds of the next training: what is left of the budget, in equal parts."""
-        assert self._budget is not None
-        spent = time.monotonic() - self._started + self._spent_before
-        left = self._budget - spent - min(_REPORT_S, 0.1 * self._budget)
-        return max(1.0, left / max(1, self._runs - max(0, self._done - 1)))
 
 
 def _images(cfg: DictConfig, files: Sequence[Path]) -> tuple[SplitSource, Groups]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -18,6 +19,7 @@ from finemask.evaluation.uncertainty.power_law import CONFIDENCE, FEWEST_POINTS,
 from finemask.evaluation.uncertainty.resampling import jackknife_error
 from finemask.ops.files import read_json, sha256_of, write_json
 from finemask.ops.wording import plural
+from finemask.training.console import progress_alone
 from finemask.workflows.build_trainer import build_datamodule
 from finemask.workflows.finish_run import TrainedRun
 from finemask.workflows.running.compose_training import SERIES_PLANS, compose_training
@@ -147,7 +149,7 @@ def run_learning_curve(
     batches = {part: _batches(cfg, part.file) for part in parts}
     whole = _batches(cfg, source.absolute())
     ground_truth = load_ground_truth(Path(cfg.data.root) / cfg.data.val)
-    points = []
+    points: list[Point] = []
     for part in parts:
         print(
             f"\n== {part.fraction:g} of the training images: {plural(part.images, 'image')}, "
@@ -155,7 +157,8 @@ def run_learning_curve(
         )
         run_dir = series.finished(part.name, "metrics.json")
         if run_dir is None:
-            finished = train_one(_run_config(cfg, part, series, whole / batches[part]))
+            with progress_alone() if points else nullcontext():
+                finished = train_one(_run_config(cfg, part, series, whole / batches[part]))
             if finished is None:
                 return None
             run_dir = finished.model_path.parent.resolve()
