@@ -30,7 +30,7 @@ from finemask.model.devices.gpu import fixed_step
 from finemask.model.devices.gpu.crossing import on_host
 from finemask.model.devices.gpu.proposals import Proposals
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.types import Target
 
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "performance" / "gpu.json"

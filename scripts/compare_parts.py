@@ -31,7 +31,7 @@ from compare_parts_table import PLAIN, Result, page, put_section, rows_of, shown
 from omegaconf import OmegaConf
 
 from finemask.bench.timing import machine
-from finemask.ops.files import write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "results.md"

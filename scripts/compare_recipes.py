@@ -24,7 +24,7 @@ from pathlib import Path
 
 from finemask.bench.timing import machine
 from finemask.config.composing import Asked
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.workflows.running.compose_training import compose_training
 
 RECORD = "result.json"

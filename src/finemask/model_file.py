@@ -18,7 +18,8 @@ from finemask.config.moved_targets import with_present_targets
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.model_header import FORMAT_VERSION, ModelHeader, header_from_json, header_to_json
 from finemask.model_hub import download, hub_address
-from finemask.ops.files import MODEL_FILE, atomic_path, find_in_run
+from finemask.ops.files.atomic_files import atomic_path
+from finemask.ops.files.run_folders import MODEL_FILE, find_in_run
 
 if TYPE_CHECKING:  # a header is read without torch
     from torch import Tensor, nn

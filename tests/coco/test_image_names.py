@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from finemask.coco.image_names import FileNames, check_images_exist
 from finemask.errors import DataError
-from finemask.ops.files import leaves_folder
+from finemask.ops.files.atomic_files import leaves_folder
 
 
 @pytest.mark.parametrize(

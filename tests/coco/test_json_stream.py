@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from finemask.coco import json_stream
 from finemask.coco.json_stream import JsonStream
 from finemask.errors import DataError
-from finemask.ops.files import parse_json
+from finemask.ops.files.documents import parse_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from finemask.config import compose, plain
 from finemask.config.composing import Asked
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.training.run_dir import Run, resolved_text
 from finemask.workflows.data.plan_training import write_plan
 from finemask.workflows.running import compose_training as workflow

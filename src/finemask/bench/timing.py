@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from finemask.machine.hardware import cores, package_versions, processor_name
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.ops.terminal import table
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from finemask import __version__
 from finemask.coco.coco_file import read_coco_json
 from finemask.coco.columns import PackedCoco
-from finemask.ops.files import atomic_path, sha256_of
+from finemask.ops.files.atomic_files import atomic_path
+from finemask.ops.files.documents import sha256_of
 from finemask.types import Category
 
 FORMAT = 3  # counts up whenever packing or the form of the file changes

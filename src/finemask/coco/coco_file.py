@@ -16,7 +16,8 @@ from finemask.coco.columns import PackedCoco
 from finemask.coco.entry_lists import AnnotationList, CategoryList, EntryList, FileFault, ImageList
 from finemask.coco.json_stream import JsonStream
 from finemask.errors import DataError
-from finemask.ops.files import read_json, write_json
+from finemask.ops.files.atomic_files import write_json
+from finemask.ops.files.documents import read_json
 
 WHAT = "a COCO annotation file"
 

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Mapping
 from math import isfinite, nan
 from typing import Any, NamedTuple, TypeGuard
 
-from finemask.ops.files import leaves_folder
+from finemask.ops.files.atomic_files import leaves_folder
 from finemask.ops.wording import names, plural, word
 
 ID_LIMIT = 2**63

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from finemask.errors import DataError
-from finemask.ops.files import broken_json, nested_too_deeply, not_utf8, read_bytes
+from finemask.ops.files.documents import broken_json, nested_too_deeply, not_utf8, read_bytes
 
 _READ_BYTES = 2**20
 _BLANKS = re.compile(r"[ \t\n\r]*")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import atomic_path, write_json
+from finemask.ops.files.atomic_files import atomic_path, write_json
 from finemask.ops.rle import mask_to_rle, rle_from_polygons, rle_to_mask, run_lengths
 
 CATEGORY_IDS = {"circle": 1, "rectangle": 3, "triangle": 7, "star": 12}

@@ -12,7 +12,7 @@ from typing import Any
 from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth, ImageInfo, images_and_categories
-from finemask.ops.files import read_json, sha256_of
+from finemask.ops.files.documents import read_json, sha256_of
 from finemask.types import Category
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from finemask.coco.segmentation import rle_of_detection
 from finemask.errors import DataError
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.implausible_results import refuse_corner_boxes, refuse_swapped_images
-from finemask.ops.files import read_json
+from finemask.ops.files.documents import read_json
 from finemask.ops.mask_runs import counts_fit
 from finemask.types import CocoResult, Rle
 

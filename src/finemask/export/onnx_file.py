@@ -19,7 +19,7 @@ from finemask.export.preprocessing_graph import IR_VERSION, OPSET, preprocessing
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_to_json
-from finemask.ops.files import atomic_path, python_beside, write_text
+from finemask.ops.files.atomic_files import atomic_path, python_beside, write_text
 
 _EXAMPLE_HW = (96, 160)  # padded; two sides that differ, and neither is the smallest
 _LARGEST_SIDE = 2**15

@@ -25,7 +25,7 @@ from finemask.inference.exported_model import ExportedModel
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_to_json
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 
 _EXAMPLE_HW = (150, 210)  # of the image that it is traced with: two sides that differ
 _LARGEST_SIDE = 2**16

@@ -24,7 +24,7 @@ from finemask.inference.exported_model import ExportedModel
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import HEADER_KEY
 from finemask.model_header import ModelHeader, header_to_json
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 
 
 class ScriptableMaskRCNN(nn.Module):

@@ -25,7 +25,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.rpn import RowsRegionProposalNetwork
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
-from finemask.ops.files import atomic_path, python_beside, write_text
+from finemask.ops.files.atomic_files import atomic_path, python_beside, write_text
 
 # A loss may have weights as well, and torchvision's have none.
 _HEADS = ("box_head", "box_predictor", "mask_head", "mask_predictor")

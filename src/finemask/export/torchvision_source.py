@@ -13,7 +13,7 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.rpn import RowsRegionProposalNetwork
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
-from finemask.ops.files import python_beside
+from finemask.ops.files.atomic_files import python_beside
 
 BACKBONES = {f"{of.__module__}.{of.__name__}": of for of in (resnet_fpn, mobilenet_fpn)}
 _BATCH_NORM, _NO_NORM = "nn.BatchNorm2d", "None"

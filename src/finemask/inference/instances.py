@@ -20,7 +20,7 @@ from finemask.ops.box_ops import touching_pairs
 from finemask.ops.colours import colours
 from finemask.ops.contours import TOLERANCE_PX, mask_to_polygons
 from finemask.ops.drawing import draw_instances, with_legend
-from finemask.ops.files import write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.ops.images.georeference import read_georeference
 from finemask.ops.images.image_kinds import image_suffixes
 from finemask.ops.images.scale_bar import with_scale_bar

@@ -12,7 +12,7 @@ import yaml
 
 from finemask.config.overrides import parse_override
 from finemask.errors import ConfigError
-from finemask.ops.files import write_text
+from finemask.ops.files.atomic_files import write_text
 from finemask.planning.decision import Decision
 
 _WIDTH = 110

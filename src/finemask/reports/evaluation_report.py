@@ -13,7 +13,7 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import GroundTruth
 from finemask.evaluation.image_ids import drop_images_of_others
 from finemask.evaluation.uncertainty.confidence_intervals import uncertainty
-from finemask.ops.files import atomic_path, write_json, write_text
+from finemask.ops.files.atomic_files import atomic_path, write_json, write_text
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.pages.shell import page, templates
 from finemask.reports.curve_figures import evaluation_figures, training_figures

@@ -18,7 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from finemask.config import leaves
 from finemask.errors import MissingExtraError
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 
 _FIRST_COLUMNS = ("epoch", "step")
 

@@ -18,7 +18,8 @@ from finemask.config import plain
 from finemask.errors import ConfigError
 from finemask.machine.hardware import package_versions
 from finemask.machine.processes import is_first_process
-from finemask.ops.files import LATEST, find_in_run, is_run_folder, newest_run, runs_of, write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
+from finemask.ops.files.run_folders import LATEST, find_in_run, is_run_folder, newest_run, runs_of
 from finemask.training.callbacks.checkpoints import LAST
 
 log = logging.getLogger(__name__)

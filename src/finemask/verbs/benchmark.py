@@ -12,7 +12,7 @@ from finemask.bench.timing import machine
 from finemask.bench.workloads import Speed, measure_machine
 from finemask.inference.predictor import choose_device
 from finemask.machine.hardware import processor_name
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.ops.terminal import say, table
 
 _EPOCH_IMAGES = 1000

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from finemask.config import search_path
 from finemask.config.config_files import config_names, find_config, groups, read_config_text
 from finemask.errors import ConfigError, did_you_mean
-from finemask.ops.files import write_text
+from finemask.ops.files.atomic_files import write_text
 
 
 def main(cfg: DictConfig) -> int:

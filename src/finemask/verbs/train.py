@@ -7,7 +7,7 @@ from rich.console import Console
 
 from finemask.config.composing import Asked
 from finemask.errors import INTERRUPTED, ConfigError
-from finemask.ops.files import write_text
+from finemask.ops.files.atomic_files import write_text
 from finemask.ops.terminal import say, table
 from finemask.reports.learning_curve_page import learning_curve_page
 from finemask.reports.report_numbers import operating_point_text, results_table

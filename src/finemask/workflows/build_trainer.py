@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from finemask.config import plain
 from finemask.errors import ConfigError, FinemaskError, did_you_mean
-from finemask.ops.files import write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.reports.lr_finder_page import lr_finder_page
 from finemask.training.callbacks.budget import Budget
 from finemask.training.callbacks.checkpoints import LastCheckpoint, WholeCheckpoints, best_checkpoint

@@ -12,7 +12,9 @@ from finemask.evaluation.image_ids import with_ids_of
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, iou_types_of, read_results
 from finemask.evaluation.uncertainty.model_comparison import Comparison, compare
-from finemask.ops.files import FOLDS, find_in_run, read_json, write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
+from finemask.ops.files.documents import read_json
+from finemask.ops.files.run_folders import FOLDS, find_in_run
 from finemask.ops.wording import plural
 from finemask.pages.shell import refuse_foreign_page
 from finemask.reports.comparison_page import EYEBROW, ChangedImage, comparison_page, draw_changes

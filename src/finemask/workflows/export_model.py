@@ -25,7 +25,8 @@ from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model_file import find_model_file, load_model_file, read_header
 from finemask.model_header import ModelHeader
 from finemask.model_hub import hub_address
-from finemask.ops.files import made_folder, sha256_of, write_json
+from finemask.ops.files.atomic_files import made_folder, write_json
+from finemask.ops.files.documents import sha256_of
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
 from finemask.ops.wording import fraction, percent, plural

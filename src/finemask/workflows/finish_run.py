@@ -13,7 +13,7 @@ from finemask.errors import WeightsError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.weights import read_torch_file
-from finemask.ops.files import MODEL_FILE
+from finemask.ops.files.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.reports.evaluation_report import ReportContext, write_evaluation
 from finemask.reports.report_numbers import operating_point_text, results_table

@@ -27,7 +27,7 @@ from finemask.inference.sources import Unread, list_items
 from finemask.machine.hardware import cores
 from finemask.model_file import find_model_file
 from finemask.model_header import header_to_json
-from finemask.ops.files import sha256_of
+from finemask.ops.files.documents import sha256_of
 from finemask.ops.terminal import Progress
 from finemask.ops.wording import plural
 from finemask.workflows.written.annotation_ids import FileLabels, read_annotation_ids

@@ -12,7 +12,7 @@ from PIL import Image
 
 from finemask.errors import ConfigError
 from finemask.inference.predictor import load
-from finemask.ops.files import MODEL_FILE, find_in_run, is_run_folder
+from finemask.ops.files.run_folders import MODEL_FILE, find_in_run, is_run_folder
 from finemask.ops.images.image_reading import ImageReading
 from finemask.serving.application import build_application
 from finemask.serving.http_server import address_of_socket, is_loopback, log_requests, open_socket, run_server

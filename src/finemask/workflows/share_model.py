@@ -15,7 +15,8 @@ from finemask.export.model_card import write_card
 from finemask.model_file import find_model_file, save_model_file, verify_model_file
 from finemask.model_header import ModelHeader
 from finemask.model_hub import HubAddress, hub_address, upload
-from finemask.ops.files import MODEL_FILE, atomic_path, write_text
+from finemask.ops.files.atomic_files import atomic_path, write_text
+from finemask.ops.files.run_folders import MODEL_FILE
 
 CARD, PREVIEW = "README.md", "preview.jpg"
 _OURS = frozenset({MODEL_FILE, CARD, PREVIEW})

@@ -15,7 +15,7 @@ from finemask.errors import ConfigError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.training.run_dir import choose_run, close_run, open_run
 from finemask.workflows.finish_run import TrainedRun
 from finemask.workflows.several_runs import learning_curve as workflow

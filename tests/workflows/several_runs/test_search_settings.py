@@ -23,7 +23,7 @@ from finemask.errors import ConfigError, FinemaskError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_predictions
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.workflows.running.compose_training import compose_training
 from finemask.workflows.several_runs.search_result import write_search
 from finemask.workflows.several_runs.search_settings import joined_words, run_search

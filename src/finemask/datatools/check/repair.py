@@ -21,7 +21,7 @@ from finemask.datatools.check.problems import (
 )
 from finemask.datatools.check.run_rules import RULES, findings_of, run_rule
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import write_text
+from finemask.ops.files.atomic_files import write_text
 
 _MOST_ROUNDS = 20  # two or three are enough; this only makes sure that it ends
 

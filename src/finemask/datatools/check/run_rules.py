@@ -32,7 +32,7 @@ from finemask.datatools.check.problems import (
     Severity,
 )
 from finemask.errors import DataError
-from finemask.ops.files import parse_json, read_bytes
+from finemask.ops.files.documents import parse_json, read_bytes
 
 RULES: tuple[Rule, ...] = (
     *structure_rules.RULES,

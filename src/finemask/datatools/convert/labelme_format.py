@@ -36,7 +36,7 @@ from finemask.datatools.convert.source_files import (
     whole_number,
 )
 from finemask.ops.contours import signed_area
-from finemask.ops.files import read_json
+from finemask.ops.files.documents import read_json
 from finemask.ops.labelme import labelme_document, labelme_shape, mask_shape
 from finemask.ops.rle import crop_to_rle, rle_area, rle_from_polygons, rle_to_crop
 from finemask.types import Rle

@@ -19,7 +19,7 @@ from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import Dataset, ImageRecord, Instance, names_used, number_categories
 from finemask.datatools.convert.source_files import Source, read_categories, split_of
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import safe_file_name
+from finemask.ops.files.atomic_files import safe_file_name
 from finemask.ops.rle import crop_to_rle, mask_to_rle, rle_to_mask
 from finemask.types import Rle
 

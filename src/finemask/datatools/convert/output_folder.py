@@ -10,7 +10,7 @@ from PIL import Image
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.datatools.convert.source_files import CATEGORIES_FILE, MARKER
 from finemask.errors import DataError
-from finemask.ops.files import atomic_path, copy_file, earlier_files, link_file, write_json, write_text
+from finemask.ops.files.atomic_files import atomic_path, copy_file, earlier_files, link_file, write_json, write_text
 from finemask.types import Category
 
 

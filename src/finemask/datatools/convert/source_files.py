@@ -12,7 +12,7 @@ from finemask.coco.entries import number_in_text, whole
 from finemask.coco.image_names import FileNames
 from finemask.datatools.convert.records import ImageRecord, Notes, Watch, unwatched
 from finemask.errors import DataError
-from finemask.ops.files import parse_xml, read_bytes, read_json
+from finemask.ops.files.documents import parse_xml, read_bytes, read_json
 from finemask.ops.images.image_kinds import image_suffixes, stored_size
 from finemask.types import Category
 

@@ -21,7 +21,7 @@ from finemask.datatools.convert.records import (
 )
 from finemask.datatools.convert.source_files import Source, split_of
 from finemask.errors import DataError
-from finemask.ops.files import read_json
+from finemask.ops.files.documents import read_json
 
 _USUAL = ("class", "label", "name", "category", "type", "object", "class_name", "object_class")
 _NO_CLASS = "object"

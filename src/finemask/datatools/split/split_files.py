@@ -13,7 +13,7 @@ from finemask.coco.coco_file import save_coco
 from finemask.datatools.split.image_groups import Groups
 from finemask.datatools.split.split_images import SplitSource, class_counts, part_document, split_images
 from finemask.errors import DataError
-from finemask.ops.files import earlier_files, write_json
+from finemask.ops.files.atomic_files import earlier_files, write_json
 from finemask.ops.terminal import table
 from finemask.ops.wording import percent, plural, word
 

@@ -21,7 +21,7 @@ from finemask.coco.coco_file import CocoDocument
 from finemask.coco.entries import is_text, show, whole
 from finemask.datatools.split.image_groups import Groups
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import leaves_folder
+from finemask.ops.files.atomic_files import leaves_folder
 
 _NAMES = ("train", "val", "test")
 _EIGHTHS = 8

@@ -16,7 +16,7 @@ from finemask.datatools.check.repair import Change, edited
 from finemask.datatools.suspects.compared_images import SAME_OBJECT_IOU
 from finemask.datatools.suspects.label_faults import RULES, Suspect
 from finemask.errors import DataError
-from finemask.ops.files import read_json
+from finemask.ops.files.documents import read_json
 from finemask.ops.rle import mask_iou, rle_area, rle_box_xywh
 
 FORMAT = "finemask suspects 1"

@@ -25,7 +25,7 @@ from finemask.datatools.tile.tile_output import (
     write_tile,
 )
 from finemask.errors import ConfigError, DataError, FinemaskError
-from finemask.ops.files import copy_file
+from finemask.ops.files.atomic_files import copy_file
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading
 from finemask.ops.images.tile_windows import tile_windows
 from finemask.ops.images.window_reader import PillowReader, Reader, open_image

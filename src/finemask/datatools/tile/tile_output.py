@@ -14,7 +14,8 @@ from PIL import Image
 
 from finemask.coco.coco_file import load_coco
 from finemask.errors import ConfigError, DataError
-from finemask.ops.files import atomic_path, leaves_folder, parse_json, read_bytes
+from finemask.ops.files.atomic_files import atomic_path, leaves_folder
+from finemask.ops.files.documents import parse_json, read_bytes
 
 MARK = "finemask_tiles"
 """Key under ``info`` of a file that was written here: it may be replaced by a later run."""

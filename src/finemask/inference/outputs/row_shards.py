@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from finemask.errors import MissingExtraError
 from finemask.inference.instances import Instances
 from finemask.inference.outputs.instance_table import CSV_COLUMNS
-from finemask.ops.files import atomic_path, temporaries_in
+from finemask.ops.files.atomic_files import atomic_path, temporaries_in
 from finemask.types import Category
 
 Form: TypeAlias = Literal["parquet", "jsonl"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from finemask.inference.instances import Instances
 from finemask.inference.outputs.instance_table import csv_text
 from finemask.ops.box_ops import pairwise_iou
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 from finemask.ops.rle import rle_area
 from finemask.types import Category
 

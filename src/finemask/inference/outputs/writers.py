@@ -17,7 +17,8 @@ from finemask.inference.outputs.side_by_side import LabelsOf, side_by_side
 from finemask.inference.outputs.tracks import TrackTable
 from finemask.inference.outputs.video_file import VideoFiles
 from finemask.inference.outputs.yolo_dataset import YoloDataset
-from finemask.ops.files import atomic_path, safe_file_name, sha256_of, write_text
+from finemask.ops.files.atomic_files import atomic_path, safe_file_name, write_text
+from finemask.ops.files.documents import sha256_of
 from finemask.ops.rle import rle_to_crop, rle_to_mask
 from finemask.types import Category
 

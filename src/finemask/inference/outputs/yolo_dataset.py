@@ -9,7 +9,7 @@ from PIL import Image
 from finemask.inference.instances import Instances
 from finemask.inference.outputs.file_names import output_stem
 from finemask.ops.contours import bridge_rings, mask_to_polygons
-from finemask.ops.files import atomic_path, copy_file, link_file, write_text
+from finemask.ops.files.atomic_files import atomic_path, copy_file, link_file, write_text
 from finemask.ops.rle import rle_to_crop
 from finemask.types import Category, Rle
 

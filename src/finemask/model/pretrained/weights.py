@@ -19,7 +19,7 @@ from finemask.model.box_predictor.box_branch import weight_seeds
 from finemask.model.pretrained.class_rows import Classes, ClassRows, carry_class_rows
 from finemask.model.pretrained.published_weights import OBJECTS, PUBLISHED, coco_names, published_weights
 from finemask.model_hub import download, hub_address
-from finemask.ops.files import MODEL_FILE, find_in_run
+from finemask.ops.files.run_folders import MODEL_FILE, find_in_run
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finemask.errors import DataError, UndecidedImageError
-from finemask.ops.files import check_plain_file
+from finemask.ops.files.documents import check_plain_file
 from finemask.ops.images.image_kinds import (
     EXIF_ORIENTATION,
     begins_as_tiff,

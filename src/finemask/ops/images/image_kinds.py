@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from finemask.ops.files import check_plain_file
+from finemask.ops.files.documents import check_plain_file
 from finemask.ops.images.image_reading import AS_THE_FILE_SAYS, ImageReading, chosen_channels
 from finemask.ops.images.tiff import TiffPage, known_channels, page_of, read_page, tiff_pages
 

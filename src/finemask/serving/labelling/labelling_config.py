@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from finemask.errors import DataError
-from finemask.ops.files import parse_xml
+from finemask.ops.files.documents import parse_xml
 from finemask.ops.wording import names
 
 Kind: TypeAlias = Literal["brushlabels", "polygonlabels", "rectanglelabels"]

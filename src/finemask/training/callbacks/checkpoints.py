@@ -12,7 +12,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 from finemask.training.callbacks.stopping import agreed, asked_to_stop
 
 LAST, BEST = "last.ckpt", "best.ckpt"

@@ -24,7 +24,7 @@ from finemask.datatools.check.report import (
 from finemask.datatools.check.run_rules import RULES, findings_of, load_document, problems_of
 from finemask.datatools.suspects.suspects_list import apply_accepted, read_accepted
 from finemask.errors import ConfigError
-from finemask.ops.files import write_json
+from finemask.ops.files.atomic_files import write_json
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress, say
 from finemask.ops.wording import plural

@@ -20,7 +20,7 @@ from finemask.datatools.split.split_files import (
     write_split,
 )
 from finemask.datatools.split.split_images import checked_fractions, part_names, read_source
-from finemask.ops.files import sha256_of
+from finemask.ops.files.documents import sha256_of
 from finemask.ops.terminal import say
 
 

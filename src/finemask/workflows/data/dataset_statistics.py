@@ -11,7 +11,7 @@ from finemask.datatools.stats.image_stats import chosen_rows, measure_images
 from finemask.datatools.stats.input_resolution import ModelSettings
 from finemask.datatools.stats.object_stats import measure_objects
 from finemask.datatools.stats.training_advice import Advice, advise, images_beside, train_command
-from finemask.ops.files import write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.terminal import Progress
 from finemask.pages.shell import refuse_foreign_page

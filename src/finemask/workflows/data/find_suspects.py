@@ -15,7 +15,7 @@ from finemask.datatools.suspects.label_faults import Suspect, find_suspects
 from finemask.datatools.suspects.suspects_list import listing, refuse_to_lose
 from finemask.errors import ConfigError, DataError
 from finemask.model_header import ModelHeader
-from finemask.ops.files import write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.ops.terminal import Progress
 from finemask.ops.wording import plural, word
 from finemask.pages.shell import refuse_foreign_page

@@ -17,7 +17,7 @@ from finemask.datatools.views import Tracing, View, draw_view, load_view, view_o
 from finemask.errors import ConfigError, DataError
 from finemask.model.mask_rcnn import ImageTransform
 from finemask.ops.colours import Colour, colours
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 from finemask.ops.wording import plural
 from finemask.pages.contact_sheet import Cell, contact_sheet
 

@@ -6,7 +6,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from finemask.config.composing import Asked
-from finemask.ops.files import newest_run, read_json
+from finemask.ops.files.documents import read_json
+from finemask.ops.files.run_folders import newest_run
 from finemask.training.run_dir import choose_run
 from finemask.workflows.build_trainer import prepare_data
 from finemask.workflows.data.check_before_training import check_data

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from finemask.datatools.split.split_files import Split, write_split
-from finemask.ops.files import MODEL_FILE
+from finemask.ops.files.run_folders import MODEL_FILE
 from finemask.ops.wording import plural
 from finemask.training.callbacks.speed import format_duration
 from finemask.training.console import progress_alone

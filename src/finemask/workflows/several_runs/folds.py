@@ -27,7 +27,9 @@ from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import read_results
 from finemask.evaluation.uncertainty.several_seeds import SeedSpread, spread_over_seeds
-from finemask.ops.files import FOLDS, MODEL_FILE, copy_file, read_json, sha256_of, write_json
+from finemask.ops.files.atomic_files import copy_file, write_json
+from finemask.ops.files.documents import read_json, sha256_of
+from finemask.ops.files.run_folders import FOLDS, MODEL_FILE
 from finemask.ops.images.image_reading import ImageReading
 from finemask.ops.wording import fraction
 from finemask.reports.evaluation_report import ReportContext, WrittenEvaluation, write_evaluation

@@ -17,7 +17,8 @@ from finemask.errors import ConfigError
 from finemask.evaluation.ground_truth import GroundTruth, load_ground_truth
 from finemask.evaluation.uncertainty.power_law import CONFIDENCE, FEWEST_POINTS, Forecast, forecast
 from finemask.evaluation.uncertainty.resampling import jackknife_error
-from finemask.ops.files import read_json, sha256_of, write_json
+from finemask.ops.files.atomic_files import write_json
+from finemask.ops.files.documents import read_json, sha256_of
 from finemask.ops.wording import plural
 from finemask.training.console import progress_alone
 from finemask.workflows.build_trainer import build_datamodule

@@ -9,7 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from finemask.config import plain
 from finemask.errors import ConfigError
-from finemask.ops.files import newest_run, read_json, write_json
+from finemask.ops.files.atomic_files import write_json
+from finemask.ops.files.documents import read_json
+from finemask.ops.files.run_folders import newest_run
 from finemask.training.run_dir import choose_run, close_run, open_run
 
 # What makes many runs of one: a single one of them has none of it.

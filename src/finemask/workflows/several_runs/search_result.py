@@ -15,7 +15,8 @@ from finemask.evaluation.result_table import ResultTable
 from finemask.evaluation.results import check_results, read_results
 from finemask.evaluation.uncertainty.model_comparison import compare, difference_text, p_text
 from finemask.evaluation.uncertainty.resampling import chosen_p_value
-from finemask.ops.files import read_json, write_json, write_text
+from finemask.ops.files.atomic_files import write_json, write_text
+from finemask.ops.files.documents import read_json
 from finemask.reports.search_page import search_page
 from finemask.workflows.several_runs.search_settings import Search, joined_words, short_words
 from finemask.workflows.several_runs.trial_study import TrialRow

@@ -18,7 +18,8 @@ from finemask.config.composing import Asked
 from finemask.errors import INTERRUPTED, ConfigError, FinemaskError
 from finemask.machine.hardware import cores
 from finemask.machine.processes import termination_as_interruption
-from finemask.ops.files import newest_run, read_json
+from finemask.ops.files.documents import read_json
+from finemask.ops.files.run_folders import newest_run
 from finemask.training.callbacks.pruning import TrialPlace
 from finemask.workflows.data.plan_training import compose_planned
 from finemask.workflows.running.compose_training import compose_training

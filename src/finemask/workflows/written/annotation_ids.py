@@ -12,7 +12,7 @@ from finemask.coco.image_names import match_file_names
 from finemask.errors import DataError
 from finemask.inference.outputs.side_by_side import Label
 from finemask.inference.sources import Item
-from finemask.ops.files import read_json
+from finemask.ops.files.documents import read_json
 from finemask.ops.rle import crop_to_rle
 from finemask.types import Category
 

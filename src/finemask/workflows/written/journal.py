@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 
 _RUN, _BEGUN, _DONE, _VIDEO, _FAILED = "run", "begun", "done", "video", "failed"
 

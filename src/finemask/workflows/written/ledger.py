@@ -16,7 +16,7 @@ from typing import Any
 from finemask.errors import ConfigError
 from finemask.inference.outputs.file_names import output_stem
 from finemask.inference.sources import Item
-from finemask.ops.files import temporaries_in
+from finemask.ops.files.atomic_files import temporaries_in
 from finemask.ops.wording import plural
 from finemask.workflows.written.journal import Entry, Journal
 

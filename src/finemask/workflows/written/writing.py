@@ -14,7 +14,7 @@ from finemask.errors import DataError
 from finemask.inference.instances import Instances
 from finemask.inference.outputs.writers import Collector, Writer
 from finemask.inference.sources import Item, Unread
-from finemask.ops.files import atomic_path
+from finemask.ops.files.atomic_files import atomic_path
 from finemask.types import Category
 from finemask.workflows.written.journal import Entry
 from finemask.workflows.written.ledger import Ledger, source_of

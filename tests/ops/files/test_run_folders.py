@@ -2,7 +2,7 @@
 
 import pytest
 
-from finemask.ops.files import find_in_run, newest_run, runs_of
+from finemask.ops.files.run_folders import find_in_run, newest_run, runs_of
 
 FIRST, SECOND, TENTH = "2026-01-02_03-04-05", "2026-01-02_03-04-05_2", "2026-01-02_03-04-05_10"
 NEWEST = "2026-02-01_00-00-00"
