@@ -49,6 +49,7 @@ class Plan:
         seconds: that one figure may take once it is warm.
         warmup: steps before them.
         matrix: side of the matrices whose product says what the device can do.
+        words: of the model's configuration.
     """
 
     device: torch.device
@@ -57,6 +58,7 @@ class Plan:
     seconds: float = 7.0
     warmup: int = 3
     matrix: int = 8192
+    words: tuple[str, ...] = ()
 
     @property
     def on_gpu(self) -> bool:
@@ -64,7 +66,8 @@ class Plan:
         return self.device.type == "cuda"
 
 
-DRY = Plan(torch.device("cpu"), size=64, batches=(1,), seconds=0.0, warmup=0, matrix=64)
+FEW_REGIONS = ("model.sampler.batch_size_per_image=32", "model.rpn.post_nms_top_n_test=50")
+DRY = Plan(torch.device("cpu"), size=64, batches=(1,), seconds=0.0, warmup=0, matrix=64, words=FEW_REGIONS)
 
 
 class Record:
@@ -152,7 +155,7 @@ def autocast(plan: Plan, precision: str) -> contextlib.AbstractContextManager[An
 
 def our_step(plan: Plan, batch: int, precision: str, *, compiled: bool = False) -> tuple[nn.Module, Callable[[], None]]:
     """A training step as a run does it: the batch crosses from pinned memory, and the loss is looked at once."""
-    model = build_ours(plan.size, 1)
+    model = build_ours(plan.size, 1, *plan.words)
     model.fixed_shapes = True
     model.to(plan.device)
     if compiled:
@@ -176,7 +179,7 @@ def our_step(plan: Plan, batch: int, precision: str, *, compiled: bool = False) 
 
 def their_step(plan: Plan, batch: int, precision: str) -> tuple[nn.Module, Callable[[], None]]:
     """A step of torchvision's reference loop, its batch on the device already."""
-    model = build_torchvisions(plan.size, 1, build_ours(plan.size, 1)).to(plan.device)
+    model = build_torchvisions(plan.size, 1, build_ours(plan.size, 1, *plan.words)).to(plan.device)
     images, targets = scenes(plan.size, batch, OBJECTS)
     hand_proposals(model, images, targets)
     floats, dense = their_arguments(images, targets)
@@ -287,7 +290,7 @@ def measure_training(plan: Plan, record: Record, precision: str, batch: int) -> 
 
 def measure_prediction(plan: Plan, batch: int) -> dict[str, Any]:
     """Images a second: together, one by one, and torchvision's, which takes the batch together."""
-    ours = build_ours(plan.size, 1).eval()
+    ours = build_ours(plan.size, 1, *plan.words).eval()
     theirs = build_torchvisions(plan.size, 1, ours).to(plan.device).eval()
     ours.fixed_shapes = True
     ours.to(plan.device)
