@@ -11,7 +11,8 @@ from finemask.config.composing import Asked
 from finemask.errors import INTERRUPTED
 from finemask.ops.terminal import say, table
 from finemask.workflows.several_runs.search_result import BEST, write_search
-from finemask.workflows.several_runs.search_settings import joined_words, run_search, short_words
+from finemask.workflows.several_runs.search_settings import run_search
+from finemask.workflows.several_runs.search_space import joined_words, short_words
 
 _SHOWN = 10
 

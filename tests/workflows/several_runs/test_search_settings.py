@@ -26,7 +26,8 @@ from finemask.evaluation.numbers.pycocotools_reference import ground_truth_as_pr
 from finemask.ops.files.atomic_files import write_json
 from finemask.workflows.running.compose_training import compose_training
 from finemask.workflows.several_runs.search_result import write_search
-from finemask.workflows.several_runs.search_settings import joined_words, run_search
+from finemask.workflows.several_runs.search_settings import run_search
+from finemask.workflows.several_runs.search_space import joined_words
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from finemask.evaluation.uncertainty.resampling import chosen_p_value
 from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.ops.files.documents import read_json
 from finemask.reports.search_page import search_page
-from finemask.workflows.several_runs.search_settings import Search, joined_words, short_words
+from finemask.workflows.several_runs.search_settings import Search
+from finemask.workflows.several_runs.search_space import joined_words, short_words
 from finemask.workflows.several_runs.trial_study import TrialRow
 
 RESULT, PAGE, BEST = "search.json", "index.html", "experiment/best.yaml"

@@ -167,3 +167,26 @@ def _default(dimension: Dimension, base: DictConfig, composed: Mapping[Value, Di
         return value if dimension.holds(value) else None
     unchanged = plain(base)
     return next((value for value, cfg in composed.items() if plain(cfg) == unchanged), None)
+
+
+def joined_words(words: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Words of a command line and those that take the place of some: what is searched may have been typed as well."""
+    replaced = {key_of_word(word) for word in more}
+    return [*(word for word in words if key_of_word(word) not in replaced), *more]
+
+
+def short_words(words: Sequence[str]) -> str:
+    """Words with numbers of three digits: what is typed exactly stands in the experiment that is written."""
+    short = []
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            short.append(f"{key}={float(value):.3g}")
+        except ValueError:
+            short.append(word)
+    return " ".join(short)
+
+
+def key_of_word(word: str) -> str:
+    """The dotted key that a word of the command line sets."""
+    return word.lstrip("+~").partition("=")[0].replace("/", ".")
