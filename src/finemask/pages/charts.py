@@ -99,7 +99,7 @@ def line_chart(
     frame: Frame,
     *,
     marker: tuple[float, float] | None = None,
-    x_mark: float | None = None,
+    x_marks: Sequence[tuple[float, str]] = (),
     band: Sequence[NDArray[np.float64]] | None = None,
     points: Sequence[MeasuredPoint] = (),
 ) -> Markup:
@@ -109,7 +109,7 @@ def line_chart(
         lines: from the back to the front.
         frame: the axes.
         marker: a point to put a ring on.
-        x_mark: where to draw an upright line.
+        x_marks: where to draw upright lines, and the words above them.
         band: x [P], low end [P] and high end [P] of a shaded region behind the lines.
         points: drawn over the lines.
 
@@ -131,7 +131,7 @@ def line_chart(
         )
     if marker is not None:
         body.append(f'<circle class="marker" cx="{frame.left(marker[0]):.1f}" cy="{frame.top(marker[1]):.1f}" r="5"/>')
-    return frame.svg(body, [] if x_mark is None else [(x_mark, "")])
+    return frame.svg(body, x_marks)
 
 
 def bar_chart(bars: Sequence[Bar], *, name: str, x_label: str) -> Markup:

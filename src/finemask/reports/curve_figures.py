@@ -95,7 +95,7 @@ def _over_threshold(curve: Curve, operating_point: Mapping[str, Any]) -> Figure:
             Axis("fraction"),
         ),
         marker=None if threshold is None or f1 is None else (threshold, f1),
-        x_mark=threshold,
+        x_marks=[] if threshold is None else [(threshold, "")],
     )
     return Figure(
         "Choosing the threshold",

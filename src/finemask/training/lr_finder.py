@@ -1,8 +1,13 @@
-"""The learning rate by trial: it rises step by step on training batches; where the loss falls best is a good one.
+"""The learning rate by trial: it rises step by step on training batches, until the loss rises with it.
 
 Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3. The rates of all
 parameter groups rise together, from a hundredth of their own to a hundred times as much. The weights are put back to
 the bit, and so is everything random: the training that follows is one that nobody tried anything on.
+
+What is looked for is the largest rate that does no harm. By the rule of thumb given there, after Bengio 2012 (arXiv
+1206.5533), the best rate is usually within a factor of two of it, and a third or a quarter is where to begin; here a
+quarter, since a rise is seen some steps late. Where the loss falls most steeply, which others take, says little of a
+model that is fine-tuned: new classes are learned in the first steps, at any rate.
 """
 
 import copy
@@ -24,10 +29,13 @@ from finemask.training.module import MaskRCNNModule
 
 LEAST, MOST = 1e-2, 1e2  # of the configured rate
 _MEMORY = 0.9  # of the mean by which it is seen that the loss has gone, from step to step
-_WIDTH = 0.04  # of the smoothing, as a part of all steps: one to both sides, or the fall would seem to come later
+_WIDTH = 0.04  # of the smoothing, as a part of all steps: to both sides, or the rise would seem to come later
 _DIVERGED = 3.0  # times the least mean
 _LEAST_STEPS = 10
+_LEAST_LOSS = 1e-6  # that has a logarithm; a detector's is far above
 _FALL = 0.05  # of the first loss: less is no fall
+_RISE = 0.1  # of the least loss: less is no rise, but noise
+_PART = 4  # of the largest rate that does no harm
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,24 @@ class RateTrial:
         rates: float64 [S], of the heads.
         losses: float64 [S], the sum of the losses of each step's batch.
         smoothed: float64 [S], the same without the noise of single batches.
-        suggestion: where the smoothed loss has fallen half of the way from its first value to its least; None: it did
-            not fall.
+        largest: rate from which on the smoothed loss lies a tenth above its least, or the last that was tried; None:
+            the loss did not fall.
     """
 
     rates: NDArray[np.float64]
     losses: NDArray[np.float64]
     smoothed: NDArray[np.float64]
-    suggestion: float | None
+    largest: float | None
+
+    @property
+    def suggestion(self) -> float | None:
+        """A good rate; None: the loss did not fall."""
+        return None if self.largest is None else self.largest / _PART
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the loss had not risen yet when there were no more rates."""
+        return bool(self.largest == self.rates[-1])
 
 
 def try_rates(
@@ -107,12 +125,13 @@ def try_rates(
             parameter.grad = None
         state.restore()
     rates = lr * factors[: len(losses)]
-    smoothed = gaussian_filter1d(np.array(losses, dtype=np.float64), _WIDTH * steps, mode="nearest")
-    return RateTrial(rates, np.array(losses), smoothed, suggested_rate(rates, smoothed))
+    logarithms = np.log(np.maximum(losses, _LEAST_LOSS))  # or a loss that has gone would be seen far before it goes
+    smoothed = np.exp(gaussian_filter1d(logarithms, _WIDTH * steps, mode="nearest"))
+    return RateTrial(rates, np.array(losses), smoothed, largest_rate(rates, smoothed))
 
 
-def suggested_rate(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float | None:
-    """Where a loss has fallen half of the way to its least; between two rates, on a logarithmic scale.
+def largest_rate(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float | None:
+    """Up to which rate a loss does not rise; between two rates, on a logarithmic scale.
 
     Args:
         rates: float64 [S], rising.
@@ -127,11 +146,12 @@ def suggested_rate(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) ->
     highest = float(smoothed[: lowest + 1].max())
     if highest - smoothed[lowest] < _FALL * highest:
         return None
-    half = (highest + float(smoothed[lowest])) / 2
-    after = int(np.flatnonzero(smoothed[: lowest + 1] > half)[-1]) + 1
-    above, below = float(smoothed[after - 1]), float(smoothed[after])
-    share = (above - half) / (above - below)
-    low, high = np.log(rates[after - 1]), np.log(rates[after])
+    limit = (1 + _RISE) * float(smoothed[lowest])
+    last = int(np.flatnonzero(smoothed <= limit)[-1])
+    if last == len(rates) - 1:
+        return float(rates[last])
+    share = (limit - smoothed[last]) / (smoothed[last + 1] - smoothed[last])
+    low, high = np.log(rates[last]), np.log(rates[last + 1])
     return float(np.exp(low + share * (high - low)))
 
 

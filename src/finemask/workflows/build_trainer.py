@@ -204,11 +204,14 @@ def take_found_rate(cfg: DictConfig, module: MaskRCNNModule, datamodule: Any, tr
     )
     found = trial.suggestion
     text = f"{len(trial.rates)} steps with a rate that rises from {trial.rates[0]:.2g} to {trial.rates[-1]:.2g}: "
-    text += (
-        f"the loss does not fall, and optimizer.lr={configured:g} stays"
-        if found is None
-        else f"optimizer.lr={found:.2g} is taken, instead of {configured:g}"
-    )
+    if found is None:
+        text += f"the loss does not fall, and optimizer.lr={configured:g} stays."
+    elif trial.ends_early:
+        text += f"the loss does not rise with it. Taken is optimizer.lr={found:.2g}, a quarter of the last."
+    else:
+        text += f"from {trial.largest:.2g} on the loss rises. Taken is a quarter of that, optimizer.lr={found:.2g}."
+    if found is not None:
+        text += f" Configured was {configured:g}."
     log.info("%s", text)
     if found is not None:
         cfg.optimizer.lr = float(f"{found:.2g}")
@@ -216,6 +219,7 @@ def take_found_rate(cfg: DictConfig, module: MaskRCNNModule, datamodule: Any, tr
     cfg.find_lr = False
     content = {
         **{name: getattr(trial, name).tolist() for name in ("rates", "losses", "smoothed")},
+        "largest": trial.largest,
         "suggestion": found,
         "configured": configured,
         "text": text,
