@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from finemask.bench.scenes import proposals_around
 from finemask.bench.timing import Comparison, machine
 from finemask.data.batches import PackedBatch
+from finemask.model.devices.compiling import compile_parts
 from finemask.model.devices.gpu import fixed_step
 from finemask.model.devices.gpu.crossing import on_host
 from finemask.model.devices.gpu.proposals import Proposals
@@ -159,7 +160,7 @@ def our_step(plan: Plan, batch: int, precision: str, *, compiled: bool = False) 
     model.fixed_shapes = True
     model.to(plan.device)
     if compiled:
-        model.compile_backbone()
+        compile_parts(model, heads=True)
     images, targets = scenes(plan.size, batch, OBJECTS)
     packed = PackedBatch.pack(list(zip(images, targets, strict=True)))
     packed = packed.pin_memory() if plan.on_gpu else packed
@@ -350,7 +351,7 @@ def roofline(plan: Plan, batch: int) -> dict[str, float]:
 
 
 def measure_compiled(plan: Plan, batch: int) -> dict[str, float]:
-    """Backbone and pyramid compiled; compiling is timed apart."""
+    """Backbone, pyramid and heads compiled; compiling is timed apart."""
     started = time.perf_counter()
     _, step = our_step(plan, batch, "bf16", compiled=plan.on_gpu)
     step()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
 from finemask.bench.timing import Comparison, interleave
+from finemask.model.devices.compiling import compile_parts
 from finemask.model.devices.cpu.roi_align import PyramidRoIAlign
 
 
@@ -67,7 +68,7 @@ def measure_compile(size: int, batch: int, objects: int, rounds: int) -> Compari
         model = build_ours(size, 1)
         contenders[name] = our_step(model, *scenes(size, batch, objects))
         if name == "finemask":
-            model.compile_backbone()
+            compile_parts(model, heads=False)
     timing = interleave(contenders, rounds)
     mine, reference = contenders["finemask"](), contenders["theirs"]()
     loss = max(abs(mine[name] - reference[name]) for name in reference)

@@ -18,6 +18,7 @@ from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import load_ground_truth
 from finemask.inference.predictor import Predictor
 from finemask.model.build import build_model
+from finemask.model.devices.compiling import compile_parts
 from finemask.training.callbacks.validation import CocoEvaluation
 from finemask.training.module import MaskRCNNModule
 from finemask.workflows.detect_split import detect_split, refine_by_sobel, with_options
@@ -184,7 +185,7 @@ def test_validation_is_that_of_prediction_in_half_precision_and_compiled(split):
     model = random_model(split)
     expected = alone(model, split)
     compiled = []
-    model.compile_backbone(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
+    compile_parts(model, heads=True, backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
     assert validated(model, split, 2, "bf16-mixed") == expected
     assert not compiled
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -331,19 +331,6 @@ def test_frozen_batch_norm_layers_keep_their_statistics_in_training():
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
-def test_a_compiled_backbone_gives_the_same_and_keeps_its_names():
-    torch.manual_seed(0)
-    model = build_model(model_config("tiny"), 3).eval()
-    image, _, _ = random_scene(64, 80, 2)
-    names = list(model.state_dict())
-    with torch.inference_mode():
-        (before,) = model([image])
-        (after,) = model.compile_backbone(backend="eager")([image])
-    assert list(model.state_dict()) == names
-    for key in ("boxes", "scores", "mask_probs"):
-        assert torch.allclose(before[key], after[key], atol=1e-5)
-
-
 @pytest.mark.parametrize("name", ["tiny", "light", "resnet18_fpn"])
 def test_a_model_whose_weights_follow_draws_none(name):
     config = model_config(name)

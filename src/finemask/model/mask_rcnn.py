@@ -285,18 +285,6 @@ class MaskRCNN(nn.Module):
         found = self.roi_heads.detections(features, proposals, batch.image_sizes, least_scores)
         return self.transform.postprocess(found, batch.image_sizes, original)
 
-    def compile_backbone(self, **options: Any) -> "MaskRCNN":
-        """Compiles what is static, the backbone with its pyramid; parameter names stay what they are.
-
-        Boxes and RoIs differ in number from image to image, and would be compiled anew for each. On a CPU there is
-        nothing to gain (docs/performance.md).
-
-        Args:
-            options: of ``torch.compile``, such as ``mode="reduce-overhead"`` (CUDA graphs).
-        """
-        self.backbone.compile(**options)
-        return self
-
     def use_channels_last(self) -> "MaskRCNN":
         """Convolution weights in channels-last order: the faster layout on CPUs and on tensor cores."""
         for module in self.modules():

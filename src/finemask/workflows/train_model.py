@@ -19,9 +19,12 @@ from finemask.machine.processes import is_first_process
 from finemask.model.backbones.norms import has_sync_norm
 from finemask.model.backbones.recomputation import recompute_backbone
 from finemask.model.build import build_model
+from finemask.model.devices.compiling import compile_parts
+from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.pretrained.transfer import Transfer, apply_transfer, first_epochs
 from finemask.model.pretrained.weights import load_weights
 from finemask.model.resolve import resolve_model
+from finemask.ops.wording import plural
 from finemask.planning.plan_tables import plan_table
 from finemask.training.callbacks.checkpoints import LAST
 from finemask.training.callbacks.speed import trains_on_cpu
@@ -220,7 +223,7 @@ def _train(
     if trains_on_cpu(trainer):
         model.use_channels_last()
     if cfg.compile is not None:
-        model.compile_backbone(mode=cfg.compile)
+        _compile(model, str(cfg.compile), heads=not trains_on_cpu(trainer))
     chosen, run = run, _opened(cfg, run)
     if run != chosen:  # another run took the folder: callbacks and loggers are told of the next one
         trainer = build_trainer(cfg, evaluation, budget)
@@ -230,8 +233,9 @@ def _train(
             "Run: %s%s", display_path(run.folder), f", resumed from {run.checkpoint.name}" if run.checkpoint else ""
         )
         if trainer.world_size > 1:
-            images, batches = cfg.data.batch_size, trainer.world_size * trainer.accumulate_grad_batches
-            log.info("%d processes of %d images: a step learns from %d.", trainer.world_size, images, images * batches)
+            images, batches = plural(cfg.data.batch_size, "image"), trainer.world_size * trainer.accumulate_grad_batches
+            of_all = cfg.data.batch_size * batches
+            log.info("%d processes of %s: a step learns from %d.", trainer.world_size, images, of_all)
         if cfg.get("find_lr") and not run.goes_on:
             take_found_rate(cfg, module, datamodule, trainer)
         write_origin(run.folder, cfg, fingerprints)
@@ -259,6 +263,14 @@ def _opened(cfg: DictConfig, run: Run) -> Run:
     run = agreed_run(run)
     cfg.run_dir = str(run.folder)
     return run
+
+
+def _compile(model: MaskRCNN, mode: str, *, heads: bool) -> None:
+    compile_parts(model, mode, heads=heads)
+    parts = "backbone, pyramid and heads are" if heads else "backbone and pyramid are"
+    log.info("compile=%s: %s compiled while the first steps run, which takes minutes.", mode, parts)
+    if not heads:
+        log.info("On a CPU a step is hardly quicker for it; compile=null is to do without.")
 
 
 def _forget_repeated_steps(trainer: pl.Trainer, step: int) -> None:
