@@ -40,6 +40,8 @@ def start(launcher, cwd, command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     how = {"cwd": cwd, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     finemask = [sys.executable, "-m", "finemask", *command]
+    if launcher == "alone":
+        return [subprocess.Popen(finemask, env=environment, **how)]
     if launcher == "lightning":
         return [subprocess.Popen([*finemask, "trainer.devices=2"], env=environment, **how)]
     if launcher == "torchrun":
@@ -120,3 +122,26 @@ def test_terminated_and_resumed_it_ends_with_the_same_weights(data, tmp_path, la
     assert last[0]["global_step"] == last[1]["global_step"]
     for name, tensor in last[0]["state_dict"].items():
         assert torch.equal(last[1]["state_dict"][name], tensor), name
+
+
+@pytest.mark.parametrize("killed", [0, 1], ids=["first", "second"])
+def test_a_process_that_is_killed_ends_the_other_in_words_and_one_alone_goes_on(data, tmp_path, killed):
+    more = ("trainer.max_epochs=3", "checkpoint_every=1s", "resume=auto")
+    processes = start("srun", tmp_path, words(data, *more))
+    until = time.monotonic() + 900
+    wanted = ("metrics.csv", "checkpoints/last.ckpt")
+    while not all(list(tmp_path.glob(f"runs/pair/*/{name}")) for name in wanted) and time.monotonic() < until:
+        time.sleep(0.1)
+    processes[killed].kill()
+    said = processes[1 - killed].communicate(timeout=300)[0]
+    processes[killed].communicate()
+    assert processes[1 - killed].returncode == 2, said
+    assert re.search(r"error: epoch \d, step \d+: another process of this training has ended", said), said
+    assert "Traceback" not in said
+    torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt")
+    codes, said = ended(start("alone", tmp_path, words(data, *more, "data.batch_size=2")))
+    assert codes == [0], said
+    assert "resumed from last.ckpt" in said
+    run = only_run(tmp_path)
+    assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == 30, "20 images, 2 a step, 3 epochs"
+    assert json.loads((run / "metrics.json").read_text())["images"] == 5

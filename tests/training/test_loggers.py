@@ -1,12 +1,16 @@
 """metrics.csv over a run, a resume and a change of columns; what TensorBoard can read of a run's configuration."""
 
 import csv
+import json
+import os
 import struct
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from run_cases import SMALL_RUN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -160,11 +164,22 @@ def pieces_of_log(content):
             piece = b""
 
 
+def read_wandb(file):
+    """The last value of each metric, and the configuration, as JSON."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    history, config = {}, {}
+    for data in pieces_of_log(file.read_bytes()):
+        record = Record.FromString(data)
+        history |= {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        config |= {item.key: item.value_json for item in record.config.update}
+        config |= {item.key: item.value_json for item in record.run.config.update}
+    return history, config
+
+
 @pytest.mark.slow
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="the extra wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "run"
@@ -174,15 +189,52 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     logger.experiment.finish()
     wandb.teardown()  # its service writes the file
     (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
-    history, config = {}, {}
-    for data in pieces_of_log(file.read_bytes()):
-        record = Record.FromString(data)
-        history |= {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-        config |= {item.key: item.value_json for item in record.config.update}
-        config |= {item.key: item.value_json for item in record.run.config.update}
+    history, config = read_wandb(file)
     assert history["val/segm_AP"] == "0.25"
     assert history["trainer/global_step"] == "10"
     assert config["seed"] == "3"
     again = WeightsAndBiases(str(run), name="mine", offline=True)
     assert again.version == logger.version, "a resumed run goes on in it"
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def trained_on_photographs(shared_dir, tmp_path, *words):
+    """A short training of a small model; its folder."""
+    data = [f"data.root={shared_dir}/datasets/fruits_nuts", "data.batch_size=2", "trainer.max_epochs=2"]
+    command = [sys.executable, "-m", "finemask", "train", *SMALL_RUN, *data, "output=runs", "name=nuts", *words]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}, "nothing where the person stands"
+    (folder,) = tmp_path.glob("runs/nuts/2*")
+    return folder, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_on_photographs_by_weights_and_biases_offline(shared_dir, tmp_path):
+    pytest.importorskip("wandb", reason="the extra wandb")
+    folder, said = trained_on_photographs(shared_dir, tmp_path, "logger=wandb", "logger.wandb.offline=true")
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    history, config = read_wandb(file)
+    for name in ("val/segm_AP", "train/loss"):
+        last = [row[name] for row in rows(folder / "metrics.csv") if row[name]][-1]
+        assert float(history[name]) == pytest.approx(float(last), rel=1e-4)
+    assert json.loads(config["data"])["batch_size"] == 2
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_training_on_photographs_by_mlflow_in_files(shared_dir, tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow")
+    pytest.importorskip("alembic", reason="its files are a database")
+    folder, said = trained_on_photographs(shared_dir, tmp_path, "logger=mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("finemask").experiment_id])
+    assert found.info.run_name == "nuts"
+    assert found.info.status == "FINISHED"
+    assert found.data.params["data/batch_size"] == "2"
+    for name in ("val/segm_AP", "train/loss"):
+        logged = [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, name)]
+        expected = [(int(row["step"]), float(row[name])) for row in rows(folder / "metrics.csv") if row[name]]
+        assert logged == [(step, pytest.approx(value, rel=1e-4)) for step, value in expected]
+    assert "Traceback" not in said

@@ -36,6 +36,8 @@ def search_page(content: Mapping[str, Any], *, title: str) -> str:
             text=content["text"],
             history=_history(content, trials),
             importances=_importances(content),
+            importances_from=content["importances_from"],
+            marks=_marks(trials),
             slices=[figure for figure in slices if figure is not None],
             columns=["Trial", _name(content), "Ended", "Minutes", *(d["key"] for d in content["space"])],
             rows=[_cells(content, trial) for trial in trials],
@@ -62,11 +64,15 @@ def _history(content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) ->
     line = Line("best so far", np.repeat(at, 2)[1:], np.repeat(best, 2)[:-1], "accent step")  # it stays until the next
     dots = [_pruned(trial, float(trial["number"])) for trial in trials if _is_pruned(trial)]
     points = [_point(trial, float(trial["number"])) for trial in complete]
-    note = (
-        "Large: trials that ran to their end, with the 95 % interval over images. Small: pruned ones, where they ended."
-    )
-    name = _name(content)
+    name, note = _name(content), f"{_marks(trials)} The line: the best so far."
     return Figure(f"{name[0].upper()}{name[1:]} of each trial", line_chart([line, *dots], frame, points=points), note)
+
+
+def _marks(trials: Sequence[Mapping[str, Any]]) -> str:
+    """What the marks of the trials mean, those that there are."""
+    within = any(trial["interval"] for trial in trials if trial["state"] == "complete")
+    large = f"Large: ran to its end{', with the 95 % interval over images' if within else ''}."
+    return f"{large} Small: pruned, where it ended." if any(map(_is_pruned, trials)) else large
 
 
 def _importances(content: Mapping[str, Any]) -> Figure | None:

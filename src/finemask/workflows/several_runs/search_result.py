@@ -17,10 +17,11 @@ from finemask.evaluation.uncertainty.model_comparison import compare, difference
 from finemask.evaluation.uncertainty.resampling import chosen_p_value
 from finemask.ops.files.atomic_files import write_json, write_text
 from finemask.ops.files.documents import read_json
+from finemask.ops.wording import plural
 from finemask.reports.search_page import search_page
 from finemask.workflows.several_runs.search_settings import Search
 from finemask.workflows.several_runs.search_space import joined_words, short_words
-from finemask.workflows.several_runs.trial_study import TrialRow
+from finemask.workflows.several_runs.trial_study import TrialRow, fewest_to_weigh
 
 RESULT, PAGE, BEST = "search.json", "index.html", "experiment/best.yaml"
 _TOLD = 0.05
@@ -58,6 +59,7 @@ def _content(search: Search) -> dict[str, Any]:
         ],
         "trials": [_row(search, row) for row in search.rows if row.state != "waiting"],
         "importances": dict(search.importances),
+        "importances_from": fewest_to_weigh(len(search.space)),
         "best": None if best is None else best.number,
         "default": None if default is None else default.number,
         "versus_default": None,
@@ -132,18 +134,25 @@ def _text(search: Search, content: Mapping[str, Any]) -> str:
     text += f", with {short_words(search.words_of(best))}."
     versus = content["versus_default"]
     if versus["interval"] is None:
-        return f"{text} The settings as they are come to {default.score:.3f}; too few images hold objects to compare."
+        text += f" The settings as they are come to {default.score:.3f}; too few images hold objects to compare."
+        if (again := content["confirmed"]) is not None and again["difference"] is not None:
+            text += f" Trained anew with {_seeds(again)}: {again['b']:.3f}, and {again['a']:.3f} as they are."
+        return text
     p_value = versus["p_value_of_the_best"]
     text += f" Against the settings as they are: {difference_text(versus)}"
     text += f", p {p_text(p_value) if p_value < 0.001 else f'= {p_value:.3f}'} for the best of {versus['rivals']}: "
     text += "better." if p_value < _TOLD and versus["difference"] > 0 else "it cannot be told from them."
     if (confirmed := content["confirmed"]) is not None and confirmed["interval"] is not None:
         shown = confirmed["interval"][0] > 0
-        text += f" Trained anew with {confirmed['seeds']} other seeds each: {difference_text(confirmed)}: "
+        text += f" Trained anew with {_seeds(confirmed)}: {difference_text(confirmed)}: "
         text += "better." if shown else "it cannot be told from them."
     elif confirmed is None:
         text += " Each was trained once; what another seed would change is not in these numbers: confirm=3 tells."
     return text
+
+
+def _seeds(confirmed: Mapping[str, Any]) -> str:
+    return f"{plural(confirmed['seeds'], 'other seed')} each"
 
 
 def experiment_text(search: Search, row: TrialRow, known_groups: Sequence[str]) -> str:

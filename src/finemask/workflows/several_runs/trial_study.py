@@ -235,7 +235,7 @@ class TrialStudy:
         complete = self._study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
         keys = [dimension.key for dimension in self._space]
         whole = [trial for trial in complete if set(keys) <= set(trial.params)]
-        if len(whole) < max(_FEWEST, 2 * len(keys)):
+        if len(whole) < fewest_to_weigh(len(keys)):
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is a hint while there are few trials, the page says
@@ -244,6 +244,11 @@ class TrialStudy:
             except (ValueError, RuntimeError):  # all came to the same
                 return {}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def fewest_to_weigh(keys: int) -> int:
+    """How many trials have to run to their end before it can be told which of so many keys decides."""
+    return max(_FEWEST, 2 * keys)
 
 
 def _suggested(trial: Any, dimension: Dimension) -> Value:
