@@ -4,6 +4,7 @@ import csv
 import hashlib
 import logging
 import os
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from textwrap import indent
@@ -206,13 +207,15 @@ class MLflow(MLFlowLogger):
             folder.mkdir(parents=True, exist_ok=True)
         else:
             artifacts = None
-        super().__init__(
-            experiment_name=experiment,
-            run_name=name or run.name,
-            tracking_uri=address,
-            tags={self._TAG: str(run)},
-            artifact_location=artifacts,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what MLflow calls in its database
+            super().__init__(
+                experiment_name=experiment,
+                run_name=name or run.name,
+                tracking_uri=address,
+                tags={self._TAG: str(run)},
+                artifact_location=artifacts,
+            )
 
     @property
     @rank_zero_experiment
@@ -223,9 +226,11 @@ class MLflow(MLFlowLogger):
         return super().experiment
 
     def _begun(self) -> str | None:
-        """The run there of this run's folder, if it was begun."""
+        """The run there of this run's folder, if it was begun; the experiment is there in any case."""
         found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
-        if found is None:
+        if found is None:  # made here, since Lightning's logger warns that it makes it
+            create = self._mlflow_client.create_experiment
+            self._experiment_id = create(self._experiment_name, artifact_location=self._artifact_location)
             return None
         folder = str((self.tags or {})[self._TAG]).replace("'", "\\'")
         runs = self._mlflow_client.search_runs(
