@@ -53,8 +53,8 @@ MODELS = {  # configuration and overrides
 SIZE = 320
 SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616), (333, 500), (1024, 700), (50, 333))
 HEADINGS = (
-    "model", "file", "images", "found", "paired", "at the cut", "faults", "box px", "score", "mask %", "ms", "eager ms",
-    "times",
+    "model", "file", "images", "found", "paired", "at the cut", "at a pixel", "faults", "box px", "score", "mask %",
+    "ms", "eager ms", "times",
 )  # fmt: skip
 _OBJECTNESS, _CLASSES, _MASKS = 2.0, 2.5, 4.0  # standard deviations of logits, about as of trained models
 
@@ -207,6 +207,7 @@ def compare_all(
             sum(one.found for one in all_of),
             sum(one.matched for one in all_of),
             sum(one.at_the_cut for one in all_of),
+            sum(one.at_a_pixel for one in all_of),
             sum(bool(one.fault) for one in all_of),
             f"{max(one.box_px for one in all_of):.1e}",
             f"{max(one.score for one in all_of):.1e}",

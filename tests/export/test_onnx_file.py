@@ -19,6 +19,7 @@ from finemask.export.formats import FORMATS
 from finemask.export.onnx_file import fold_norms, quietly, translations, write_onnx
 from finemask.export.preprocessing_graph import OPSET, preprocessing_graph
 from finemask.inference.exported_model import load_exported
+from finemask.model.suppression import NMS
 from finemask.model_file import load_model_file, save_model_file
 from finemask.model_header import header_to_json
 from finemask.types import Preprocessing
@@ -136,6 +137,31 @@ def test_a_loaded_file_predicts_as_the_model_file_does(exported: Path, size_hw: 
     assert far.min(axis=1).max() < 0.01
     np.testing.assert_allclose(found.scores, wanted.scores[pairs], atol=1e-4)
     assert np.mean(found.masks != wanted.masks[pairs]) < 1e-3
+
+
+def test_a_crowd_of_more_than_a_thousand_candidates(exported: Path, model_with, tmp_path: Path, monkeypatch) -> None:
+    """From 1,001 on torchvision suppresses class by class; nothing is cut off behind."""
+    crowd = ("pre_nms_top_n_test=1000", "post_nms_top_n_test=500")
+    model = model_with(*(f"model.rpn.{key}" for key in crowd), "model.roi_heads.detections_per_img=2000")
+    model.roi_heads.score_thresh = 0.0
+    with torch.no_grad():
+        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
+            layer.weight *= 40  # scores of random weights are so much alike that rounding would rank them
+    _, header = load_model_file(exported / "model.safetensors")
+    write_onnx(model, header, tmp_path / "model.onnx")
+    file = load_exported(tmp_path / "model.onnx")
+    file.score_thresh = 0.0
+    candidates = []
+    by_box = NMS.by_box
+    monkeypatch.setattr(NMS, "by_box", lambda *given: candidates.append(len(given[1])) or by_box(*given))
+    for name, image in list(certificate.probe_images())[:2]:
+        with torch.inference_mode():
+            (wanted,) = model([image])
+        (found,) = file([image])
+        agreement = certificate.compare(wanted, found, name, 0.0, 2000)
+        assert agreement.fault == ""
+        assert agreement.matched == agreement.found == agreement.found_exported > 300
+    assert min(candidates) > 1000
 
 
 @pytest.mark.usefixtures("_one_probe")

@@ -6,7 +6,8 @@ from model_cases import model_config
 
 from finemask.errors import ConfigError
 from finemask.export.certificate import compare
-from finemask.export.plain_model import PlainMaskRCNN, check_exportable, check_header
+from finemask.export.plain_model import PlainMaskRCNN, PlainNMS, check_exportable, check_header
+from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
 from finemask.types import Category, Detections
 
@@ -40,6 +41,36 @@ def test_the_plain_model_finds_what_the_model_finds(model_with, overrides, size_
     agreement = compare(wanted, answer, "", model.roi_heads.score_thresh, model.roi_heads.detections_per_img)
     assert agreement.fault == ""
     assert agreement.matched > 10
+
+
+@pytest.mark.parametrize("pairs", [400, 560])  # 800 and 1,120 candidates
+def test_classes_are_suppressed_apart_as_exactly_as_torchvision_does(pairs: int) -> None:
+    """Pairs of boxes of 20 px whose IoU is a hair above the threshold, and a hair below, in turn.
+
+    Of more than 1,000 candidates torchvision keeps one of the former and both of the latter; of fewer it errs, and then
+    the same is kept here.
+    """
+    number = torch.arange(pairs)
+    left_top = torch.stack([number % 40, number // 40], dim=1) * 32.0
+    first = torch.cat([left_top, left_top + 20], dim=1)
+    near = torch.where(number % 2 == 0, 6.6655, 6.6675)  # IoU (20 - d) / (20 + d): 0.50007 and 0.49995
+    second = first + torch.stack([near, torch.zeros(pairs), near, torch.zeros(pairs)], dim=1)
+    boxes = torch.cat([first, second])
+    labels = (number % 80 + 1).repeat(2)
+    scores = torch.linspace(0.9, 0.1, 2 * pairs)
+    kept, of_kept = PlainNMS(0.5, 80).by_box(boxes, scores, labels, 2 * pairs)
+    wanted, _ = NMS(0.5).by_box(boxes, scores, labels, 2 * pairs)
+    assert kept.tolist() == wanted.tolist()
+    assert of_kept.tolist() == scores[kept].tolist()
+    if 2 * pairs > 1000:
+        assert len(kept) == pairs + pairs // 2
+    together, _ = PlainNMS(0.5, 1).by_box(first[:40].repeat(2, 1), scores[:80], labels[:80], 80)
+    assert together.tolist() == list(range(40)), "of one class, whatever the labels"
+
+
+def test_no_candidates_are_suppressed_too() -> None:
+    kept, scores = PlainNMS(0.5, 3).by_box(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 10)
+    assert (kept.shape, scores.shape) == ((0,), (0,))
 
 
 def test_it_holds_no_weights_of_its_own(model_with) -> None:
@@ -111,6 +142,22 @@ def test_masks_by_hand() -> None:
     agreement = compare(answer([A], [0.9]), answer([A], [0.9], masks=masks), "", 0.05, 100)
     assert agreement.mask_share == pytest.approx(0.5, abs=0.02)
     assert agreement.fault.endswith("of a mask's pixels differ")
+
+
+def test_a_hair_beyond_a_whole_pixel_is_no_other_mask() -> None:
+    """A mask of stripes, stretched over 44 columns or 43: the boxes agree, and so do the masks in one of them."""
+    # Grown for the padding by 1 / 28 of its width at either side, the box begins at column 8.
+    masks = (torch.arange(28) % 2).float().expand(1, 28, 28)
+    left = 8 + 40.0 / 28
+    model, file, far = (
+        answer([[edge, 10, left + 40, 50]], [0.9], masks=masks) for edge in (left + 1e-3, left - 1e-3, left - 0.02)
+    )
+    agreement = compare(model, file, "", 0.05, 100)
+    assert (agreement.at_a_pixel, agreement.mask_pixels, agreement.fault) == (1, 0.0, "")
+    assert (compare(model, model, "", 0.05, 100)).at_a_pixel == 0
+    beyond = compare(model, far, "", 0.05, 100)
+    assert beyond.at_a_pixel == 0
+    assert beyond.fault.endswith("of a mask's pixels differ"), "0.02 px is more than the order of additions makes"
 
 
 def test_none_is_an_answer_too() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from finemask.inference.exported_model import ExportedModel
 from finemask.model.mask_rcnn import MaskRCNN
-from finemask.ops.mask_ops import masks_to_rles
+from finemask.ops.mask_ops import masks_to_rles, pasted_corners
 from finemask.ops.rle import mask_iou, rle_area
 from finemask.types import Detections
 
@@ -21,6 +21,7 @@ SCORE = 1e-3  # largest difference of a score
 MASK_SHARE = 0.01  # largest share of a mask's pixels that differ; one pixel is always allowed
 AP = 1e-3  # largest difference of an AP on a split
 PROBE_SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616))  # both ways, odd, up and down
+_SAME_BOX_PX = 0.01  # edges that differ by less do so by the order of additions alone
 _BISECTIONS = 24
 
 
@@ -36,6 +37,8 @@ class Agreement:
         found_exported: detections of the exported file.
         matched: pairs of one class and one box.
         at_the_cut: detections of one side only, whose score is that of the threshold or of the last one that is kept.
+        at_a_pixel: pairs whose boxes are the same but for 0.01 px, and round to other whole pixels: their masks, which
+            are stretched over those, are compared in the box of the model.
         box_px: largest difference of an edge among the pairs.
         score: largest difference of a score.
         mask_pixels: largest number of differing pixels of a mask.
@@ -50,6 +53,7 @@ class Agreement:
     found_exported: int
     matched: int
     at_the_cut: int
+    at_a_pixel: int
     box_px: float
     score: float
     mask_pixels: float
@@ -102,6 +106,7 @@ class Certificate:
             "comparisons": len(self.agreements),
             "detections_compared": sum(one.matched for one in self.agreements),
             "at_the_cut": sum(one.at_the_cut for one in self.agreements),
+            "at_a_pixel": sum(one.at_a_pixel for one in self.agreements),
             "found": self.counted(),
             "average_precision": self.average_precision or None,
             "latency_ms": self.latency_ms,
@@ -175,7 +180,8 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
     pairs, only_wanted, only_found = matched(far, wanted["labels"], found["labels"], 2 * BOX_PX + 2 * SCORE)
     rows, columns = (torch.tensor([pair[side] for pair in pairs], dtype=torch.int64) for side in (0, 1))
     a, b = _chosen(wanted, rows), _chosen(found, columns)
-    pixels, share = _mask_differences(a, b)
+    at_a_pixel = _at_a_pixel(a, b)
+    pixels, share = _mask_differences(a, b, torch.where(at_a_pixel[:, None], a["boxes"], b["boxes"]))
     cuts = [thresh]
     for answer in (wanted, found):
         if len(answer["scores"]) >= limit:
@@ -200,6 +206,7 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
         found_exported=len(found["scores"]),
         matched=len(pairs),
         at_the_cut=len(alone) - len(lonely),
+        at_a_pixel=int(at_a_pixel.sum()),
         box_px=box_px,
         score=score,
         mask_pixels=pixels,
@@ -242,10 +249,20 @@ def _chosen(answer: Detections, rows: Tensor) -> Detections:
     )
 
 
-def _mask_differences(a: Detections, b: Detections) -> tuple[float, float]:
+def _at_a_pixel(a: Detections, b: Detections) -> Tensor:
+    """Bool [P] of pairs: one box, but masks that would be stretched over other whole pixels."""
+    same = (a["boxes"] - b["boxes"]).abs().amax(dim=1) < _SAME_BOX_PX
+    first, second = (pasted_corners(one["boxes"], one["mask_probs"].shape[-1]) for one in (a, b))
+    return same & (first != second).any(dim=1)
+
+
+def _mask_differences(a: Detections, b: Detections, boxes_of_b: Tensor) -> tuple[float, float]:
     """Most differing pixels of a pair of masks, and the largest share of pixels where more than one differs."""
     most, share = 0.0, 0.0
-    rles = [masks_to_rles(one["mask_probs"], one["boxes"], one["image_size_hw"]) for one in (a, b)]
+    rles = [
+        masks_to_rles(one["mask_probs"], boxes, one["image_size_hw"])
+        for one, boxes in ((a, a["boxes"]), (b, boxes_of_b))
+    ]
     for first, second in zip(*rles, strict=True):
         if first == second:
             continue

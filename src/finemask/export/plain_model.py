@@ -122,7 +122,8 @@ class PlainMaskRCNN(nn.Module):
         self.mask_pool = PlainRoIAlign(heads.mask_roi_pool, strides)
         suppression = heads.suppression
         assert isinstance(suppression, NMS)
-        self.suppression = PlainNMS(suppression.iou_thresh, agnostic=isinstance(suppression, ClassAgnosticNMS))
+        classes = 1 if isinstance(suppression, ClassAgnosticNMS) else model.num_classes - 1
+        self.suppression = PlainNMS(suppression.iou_thresh, classes)
 
     def forward(self, batch: Tensor, size_hw: Tensor, score_thresh: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Detections of a padded image, best first.
@@ -286,20 +287,34 @@ class PlainRoIAlign(nn.Module):
 class PlainNMS(BoxesOnly):
     """``NMS`` and ``ClassAgnosticNMS`` without a branch on the number of candidates.
 
+    Of each class by itself, by moving the classes apart. Float32 has the fewer digits left for a box, the farther it is
+    moved, and where an IoU is the threshold within those, the answer is another one. Up to 1,000 candidates torchvision
+    moves them too, along a line, and the same is done here; of more it takes one class after another, where it stands.
+    What comes nearest to that is to move them as little as possible: into the cells of a square around the origin.
+
     Args:
         iou_thresh: IoU of boxes above which two overlap too much.
-        agnostic: whatever their classes.
+        classes: how many there are, labelled from 1 on; of one, all boxes are compared, whatever their labels.
     """
 
-    def __init__(self, iou_thresh: float, *, agnostic: bool) -> None:
+    def __init__(self, iou_thresh: float, classes: int) -> None:
         self.iou_thresh = iou_thresh
-        self.agnostic = agnostic
+        self.classes = classes
 
     def by_box(self, boxes: Tensor, scores: Tensor, labels: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """See ``finemask.types.Suppression``."""
         apart = boxes
-        if not self.agnostic:
-            largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
-            apart = boxes + (labels.to(boxes) * (largest + 1))[:, None]  # torchvision's: classes never touch
+        if self.classes > 1:
+            step = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max() + 1  # classes never touch
+            on_line = labels.to(boxes)
+            side = math.isqrt(self.classes - 1) + 1
+            row = torch.div(labels - 1, side, rounding_mode="floor")
+            x, y = (cell.to(boxes) - side / 2 for cell in (labels - 1 - row * side, row))
+            few = torch.ones_like(labels).sum() <= _MOVED_ALONG_A_LINE
+            x, y = torch.where(few, on_line, x), torch.where(few, on_line, y)
+            apart = boxes + torch.stack([x, y, x, y], dim=1) * step
         kept = nms(apart, scores, self.iou_thresh)[:limit]
         return kept, scores[kept]
+
+
+_MOVED_ALONG_A_LINE = 1000  # candidates; torchvision.ops.batched_nms, on the CPU

@@ -224,7 +224,7 @@ def masks_to_rles(
     """
     height, width = image_size_hw
     probs = pad(mask_probs.detach().float().cpu(), (_PADDING,) * 4)
-    corners = _expand(boxes.detach().float().cpu(), mask_probs.shape[-1]).to(torch.int64).tolist()
+    corners = pasted_corners(boxes, mask_probs.shape[-1]).tolist()
     empty = torch.zeros(0, 0, dtype=torch.bool)
     rles = []
     for prob, (x1, y1, x2, y2) in zip(probs, corners, strict=True):
@@ -238,6 +238,19 @@ def masks_to_rles(
             crop = pasted[top - y1 : bottom - y1, left - x1 : right - x1] > threshold
         rles.append(crop_to_rle(crop.numpy(), left, top, height, width))
     return rles
+
+
+def pasted_corners(boxes: Tensor, mask_side: int) -> Tensor:
+    """The whole pixels that a mask is stretched over, which are torchvision's: a hair less, and it is one pixel less.
+
+    Args:
+        boxes: float [N, 4], xyxy px of the image.
+        mask_side: of the masks, without padding.
+
+    Returns:
+        int64 [N, 4] on the CPU, xyxy, the last ones included; they may lie beyond the image.
+    """
+    return _expand(boxes.detach().float().cpu(), mask_side).to(torch.int64)
 
 
 def _expand(boxes: Tensor, mask_side: int) -> Tensor:

@@ -40,6 +40,12 @@ def show(console: Console, done: Exported) -> None:
     )
     if cut := sum(one.at_the_cut for one in certificate.agreements):
         say(console, f"{plural(cut, 'detection')} in one only, with the very score below which nothing is reported")
+    if pixel := sum(one.at_a_pixel for one in certificate.agreements):
+        say(
+            console,
+            f"{plural(pixel, 'detection')} with a box that is the model's within 0.01 px, but rounds to another whole "
+            "pixel: masks were compared in the model's box",
+        )
     if done.rounding is not None:
         rounding = done.rounding
         say(
