@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from finemask.bench.timing import interleave
 from finemask.errors import ConfigError
-from finemask.export.certificate import compare
+from finemask.export.certificate import agreement_of
 from finemask.export.onnx_file import onnx_graph, quietly, save_onnx
 from finemask.export.openvino_file import save_openvino
 from finemask.export.plain_model import check_exportable
@@ -53,8 +53,8 @@ MODELS = {  # configuration and overrides
 SIZE = 320
 SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616), (333, 500), (1024, 700), (50, 333))
 HEADINGS = (
-    "model", "file", "images", "found", "paired", "at the cut", "at a pixel", "faults", "box px", "score", "mask %",
-    "ms", "eager ms", "times",
+    "model", "file", "images", "found", "paired", "at the cut", "at a tie", "at a pixel", "faults", "box px",
+    "score", "mask %", "ms", "eager ms", "times",
 )  # fmt: skip
 _OBJECTNESS, _CLASSES, _MASKS = 2.0, 2.5, 4.0  # standard deviations of logits, about as of trained models
 
@@ -185,18 +185,12 @@ def compare_all(
     model: MaskRCNN, files: dict[str, ExportedModel], images: list[Tensor]
 ) -> dict[str, tuple[object, ...]]:
     """By file: images, detections, pairs, images that disagree, the largest difference of edge, score and mask."""
-    own, limit = model.roi_heads.score_thresh, model.roi_heads.detections_per_img
+    own = model.roi_heads.score_thresh
     found: dict[str, list] = {kind: [] for kind in files}
     for number, image in enumerate(images):
         thresh = own if number else 1.0  # of the first, nothing is let through
-        model.roi_heads.score_thresh = thresh
-        with torch.inference_mode():
-            (wanted,) = model([image])
         for kind, file in files.items():
-            file.score_thresh = thresh
-            (answer,) = file([image])
-            found[kind].append(compare(wanted, answer, str(number), thresh, limit))
-    model.roi_heads.score_thresh = own
+            found[kind].append(agreement_of(model, file, image, str(number), thresh))
     for kind, all_of in found.items():
         for one in all_of:
             if one.fault:
@@ -207,6 +201,7 @@ def compare_all(
             sum(one.found for one in all_of),
             sum(one.matched for one in all_of),
             sum(one.at_the_cut for one in all_of),
+            sum(one.at_a_tie for one in all_of),
             sum(one.at_a_pixel for one in all_of),
             sum(bool(one.fault) for one in all_of),
             f"{max(one.box_px for one in all_of):.1e}",

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="whose labels are the truth, and not shown to the model")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to, new or of an earlier run")
     parser.add_argument("--images", type=int, default=None, help="so many at most")
+    parser.add_argument("--threshold", type=float, help="score of all classes; by default those of the model file")
     parser.add_argument("--seconds-to-draw", type=float, default=SECONDS[DRAWN], help="one outline from nothing")
     args = parser.parse_args()
     truth = json.loads((args.root / "annotations" / f"{args.split}.json").read_text())
@@ -56,7 +57,8 @@ def main() -> None:
         target = photos / image["file_name"]
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(args.root / "images" / image["file_name"], target)
-    done = predict(args.model, photos, found, ["save=[labelme]"])
+    words = ["save=[labelme]"] if args.threshold is None else ["save=[labelme]", f"threshold={args.threshold}"]
+    done = predict(args.model, photos, found, words)
     counts, ious = correct(truth, found / "labelme")
     options = ReadOptions(image_root=photos)
     back = convert(found / "labelme", args.output / "corrected", format="labelme", options=options, preview=False)

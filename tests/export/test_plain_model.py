@@ -5,8 +5,9 @@ import torch
 from model_cases import model_config
 
 from finemask.errors import ConfigError
-from finemask.export.certificate import compare
+from finemask.export.certificate import agreement_of, compare
 from finemask.export.plain_model import PlainMaskRCNN, PlainNMS, check_exportable, check_header
+from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS
 from finemask.model_header import ModelHeader
 from finemask.types import Category, Detections
@@ -158,6 +159,46 @@ def test_a_hair_beyond_a_whole_pixel_is_no_other_mask() -> None:
     beyond = compare(model, far, "", 0.05, 100)
     assert beyond.at_a_pixel == 0
     assert beyond.fault.endswith("of a mask's pixels differ"), "0.02 px is more than the order of additions makes"
+
+
+class AnotherRuntime:
+    """A model whose objectness has other last digits; without its best detection, if that is asked for."""
+
+    def __init__(self, model: MaskRCNN, *, without_best: bool = False) -> None:
+        self.model, self.first = model, int(without_best)
+        self.score_thresh: float | None = None
+
+    def __call__(self, images):
+        generator = torch.Generator().manual_seed(99)
+        hook = self.model.rpn.head.register_forward_hook(
+            lambda _, __, answer: (answer[0] + 3e-6 * torch.randn(answer[0].shape, generator=generator), answer[1])
+        )
+        self.model.roi_heads.score_thresh = self.score_thresh
+        with torch.no_grad():
+            (found,) = self.model(images)
+        hook.remove()
+        return [found | {key: found[key][self.first :] for key in ("boxes", "labels", "scores", "mask_probs")}]
+
+
+def test_proposals_of_equal_objectness_are_no_difference(model_with) -> None:
+    model = model_with()
+    flat = torch.full((3, 150, 150), 90, dtype=torch.uint8)
+    agreement = agreement_of(model, AnotherRuntime(model), flat, "flat", 0.0)
+    assert agreement.fault == ""
+    assert agreement.at_a_tie > 0
+    in_pairs = 2 * agreement.matched
+    assert agreement.at_a_tie + agreement.at_the_cut + in_pairs == agreement.found + agreement.found_exported > 100
+
+
+def test_what_does_not_come_and_go_in_the_model_is_a_difference(model_with) -> None:
+    model = model_with()
+    with torch.no_grad():
+        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
+            layer.weight *= 40
+    image = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    assert agreement_of(model, AnotherRuntime(model), image, "noise", 0.05).fault == ""
+    agreement = agreement_of(model, AnotherRuntime(model, without_best=True), image, "noise", 0.05)
+    assert agreement.fault.startswith("1 found by one of the two only, the best with score")
 
 
 def test_none_is_an_answer_too() -> None:

@@ -22,6 +22,8 @@ MASK_SHARE = 0.01  # largest share of a mask's pixels that differ; one pixel is 
 AP = 1e-3  # largest difference of an AP on a split
 PROBE_SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616))  # both ways, odd, up and down
 _SAME_BOX_PX = 0.01  # edges that differ by less do so by the order of additions alone
+_LAST_DIGITS = 1e-5  # of an objectness, that the order of additions decides
+_DRAWS = 32
 _BISECTIONS = 24
 
 
@@ -37,6 +39,9 @@ class Agreement:
         found_exported: detections of the exported file.
         matched: pairs of one class and one box.
         at_the_cut: detections of one side only, whose score is that of the threshold or of the last one that is kept.
+        alone: other detections of one side only.
+        best_alone: the best score of theirs; 0 if there is none.
+        at_a_tie: how many of these come and go in the model, too: see ``agreement_of``.
         at_a_pixel: pairs whose boxes are the same but for 0.01 px, and round to other whole pixels: their masks, which
             are stretched over those, are compared in the box of the model.
         box_px: largest difference of an edge among the pairs.
@@ -53,6 +58,9 @@ class Agreement:
     found_exported: int
     matched: int
     at_the_cut: int
+    alone: int
+    best_alone: float
+    at_a_tie: int
     at_a_pixel: int
     box_px: float
     score: float
@@ -106,6 +114,7 @@ class Certificate:
             "comparisons": len(self.agreements),
             "detections_compared": sum(one.matched for one in self.agreements),
             "at_the_cut": sum(one.at_the_cut for one in self.agreements),
+            "at_a_tie": sum(one.at_a_tie for one in self.agreements),
             "at_a_pixel": sum(one.at_a_pixel for one in self.agreements),
             "found": self.counted(),
             "average_precision": self.average_precision or None,
@@ -140,8 +149,7 @@ def certify(
         one = _threshold_of_one(model, image, everything["scores"])
         answers = []
         for thresh in dict.fromkeys((own, 0.0, 1.0, own if one is None else one)):
-            wanted, found = _both(model, exported, image, thresh)
-            answers.append(compare(wanted, found, name, thresh, model.roi_heads.detections_per_img))
+            answers.append(agreement_of(model, exported, image, name, thresh))
         certificate.agreements += answers
         each()
         for named, of in (("model", model), ("exported", exported)):
@@ -165,7 +173,46 @@ def probe_images() -> Iterator[tuple[str, Tensor]]:
         yield f"drawn {height}x{width}", torch.from_numpy(picture.clip(0, 255).astype(np.uint8))
 
 
-def compare(wanted: Detections, found: Detections, name: str, thresh: float, limit: int) -> Agreement:
+def agreement_of(model: MaskRCNN, exported: ExportedModel, image: Tensor, name: str, thresh: float) -> Agreement:
+    """Compares the answers of both for an image.
+
+    Where ground is flat, and beyond the edge of an image, anchors have one objectness but for its last digits; which of
+    them become the last proposals, and what is found there, is decided by the order of additions. So where something is
+    found by one side only, the model is asked again with other last digits: what then comes and goes in the model
+    itself, as many detections of as high a score, is no difference.
+
+    Args:
+        model: in evaluation mode.
+        exported: the file, opened.
+        image: uint8 [3, H, W].
+        name: of the image.
+        thresh: what scores no more is left out.
+    """
+    wanted, found = _both(model, exported, image, thresh)
+    limit = model.roi_heads.detections_per_img
+    agreement = compare(wanted, found, name, thresh, limit)
+    if not agreement.alone:
+        return agreement
+    most, best = 0, 0.0
+    generator = torch.Generator().manual_seed(0)
+
+    def other_digits(_: object, __: object, answer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        objectness, deltas = answer
+        return objectness + _LAST_DIGITS * torch.randn(objectness.shape, generator=generator), deltas
+
+    hook = model.rpn.head.register_forward_hook(other_digits)
+    try:
+        for _ in range(_DRAWS):
+            drawn = compare(wanted, _answer(model, image, thresh), name, thresh, limit)
+            most, best = max(most, drawn.alone), max(best, drawn.best_alone)
+            if agreement.alone <= most and agreement.best_alone <= best + SCORE:
+                return compare(wanted, found, name, thresh, limit, ties=agreement.alone)
+    finally:
+        hook.remove()
+    return agreement
+
+
+def compare(wanted: Detections, found: Detections, name: str, thresh: float, limit: int, *, ties: int = 0) -> Agreement:
     """Matches two answers for one image, and measures how far they differ.
 
     Args:
@@ -174,6 +221,7 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
         name: of the image.
         thresh: what scores no more was left out.
         limit: of detections in an image.
+        ties: so many detections of one side only are no difference.
     """
     far = (wanted["boxes"][:, None] - found["boxes"][None]).abs().amax(dim=2)
     far = far + (wanted["scores"][:, None] - found["scores"][None]).abs()
@@ -190,7 +238,7 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
     lonely = [score for score in alone if min(abs(score - cut) for cut in cuts) > SCORE]
     box_px, score = _largest(a["boxes"] - b["boxes"]), _largest(a["scores"] - b["scores"])
     faults = []
-    if lonely:
+    if len(lonely) > ties:
         faults.append(f"{len(lonely)} found by one of the two only, the best with score {max(lonely):.3f}")
     if not box_px <= BOX_PX:
         faults.append(f"edges differ by {box_px:.2f} px")
@@ -206,6 +254,9 @@ def compare(wanted: Detections, found: Detections, name: str, thresh: float, lim
         found_exported=len(found["scores"]),
         matched=len(pairs),
         at_the_cut=len(alone) - len(lonely),
+        alone=len(lonely),
+        best_alone=max(lonely, default=0.0),
+        at_a_tie=min(ties, len(lonely)),
         at_a_pixel=int(at_a_pixel.sum()),
         box_px=box_px,
         score=score,

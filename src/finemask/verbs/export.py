@@ -40,6 +40,12 @@ def show(console: Console, done: Exported) -> None:
     )
     if cut := sum(one.at_the_cut for one in certificate.agreements):
         say(console, f"{plural(cut, 'detection')} in one only, with the very score below which nothing is reported")
+    if ties := sum(one.at_a_tie for one in certificate.agreements):
+        say(
+            console,
+            f"{plural(ties, 'detection')} in one only, from proposals of equal objectness: in the model, too, they "
+            "come and go with its last digits",
+        )
     if pixel := sum(one.at_a_pixel for one in certificate.agreements):
         say(
             console,
