@@ -21,7 +21,7 @@ SCORE = 1e-3  # largest difference of a score
 MASK_SHARE = 0.01  # largest share of a mask's pixels that differ; one pixel is always allowed
 AP = 1e-3  # largest difference of an AP on a split
 PROBE_SIZES_HW = ((240, 320), (480, 640), (97, 391), (389, 131), (64, 64), (768, 616))  # both ways, odd, up and down
-_SAME_BOX_PX = 0.01  # edges that differ by less do so by the order of additions alone
+_SAME_BOX_PX = BOX_PX / 10  # edges that differ by less do so by the order of additions alone
 _LAST_DIGITS = 1e-5  # of an objectness, that the order of additions decides
 _DRAWS = 32
 _BISECTIONS = 24
@@ -42,7 +42,7 @@ class Agreement:
         alone: other detections of one side only.
         best_alone: the best score of theirs; 0 if there is none.
         at_a_tie: how many of these come and go in the model, too: see ``agreement_of``.
-        at_a_pixel: pairs whose boxes are the same but for 0.01 px, and round to other whole pixels: their masks, which
+        at_a_pixel: pairs whose boxes are the same but for 0.05 px, and round to other whole pixels: their masks, which
             are stretched over those, are compared in the box of the model.
         box_px: largest difference of an edge among the pairs.
         score: largest difference of a score.

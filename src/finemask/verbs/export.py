@@ -49,7 +49,7 @@ def show(console: Console, done: Exported) -> None:
     if pixel := sum(one.at_a_pixel for one in certificate.agreements):
         say(
             console,
-            f"{plural(pixel, 'detection')} with a box that is the model's within 0.01 px, but rounds to another whole "
+            f"{plural(pixel, 'detection')} with a box that is the model's within 0.05 px, but rounds to another whole "
             "pixel: masks were compared in the model's box",
         )
     if done.rounding is not None:
