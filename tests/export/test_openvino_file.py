@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 import finemask
@@ -15,6 +16,9 @@ from finemask.cli import main
 from finemask.config import verb_options
 from finemask.errors import ModelFileError
 from finemask.export import openvino_file
+from finemask.export.certificate import agreement_of
+from finemask.inference.exported_model import load_exported
+from finemask.model_file import load_model_file
 from finemask.model_header import header_to_json
 from finemask.verbs.export import show
 from finemask.workflows import export_model as export_workflow
@@ -69,6 +73,20 @@ def test_the_runtime_alone_is_enough(folder: Path) -> None:
     image = np.random.default_rng(2).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     none = compiled({"image": image, "score_thresh": np.array(1.0, dtype=np.float32)})
     assert [none[name].shape for name in names[1]] == [(0, 4), (0,), (0,), (0, 28, 28)]
+
+
+def test_nothing_after_many_with_a_head_that_judges_masks(exported: Path, model_with, tmp_path: Path) -> None:
+    """Of no row, OpenVINO's convolutions give what they gave the time before; then all detections were those."""
+    pytest.importorskip("onnxscript")
+    model = model_with("model/mask_predictor=mask_iou")
+    _, header = load_model_file(exported / "model.safetensors")
+    openvino_file.write_openvino(model, header, tmp_path / "model.xml")
+    file = load_exported(tmp_path / "model.xml")
+    image = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    for thresh, least, most in ((0.0, 10, 100), (1.0, 0, 0), (0.0, 10, 100)):
+        agreement = agreement_of(model, file, image, "noise", thresh)
+        assert agreement.fault == ""
+        assert least <= agreement.found_exported <= most
 
 
 @pytest.mark.parametrize("size_hw", [(60, 90), (131, 64)])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from finemask.inference.exported_model import ExportedModel
 from finemask.model.mask_rcnn import MaskRCNN
+from finemask.model.rpn import RowsRegionProposalNetwork
 from finemask.ops.mask_ops import masks_to_rles, pasted_corners
 from finemask.ops.rle import mask_iou, rle_area
 from finemask.types import Detections
@@ -193,6 +194,7 @@ def agreement_of(model: MaskRCNN, exported: ExportedModel, image: Tensor, name: 
     agreement = compare(wanted, found, name, thresh, limit)
     if not agreement.alone:
         return agreement
+    assert isinstance(model.rpn, RowsRegionProposalNetwork)  # no other is exported
     most, best = 0, 0.0
     generator = torch.Generator().manual_seed(0)
 

@@ -159,6 +159,12 @@ class PlainMaskRCNN(nn.Module):
     def _masks(self, rois: MaskRois, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Mask probabilities and scores: see ``MaskBranch``."""
         predictor = self.model.roi_heads.mask_predictor
+        if isinstance(predictor, MaskIoUMaskPredictor):
+            # With a row that does not count: of none, OpenVINO's convolutions give what they gave the time before.
+            pooled, features, labels = (_one_row_more(rows) for rows in (rois.pooled, rois.features, rois.labels))
+            more = rois._replace(pooled=pooled, features=features, labels=labels)
+            probs, products = predictor.detect(more, _one_row_more(scores))
+            return probs[:-1], products[:-1]
         if not isinstance(predictor, PointRendMaskPredictor):
             return mask_branch_of(predictor).detect(rois, scores)
         coarse = PlainMaskBranch(predictor).logits(rois)
@@ -169,6 +175,11 @@ class PlainMaskRCNN(nn.Module):
             return predictor.point_logits(features_at(finest[0], places), cells_at(coarse, points), rois.labels)
 
         return predictor.refined(coarse, logits_at).sigmoid(), scores
+
+
+def _one_row_more(rows: Tensor) -> Tensor:
+    """Rows [N, …] and one of zeros."""
+    return torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
 
 
 def strides_of(backbone: nn.Module) -> dict[str, int]:
