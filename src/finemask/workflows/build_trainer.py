@@ -194,11 +194,13 @@ def take_found_rate(cfg: DictConfig, module: MaskRCNNModule, datamodule: Any, tr
     module.to(strategy.root_device)
     loader = datamodule.train_dataloader()
     seconds = budget_seconds(cfg)
+    steps = _RATES if seconds is None or seconds > _LONG_BUDGET_S else _FEW_RATES
+    log.info("find_lr=true: up to %d steps, each with a higher rate, which are then undone.", steps)
     trial = try_rates(
         module,
         (strategy.batch_to_device(batch, strategy.root_device) for _ in count() for batch in loader),
         lr=configured,
-        steps=_RATES if seconds is None or seconds > _LONG_BUDGET_S else _FEW_RATES,
+        steps=steps,
         clip=plain(cfg.trainer).get("gradient_clip_val"),
         precision=trainer.precision_plugin.forward_context,
     )

@@ -64,6 +64,41 @@ def test_the_losses_are_the_same_and_after_a_few_steps_nothing_is_compiled(heads
     assert list(compiled.state_dict()) == list(plain.state_dict())
 
 
+@pytest.mark.slow
+def test_so_they_are_by_inductor(fresh_compiler):
+    """The default backend: other kernels, the same losses, also without any RoI. Nothing is learned: rounding grows.
+
+    Batch norms of the body make more of rounding than its gradients are.
+    """
+    torch.manual_seed(0)
+    plain = build_model(model_config("tiny"), 3).train()
+    plain.fixed_shapes = True
+    compiled = copy.deepcopy(plain)
+    compile_parts(compiled, heads=True)
+    both = [(model, torch.optim.SGD(model.parameters(), lr=0.0)) for model in (plain, compiled)]
+    for step, sizes in enumerate(FIRST):
+        batch = scenes_of(sizes, step)
+        expected, found = (losses_of(*each, batch, step) for each in both)
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), step
+        for name in ("rpn", "roi_heads"):
+            mine, other = (torch.cat([p.grad.flatten() for p in getattr(m, name).parameters()]) for m, _ in both)
+            assert (mine - other).norm() <= 0.02 * other.norm(), (step, name)
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
+def test_graphs_of_heads_are_of_one_number_of_rois(mode):
+    model = build_model(model_config("tiny"), 3)
+    compile_parts(model, mode, heads=True)
+    parts = (model.backbone, model.rpn.head, model.roi_heads.box_head, model.roi_heads.mask_predictor)
+    whole = [part._compiled_call_impl for part in parts[:2]]
+    of_rows = [part._compiled_call_impl.__closure__[0].cell_contents for part in parts[2:]]
+    options = [compiled.get_compiler_config() for compiled in (*whole, *of_rows)]
+    assert {of["triton.cudagraphs"] for of in options} == {mode != "default"}
+    skips = [of["triton.cudagraph_skip_dynamic_graphs"] for of in options]
+    assert skips == [False, False, mode != "default", mode != "default"]
+
+
 def test_a_model_file_of_a_compiled_model_is_that_of_any_other(tmp_path, fresh_compiler):
     torch.manual_seed(0)
     model = build_model(model_config("tiny"), 3).train()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from finemask.model.mask_rcnn import MaskRCNN
@@ -18,7 +18,7 @@ def compile_parts(
     """Compiles the backbone with its pyramid, and the heads; it happens when each is first called.
 
     A part is compiled for the shape that it sees first. At the first other one it is compiled again, for any, and then
-    no more, but for no RoI and for a single one: batches differ in shape by multiples of 32 px, and RoIs in number.
+    no more, but for a single RoI: batches differ in shape by multiples of 32 px, and RoIs in number.
     What is between the parts (suppression, matching, sampling, pooling, losses) is not compiled.
 
     Args:
@@ -40,7 +40,21 @@ def compile_parts(
     if heads:
         model.rpn.get_submodule("head").compile(**options)
         for part in _of_rows(model):
-            part.compile(**of_rows)
+            _compile_but_for_none(part, of_rows)
+
+
+def _compile_but_for_none(part: nn.Module, options: dict[str, Any]) -> None:
+    """Without any RoI a part is called as it is.
+
+    torch 2.15 takes the gradient of a convolution of nothing for channels-last, as its weights are, and it is not.
+    """
+    part.compile(**options)
+    compiled: Any = part._compiled_call_impl
+
+    def call(rows: Tensor, *inputs: Any) -> Any:
+        return compiled(rows, *inputs) if len(rows) else part._call_impl(rows, *inputs)
+
+    part._compiled_call_impl = call
 
 
 def _of_rows(model: "MaskRCNN") -> list[nn.Module]:
