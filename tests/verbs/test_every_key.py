@@ -167,7 +167,10 @@ def _without_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, form in FORMATS.items():
         light = replace(form, write=lambda model, header, path: path.touch(), open=lambda *_: None)
         monkeypatch.setitem(FORMATS, name, light)
-    seen = [Agreement("drawn", (64, 64), 0.5, found, found, found, 0, 0.0, 0.0, 0.0, 0.0) for found in (0, 1, 2)]
+    seen = [
+        Agreement("drawn", (64, 64), 0.5, found, found, found, 0, 0, 0.0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+        for found in (0, 1, 2)
+    ]
     times = {"model": 1.0, "exported": 1.0}
     monkeypatch.setattr(export_model, "certify", lambda *_: Certificate(seen, times))
 
