@@ -62,7 +62,7 @@ _OBJECTNESS, _CLASSES, _MASKS = 2.0, 2.5, 4.0  # standard deviations of logits, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help=f"any of: {', '.join(MODELS)}; by default all")
-    parser.add_argument("--weights", type=Path, help="model file of light, for those that share its parts")
+    parser.add_argument("--weights", type=Path, help="model file, for the model of that name and what shares its parts")
     parser.add_argument("--images", type=Path, required=True, help="folder of images")
     parser.add_argument("--count", type=int, default=50, help="images to compare on")
     parser.add_argument("--rounds", type=int, default=7)
@@ -132,8 +132,8 @@ def measure(name: str, weights: Path | None, images: list[Tensor], rounds: int, 
 def build(name: str, weights: Path | None, images: list[Tensor], size: int) -> tuple[MaskRCNN, ModelHeader]:
     """A model in evaluation mode, and a header for its file."""
     preset, *overrides = MODELS[name]
-    if preset == "light" and weights is not None:
-        given, header = load_model_file(weights)
+    given, header = load_model_file(weights) if weights is not None else (None, None)
+    if given is not None and header is not None and header.model["name"] == preset:
         if not overrides:
             assert isinstance(given, MaskRCNN)
             return given, header

@@ -10,9 +10,11 @@ from finemask.planning.showing_rules import augmentation, rare_classes
 NO_UP = Direction(lean=0.02, depth=0.01, most_lean=0.05, most_depth=0.04)
 
 
-def test_images_are_turned_where_objects_lie_in_every_direction() -> None:
+def test_where_objects_lie_in_every_direction_it_is_said_that_images_may_be_turned() -> None:
     found = decided(augmentation, fingerprint(direction=NO_UP))
-    assert changes(found) == {"augment": "topdown"}
+    assert found.kept
+    assert found.words() == ["augment=light"]
+    assert "augment=topdown turns the images" in found.why
     assert "(lean 0.02, at most 0.05)" in found.why
     assert decided(augmentation, fingerprint(direction=NO_UP), augment="flip") is None
     assert decided(augmentation, fingerprint(direction=NO_UP), **{"augment.transforms": []}) is None

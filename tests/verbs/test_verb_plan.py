@@ -98,8 +98,8 @@ PLANS = {
     "bottles": {},
     # 1,024² with windows of 29 px: at 320 px they are 9, and 512 px would cost too much without a GPU, as is said
     "facade_night": {},
-    # tiny cells in every direction
-    "nuclei": {"augment": "topdown"},
+    # tiny cells in every direction: that they may be turned is said
+    "nuclei": {},
 }
 
 
