@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from finemask.bench.timing import interleave
 from finemask.errors import ConfigError
-from finemask.export.certificate import agreement_of
+from finemask.export.agreement import agreement_of
 from finemask.export.onnx_file import onnx_graph, quietly, save_onnx
 from finemask.export.openvino_file import save_openvino
 from finemask.export.plain_model import check_exportable

@@ -15,6 +15,7 @@ import finemask
 from finemask.cli import main
 from finemask.errors import FinemaskError, ModelFileError
 from finemask.export import certificate
+from finemask.export.agreement import compare
 from finemask.export.formats import FORMATS
 from finemask.export.onnx_file import fold_norms, quietly, translations, write_onnx
 from finemask.export.preprocessing_graph import OPSET, preprocessing_graph
@@ -158,7 +159,7 @@ def test_a_crowd_of_more_than_a_thousand_candidates(exported: Path, model_with, 
         with torch.inference_mode():
             (wanted,) = model([image])
         (found,) = file([image])
-        agreement = certificate.compare(wanted, found, name, 0.0, 2000)
+        agreement = compare(wanted, found, name, 0.0, 2000)
         assert agreement.fault == ""
         assert agreement.matched == agreement.found == agreement.found_exported > 300
     assert min(candidates) > 1000

@@ -16,7 +16,7 @@ from finemask.cli import main
 from finemask.config import verb_options
 from finemask.errors import ModelFileError
 from finemask.export import openvino_file
-from finemask.export.certificate import agreement_of
+from finemask.export.agreement import agreement_of
 from finemask.inference.exported_model import load_exported
 from finemask.model_file import load_model_file
 from finemask.model_header import header_to_json

@@ -5,7 +5,7 @@ import torch
 from model_cases import model_config
 
 from finemask.errors import ConfigError
-from finemask.export.certificate import agreement_of, compare
+from finemask.export.agreement import agreement_of, compare
 from finemask.export.plain_model import PlainMaskRCNN, PlainNMS, check_exportable, check_header
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.model.suppression import NMS

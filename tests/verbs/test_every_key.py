@@ -160,7 +160,8 @@ def test_no_value_of_a_verb_ends_in_a_traceback(command: str, scene: Path, monke
 
 def _without_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporters take a minute; what comes before and after them is looked at."""
-    from finemask.export.certificate import Agreement, Certificate
+    from finemask.export.agreement import Agreement
+    from finemask.export.certificate import Certificate
     from finemask.export.formats import FORMATS
     from finemask.workflows import export_model
 

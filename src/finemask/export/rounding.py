@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finemask.export.certificate import matched, milliseconds
+from finemask.export.agreement import matched
+from finemask.export.certificate import milliseconds
 from finemask.inference.exported_model import ExportedModel
 from finemask.model.mask_rcnn import MaskRCNN
 from finemask.ops.box_ops import pairwise_iou

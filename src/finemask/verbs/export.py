@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from finemask.config import plain
-from finemask.export.certificate import BOX_PX, MASK_SHARE, SCORE
+from finemask.export.agreement import BOX_PX, MASK_SHARE, SCORE
 from finemask.ops.terminal import say, table
 from finemask.ops.wording import percent, plural
 from finemask.workflows.export_model import Exported, export_model

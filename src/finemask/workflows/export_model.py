@@ -15,7 +15,8 @@ from finemask.errors import ConfigError, DataError, FinemaskError
 from finemask.evaluation.evaluator import CocoEvaluator
 from finemask.evaluation.ground_truth import ground_truth_of
 from finemask.evaluation.results import iou_types_of
-from finemask.export.certificate import AP, PROBE_SIZES_HW, Agreement, Certificate, certify, probe_images
+from finemask.export.agreement import Agreement
+from finemask.export.certificate import AP, PROBE_SIZES_HW, Certificate, certify, probe_images
 from finemask.export.formats import FORMATS, ExportFormat
 from finemask.export.rounding import LEAST_FOUND_ALIKE, Rounding, compare_rounded
 from finemask.inference.exported_model import ExportedModel
