@@ -145,29 +145,38 @@ def run(job: Job, core: int, weights: str | None) -> bool:
 
 
 def table(results: Sequence[Mapping], names: Sequence[str]) -> list[str]:
-    """Mask AP by dataset and minutes, means over seeds with their range; below, means over the datasets."""
+    """Mask AP by dataset and minutes, and below its means over the datasets.
+
+    Means over seeds with their range; of one seed, with the 95 % interval over the scored images, if they are enough.
+    """
     cells = sorted({(each["dataset"], each["minutes"]) for each in results})
     lines = [f"| dataset | minutes | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     of_minutes: dict[float, list[list[float]]] = {}
     for dataset, minutes in cells:
         row = []
         for name in names:
-            found = [
-                each["segm"]["AP"]
-                for each in results
-                if (each["dataset"], each["minutes"], each["recipe"]) == (dataset, minutes, name)
-            ]
-            row.append(found)
+            of_cell = (dataset, minutes, name)
+            row.append([each for each in results if (each["dataset"], each["minutes"], each["recipe"]) == of_cell])
         if all(row):
-            of_minutes.setdefault(minutes, []).append([statistics.mean(found) for found in row])
-        shown = [
-            f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})" if found else "–" for found in row
-        ]
-        lines.append(f"| {dataset} | {minutes:g} | {' | '.join(shown)} |")
+            of_minutes.setdefault(minutes, []).append([mean_ap(found) for found in row])
+        lines.append(f"| {dataset} | {minutes:g} | {' | '.join(map(shown, row))} |")
     for minutes, means in of_minutes.items():
         over = [statistics.mean(column) for column in zip(*means, strict=True)]
         lines.append(f"| all {len(means)} | {minutes:g} | {' | '.join(f'{mean:.3f}' for mean in over)} |")
     return lines
+
+
+def mean_ap(found: Sequence[Mapping]) -> float:
+    return statistics.mean(each["segm"]["AP"] for each in found)
+
+
+def shown(found: Sequence[Mapping]) -> str:
+    """A cell of the table: mean mask AP of a recipe's seeds, and between which values it lies."""
+    if not found:
+        return "–"
+    values = [each["segm"]["AP"] for each in found]
+    between = (min(values), max(values)) if len(found) > 1 else found[0]["interval"]["segm"]["AP"]
+    return f"{mean_ap(found):.3f}" + (f" ({between[0]:.3f} to {between[1]:.3f})" if between else "")
 
 
 def ablations(results: Sequence[Mapping]) -> list[str]:

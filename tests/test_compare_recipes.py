@@ -14,22 +14,23 @@ recipes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(recipes)
 
 
-def result(dataset, minutes, recipe, value):
-    return {"dataset": dataset, "minutes": minutes, "recipe": recipe, "segm": {"AP": value}}
+def result(dataset, minutes, recipe, value, between=None):
+    interval = {"segm": {"AP": between}}
+    return {"dataset": dataset, "minutes": minutes, "recipe": recipe, "segm": {"AP": value}, "interval": interval}
 
 
-def test_the_table_has_means_over_seeds_and_below_means_over_datasets_that_have_every_recipe():
+def test_the_table_has_means_over_seeds_or_an_interval_and_below_means_over_datasets_that_have_every_recipe():
     found = [
         *(result("figs", 5, "plan", value) for value in (0.4, 0.6)),
-        result("figs", 5, "rival", 0.3),
+        result("figs", 5, "rival", 0.3, [0.2, 0.45]),
         result("nuts", 5, "plan", 0.7),
         result("nuts", 5, "rival", 0.1),
         result("nuts", 15, "plan", 0.9),
     ]
     assert recipes.table(found, ["plan", "rival"])[2:] == [
-        "| figs | 5 | 0.500 (0.400 to 0.600) | 0.300 (0.300 to 0.300) |",
-        "| nuts | 5 | 0.700 (0.700 to 0.700) | 0.100 (0.100 to 0.100) |",
-        "| nuts | 15 | 0.900 (0.900 to 0.900) | – |",
+        "| figs | 5 | 0.500 (0.400 to 0.600) | 0.300 (0.200 to 0.450) |",
+        "| nuts | 5 | 0.700 | 0.100 |",
+        "| nuts | 15 | 0.900 | – |",
         "| all 2 | 5 | 0.600 | 0.200 |",
     ]
 

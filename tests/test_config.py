@@ -12,6 +12,7 @@ import hydra
 import hydra.utils
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -114,6 +115,7 @@ def test_the_order_of_the_words_does_not_matter(tree: Path) -> None:
             "'smal' is no option of the group 'model'",
             "Did you mean model=small? There are: big, small.",
         ),
+        (["model=null"], "'null' is no option of the group 'model'", "There are: big, small."),
         (["model/loss=x"], "'x' is no option of the group 'model/loss'", "There are: focal, plain."),
         (["model.backbone=deep"], "'model.backbone' holds several keys", "Set one of: model.backbone.name."),
         (["data.root=[1,2"], "the value of 'data.root=[1,2' cannot be read", "A list is [a,b]"),
@@ -133,6 +135,57 @@ def test_what_is_wrong_is_said_in_one_line(tree: Path, words: list[str], what: s
     assert what in message
     assert hint in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["data.batch_size=7", "name=a", "data.sizes=[3]"],
+        ["model=small", "model/loss=focal", "model.loss.weight=null"],
+        ["experiment=quick", "model.backbone.name='${name}'"],
+        ["+model.backbone.depth=3", "++name=b", "++extra={a: {b: 1}}"],
+        ["+model.backbone={depth: 3}", "model.backbone={name: other}"],
+        ["+data.sizes=[4]", "~data.batch_size"],
+        ["~model.loss", "+model.loss.alpha=0.1"],
+        ["~model/loss", "+model.loss={weight: 4}"],
+    ],
+)
+def test_the_tree_is_the_one_that_hydra_composes_of_all_words(tree: Path, words: list[str]) -> None:
+    words = ["data.root=d", *words]
+    with hydra.initialize_config_dir(str(tree), version_base="1.3"):
+        expected = OmegaConf.to_container(hydra.compose("train", words))
+    for _ in range(2):  # the second is made from what the first left
+        assert OmegaConf.to_container(compose("train", words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "what", "remedy"),
+    [
+        ("+name=a", "there is a key 'name' already", "name=a"),
+        ("~data.batch_size=3", "'data.batch_size' is 2, not 3", "~data.batch_size deletes it"),
+    ],
+)
+def test_what_cannot_be_added_or_deleted_is_said(tree: Path, word: str, what: str, remedy: str) -> None:
+    with pytest.raises(HydraException), hydra.initialize_config_dir(str(tree), version_base="1.3"):
+        hydra.compose("train", ["data.root=d", word])
+    for verb, other in (("train", ["data.root=d"]), ("predict", ["model=m"])):
+        if verb == "predict":
+            word = word.replace("name", "threshold").replace("data.batch_size=3", "data.split=test")
+            what = what.replace("name", "threshold").replace(
+                "data.batch_size' is 2, not 3", "data.split' is val, not test"
+            )
+            remedy = remedy.replace("name", "threshold").replace("batch_size", "split")
+        with pytest.raises(ConfigError) as caught:
+            compose(verb, [*other, word])
+        assert what in str(caught.value)
+        assert remedy in str(caught.value)
+
+
+def test_a_file_that_was_edited_is_read_again(tree: Path) -> None:
+    assert compose("train", ["data.root=d"]).model.backbone.name == "deep"
+    (tree / "model" / "big.yaml").write_text("backbone: {name: deeper}\n")
+    assert compose("train", ["data.root=d"]).model.backbone.name == "deeper"
 
 
 def test_a_verb_without_defaults_takes_keys_that_are_groups_elsewhere(tree: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from finemask.config import compose, plain
 from finemask.config.composing import given
-from finemask.config.hydra_files import Given
+from finemask.config.given import Given
 from finemask.planning.decision import Decision, Settings
 from finemask.planning.direction import Direction
 from finemask.planning.fingerprint import Fingerprint, Machine

@@ -1,4 +1,4 @@
-"""Composing a configuration, and saying what is wrong with it.
+"""Composing a configuration.
 
 Two kinds of primary configuration exist. One with a ``defaults`` list (``train.yaml``) is composed by Hydra
 from the groups, each a folder. One without (the other verbs, and the ``config.yaml`` that a run writes) is a
@@ -7,22 +7,23 @@ plain tree: there a key such as ``model`` is a key, even though a group of that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import config_files, plain
-from finemask.config.config_files import config_names, examples, find_config, group_options, groups, search_path
-from finemask.config.hydra_files import Given, flatten, given_by_people, hydra_compose, with_experiment_files
-from finemask.config.kinds import check_values
+from finemask.config.config_files import config_names, find_config, groups, search_path
+from finemask.config.given import Given, given_by_people
+from finemask.config.hydra_files import drop_keys_of_replaced_parts, flatten, hydra_compose, with_experiment_files
 from finemask.config.moved_targets import present_target
-from finemask.config.overrides import arguments, one_line, options_remedy, parse_override
+from finemask.config.overrides import apply_overrides, arguments, parse_override
+from finemask.config.refused_keys import check_complete, check_key, check_option
 from finemask.config.synonyms import translate
 from finemask.errors import ConfigError, did_you_mean
 
@@ -73,7 +74,7 @@ def compose(
         if key.endswith("_target_") and isinstance(value, str) and (present := present_target(value)) != value:
             OmegaConf.update(cfg, key, present)
     if check:
-        _check_complete(cfg, verb)
+        check_complete(cfg, verb)
     return cfg
 
 
@@ -100,9 +101,9 @@ def given(
     if "defaults" not in _load(_find(folders, name, verb)):
         return None
     with with_experiment_files([parse_override(override) for override in overrides], folders) as (parsed, folders):
-        parsed = [_as_group(override, groups(folders)) for override in parsed]
-        cfg = hydra_compose(name, folders, [one for one in parsed if one.key_or_group in groups(folders)])
-        preset = _preset(cfg, parsed)
+        known_groups = groups(folders)
+        parsed = [_as_group(override, known_groups) for override in parsed]
+        preset = _preset(hydra_compose(name, folders, _options(parsed, known_groups)), parsed)
         return given_by_people(name, folders, parsed, [preset] if preset else [])
 
 
@@ -194,47 +195,11 @@ def _over_shipped(cfg: DictConfig, path: Path, verb: str) -> DictConfig:
 def _apply(cfg: DictConfig, overrides: Sequence[Override], verb: str) -> DictConfig:
     """A configuration without a defaults list, with overrides applied."""
     OmegaConf.set_struct(cfg, True)
+    known = dict(flatten(cfg))
     for override in overrides:
-        _check_key(override, dict(flatten(cfg)), (), verb)
-        key, value = override.key_or_group.replace("/", "."), override.value()
-        if override.is_delete():
-            parent, _, last = key.rpartition(".")
-            with open_dict(cfg):
-                (OmegaConf.select(cfg, parent) if parent else cfg).pop(last)
-        else:
-            adds = override.is_add() or override.is_force_add()
-            OmegaConf.update(cfg, key, value, merge=True, force_add=adds)
+        check_key(override, known, (), verb)
+    apply_overrides(cfg, overrides)
     return cfg
-
-
-def _check_key(override: Override, known: Mapping[str, Any], known_groups: Sequence[str], verb: str) -> None:
-    """Refuses a key that does not exist, and one value in the place of several keys."""
-    key, value = override.key_or_group, override.value()
-    if override.is_hydra_override() or override.is_add() or override.is_force_add():
-        return
-    if key not in known:
-        _refuse_other_tools_key(override, known, known_groups, verb)
-        hint = did_you_mean(key, [*known_groups, *known], "'{}'")
-        holder = known.get(key.rpartition(".")[0])
-        if isinstance(holder, dict) and "_target_" in holder:
-            hint += f"If {holder['_target_']} takes it, write +{override.input_line}. "
-        raise ConfigError(f"unknown key '{key}'", remedy=f"{hint}finemask {verb} --help lists the keys.")
-    inside = [name for name, held in known.items() if name.startswith(f"{key}.") and not isinstance(held, dict)]
-    if override.type is OverrideType.CHANGE and isinstance(known[key], dict) and not isinstance(value, dict | None):
-        _refuse_other_tools_key(override, known, known_groups, verb)
-        shown = ", ".join(inside[:6]) + (", …" if len(inside) > 6 else "")
-        raise ConfigError(f"'{key}' holds several keys and cannot become '{value}'", remedy=f"Set one of: {shown}.")
-
-
-def _refuse_other_tools_key(
-    override: Override, known: Collection[str], known_groups: Collection[str], verb: str
-) -> None:
-    """Refuses a key of Ultralytics, Detectron2 or others with what to type here."""
-    key = override.key_or_group
-    found = translate(verb, key, str(override.input_line).partition("=")[2].strip("'\""))
-    if found is not None and found.fits(known, known_groups):
-        what = f"'{key}' does not take '{override.value()}'" if key in known else f"unknown key '{key}'"
-        raise ConfigError(what, remedy=f"{found} (finemask {verb} --help lists the keys)")
 
 
 def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Override], verb: str) -> DictConfig:
@@ -243,21 +208,27 @@ def _compose_groups(name: str, folders: Sequence[Path], overrides: Sequence[Over
     overrides = [_as_group(override, known_groups) for override in overrides]
     for override in overrides:
         if override.key_or_group in known_groups and not override.is_delete():
-            _check_option(override, folders, verb)
-    chosen = [override for override in overrides if override.key_or_group in known_groups]
+            check_option(override, folders, verb)
+    chosen = _options(overrides, known_groups)
     others = [override for override in overrides if override not in chosen]
     cfg = hydra_compose(name, folders, chosen)
     if preset := _preset(cfg, overrides):
-        _check_option(preset, folders, verb)
+        check_option(preset, folders, verb)
         chosen.append(preset)
         cfg = hydra_compose(name, folders, chosen)
     if others:
         known = dict(flatten(cfg))
         for override in others:
-            _check_key(override, known, known_groups, verb)
-        cfg = hydra_compose(name, folders, [*chosen, *others])
+            check_key(override, known, known_groups, verb)
+        apply_overrides(cfg, others)
+        drop_keys_of_replaced_parts(cfg, name, folders, [*chosen, *others])
     _let_budget_end(cfg, overrides)
     return cfg
+
+
+def _options(overrides: Sequence[Override], known_groups: Sequence[str]) -> list[Override]:
+    """Those for Hydra itself: options of groups, and its own settings."""
+    return [one for one in overrides if one.key_or_group in known_groups or one.is_hydra_override()]
 
 
 def _let_budget_end(cfg: DictConfig, overrides: Sequence[Override]) -> None:
@@ -287,32 +258,3 @@ def _as_group(override: Override, known_groups: Sequence[str]) -> Override:
     if chooses and group != override.key_or_group and group in known_groups:
         return parse_override(f"{group}={override.value()}")
     return override
-
-
-def _check_option(override: Override, folders: Sequence[Path], verb: str) -> None:
-    group, value = override.key_or_group, override.value()
-    if isinstance(value, dict) or value is None:
-        return
-    known = group_options(group, folders)
-    for option in value if isinstance(value, list) else [value]:
-        if str(option).removesuffix(".yaml") not in known:
-            if isinstance(value, str) and (found := translate(verb, group, value)):
-                raise ConfigError(f"'{value}' is no option of the group '{group}'", remedy=str(found))
-            raise ConfigError(
-                f"'{option}' is no option of the group '{group}'",
-                remedy=did_you_mean(str(option), known, f"{group}={{}}") + options_remedy(group, folders),
-            )
-
-
-def _check_complete(cfg: DictConfig, verb: str) -> None:
-    missing = [key for key, value in flatten(cfg) if isinstance(value, str) and value == "???"]
-    if missing:
-        example = next((line for line in examples(verb) if f"{missing[0]}=" in line), f"{missing[0]}=…")
-        raise ConfigError(f"{' and '.join(missing)} must be given", remedy=f"For example: {example}")
-    try:
-        values = plain(cfg)
-    except OmegaConfBaseException as error:
-        where = error.full_key or None
-        raise ConfigError(f"the value cannot be resolved: {one_line(error)}", where=where) from error
-    for key, text in check_values(values, verb).items():
-        OmegaConf.update(cfg, key, text)

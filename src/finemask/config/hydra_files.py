@@ -1,15 +1,12 @@
-"""Hydra's side of composing: the search path, the files that a composition is made of, and what they say.
-
-Hydra merges what files say of one section key by key, and which file a key came from is no longer to be seen in the
-result; where that matters, the files are read again.
-"""
+"""Hydra's side of composing: the search path, the files that a composition is made of, and what they say."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -26,30 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from finemask.config import leaves
+from finemask.config.config_files import config_names
 from finemask.config.overrides import arguments, one_line, parse_override
 from finemask.errors import ConfigError
-
-_ABOUT_THE_RUN = ("experiment/", "debug/")  # shipped files that a person chooses for what they set
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a person said, on the command line and in files: not what files say that merely come with finemask.
-
-    Args:
-        keys: dotted, of values and lists; of a section only where it was deleted.
-        groups: of which an option was chosen, as ``model/anchors``.
-        choices: option of every group, whoever chose it.
-    """
-
-    keys: frozenset[str]
-    groups: frozenset[str]
-    choices: dict[str, str | None]
-
-    def has(self, key: str) -> bool:
-        """Whether a person gave this key, a key inside it, or a section around it."""
-        return any(key == given or given.startswith(f"{key}.") or key.startswith(f"{given}.") for given in self.keys)
 
 
 class _UsersFolders(SearchPathPlugin):
@@ -62,53 +38,54 @@ class _UsersFolders(SearchPathPlugin):
             search_path.prepend(provider="user", path=str(folder), anchor="main")
 
 
-def hydra_compose(name: str, folders: Sequence[Path], overrides: Sequence[Override]) -> DictConfig:
-    """A primary configuration of these folders, by Hydra, which is left as it was found.
+@dataclass(frozen=True)
+class Composed:
+    """The files that a composition is made of.
 
-    Raises:
-        ConfigError: it cannot be composed.
+    Args:
+        choices: option of every group.
+        files: path in its folder, the folder, and the key below which its keys stand, ``"model."``.
     """
-    with _hydra_on(name, folders):
-        cfg = compose(name, [str(override.input_line) for override in overrides])
-        _drop_keys_of_replaced_parts(cfg, name, folders[-1], overrides)
-        return cfg
+
+    choices: Mapping[str, str | None]
+    files: tuple[tuple[str, Path, str], ...]
+
+    def contents(self, wanted: Callable[[Path, str], bool]) -> Iterator[tuple[str, Any, str]]:
+        """Files as they are written: path in their folder, content, and where their keys stand."""
+        for path, folder, prefix in self.files:
+            if wanted(folder, path):
+                content = OmegaConf.load(folder / f"{path.removesuffix('.yaml')}.yaml")
+                yield path, OmegaConf.to_container(content, resolve=False), prefix
 
 
-def given_by_people(
-    name: str, folders: Sequence[Path], overrides: Sequence[Override], unasked: Sequence[Override] = ()
-) -> Given:
-    """What was typed, what an experiment says, and what files of the user's own say.
+def hydra_compose(name: str, folders: Sequence[Path], chosen: Sequence[Override]) -> DictConfig:
+    """A primary configuration of these folders, by Hydra, which is left as it was found.
 
     Args:
         name: of the primary configuration.
         folders: that are searched, the shipped one last.
-        overrides: as typed; those that name an option stand as ``model/anchors=auto``.
-        unasked: those that are composed with them, and nobody typed.
+        chosen: options of groups; keys are for ``apply_overrides``.
 
     Raises:
         ConfigError: it cannot be composed.
     """
-    shipped = str(folders[-1])
-    with _hydra_on(name, folders):
-        loader = GlobalHydra.instance().config_loader()
-        lines = [str(override.input_line) for override in (*overrides, *unasked)]
-        listed = loader.compute_defaults_list(name, lines, RunMode.RUN)
-        choices = {group: choice for group, choice in listed.overrides.known_choices.items() if "@" not in group}
-        keys, groups = set[str](), set[str]()
-        for path, values, prefix in _files(
-            name, overrides, lambda source, path: source != shipped or path.startswith(_ABOUT_THE_RUN)
-        ):
-            own = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
-            keys |= {key for key, _ in leaves(own, prefix)}
-            groups |= set(_chosen_groups(path, values))
-    for override in overrides:
-        group = override.key_or_group
-        if group in choices:
-            groups.add(group)
-        else:
-            value = None if override.is_delete() else override.value()
-            keys |= {key for key, _ in leaves({group.replace("/", "."): value})}
-    return Given(frozenset(keys), frozenset(groups), choices)
+    cfg = deepcopy(_composed_tree(name, tuple(folders), _lines(chosen), _state(folders)))
+    drop_keys_of_replaced_parts(cfg, name, folders, chosen)
+    return cfg
+
+
+def composed(name: str, folders: Sequence[Path], overrides: Sequence[Override]) -> Composed:
+    """The files of a composition.
+
+    Args:
+        name: as for ``hydra_compose``.
+        folders: likewise.
+        overrides: options of groups, and others, which change nothing here.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    return _composed_files(name, tuple(folders), _lines(overrides), _state(folders))
 
 
 @contextmanager
@@ -160,30 +137,42 @@ def _hydra_on(name: str, folders: Sequence[Path]) -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-def _files(
-    name: str, overrides: Sequence[Override], wanted: Callable[[str, str], bool]
-) -> Iterator[tuple[str, Any, str]]:
-    """Files of a composition as they are written: path in their folder, content, and where their keys stand."""
-    loader = GlobalHydra.instance().config_loader()
-    typed = [str(override.input_line) for override in overrides]
-    for file in loader.compute_defaults_list(name, typed, RunMode.RUN).defaults:
-        path = str(file.config_path)
-        source = next((source for source in loader.get_sources() if source.is_config(path)), None)
-        if source is not None and source.scheme() == "file" and wanted(source.path, path):
-            content = OmegaConf.to_container(source.load_config(path).config, resolve=False)
-            yield path, content, f"{file.package}." if file.package else ""
+def _lines(overrides: Sequence[Override]) -> tuple[str, ...]:
+    return tuple(str(override.input_line) for override in overrides)
 
 
-def _chosen_groups(path: str, values: Any) -> Iterator[str]:
-    """Groups of which a file's defaults list chooses an option."""
-    folder = path.rpartition("/")[0]
-    for entry in values.get("defaults") or []:
-        for name in entry if isinstance(entry, dict) else ():
-            group = re.sub(r"^(override|optional)\s+", "", str(name)).partition("@")[0]
-            yield group.removeprefix("/") if group.startswith("/") or not folder else f"{folder}/{group}"
+def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What tells that no file of these folders has changed since: name, time and size of each."""
+    files = [folder / f"{name}.yaml" for folder in folders for name in config_names([folder])]
+    return tuple((str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
 
 
-def _drop_keys_of_replaced_parts(cfg: DictConfig, name: str, shipped: Path, overrides: Sequence[Override]) -> None:
+# Hydra takes a fifth of a second each time, and a command composes the same options several times, with other keys.
+@lru_cache(maxsize=64)
+def _composed_tree(name: str, folders: tuple[Path, ...], lines: tuple[str, ...], state: object) -> DictConfig:
+    """By Hydra; it is shared, so nobody may change it."""
+    with _hydra_on(name, folders):
+        return compose(name, list(lines))
+
+
+@lru_cache(maxsize=64)
+def _composed_files(name: str, folders: tuple[Path, ...], lines: tuple[str, ...], state: object) -> Composed:
+    """The files of a composition, by Hydra's defaults lists."""
+    with _hydra_on(name, folders):
+        loader = GlobalHydra.instance().config_loader()
+        listed = loader.compute_defaults_list(name, list(lines), RunMode.RUN)
+        files = []
+        for file in listed.defaults:
+            path = str(file.config_path)
+            source = next((source for source in loader.get_sources() if source.is_config(path)), None)
+            if source is not None and source.scheme() == "file":
+                files.append((path, Path(source.path), f"{file.package}." if file.package else ""))
+        return Composed(dict(listed.overrides.known_choices), tuple(files))
+
+
+def drop_keys_of_replaced_parts(
+    cfg: DictConfig, name: str, folders: Sequence[Path], overrides: Sequence[Override]
+) -> None:
     """A part of the user's own has the keys that the user gave it, and none of the shipped part that it replaces.
 
     Of a ``backbone`` with another ``_target_``, ``norm`` and the rest would stay. ``_partial_`` and its like do: they
@@ -197,7 +186,7 @@ def _drop_keys_of_replaced_parts(cfg: DictConfig, name: str, shipped: Path, over
     if not parts:
         return
     given: set[str] = set()
-    for _, values, prefix in _files(name, overrides, lambda source, _: source != str(shipped)):
+    for _, values, prefix in composed(name, folders, overrides).contents(lambda folder, _: folder != folders[-1]):
         given |= {key for key, _ in flatten(values, prefix)}
     for override in overrides:
         if not override.is_delete():

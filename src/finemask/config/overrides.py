@@ -1,4 +1,4 @@
-"""Hydra's override grammar, read one word at a time: ``key=value``, ``+key=value``, ``~key``, ``key=a,b``."""
+"""Hydra's override grammar, one word at a time: ``key=value``, ``+key=value``, ``~key``, ``key=a,b``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from finemask.config import config_files
 from finemask.config.config_files import group_options
@@ -113,3 +115,27 @@ def _word(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_word, value))}]"
     return quoted(str(value)) if isinstance(value, str | Path) else str(value).lower()
+
+
+def apply_overrides(cfg: DictConfig, overrides: Sequence[Override]) -> None:
+    """Sets, adds and deletes keys of a configuration as Hydra does.
+
+    Raises:
+        ConfigError: a key to add is there, one to delete has another value than was named, or one is inside a value.
+    """
+    for override in overrides:
+        key, value = override.key_or_group.replace("/", "."), override.value()
+        present = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if override.is_delete():
+            if value not in (None, present):
+                raise ConfigError(f"'{key}' is {present}, not {value}", remedy=f"~{key} deletes it whatever it is.")
+            parent, _, last = key.rpartition(".")
+            with open_dict(cfg):
+                (OmegaConf.select(cfg, parent) if parent else cfg).pop(last)
+            continue
+        if override.is_add() and present is not None and not isinstance(value, dict | list):
+            raise ConfigError(f"there is a key '{key}' already", remedy=f"Without its + it is set: {key}={value}.")
+        try:
+            OmegaConf.update(cfg, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+        except OmegaConfBaseException as error:
+            raise ConfigError(one_line(error), where=override.input_line) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finemask.config import arguments
-from finemask.config.hydra_files import Given
+from finemask.config.given import Given
 from finemask.planning.fingerprint import Machine
 
 

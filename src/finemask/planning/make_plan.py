@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from finemask.config.hydra_files import Given
+from finemask.config.given import Given
 from finemask.planning.decision import Decision, Settings
 from finemask.planning.fingerprint import Fingerprint, Machine
 from finemask.planning.learning_rules import batch, length, rate

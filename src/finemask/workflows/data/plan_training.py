@@ -10,7 +10,7 @@ from finemask.coco.index import CocoIndex
 from finemask.config import plain
 from finemask.config.composing import Asked
 from finemask.config.config_files import groups, search_path
-from finemask.config.hydra_files import Given
+from finemask.config.given import Given
 from finemask.errors import ConfigError, DataError
 from finemask.ops.images.image_reading import ImageReading
 from finemask.planning.decision import Decision
