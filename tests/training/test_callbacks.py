@@ -193,6 +193,12 @@ def test_a_quick_training_names_no_preset(monkeypatch, caplog):
     assert "model=light" not in caplog.text
 
 
+def test_a_training_of_seconds_has_no_forecast(monkeypatch, caplog):
+    with caplog.at_level(logging.INFO, logger="finemask"):
+        run_steps(Speed("model=light"), cpu_trainer(), 0.005, monkeypatch)
+    assert "takes at least" not in caplog.text
+
+
 def test_images_a_second_are_logged_with_the_share_of_waiting(monkeypatch):
     logged = {}
     trainer, callback = cpu_trainer(), Speed()

@@ -11,6 +11,7 @@ from PIL import Image
 from finemask.datatools.convert.conversion import convert
 from finemask.datatools.convert.output_folder import Output
 from finemask.datatools.convert.records import ImageRecord, Notes
+from finemask.datatools.convert.source_files import ReadOptions
 from finemask.errors import ConfigError, DataError
 
 
@@ -67,6 +68,22 @@ def test_annotations_alone(tmp_path) -> None:
     assert done.preview is None
     assert list(read_back(tmp_path / "out")) == ["gone"]
     assert not (tmp_path / "out/images").exists()
+
+
+def test_a_linked_folder_of_images_is_named_and_read_when_it_is_asked_for(tmp_path) -> None:
+    images, source = tmp_path / "pictures", tmp_path / "in"
+    images.mkdir()
+    Image.new("RGB", (8, 8)).save(images / "a.png")
+    image = {"id": 1, "file_name": "a.png", "height": 8, "width": 8}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": encode(np.eye(8, dtype=bool))}
+    categories = [{"id": 1, "name": "a"}]
+    write_json(source / "x.json", {"images": [image], "annotations": [annotation], "categories": categories})
+    (source / "images").symlink_to(images)
+    with pytest.raises(DataError, match="images is a link, which is not followed") as caught:
+        convert(source, tmp_path / "out")
+    assert f"image_root={source / 'images'};" in str(caught.value)
+    options = ReadOptions(image_root=source / "images")
+    assert convert(source, tmp_path / "out", options=options, preview=False).output.linked == 1
 
 
 def test_the_preview_shows_images_and_the_legend(tmp_path) -> None:

@@ -186,10 +186,12 @@ def _refuse_nothing(dataset: Dataset, source: Source, num_boxes: int) -> None:
     """Refuses a conversion without images, or of which every object would be lost; a source may have no objects."""
     if not dataset.images:
         lines = "; ".join(source.notes.lines())
+        links = sorted(path.name for path in source.root.iterdir() if path.is_symlink() and path.is_dir())
+        where = f"{links[0]} is a link, which is not followed: image_root={source.root / links[0]}" if links else ""
         raise DataError(
             "nothing is left to convert" + (f": {lines}" if lines else ""),
             where=source.path,
-            remedy="image_root=DIR says where images lie; images=none converts the annotations alone",
+            remedy=f"{where or 'image_root=DIR says where images lie'}; images=none converts the annotations alone",
         )
     found = [(image, instance) for image in dataset.images for instance in image.instances]
     if any(_is_visible(instance, image) for image, instance in found):

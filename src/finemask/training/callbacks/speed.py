@@ -12,6 +12,7 @@ from finemask.training.callbacks.budget import Budget, Pace
 
 log = logging.getLogger(__name__)
 
+_TOO_SHORT_S = 10.0  # is over before its forecast is read
 _SLOW_RUN_S = 600.0  # a training that takes longer deserves the hint
 _FORECAST_AFTER = 4  # steps: the first ones allocate memory and are slower
 _LATEST = 100  # batches whose mean forecasts the others: steps grow slower as more proposals hit an object
@@ -134,7 +135,7 @@ class Speed(pl.Callback):
 
     def _say_forecast(self, trainer: pl.Trainer) -> None:
         whole_s, end = self.seconds_left(trainer), self.last_epoch(trainer)
-        if not trains_on_cpu(trainer) or whole_s is None:
+        if not trains_on_cpu(trainer) or whole_s is None or whole_s < _TOO_SHORT_S:
             return
         if end is None:
             training_s = 0.0 if self._budget is None else self._budget.training_seconds_left()
