@@ -184,18 +184,24 @@ def test_a_time_limit_is_what_the_forecast_names(monkeypatch, caplog):
         caplog.text
     )
     assert "model=light" not in caplog.text
+    monkeypatch.setattr(budget, "training_seconds_left", lambda: 1.2e6)
+    with caplog.at_level(logging.INFO, logger="finemask"):
+        run_steps(Speed("model=light", budget), cpu_trainer(epochs=-1), 60.0, monkeypatch)
+    assert "about 200 of them" in caplog.text
 
 
 def test_a_quick_training_names_no_preset(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
-        run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch)
+        run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch, steps=30)
+        assert "takes at least" not in caplog.text, "15 seconds are not over"
+        run_steps(Speed("model=light"), cpu_trainer(), 0.5, monkeypatch, steps=32)
     assert "takes at least 50 s" in caplog.text
     assert "model=light" not in caplog.text
 
 
 def test_a_training_of_seconds_has_no_forecast(monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="finemask"):
-        run_steps(Speed("model=light"), cpu_trainer(), 0.005, monkeypatch)
+        run_steps(Speed("model=light"), cpu_trainer(), 0.005, monkeypatch, steps=120)
     assert "takes at least" not in caplog.text
 
 

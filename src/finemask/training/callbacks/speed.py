@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _TOO_SHORT_S = 10.0  # is over before its forecast is read
 _SLOW_RUN_S = 600.0  # a training that takes longer deserves the hint
-_FORECAST_AFTER = 4  # steps: the first ones allocate memory and are slower
+_FORECAST_AFTER, _FORECAST_S = 4, 15.0  # steps that took so long: one image is larger and fuller than another
 _LATEST = 100  # batches whose mean forecasts the others: steps grow slower as more proposals hit an object
 _UNSEEN_VALIDATION = 0.5  # of the time of a training batch: what one of validation is taken for until one was seen
 
@@ -70,7 +70,9 @@ class Speed(pl.Callback):
         self._last_end, self._batches_done = now, batch_idx + 1
         if self._budget is not None and self._durations:
             self._budget.pace = Pace(self._step_s, self._seconds_of(trainer, 0, 1))
-        if len(self._durations) == _FORECAST_AFTER and not self._forecast:
+        seen = len(self._durations)
+        told = (sum(self._durations) >= _FORECAST_S and seen >= _FORECAST_AFTER) or seen == _LATEST
+        if told and not self._forecast:
             self._forecast = True
             self._say_forecast(trainer)
 
@@ -140,7 +142,8 @@ class Speed(pl.Callback):
         if end is None:
             training_s = 0.0 if self._budget is None else self._budget.training_seconds_left()
             epochs = training_s / (self._step_s * trainer.num_training_batches)
-            rest = f"; the budget leaves {format_duration(training_s)} to train, about {epochs:.2g} of them"
+            count = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
+            rest = f"; the budget leaves {format_duration(training_s)} to train, about {count} of them"
         else:
             all_of_it = f"all {end:,} epochs" if end > 1 and trainer.current_epoch == 0 else "what is left to train"
             rest = f", and {all_of_it} with evaluation at least {format_duration(whole_s)}"
