@@ -129,7 +129,7 @@ class Speed(pl.Callback):
             if self._unseen_batches is None:
                 self._unseen_batches = _validation_batches(trainer)
             validation_s = _UNSEEN_VALIDATION * self._step_s * self._unseen_batches
-        return batches * self._step_s + validations * validation_s
+        return batches * self._step_s + (validations * validation_s if validation_s else 0.0)  # not inf * 0
 
     @property
     def _step_s(self) -> float:
