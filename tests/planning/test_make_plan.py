@@ -86,7 +86,7 @@ def test_the_words_of_a_plan_compose(model: str, size: tuple[int, int]) -> None:
     assert len(plan) >= 3
     words = [word for decision in plan if not decision.kept for word in decision.words()]
     cfg = compose("train", [*words, "data.root=d", f"model={model}"])
-    assert cfg.data.repeat_threshold == pytest.approx(0.02)
+    assert cfg.data.repeat_threshold == pytest.approx(0.069)
     instead = [word for decision in plan for word in decision.instead]
     assert compose("train", [*instead, "data.root=d", f"model={model}"]) == compose(
         "train", ["data.root=d", f"model={model}"]

@@ -8,7 +8,6 @@ from finemask.config.given import Given
 from finemask.planning.decision import Decision, Settings
 from finemask.planning.fingerprint import Fingerprint, Machine
 from finemask.planning.learning_rules import batch, length, rate
-from finemask.planning.region_rules import proposals, regions
 from finemask.planning.showing_rules import augmentation, rare_classes
 from finemask.planning.size_rules import anchors, image_size
 
@@ -20,8 +19,6 @@ RULES: tuple[Rule, ...] = (
     rate,  # of that batch
     length,  # in steps of it
     augmentation,
-    proposals,
-    regions,
     rare_classes,
 )
 """Each sees what those before it have decided."""

@@ -4,8 +4,9 @@ from finemask.ops.wording import names, percent, plural
 from finemask.planning.decision import Decision, Settings
 from finemask.planning.fingerprint import Fingerprint
 
-# Classes in a smaller share of the images are repeated, where there are so many images: LVIS, Gupta et al. 2019.
-_RARE_SHARE, _MANY_IMAGES = 0.02, 500
+# Repeat-factor sampling: LVIS, Gupta et al. 2019. A class that is in so many images, or in half of them, is not rare.
+_ENOUGH_IMAGES, _MOST_RARE = 60, 0.5
+_LEAST_REPEATED = 1.5  # times an epoch, of the rarest class: less changes little
 _TURNED = "topdown"  # all eight rotations and mirror images, mild colour
 _MOST_REPEATED = 4.0  # times an epoch, of the rarest class
 
@@ -34,17 +35,19 @@ def rare_classes(data: Fingerprint, now: Settings) -> Decision | None:
     if now.is_given("data.repeat_threshold") or now["data.repeat_threshold"] is not None:
         return None
     shares = data.images_per_class / max(1, data.images)
-    rare = [k for k, share in enumerate(shares) if 0 < share < _RARE_SHARE]
-    if data.images < _MANY_IMAGES or not rare or len(rare) == int((shares > 0).sum()):
+    enough = min(_MOST_RARE, _ENOUGH_IMAGES / max(1, data.images))
+    rare = [k for k, share in enumerate(shares) if 0 < share < enough]
+    if not rare or len(rare) == int((shares > 0).sum()):
         return None
     least = min(float(shares[k]) for k in rare)
-    threshold = float(f"{min(_RARE_SHARE, _MOST_REPEATED**2 * least):.2g}")
-    if threshold <= least:
+    threshold = float(f"{min(enough, _MOST_REPEATED**2 * least):.2g}")
+    times = (threshold / least) ** 0.5
+    if times < _LEAST_REPEATED:
         return None
     rare.sort(key=lambda k: float(shares[k]))
     named = names([data.class_names[k] for k in rare], 3)
     why = (
-        f"{plural(len(rare), 'class is', 'classes are')} in under {percent(_RARE_SHARE)} of {data.images:,} images "
-        f"({named}): shown up to {(threshold / least) ** 0.5:.1f} times as often"
+        f"{plural(len(rare), 'class is', 'classes are')} in under {percent(enough)} of {data.images:,} images "
+        f"({named}): shown up to {times:.1f} times as often"
     )
     return Decision((("data.repeat_threshold", threshold),), why, "LVIS (Gupta et al. 2019)")
