@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -104,7 +104,8 @@ def test_a_model_convolves_this_way_in_pyramid_and_heads(name):
 
 
 def relative(found, exact):
-    return ((found - exact).norm() / exact.norm().clamp(min=1e-12)).item()
+    """The error beside the values, or a tenth where sums of some normal numbers happen to be nearly zero."""
+    return ((found - exact).norm() / exact.norm().clamp(min=0.1 * exact.numel() ** 0.5)).item()
 
 
 def both(batch: int, channels: int, out_channels: int, height: int, width: int, seed: int = 0):
@@ -132,6 +133,7 @@ def both(batch: int, channels: int, out_channels: int, height: int, width: int, 
     tiles=st.sampled_from([1, 3, 20, 256]),
     seed=st.integers(0, 1000),
 )
+@example(batch=1, channels=8, out_channels=1, height=2, width=25, tiles=1, seed=176)  # the bias' gradient is -0.001
 def test_values_and_gradients_are_those_of_a_plain_convolution(
     batch, channels, out_channels, height, width, tiles, seed
 ):
