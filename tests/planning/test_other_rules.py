@@ -34,10 +34,15 @@ def test_where_objects_lie_in_every_direction_it_is_said_that_images_may_be_turn
         (1000, [1000, 0], None),  # no image of it can be repeated
     ],
 )
-def test_rare_classes_are_shown_more_often_than_they_come(images, with_class, expected) -> None:
+def test_what_shows_rare_classes_more_often_is_named(images, with_class, expected) -> None:
     data = fingerprint(images=images, images_per_class=with_class)
     found = decided(rare_classes, data)
-    assert changes(found) == ({} if expected is None else {"data.repeat_threshold": expected})
+    assert not changes(found)
+    assert (found is None) == (expected is None)
+    if found is not None:
+        assert found.words() == ["data.repeat_threshold=null"]
+        assert f"data.repeat_threshold={expected} shows those" in found.why
     assert decided(rare_classes, data, data__repeat_threshold=0.5) is None
     if expected == 0.06:
-        assert found.why.startswith("2 classes are in under 6.0 % of 1,000 images (class 2, class 1): shown up to 2.0")
+        assert found.why.startswith("2 classes are in under 6.0 % of 1,000 images (class 2, class 1).")
+        assert "up to 2.0 times as often" in found.why
