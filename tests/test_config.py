@@ -262,6 +262,8 @@ def test_a_users_primary_configuration_comes_before_the_shipped_and_may_name_fur
         "model": {"backbone": {"name": "deep"}, "loss": {"weight": 3.0}},
         "name": "theirs",
     }, "the shipped big, and the loss of the third folder"
+    (third / "model" / "loss" / "own.yaml").write_text("weight: 4.0\n")
+    assert compose("train", config_dir=own).model.loss.weight == 4.0, "which was edited since"
     assert compose("train", ["data.root=d"]).name == "default", "their folder is searched when it is given, only"
 
 

@@ -36,7 +36,8 @@ def test_the_size_that_shows_nine_of_ten_objects_at_sixteen_pixels_is_named(mode
 def test_what_a_larger_size_costs_is_said() -> None:
     assert decided(image_size, fingerprint(boxes_px=[16])).why == (
         "a tenth of the objects are under 11 px; at 512 px they would be under 17 px, but each step takes 2.6 times as "
-        "long, which did not pay in 15 minutes: type model.min_size=512 model.max_size=832 for a long training"
+        "long, which did not pay in 15 minutes of a core: type model.min_size=512 model.max_size=832 for a long "
+        "training"
     )
 
 

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import unwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -26,6 +27,8 @@ from omegaconf.errors import OmegaConfBaseException
 from finemask.config.config_files import config_names
 from finemask.config.overrides import arguments, one_line, parse_override
 from finemask.errors import ConfigError
+
+_T = TypeVar("_T")
 
 
 class _UsersFolders(SearchPathPlugin):
@@ -69,7 +72,7 @@ def hydra_compose(name: str, folders: Sequence[Path], chosen: Sequence[Override]
     Raises:
         ConfigError: it cannot be composed.
     """
-    cfg = deepcopy(_composed_tree(name, tuple(folders), _lines(chosen), _state(folders)))
+    cfg = deepcopy(_remembered(_composed_tree, folders)(name, tuple(folders), _lines(chosen), _state(folders)))
     drop_keys_of_replaced_parts(cfg, name, folders, chosen)
     return cfg
 
@@ -85,7 +88,7 @@ def composed(name: str, folders: Sequence[Path], overrides: Sequence[Override]) 
     Raises:
         ConfigError: it cannot be composed.
     """
-    return _composed_files(name, tuple(folders), _lines(overrides), _state(folders))
+    return _remembered(_composed_files, folders)(name, tuple(folders), _lines(overrides), _state(folders))
 
 
 @contextmanager
@@ -142,9 +145,14 @@ def _lines(overrides: Sequence[Override]) -> tuple[str, ...]:
 
 
 def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """What tells that no file of these folders has changed since: name, time and size of each."""
-    files = [folder / f"{name}.yaml" for folder in folders for name in config_names([folder])]
+    """What tells that no shipped file has changed since, for one who edits them: name, time and size of each."""
+    files = [folders[-1] / f"{name}.yaml" for name in config_names(folders[-1:])]
     return tuple((str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
+
+
+def _remembered(function: Callable[..., _T], folders: Sequence[Path]) -> Callable[..., _T]:
+    """The function; with a user's folder what it does each time, since files there may name further folders."""
+    return function if len(folders) == 1 else unwrap(function)
 
 
 # Hydra takes a fifth of a second each time, and a command composes the same options several times, with other keys.

@@ -53,8 +53,8 @@ def image_size(data: Fingerprint, now: Settings) -> Decision | None:
     typed = " ".join(f"{key}={value}" for key, value in changes)
     why = (
         f"a tenth of the objects are under {small:.0f} px; at {best} px they would be under {reached:.0f} px, but each "
-        f"step takes {(best / min_size) ** 2:.1f} times as long, which did not pay in 15 minutes: type {typed} for a "
-        "long training"
+        f"step takes {(best / min_size) ** 2:.1f} times as long, which did not pay in 15 minutes of a core: type "
+        f"{typed} for a long training"
     )
     why += "" if reached >= _LEAST_PX else _tiling(data, best)
     return Decision((("model.min_size", min_size),), why, _SIZE_SOURCE, kept=True)
