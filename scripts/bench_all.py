@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": ("bench_predict.py",),
     "eval": ("bench_eval.py",),
     "data": ("bench_data.py", "pipeline"),
+    "resize": ("bench_data.py", "resize"),
     "load": ("bench_data.py", "load"),
     "gpu": ("bench_gpu.py",),
 }
@@ -31,6 +32,7 @@ TITLES = {
     "predict": "Prediction",
     "eval": "Evaluation",
     "data": "Samples",
+    "resize": "Images to the size that the model sees",
     "load": "Opening annotations",
     "gpu": "On a GPU",
 }
@@ -46,7 +48,8 @@ What is behind the figures: RoIAlign as one sparse matrix product on CPUs (`mode
 shapes do not depend on the data (`model/devices/gpu/fixed_step.py`), masks of the asked class only
 (`model/mask_predictor/fcn.py`), the region proposal network for a batch at once, with gradients only where an anchor
 was sampled (`model/rpn.py`), channels-last weights, mask targets straight from label maps (`ops/mask_ops.py`),
-annotations in packed arrays (`coco/packing.py`), all polygons of an image rasterised at once (`coco/polygon_runs.py`),
+images resized from the pixels that take part (`model/devices/resizing.py`), annotations in packed arrays
+(`coco/packing.py`), all polygons of an image rasterised at once (`coco/polygon_runs.py`),
 masks pasted and run-length encoded inside their boxes (`ops/mask_ops.py`), and COCO's matching for all images,
 thresholds and sizes at once (`evaluation/numbers/match_table.py`), checked against pycocotools
 (`pycocotools_reference.py`).

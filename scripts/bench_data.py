@@ -1,11 +1,13 @@
-"""Measures loading annotations and making samples, beside pycocotools and albumentations in the same run.
+"""Measures loading annotations and making samples, beside pycocotools, albumentations and torchvision in the same run.
 
     python scripts/bench_data.py load --json bench_load.json
     python scripts/bench_data.py pipeline --json bench_pipeline.json
+    python scripts/bench_data.py resize
 
 ``load`` writes a synthetic COCO file of train2017's size (118,000 images, 860,000 polygons, 450 MB), opens it in
 fresh processes, and reads every mask in two forked workers. ``pipeline`` turns drawn images and their annotations
-into augmented samples, ours and the customary way in turn. Each prints a table and writes JSON.
+into augmented samples, ours and the customary way in turn. ``resize`` brings images to 320 px, ours and torchvision in
+turn. Each prints a table and writes JSON.
 """
 
 import argparse
@@ -29,7 +31,10 @@ def main() -> int:
     pipeline.add_argument("--images", type=int, default=24, help="of each number of instances")
     pipeline.add_argument("--instances", type=int, nargs="+", default=[20, 200])
     pipeline.add_argument("--rounds", type=int, default=9)
-    for command in (load, pipeline):
+    resize = work.add_parser("resize", help="bring images to the size that the model sees")
+    resize.add_argument("--sides", type=int, nargs="+", default=[480, 640, 1024, 3000], help="px; the longer is 4/3")
+    resize.add_argument("--rounds", type=int, default=9)
+    for command in (load, pipeline, resize):
         command.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench_data-") as temporary:
@@ -38,13 +43,34 @@ def main() -> int:
 
             folder = arguments.folder or Path(temporary)
             found = measure_loading(folder, arguments.images, arguments.annotations, arguments.workers)
+        elif arguments.work == "resize":
+            from bench_data_resize import measure_resizing
+
+            found = measure_resizing([(side, side * 4 // 3) for side in arguments.sides], arguments.rounds)
         else:
             from bench_data_pipeline import measure_pipeline
 
             found = measure_pipeline(Path(temporary), arguments.images, arguments.instances, arguments.rounds)
     if arguments.json is not None:
-        write(arguments.json, of_loading(found) if arguments.work == "load" else of_pipeline(found), details=found)
+        compared = {"load": of_loading, "pipeline": of_pipeline, "resize": of_resizing}[arguments.work](found)
+        write(arguments.json, compared, details=found)
     return 0
+
+
+def of_resizing(found: dict[str, Any]) -> list[Comparison]:
+    """A row for each size of image."""
+    return [
+        Comparison(
+            work=f"an image of {row['width']} × {row['height']} px to 320 px",
+            baseline="torchvision's transform",
+            baseline_s=row["torchvision_s"],
+            finemask_s=row["finemask_s"],
+            ratio=row["ratio"],
+            goal=1.2 if row["height"] < 1000 else 5,
+            agreement="values within 1e-4",
+        )
+        for row in found["rows"]
+    ]
 
 
 def of_pipeline(found: dict[str, Any]) -> list[Comparison]:

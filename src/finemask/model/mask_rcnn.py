@@ -14,7 +14,7 @@ from torchvision.ops import clip_boxes_to_image
 from finemask.errors import ConfigError
 from finemask.model.devices.gpu.crossing import send
 from finemask.model.devices.gpu.fixed_step import fixed_detection, fixed_detections, fixed_losses, fixed_training
-from finemask.model.devices.gpu.resizing import resize_batch
+from finemask.model.devices.resizing import looks_at_few, resize_batch, shrink
 from finemask.model.roi_heads import CriterionRoIHeads
 from finemask.ops.images.clahe import clahe
 from finemask.types import Detections, Preprocessing, Target
@@ -54,7 +54,7 @@ def preprocessing_from(config: Mapping[str, Any]) -> Preprocessing:
 class ImageTransform(nn.Module):
     """uint8 images to one normalised, resized, padded batch; targets along with them.
 
-    The arithmetic is that of torchvision's ``GeneralizedRCNNTransform``: normalise, then bilinear to the size that
+    The result is that of torchvision's ``GeneralizedRCNNTransform`` to rounding: normalised, bilinear to the size that
     brings the shorter side to ``min_size`` unless the longer would pass ``max_size``; label maps by nearest neighbour.
 
     Args:
@@ -81,17 +81,18 @@ class ImageTransform(nn.Module):
         assert isinstance(self._mean, Tensor)
         assert isinstance(self._scale, Tensor)
         alike = len({image.shape for image in images}) == 1 and len(set(sizes)) == 1
-        if not alike and self._mean.device.type != "cpu" and not self.preprocessing.clahe:
+        on_cpu = self._mean.device.type == "cpu"
+        if not alike and not on_cpu and not self.preprocessing.clahe:
             _refuse_all_but_uint8(images)
             return ImageList(resize_batch(images, sizes, self._mean, self._scale, (height, width)), sizes), resized
         batch = self._mean.new_zeros(len(images), 3, height, width)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        if alike:  # one operation for all
+        if alike and not on_cpu:  # one operation for all
             stacked = send(torch.stack(list(images)), batch.device)
-            batch[..., : sizes[0][0], : sizes[0][1]] = self._normalise_and_resize(stacked, sizes[0])
-        else:
-            for slot, image, size in zip(batch, images, sizes, strict=True):
-                slot[:, : size[0], : size[1]] = self._normalise_and_resize(image[None], size)[0]
+            self._resize_and_normalise(stacked, batch[..., : sizes[0][0], : sizes[0][1]])
+        else:  # a stack of photographs is larger than a processor's caches
+            for slot, image, size in zip(batch.split(1), images, sizes, strict=True):
+                self._resize_and_normalise(image[None], slot[..., : size[0], : size[1]])
         return ImageList(batch, sizes), resized
 
     def resized_size(self, image_size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -122,17 +123,24 @@ class ImageTransform(nn.Module):
             for found, size, original in zip(detections, sizes, original_sizes, strict=True)
         ]
 
-    def _normalise_and_resize(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """uint8 [B, 3, H, W] to float [B, 3, *size]."""
+    def _resize_and_normalise(self, images: Tensor, out: Tensor) -> None:
+        """uint8 [B, 3, H, W] into float [B, 3, h, w]."""
         assert isinstance(self._mean, Tensor)
         assert isinstance(self._scale, Tensor)
         _refuse_all_but_uint8([images])
+        images = images.to(self._mean.device, non_blocking=True)
         if self.preprocessing.clahe:
-            images = clahe(images.to(self._mean.device, non_blocking=True), self.preprocessing.clahe)
-        pixels = (images.to(self._mean, non_blocking=True) - self._mean) * self._scale
-        if pixels.shape[-2:] == size:
-            return pixels
-        return interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+            images = clahe(images, self.preprocessing.clahe)
+        size = (out.shape[-2], out.shape[-1])
+        if looks_at_few(images.shape, size):
+            pixels = shrink(images, size)
+        else:
+            pixels = images.to(self._mean.dtype)
+            if pixels.shape[-2:] != size:
+                pixels = interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+        # Normalised last: both are linear, and there are fewer pixels now.
+        torch.sub(pixels, self._mean, out=out)
+        out *= self._scale
 
 
 def _refuse_all_but_uint8(images: Sequence[Tensor]) -> None:

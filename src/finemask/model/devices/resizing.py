@@ -1,4 +1,8 @@
-"""Images of several sizes to one batch on a GPU: every pixel of the batch asks for its four neighbours."""
+"""Bilinear resizing that reads no pixel that takes no part: every pixel of the result asks for its four neighbours.
+
+A photograph of 12 megapixels at 320 px is a million of its pixels; all the others need not become numbers. On a GPU
+images of several sizes become one batch in this way, in as many operations as one image.
+"""
 
 from collections.abc import Sequence
 
@@ -46,6 +50,37 @@ def resize_batch(
     is_there = (is_line[:, :, None] * is_column[:, None]).reshape(batch, height, width, 1)
     normalised: Tensor = (found - mean[:, 0, 0]) * scale[:, 0, 0] * is_there
     return normalised.permute(0, 3, 1, 2)
+
+
+def looks_at_few(shape: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether gathering four neighbours of every pixel of ``size`` is quicker than reading a whole image [..., H, W].
+
+    It is from a quarter of the side on, on the processors where it was measured.
+    """
+    return 16 * size[0] * size[1] <= shape[-2] * shape[-1]
+
+
+def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """As ``torch.nn.functional.interpolate`` with ``bilinear``, of whole numbers, and much quicker where it shrinks.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        size: h and w of the result.
+
+    Returns:
+        float32 [B, 3, h, w], on the scale of ``images``, in channels-last order.
+    """
+    (lines, down, _), (columns, across, _) = (
+        _neighbours(np.array([length]), np.array([resized]), resized)
+        for length, resized in zip(images.shape[-2:], size, strict=True)
+    )
+    device = images.device
+    pixels = images.permute(0, 2, 3, 1)
+    pixels = pixels.index_select(1, send(lines.reshape(-1), device)).index_select(2, send(columns.reshape(-1), device))
+    left, right = pixels.float().split(size[1], dim=2)  # each of upper and lower lines
+    upper, lower = torch.lerp(left, right, send(across[0], device)[:, None]).split(size[0], dim=1)
+    shrunk: Tensor = torch.lerp(upper, lower, send(down[0], device)[:, None, None])
+    return shrunk.permute(0, 3, 1, 2)
 
 
 def _neighbours(
