@@ -66,7 +66,7 @@ def of_resizing(found: dict[str, Any]) -> list[Comparison]:
             baseline_s=row["torchvision_s"],
             finemask_s=row["finemask_s"],
             ratio=row["ratio"],
-            goal=1.2 if row["height"] < 1000 else 5,
+            goal=1.2 if row["height"] < 1000 else 3,
             agreement="values within 1e-4",
         )
         for row in found["rows"]
