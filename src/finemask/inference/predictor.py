@@ -386,4 +386,4 @@ class Predictor:
 
 def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     # from_numpy would warn about arrays that may not be written to, as views of PIL images are.
-    return send(torch.tensor(image), device).permute(2, 0, 1).contiguous()
+    return send(torch.tensor(image), device).permute(2, 0, 1)
