@@ -10,9 +10,9 @@ with transparency, lie before one another, turned, recoloured, touching, alone o
 objects stay labelled or on textures. The training images of the datasets come in as they are; what validates and
 tests them stays unseen. Images whose licence asks for the same licence, or forbids commerce, are left out.
 
-The backbone stays ImageNet's while the heads are new, and then learns slowly. The box branch tells some 180 kinds apart,
-so that what distinguishes things is not forgotten: trained on one class alone, localisation errors on a dataset of four
-kinds of bottles fell to a quarter, and confusions rose by half. Deltas and masks are the same for every kind
+The backbone stays ImageNet's while the heads are new, and then learns slowly. The box branch tells some 180 kinds
+apart, so that what distinguishes things is not forgotten: trained on one class alone, localisation errors on a dataset
+of four kinds of bottles fell to a quarter, and confusions rose by half. Deltas and masks are the same for every kind
 (``TiedRows``). What is shipped has one class, object, from which each class of whoever fine-tunes starts.
 
 To see what the weights are worth on a dataset, leave it out of --datasets: docs/light_weights.md does.
