@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from finemask.bench.timing import Comparison, write
+from finemask.bench.timing import Comparison, show, write
 
 
 def main() -> int:
@@ -32,7 +32,9 @@ def main() -> int:
     pipeline.add_argument("--instances", type=int, nargs="+", default=[20, 200])
     pipeline.add_argument("--rounds", type=int, default=9)
     resize = work.add_parser("resize", help="bring images to the size that the model sees")
-    resize.add_argument("--sides", type=int, nargs="+", default=[480, 640, 1024, 3000], help="px; the longer is 4/3")
+    resize.add_argument(
+        "--sides", type=int, nargs="+", default=[480, 640, 1024, 3000], help="px; the other is 4/3 of it"
+    )
     resize.add_argument("--rounds", type=int, default=9)
     for command in (load, pipeline, resize):
         command.add_argument("--json", type=Path, help="file for the figures")
@@ -43,34 +45,21 @@ def main() -> int:
 
             folder = arguments.folder or Path(temporary)
             found = measure_loading(folder, arguments.images, arguments.annotations, arguments.workers)
+            compared = of_loading(found)
         elif arguments.work == "resize":
             from bench_data_resize import measure_resizing
 
-            found = measure_resizing([(side, side * 4 // 3) for side in arguments.sides], arguments.rounds)
+            compared = [measure_resizing(side, arguments.rounds) for side in arguments.sides]
+            found = None
+            show(compared)
         else:
             from bench_data_pipeline import measure_pipeline
 
             found = measure_pipeline(Path(temporary), arguments.images, arguments.instances, arguments.rounds)
+            compared = of_pipeline(found)
     if arguments.json is not None:
-        compared = {"load": of_loading, "pipeline": of_pipeline, "resize": of_resizing}[arguments.work](found)
         write(arguments.json, compared, details=found)
     return 0
-
-
-def of_resizing(found: dict[str, Any]) -> list[Comparison]:
-    """A row for each size of image."""
-    return [
-        Comparison(
-            work=f"an image of {row['width']} × {row['height']} px to 320 px",
-            baseline="torchvision's transform",
-            baseline_s=row["torchvision_s"],
-            finemask_s=row["finemask_s"],
-            ratio=row["ratio"],
-            goal=1.2 if row["height"] < 1000 else 3,
-            agreement="values within 1e-4",
-        )
-        for row in found["rows"]
-    ]
 
 
 def of_pipeline(found: dict[str, Any]) -> list[Comparison]:

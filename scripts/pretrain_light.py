@@ -207,9 +207,8 @@ def background(photos: list[Photo], rng: np.random.Generator) -> tuple[NDArray[n
         if rng.random() < 0.3:  # plain
             canvas[:] = rng.uniform(0, 255, 3 if rng.random() < 0.5 else 1)
         return canvas, []
-    datasets = sorted({photo.dataset for photo in photos})  # each as often, however many photographs it has
-    dataset = datasets[rng.integers(len(datasets))]
-    of_dataset = [photo for photo in photos if photo.dataset == dataset]
+    chosen = rng.choice(sorted({photo.dataset for photo in photos}))  # each as often, however many photographs it has
+    of_dataset = [photo for photo in photos if photo.dataset == chosen]
     picture, things = of_dataset[rng.integers(len(of_dataset))].read()
     factor = max(height / picture.shape[0], width / picture.shape[1]) * rng.uniform(1, 2)
     picture = cv2.resize(
