@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,15 @@ def test_a_cutout_is_an_object_that_lies_wholly_inside_its_image(dataset):
     assert kind == f"{dataset.name}: box"
     assert cutout.shape == (40, 40, 4)
     assert (cutout == (0, 0, 250, 255)).all()
+
+
+def test_a_dataset_of_few_photographs_is_behind_as_many_scenes_as_one_of_many(dataset):
+    (many, _) = pretraining.photos_of(dataset)
+    few = replace(many, dataset="few")
+    rng = np.random.default_rng(0)
+    drawn = [pretraining.background([many] * 30 + [few], rng)[1] for _ in range(300)]
+    kinds = [things[0][1] for things in drawn if things]
+    assert 0.35 < sum(kind == "few: box" for kind in kinds) / len(kinds) < 0.65
 
 
 def test_what_is_pasted_hides_what_is_behind_and_shows_its_own_colour():

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_cases import random_scene
+from pretend_device import PretendDevice, to_device
 from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -51,3 +52,14 @@ def test_a_photograph_is_seen_as_torchvision_sees_it(size):
     assert looks_at_few(image.shape, batch.image_sizes[0]) == (size[0] > 1000)
     assert batch.image_sizes == expected.image_sizes
     torch.testing.assert_close(batch.tensors, expected.tensors, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [[(700, 900)] * 2, [(700, 900), (900, 640)]])
+def test_large_photographs_are_seen_alike_on_a_device(sizes):
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+    kept = Preprocessing(min_size=(96,), max_size=160, image_mean=(0.4, 0.5, 0.6), image_std=(0.2, 0.25, 0.3))
+    transform = ImageTransform(kept).eval()
+    expected, _ = transform(images)
+    with PretendDevice():
+        found, _ = transform.to("cuda")(to_device(images))
+        torch.testing.assert_close(found.tensors.cpu(), expected.tensors, atol=2e-5, rtol=0)
