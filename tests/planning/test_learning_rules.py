@@ -1,9 +1,9 @@
-"""Batch, rate, length: each by hand."""
+"""Batch, norm, rate, length: each by hand."""
 
 import pytest
 from plan_data import GPU, changes, decided, fingerprint
 
-from finemask.planning.learning_rules import batch, length, rate
+from finemask.planning.learning_rules import batch, length, norm, rate
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,31 @@ def test_a_batch_is_a_small_share_of_the_images(images, machine, typed, expected
 
 
 @pytest.mark.parametrize(
+    ("classes", "model", "typed", "is_live"),
+    [
+        ([40, 60], "light", {}, True),
+        ([40, 60], "light", {"data__batch_size": 2}, True),
+        ([40, 60], "light", {"data__batch_size": "auto"}, True),
+        ([40, 60], "light", {"model__backbone__out_channels": 64}, True),
+        ([40, 60], "light", {"model__weights": "imagenet"}, True),
+        ([100], "light", {}, False),  # nothing to tell apart
+        ([100, 0], "light", {}, False),
+        ([40, 60], "light", {"data__batch_size": 1}, False),  # statistics of a single image
+        ([40, 60], "light", {"model__backbone__norm": "frozen_bn"}, False),
+        ([40, 60], "light", {"transfer__trainable_stages": 0}, False),  # frozen layers keep their statistics anyway
+        ([40, 60], "light", {"model__weights": "none"}, False),  # it is live without a plan
+        ([40, 60], "resnet50_fpn", {}, False),
+        ([40, 60], "tiny", {}, False),
+    ],
+)
+def test_batch_norm_learns_where_classes_are_told_apart(classes, model, typed, is_live) -> None:
+    found = decided(norm, fingerprint(images_per_class=classes), model, **typed)
+    assert changes(found) == ({"model.backbone.norm": "bn"} if is_live else {})
+    if found is not None:
+        assert found.why.startswith("2 classes are told apart sooner")
+
+
+@pytest.mark.parametrize(
     ("model", "typed", "expected"),
     [
         ("light", {}, None),
@@ -35,6 +60,11 @@ def test_a_batch_is_a_small_share_of_the_images(images, machine, typed, expected
         ("light", {"data__batch_size": 16, "optimizer__lr": 0.0005}, None),
         ("light", {"data__batch_size": 16, "optimizer": "adamw"}, None),
         ("light", {"data__batch_size": "auto"}, None),  # as many as the preset says, divided where memory is small
+        ("light", {"model__backbone__norm": "bn"}, 0.001),  # twice that of frozen statistics
+        ("light", {"model__backbone__norm": "bn", "data__batch_size": 1}, 0.0005),  # half of that for the batch
+        ("light", {"model__backbone__norm": "bn", "model__weights": "none"}, None),  # nothing was frozen
+        ("light", {"model__backbone__norm": "gn"}, None),
+        ("resnet50_fpn", {"model__backbone__norm": "bn"}, None),
         ("resnet50_fpn", {"data__batch_size": 8}, 0.02),  # four times, and four times: SGD
         ("resnet50_fpn", {"data__batch_size": 1}, 0.0025),
     ],

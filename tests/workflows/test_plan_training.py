@@ -93,7 +93,7 @@ def test_what_an_experiment_or_a_file_of_ones_own_sets_counts_as_typed(words, tm
     more = [*words, "experiment=mine", "data=mine", "debug=limit"]
     cfg = compose_training(asked(*more, config_dir=own))
     assert (cfg.model.min_size, cfg.data.batch_size, cfg.trainer.max_epochs) == (96, 6, 2)  # debug=limit has two
-    assert cfg.optimizer.lr == pytest.approx(0.0005 * 1.5**0.5, rel=1e-2), "the rate goes with the batch of the file"
+    assert cfg.optimizer.lr == pytest.approx(2 * 0.0005 * 1.5**0.5, rel=1e-2), "the batch, and live norm"
 
 
 def test_shipped_experiments_are_whole_recipes(words) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from finemask.config.given import Given
 from finemask.planning.decision import Decision, Settings
 from finemask.planning.fingerprint import Fingerprint, Machine
-from finemask.planning.learning_rules import batch, length, rate
+from finemask.planning.learning_rules import batch, length, norm, rate
 from finemask.planning.showing_rules import augmentation, rare_classes
 from finemask.planning.size_rules import anchors, image_size
 
@@ -16,7 +16,8 @@ RULES: tuple[Rule, ...] = (
     image_size,
     anchors,  # at that size
     batch,
-    rate,  # of that batch
+    norm,  # of that batch
+    rate,
     length,  # in steps of it
     augmentation,
     rare_classes,
